@@ -1,0 +1,54 @@
+"""What an encoder is: an image batch in, one vector an image out, and the metric to compare them by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.geometry import Metric
+from gmvaluator.images import Preprocessing
+from gmvaluator.weights import WeightFile
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns images into vectors whose distance is `metric`.
+
+    `fingerprint` changes whenever the vectors would: weights, input size, preprocessing, dtype.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def metric(self) -> Metric: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def weights(self) -> tuple[WeightFile, ...]: ...
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) uint8 RGB, as `preprocessing` asks → (B, dim) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """What an encoder family builds: a module and all that is needed to feed and compare it.
+
+    `module` maps (B, 3, H, W) uint8 RGB to (B, dim) float32 and does its own normalisation, so
+    that every inference backend compiles the same graph.
+    """
+
+    name: str
+    module: torch.nn.Module
+    preprocessing: Preprocessing
+    metric: Metric
+    weights: tuple[WeightFile, ...] = ()

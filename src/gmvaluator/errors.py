@@ -1,0 +1,41 @@
+"""The exceptions gmvaluator raises on purpose.
+
+A message says, in this order, what was given, what is wanted and what to do. The command
+line prints it as one line and exits with the class's `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class GMValuatorError(Exception):
+    """Base of every error raised on purpose; catch this one to catch them all."""
+
+    exit_code = 1
+
+
+class InputError(GMValuatorError, ValueError):
+    """The data or arguments cannot be used as given."""
+
+    exit_code = 2
+
+
+class ImageError(InputError):
+    """One image cannot be decoded; sets turn it into a `Skip` instead of failing."""
+
+
+class MissingPackageError(GMValuatorError, ImportError):
+    """An optional package that the chosen setting needs is not installed."""
+
+    exit_code = 3
+
+
+class MissingWeightsError(GMValuatorError):
+    """Network weights are neither on disk nor reachable."""
+
+    exit_code = 3
+
+
+class RunError(GMValuatorError):
+    """A saved run or index cannot be read, does not match, or cannot be written."""
+
+    exit_code = 4
