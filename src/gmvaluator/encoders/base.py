@@ -34,6 +34,10 @@ class Encoder(Protocol):
     @property
     def weights(self) -> tuple[WeightFile, ...]: ...
 
+    def prepare(self) -> None:
+        """Compile what `encode` needs; called before decoding threads start."""
+        ...
+
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 RGB, as `preprocessing` asks → (B, dim) float32."""
         ...

@@ -1,0 +1,428 @@
+"""The command line: parse, call the library, print; three lines of Python can do the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gmvaluator.errors import GMValuatorError, InputError
+
+if TYPE_CHECKING:
+    from gmvaluator.valuation import Valuation
+    from gmvaluator.valuator import GMValuator
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PRESET_NAMES = ("offline", "paper")
+
+FIT_OPTIONS = (
+    click.option(
+        "--preset",
+        type=click.Choice(PRESET_NAMES),
+        default="offline",
+        show_default=True,
+        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA.",
+    ),
+    click.option("--encoder", help="Encoder of the recall: name[:variant][@size in pixels]."),
+    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string."),
+    click.option(
+        "--rerank",
+        multiple=True,
+        metavar="NAME[=WEIGHT]",
+        help="Re-rank distance: none, l2 or any encoder. Repeat for a weighted mean.",
+    ),
+    click.option(
+        "--quality", help="realism, maniqa, none, or an .npy file with one number an image."
+    ),
+    click.option("--k", type=int, help="Contributors a generated image (50)."),
+    click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
+    click.option("--seed", type=int, help="Seed of the index training (0)."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "torch", "openvino"]),
+        help="What runs the networks (auto: OpenVINO on the CPU where installed).",
+    ),
+    click.option("--cache", type=click.Path(path_type=Path), help="Folder for downloaded weights."),
+    click.option(
+        "--weights",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="Use a weight file of yours for NAME. Repeatable.",
+    ),
+    click.option("--strict", is_flag=True, help="Fail on the first unreadable image."),
+)
+VALUE_OPTIONS = (
+    click.option("--weighting", help="How contributors share a generated image: softmax."),
+    click.option("--temperature", type=float, help="Temperature τ of the softmax (1.0)."),
+)
+OUTPUT_OPTIONS = (
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option("--quiet", is_flag=True, help="No progress bars."),
+)
+
+
+def _options(*groups: tuple[Callable[[Command], Command], ...]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gmvaluator")
+def cli() -> None:
+    """How much did each training image contribute to what a generative model produced?
+
+    TRAIN and GENERATED are folders of images (sub-folders are labels), Parquet files in the
+    Hugging Face layout, .npz or .npy arrays, CSV or Parquet manifests with a path column, or
+    WebDataset .tar shards.
+    """
+
+
+@cli.command()
+@click.argument("train")
+@click.argument("generated")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
+@click.option("--train-images", help="Where the images of an index are now, if they moved.")
+@_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
+def value(
+    train: str,
+    generated: str,
+    out: Path,
+    overwrite: bool,
+    train_images: str | None,
+    strict: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Value every image of TRAIN by the images of GENERATED.
+
+    TRAIN may also be an index folder that `gmvaluator embed` wrote.
+    """
+    from gmvaluator.valuation import check_run_output
+
+    check_run_output(out, overwrite=overwrite)
+    valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
+    valuation = valuator.value(generated, strict=strict)
+    valuation.save(out, overwrite=overwrite)
+    _print_valuation(valuation, out, as_json=as_json)
+
+
+@cli.command()
+@click.argument("train")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
+@click.option("--overwrite", is_flag=True, help="Replace the index that the folder holds.")
+@_options(FIT_OPTIONS, OUTPUT_OPTIONS)
+def embed(
+    train: str,
+    out: Path,
+    overwrite: bool,
+    strict: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Embed TRAIN once and save it as an index, for `value` and `match` to use again."""
+    from gmvaluator.fitted import check_index_output
+
+    check_index_output(out, overwrite=overwrite)
+    valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
+    valuator.save(out, overwrite=overwrite)
+    fitted = valuator.fitted_
+    if fitted is None:
+        raise InputError("nothing was fitted; pass a training set")
+    summary = {
+        "out": str(out),
+        "n_train": len(fitted.train.ids),
+        "dim": fitted.vectors.shape[1],
+        "skipped": len(fitted.train.skipped),
+    }
+    text = f"{summary['n_train']} images of {summary['dim']} numbers each in {out}"
+    _print(summary, text + _skipped_text(summary["skipped"]), as_json=as_json)
+
+
+@cli.command()
+@click.argument("index")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
+@click.option("--train-images", help="Where the training images are now, if they moved.")
+@_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
+def match(
+    index: str,
+    images: tuple[str, ...],
+    top: int,
+    train_images: str | None,
+    strict: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Show the contributors of single IMAGES against INDEX, an index folder or a run.
+
+    A run is fitted again with its own settings from where its training images were.
+    """
+    valuator = _fitted(index, options, train_images, strict=strict, quiet=quiet)
+    found: dict[str, list[dict[str, Any]]] = {}
+    lines: list[str] = []
+    for image in images:
+        valuation = valuator.value(image, strict=strict)
+        for name in valuation.generated_ids:
+            contributors = valuation.contributors(name)
+            rows = list(zip(*_columns(contributors, top), strict=True))
+            source = name if len(images) == 1 else f"{image}: {name}"
+            found[source] = [
+                {"train_id": id_, "distance": distance, "score": score}
+                for id_, distance, score in rows
+            ]
+            lines.append(source)
+            lines += [f"  {d:>9.4f}  {100 * s:>7.3f} %  {id_}" for id_, d, s in rows]
+    _print(found, "\n".join(lines), as_json=as_json)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-m", "--number", type=int, required=True, help="How many images to draw.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of images.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing.")
+@click.option("--batch-size", type=int, default=64, show_default=True, help="Images at once.")
+@click.option("--latent", type=int, help="Length of the latent code of a network file.")
+@click.option(
+    "--pixel-range",
+    type=click.Choice(["unit", "symmetric"]),
+    default="unit",
+    show_default=True,
+    help="Whether the model's floats span [0, 1] or [-1, 1].",
+)
+@click.option("--steps", type=int, help="Denoising steps of a diffusers pipeline.")
+@click.option("--device", default="cpu", show_default=True, help="Torch device to draw on.")
+@click.option("--overwrite", is_flag=True, help="Replace another draw that the folder holds.")
+@_options(OUTPUT_OPTIONS)
+def sample(
+    model: str,
+    number: int,
+    out: Path,
+    seed: int,
+    batch_size: int,
+    latent: int | None,
+    pixel_range: Any,
+    steps: int | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Draw images from MODEL into a folder (step 1 of the paper's Algorithm 1).
+
+    MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
+    torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
+    """
+    from gmvaluator.progress import as_progress
+    from gmvaluator.samplers import draw, load_sampler
+
+    sampler = load_sampler(
+        model, latent=latent, pixel_range=pixel_range, inference_steps=steps, device=device
+    )
+    drawn = draw(
+        sampler,
+        number,
+        out,
+        seed=seed,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        progress=as_progress(not quiet and not as_json),
+    )
+    summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
+    kept = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
+    _print(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
+
+
+@cli.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Folder of the run.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
+@_options(OUTPUT_OPTIONS)
+def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
+    from gmvaluator.demo import run_demo
+
+    result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
+    _print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
+
+
+@cli.command()
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of downloaded weights.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def doctor(cache: Path | None, as_json: bool) -> None:
+    """Say what is installed, which weights are at hand, and which presets can run."""
+    from gmvaluator.doctor import diagnose
+
+    diagnosis = diagnose(cache)
+    _print(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
+
+
+def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
+    from gmvaluator.valuator import GMValuator
+
+    preset = options.pop("preset")
+    return GMValuator.preset(preset, **_arguments(options, quiet=quiet))
+
+
+def _fitted(
+    train: str, options: dict[str, Any], train_images: str | None, *, strict: bool, quiet: bool
+) -> GMValuator:
+    """A fitted valuator from images, from an index folder or from a run."""
+    from gmvaluator.fitted import INDEX_MARKER
+    from gmvaluator.valuation import MARKER
+    from gmvaluator.valuator import GMValuator
+
+    folder = Path(train)
+    preset = click.get_current_context().get_parameter_source("preset")
+    saved = (folder / INDEX_MARKER).is_file() or (folder / MARKER).is_file()
+    if saved and preset is click.core.ParameterSource.COMMANDLINE:
+        raise InputError(f"{train} brings its own settings; leave --preset out")
+    if not saved:
+        if train_images is not None:
+            raise InputError(f"--train-images goes with an index or run, and {train} is neither")
+        return _valuator(options, quiet=quiet).fit(train, strict=strict)
+    options.pop("preset")
+    changes = _arguments(options, quiet=quiet)
+    if (folder / INDEX_MARKER).is_file():
+        return GMValuator.load(folder, train=train_images, **changes)
+    return GMValuator.refit(folder, train=train_images, strict=strict, **changes)
+
+
+def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
+    from gmvaluator.weights import Weights
+
+    arguments = {name: given for name, given in options.items() if given not in (None, ())}
+    cache = arguments.pop("cache", None)
+    paths = dict(_pair(text, "--weights", Path) for text in arguments.pop("weights", ()))
+    arguments["weights"] = Weights(paths, cache)
+    if "rerank" in arguments:
+        arguments["rerank"] = _rerank(arguments["rerank"])
+    if str(arguments.get("quality", "")).endswith(".npy"):
+        arguments["quality"] = _load_quality(Path(arguments["quality"]))
+    as_json = click.get_current_context().params.get("as_json", False)
+    return arguments | {"progress": not quiet and not as_json}
+
+
+def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
+    if texts == ("none",):
+        return "none"
+    pairs = [_pair(text, "--rerank", float) if "=" in text else (text, 1.0) for text in texts]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise InputError(f"--rerank names a distance twice ({', '.join(texts)}); give it a weight")
+    return dict(pairs)
+
+
+def _pair(text: str, option: str, convert: Callable[[str], Any]) -> tuple[str, Any]:
+    name, separator, given = text.partition("=")
+    try:
+        if not (name and separator and given):
+            raise ValueError
+        return name, convert(given)
+    except ValueError:
+        wanted = "NAME=PATH" if option == "--weights" else "NAME or NAME=WEIGHT"
+        raise InputError(f"{option} {text!r} cannot be read; write {option} {wanted}") from None
+
+
+def _load_quality(file: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--quality {file} cannot be read ({error}); pass an .npy file of one number an image"
+        ) from None
+
+
+def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
+    return (
+        contributors.ids[:top],
+        [float(distance) for distance in contributors.distances[:top]],
+        [float(score) for score in contributors.scores[:top]],
+    )
+
+
+def _skipped_text(n: int) -> str:
+    return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
+
+
+def _print_valuation(
+    valuation: Valuation, out: Path, *, as_json: bool, class_agreement: float | None = None
+) -> None:
+    frame = valuation.to_pandas().sort_values("rank", kind="stable")
+    n_skipped = len(valuation.skipped)
+    best, worst = frame.head(10), frame.tail(10).iloc[::-1]
+    summary: dict[str, Any] = {
+        "out": str(out),
+        "n_train": len(valuation.train_ids),
+        "n_generated": len(valuation.generated_ids),
+        "skipped": n_skipped,
+        "seconds": valuation.info["seconds"],
+        "most_valuable": json.loads(best.to_json(orient="records")),
+        "least_valuable": json.loads(worst.to_json(orient="records")),
+    }
+    lines = [
+        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
+        f"in {sum(valuation.info['seconds'].values()):.1f} s",
+        f"most valuable:\n{_table(best)}",
+        f"least valuable:\n{_table(worst)}",
+    ]
+    if class_agreement is not None:
+        summary["class_agreement"] = class_agreement
+        lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
+    lines.append(f"run saved in {out}{_skipped_text(n_skipped)}")
+    _print(summary, "\n".join(lines), as_json=as_json)
+
+
+def _table(frame: Any) -> str:
+    columns = [name for name in frame.columns if not frame[name].isna().all()]
+    text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
+    return text
+
+
+def _print(summary: Any, text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def main() -> None:
+    """Entry point: every expected failure is one line on standard error and an exit code."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except GMValuatorError as error:
+        message = " ".join(str(error).split())
+        click.echo(f"Error: {message}", err=True)
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; nothing was written.", err=True)
+        status = 130
+    except BrokenPipeError:
+        # the reader left (head, less); what it wanted was printed
+        sys.stderr.close()
+        status = 141
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

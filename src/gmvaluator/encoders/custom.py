@@ -1,0 +1,120 @@
+"""A user's own network or function as an encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.base import Encoder, Network
+from gmvaluator.errors import InputError
+from gmvaluator.geometry import Metric
+from gmvaluator.images import Preprocessing
+from gmvaluator.weights import WeightFile
+
+Function = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+UNIT_MEAN = (0.0, 0.0, 0.0)
+UNIT_STD = (1.0, 1.0, 1.0)
+
+
+def wrap(
+    encoder: torch.nn.Module | Function,
+    *,
+    name: str | None = None,
+    metric: Metric = "cosine",
+    preprocessing: Preprocessing | None = None,
+    mean: Sequence[float] = UNIT_MEAN,
+    std: Sequence[float] = UNIT_STD,
+    runtime: Runtime | None = None,
+) -> Encoder:
+    """Make an encoder of a `torch.nn.Module` or of a function.
+
+    Args:
+        encoder: a module that takes (B, 3, H, W) float32 RGB in [0, 1], normalised by `mean` and
+            `std`, or a function that takes (B, 3, H, W) uint8; either returns one vector an
+            image (more dimensions are flattened).
+        name: how results name it (default: the class or function name).
+        metric: how its vectors are compared.
+        preprocessing: input size and resizing (default: squashed to 224 px).
+        mean, std: per channel, in [0, 1] units; for modules only.
+        runtime: device; a module runs in torch, since others may not convert it.
+
+    Raises:
+        InputError: neither a module nor callable.
+    """
+    preprocessing = preprocessing or Preprocessing(224)
+    if isinstance(encoder, torch.nn.Module):
+        name = name or type(encoder).__name__
+        network = Network(
+            name=name,
+            module=Normalised(encoder, mean, std),
+            preprocessing=preprocessing,
+            metric=metric,
+            weights=(_state_file(name, encoder),),
+        )
+        device = runtime.device if runtime else "auto"
+        return NetworkEncoder(network, Runtime(device, "torch"))
+    if not callable(encoder):
+        raise InputError(
+            f"{encoder!r} is no encoder; pass a name, a torch.nn.Module or a function of "
+            "(B, 3, H, W) uint8 images"
+        )
+    return FunctionEncoder(encoder, name or encoder.__name__, metric, preprocessing)
+
+
+class Normalised(torch.nn.Module):
+    """uint8 images → normalised floats → the module → one flat vector an image."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, module: torch.nn.Module, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.module((pixels.float() / 255 - self.mean) / self.std)
+        return vectors.flatten(1)
+
+
+class FunctionEncoder:
+    """A plain function as an encoder."""
+
+    weights: tuple[WeightFile, ...] = ()
+
+    def __init__(
+        self, function: Function, name: str, metric: Metric, preprocessing: Preprocessing
+    ) -> None:
+        self._function = function
+        self.name = name
+        self.metric = metric
+        self.preprocessing = preprocessing
+        # a function's behaviour cannot be hashed: never mistake one object for another
+        self.fingerprint = f"{name}|{uuid.uuid4().hex}"
+
+    def prepare(self) -> None:
+        """Nothing: a function comes ready."""
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) uint8 → (B, dim) float32."""
+        vectors = np.asarray(self._function(pixels), dtype=np.float32)
+        return vectors.reshape(len(vectors), -1) if vectors.ndim else vectors
+
+
+def _state_file(name: str, module: torch.nn.Module) -> WeightFile:
+    """The module's state as if it were a file, so that results record which weights were used."""
+    digest = hashlib.sha256(repr(module).encode())
+    for key, tensor in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return WeightFile(name=name, path=None, sha256=digest.hexdigest())

@@ -1,0 +1,136 @@
+"""Publishing files and folders: all of it or nothing, and never over someone's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gmvaluator.errors import RunError
+
+
+def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
+    """Refuse an output folder before any work is done.
+
+    Args:
+        path: where the folder will be.
+        marker: the file whose presence says the folder is an earlier result of this kind.
+        overwrite: whether an earlier result may be replaced.
+
+    Raises:
+        RunError: it exists and may not be replaced, or cannot be created.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / marker).exists():
+            raise RunError(
+                f"{path} is not empty and holds no {marker}; choose a new or empty folder"
+            )
+        if not overwrite:
+            raise RunError(
+                f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
+                "or choose another folder"
+            )
+    elif path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; choose a folder to write to")
+    parent = _existing_parent(path)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{parent} is not writable; choose another folder to write to")
+
+
+@contextmanager
+def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a scratch folder whose files become `path` only when the block ends well.
+
+    The marker file moves last (and leaves first when replacing), so a folder with a marker is
+    always whole. Files in `path` that the block did not write stay as they are.
+
+    Raises:
+        RunError: the folder may not be written, or writing failed (disk full, say); what was
+            there before is then still there.
+    """
+    check_output(path, marker, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        scratch = path.parent / f".{path.name}.part-{os.getpid()}"
+        scratch.mkdir()
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        yield scratch
+        _sync(scratch)
+        _move_into_place(scratch, path, marker)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def publish_file(path: Path) -> Iterator[Path]:
+    """Yield a scratch path that becomes the file `path` only when the block ends well.
+
+    Raises:
+        RunError: the file cannot be written; what was there before is then still there.
+    """
+    # the suffix stays last: writers such as NumPy's add their own to a name without it
+    scratch = path.with_name(f".{path.stem}.part-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        scratch.replace(path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_error(path: Path, error: OSError) -> RunError:
+    reason = error.strerror or str(error)
+    return RunError(
+        f"cannot write {path}: {reason}; nothing was changed there. Free some space or choose "
+        "another folder"
+    )
+
+
+def _existing_parent(path: Path) -> Path:
+    parent = path.absolute()
+    while not parent.is_dir():
+        parent = parent.parent
+    return parent
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete scratch folders of processes that were killed while writing this path."""
+    for leftover in path.parent.glob(f".{path.name}.part-*"):
+        pid = leftover.name.rsplit("-", 1)[-1]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Flush every file, so that the rename never outlives the content in a power cut."""
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _move_into_place(scratch: Path, path: Path, marker: str) -> None:
+    if not path.exists() or not any(path.iterdir()):
+        scratch.replace(path)
+        return
+    (path / marker).unlink(missing_ok=True)
+    for file in sorted(scratch.iterdir(), key=lambda file: file.name == marker):
+        file.replace(path / file.name)

@@ -1,0 +1,207 @@
+"""Re-rank: exact perceptual distances on the recalled pairs, then the k nearest (Eq. 4's P_j).
+
+A distance here is always one between vectors, so every image passes through a network once,
+however many pairs it is in, and long vectors (LPIPS) are never held for the whole training set.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.embeddings import BATCH_SIZE, encode_batches
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError
+from gmvaluator.geometry import Space, Vectors, squared_to_rows
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress, Silent
+from gmvaluator.recall import Candidates
+
+GENERATED_BYTES = 1 << 30
+"""Bytes of generated images' vectors kept in memory; above, they go to a temporary file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contributors:
+    """The k nearest training images of each generated one after re-ranking, best first.
+
+    Attributes:
+        rows: (m, k) int64, row of the training image.
+        distances: (m, k) float32, in the re-rank distance's unit.
+        n_train: number of training images.
+    """
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    n_train: int
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One distance of the re-rank: an encoder, its space, and its share in the weighted mean."""
+
+    encoder: Encoder
+    space: Space
+    weight: float = 1.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of the comparison: the readable images of a set, and vectors already at hand.
+
+    Attributes:
+        images: where the images are read from.
+        rows: (n,) row in `images` of each image compared here.
+        placed: placed vectors by encoder fingerprint, each (n, dim).
+    """
+
+    images: ImageSet
+    rows: NDArray[np.int64]
+    placed: dict[str, Vectors]
+
+
+def pair_distances(
+    term: Term,
+    pairs: NDArray[np.int64],
+    train: Side,
+    generated: Side,
+    *,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Distances of the (m, c) pairs (generated image j, training image pairs[j, p]) → (m, c).
+
+    Vectors at hand are used; otherwise generated images are encoded first and each training
+    image in a pair passes once, in blocks of `batch_size`.
+    """
+    train_vectors = train.placed.get(term.encoder.fingerprint)
+    if train_vectors is not None:
+        vectors = _placed(term, generated, batch_size, progress)
+        squared = np.stack(
+            [
+                squared_to_rows(vector, train_vectors[rows])
+                for vector, rows in zip(vectors, pairs, strict=True)
+            ]
+        )
+        return term.space.distance(squared)
+    with tempfile.TemporaryFile() as spill:
+        vectors = _placed(term, generated, batch_size, progress, spill)
+        squared = _stream(term, pairs, train, vectors, batch_size, progress)
+    return term.space.distance(squared)
+
+
+def rerank(
+    candidates: Candidates,
+    train: Side,
+    generated: Side,
+    terms: Sequence[Term],
+    k: int,
+    *,
+    ties: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> Contributors:
+    """The k nearest candidates by one distance, or by a weighted mean of scaled ones.
+
+    Args:
+        candidates: recalled training images, (m, c).
+        train: the n training images the candidates' rows count.
+        generated: the m generated images.
+        terms: none keeps the recall's order and distances; one gives its distance as it is;
+            several give Σ_t w_t·d_t/scale_t / Σ_t w_t.
+        k: contributors a generated image, at most c.
+        ties: (n,) ranks that order training images at equal distance (default: their rows).
+
+    Raises:
+        InputError: k exceeds the candidates, or an image can no longer be read.
+    """
+    m, c = candidates.rows.shape
+    if not 1 <= k <= c:
+        raise InputError(f"k={k} contributors of {c} candidates; pass 1 ≤ k ≤ candidates")
+    if not terms:
+        distances = candidates.distances
+    elif len(terms) == 1:
+        distances = pair_distances(
+            terms[0], candidates.rows, train, generated, batch_size=batch_size, progress=progress
+        )
+    else:
+        total = np.zeros((m, c), dtype=np.float64)
+        for term in terms:
+            total += (term.weight / term.scale) * pair_distances(
+                term, candidates.rows, train, generated, batch_size=batch_size, progress=progress
+            )
+        distances = (total / sum(term.weight for term in terms)).astype(np.float32)
+    tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
+    order = np.lexsort((tie_ranks, distances), axis=1)[:, :k]
+    return Contributors(
+        rows=np.take_along_axis(candidates.rows, order, axis=1),
+        distances=np.take_along_axis(distances, order, axis=1),
+        n_train=candidates.n_train,
+    )
+
+
+def _placed(
+    term: Term,
+    side: Side,
+    batch_size: int,
+    progress: Progress | None,
+    spill: IO[bytes] | None = None,
+) -> Vectors:
+    """All vectors of a side in the term's space, on disk where memory would not hold them."""
+    at_hand = side.placed.get(term.encoder.fingerprint)
+    if at_hand is not None:
+        return at_hand
+    n = len(side.rows)
+    vectors: Vectors | None = None
+    with (progress or Silent()).stage(f"{term.encoder.name}: generated", n) as advance:
+        start = 0
+        for batch, block in encode_batches(
+            side.images, term.encoder, rows=side.rows, batch_size=batch_size, strict=True
+        ):
+            if vectors is None:
+                vectors = _allocate((n, block.shape[1]), spill)
+            vectors[start : start + len(block)] = term.space.place(block, in_place=True)
+            start += len(block)
+            advance(len(batch.rows))
+    if vectors is None:
+        raise InputError("no generated image to compare; pass at least one readable image")
+    return vectors
+
+
+def _allocate(shape: tuple[int, int], spill: IO[bytes] | None) -> Vectors:
+    if spill is None or 4 * shape[0] * shape[1] <= GENERATED_BYTES:
+        return np.empty(shape, dtype=np.float32)
+    return np.memmap(spill, dtype=np.float32, mode="w+", shape=shape)
+
+
+def _stream(
+    term: Term,
+    pairs: NDArray[np.int64],
+    train: Side,
+    generated: Vectors,
+    batch_size: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """Pass each training image in `pairs` through the network once and fill (m, c) distances."""
+    m, c = pairs.shape
+    squared = np.empty(m * c, dtype=np.float32)
+    by_train = np.argsort(pairs, axis=None, kind="stable")
+    asked, starts = np.unique(pairs.ravel()[by_train], return_index=True)
+    ends = np.append(starts[1:], m * c)
+    with (progress or Silent()).stage(f"{term.encoder.name}: candidates", len(asked)) as advance:
+        done = 0
+        for batch, block in encode_batches(
+            train.images, term.encoder, rows=train.rows[asked], batch_size=batch_size, strict=True
+        ):
+            for vector in term.space.place(block, in_place=True):
+                slots = by_train[starts[done] : ends[done]]
+                squared[slots] = squared_to_rows(vector, generated[slots // c])
+                done += 1
+            advance(len(batch.rows))
+    return squared.reshape(m, c)

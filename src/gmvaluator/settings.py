@@ -1,0 +1,150 @@
+"""What a valuation is asked to do: settings with their defaults, and the named presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gmvaluator.encoders import parse_name
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError
+from gmvaluator.recall import check_index_name
+from gmvaluator.values import WEIGHTINGS
+
+DEFAULT_K = 50
+DEFAULT_CANDIDATES = 200
+
+Rerank = str | Encoder | Sequence[str | Encoder] | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class RerankTerm:
+    """One distance of the re-rank: an encoder (or its name) and its weight in the mean."""
+
+    encoder: str | Encoder
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return self.encoder if isinstance(self.encoder, str) else self.encoder.name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every choice that decides a value; `run.json` records it.
+
+    `k` and `candidates` left None mean 50 and 200, or the whole training set where it is smaller.
+    """
+
+    encoder: str
+    index: str
+    rerank: tuple[tuple[str, float], ...]
+    quality: str
+    k: int | None
+    candidates: int | None
+    weighting: str
+    temperature: float
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain types, as in `run.json`; `rerank` maps names to weights."""
+        return asdict(self) | {"rerank": dict(self.rerank)}
+
+
+SETTING_NAMES = tuple(field.name for field in fields(Settings))
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "offline": {},
+    "paper": {
+        "encoder": "clip",
+        "index": "pq",
+        "rerank": ["dreamsim"],
+        "quality": "maniqa",
+        "weighting": "softmax",
+        "temperature": 1.0,
+    },
+}
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """Arguments of `GMValuator` for a preset.
+
+    Raises:
+        InputError: unknown preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return dict(PRESETS[name])
+
+
+def rerank_terms(rerank: Rerank) -> tuple[RerankTerm, ...]:
+    """Normalise what a user passes as `rerank`: names, encoders, weights by name, or none.
+
+    Raises:
+        InputError: unknown encoder, a repeated one, or a weight that is not positive.
+    """
+    if rerank is None:
+        return ()
+    if isinstance(rerank, Mapping):
+        terms = tuple(RerankTerm(name, float(weight)) for name, weight in rerank.items())
+    elif isinstance(rerank, str) or not isinstance(rerank, Sequence):
+        terms = (RerankTerm(rerank),)
+    else:
+        terms = tuple(RerankTerm(encoder) for encoder in rerank)
+    if [term.name for term in terms] == ["none"]:
+        return ()
+    for term in terms:
+        if term.name == "none":
+            raise InputError("rerank 'none' stands alone; leave the other distances or it out")
+        if isinstance(term.encoder, str):
+            parse_name(term.encoder)
+        if not (np.isfinite(term.weight) and term.weight > 0):
+            raise InputError(f"rerank {term.name} has weight {term.weight}; pass a number above 0")
+    names = [term.name for term in terms]
+    if len(set(names)) < len(names):
+        raise InputError(f"rerank names a distance twice ({', '.join(names)}); give it a weight")
+    return terms
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that cannot work whatever the data.
+
+    Raises:
+        InputError: naming the setting, what is wanted and what to do.
+    """
+    check_index_name(settings.index)
+    if settings.weighting not in WEIGHTINGS:
+        raise InputError(
+            f"unknown weighting {settings.weighting!r}; choose one of {', '.join(WEIGHTINGS)}"
+        )
+    if not (np.isfinite(settings.temperature) and settings.temperature > 0):
+        raise InputError(
+            f"temperature={settings.temperature} is not positive; pass a number above 0"
+        )
+    for name, value in (("k", settings.k), ("candidates", settings.candidates)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value} is too small; pass {name} ≥ 1")
+    k, candidates = settings.k, settings.candidates
+    if k is not None and candidates is not None and k > candidates:
+        raise InputError(
+            f"k={k} exceeds the {candidates} candidates; pass k ≤ {candidates} or more candidates"
+        )
+
+
+def resolve_counts(settings: Settings, n_train: int) -> tuple[int, int]:
+    """(k, candidates) for a training set of `n_train` readable images.
+
+    Raises:
+        InputError: an explicit k or candidates exceeds the training set.
+    """
+    for name, value in (("k", settings.k), ("candidates", settings.candidates)):
+        if value is not None and value > n_train:
+            raise InputError(
+                f"{name}={value} exceeds the {n_train} training images; pass {name} ≤ {n_train}"
+            )
+    k = settings.k or min(DEFAULT_K, settings.candidates or n_train, n_train)
+    candidates = settings.candidates or min(max(DEFAULT_CANDIDATES, k), n_train)
+    return k, candidates

@@ -1,0 +1,284 @@
+"""The result of a valuation, and the run folder it is saved to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.images import Skip
+from gmvaluator.publishing import check_output, publish_folder
+from gmvaluator.values import Contributions, sum_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MARKER = "run.json"
+RUN_FILES = (
+    "values.parquet",
+    "contributions.parquet",
+    "generated.parquet",
+    "skipped.parquet",
+    MARKER,
+)
+
+
+@dataclass(frozen=True)
+class ContributorList:
+    """The contributors of one generated image, best first.
+
+    Attributes:
+        ids: k training ids.
+        distances: (k,) float32, re-rank distance.
+        scores: (k,) float64, V(x_i, x̂_j); they sum to the image's quality.
+    """
+
+    ids: tuple[str, ...]
+    distances: NDArray[np.float32]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Valuation:
+    """Values of all training images, with the scores they are summed from.
+
+    Attributes:
+        train_ids, train_labels: of the n readable training images (labels None where unknown).
+        generated_ids, generated_labels: of the m readable generated images.
+        quality: (m,) float64 q_j.
+        contributions: sparse scores.
+        skipped: (`train` or `generated`, what was skipped and why).
+        info: what `run.json` holds: settings, versions, weights, seconds, inputs.
+    """
+
+    train_ids: tuple[str, ...]
+    train_labels: tuple[str | None, ...] | None
+    generated_ids: tuple[str, ...]
+    generated_labels: tuple[str | None, ...] | None
+    quality: NDArray[np.float64]
+    contributions: Contributions
+    skipped: tuple[tuple[str, Skip], ...]
+    info: dict[str, Any]
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """(n,) φ_i in the order of `train_ids` (Eq. 5)."""
+        return sum_values(self.contributions)
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """(n,) rank of each training image, 1 = highest value; equal values by position."""
+        ranks = np.empty(len(self.values), dtype=np.int64)
+        ranks[np.argsort(-self.values, kind="stable")] = np.arange(1, len(self.values) + 1)
+        return ranks
+
+    @cached_property
+    def n_supported(self) -> NDArray[np.int64]:
+        """(n,) number of generated images each training image contributes to (score ≠ 0)."""
+        rows = self.contributions.rows[self.contributions.scores != 0]
+        return np.bincount(rows, minlength=self.contributions.n_train)
+
+    def contributors(self, generated: int | str) -> ContributorList:
+        """Contributors of a generated image, given by row number or id.
+
+        Raises:
+            InputError: no such generated image.
+        """
+        j = self._generated_row(generated)
+        rows = self.contributions.rows[j]
+        return ContributorList(
+            ids=tuple(self.train_ids[row] for row in rows),
+            distances=self.contributions.distances[j],
+            scores=self.contributions.scores[j],
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
+        return self._values_table().to_pandas()
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the run folder: all files or none.
+
+        Raises:
+            RunError: the folder holds another run (unless `overwrite`), or cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        with publish_folder(Path(path), MARKER, overwrite=overwrite) as folder:
+            pq.write_table(self._values_table(), folder / "values.parquet")
+            pq.write_table(self._contributions_table(), folder / "contributions.parquet")
+            pq.write_table(self._generated_table(), folder / "generated.parquet")
+            pq.write_table(self._skipped_table(), folder / "skipped.parquet")
+            text = json.dumps(self.info, indent=2, ensure_ascii=False)
+            (folder / MARKER).write_text(text + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | Path) -> Valuation:
+        """Read a run folder back.
+
+        Raises:
+            RunError: no run is there, a file is missing or damaged, or files do not fit together.
+        """
+        folder = Path(path)
+        info = read_marker(folder, MARKER, "run")
+        tables = {name: _read_table(folder / name) for name in RUN_FILES[:-1]}
+        try:
+            return _assemble(info, tables)
+        except (KeyError, ValueError, IndexError) as error:
+            raise RunError(
+                f"the files of run {folder} do not fit together ({error}); restore the run or "
+                "make it again"
+            ) from error
+
+    def _generated_row(self, generated: int | str) -> int:
+        m = len(self.generated_ids)
+        if isinstance(generated, str):
+            if generated not in self._row_of_generated:
+                raise InputError(f"no generated image has id {generated!r}; see generated_ids")
+            return self._row_of_generated[generated]
+        if not -m <= generated < m:
+            raise InputError(f"generated image {generated} of {m}; pass 0 to {m - 1} or an id")
+        return int(generated)
+
+    @cached_property
+    def _row_of_generated(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.generated_ids)}
+
+    def _values_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.table(
+            {
+                "train_id": pa.array(self.train_ids, pa.string()),
+                "value": pa.array(self.values, pa.float64()),
+                "rank": pa.array(self.ranks, pa.int64()),
+                "n_supported": pa.array(self.n_supported, pa.int64()),
+                "label": _labels(self.train_labels, len(self.train_ids)),
+            }
+        )
+
+    def _contributions_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        m, k = self.contributions.rows.shape
+        generated_rows = np.repeat(np.arange(m), k)
+        return pa.table(
+            {
+                "generated_id": pa.array(self.generated_ids, pa.string()).take(generated_rows),
+                "rank": pa.array(np.tile(np.arange(1, k + 1), m), pa.int64()),
+                "train_id": pa.array(self.train_ids, pa.string()).take(
+                    pa.array(self.contributions.rows.ravel())
+                ),
+                "distance": pa.array(self.contributions.distances.ravel(), pa.float32()),
+                "score": pa.array(self.contributions.scores.ravel(), pa.float64()),
+            }
+        )
+
+    def _generated_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.table(
+            {
+                "generated_id": pa.array(self.generated_ids, pa.string()),
+                "quality": pa.array(self.quality, pa.float64()),
+                "label": _labels(self.generated_labels, len(self.generated_ids)),
+            }
+        )
+
+    def _skipped_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.table(
+            {
+                "set": pa.array([side for side, _ in self.skipped], pa.string()),
+                "id": pa.array([skip.id for _, skip in self.skipped], pa.string()),
+                "reason": pa.array([skip.reason for _, skip in self.skipped], pa.string()),
+            }
+        )
+
+
+def check_run_output(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a run folder before the work is done; see `publishing.check_output`."""
+    check_output(Path(path), MARKER, overwrite=overwrite)
+
+
+def read_marker(folder: Path, marker: str, kind: str) -> dict[str, Any]:
+    """The JSON object of a result folder's marker file.
+
+    Raises:
+        RunError: the folder is missing, is no such result, or the file is damaged.
+    """
+    file = folder / marker
+    if not file.is_file():
+        raise RunError(f"{folder} is no {kind} folder (it holds no {marker}); check the path")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read ({error}); make the {kind} again") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{file} holds no JSON object; make the {kind} again")
+    return content
+
+
+def _labels(labels: Sequence[str | None] | None, n: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(labels if labels is not None else [None] * n, pa.string())
+
+
+def _read_table(file: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        raise RunError(f"{file} is missing; restore the run or make it again")
+    try:
+        return pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(f"{file} is damaged ({error}); restore the run or make it again") from error
+
+
+def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
+    values, generated = tables["values.parquet"], tables["generated.parquet"]
+    pairs, skipped = tables["contributions.parquet"], tables["skipped.parquet"]
+    train_ids = tuple(values["train_id"].to_pylist())
+    generated_ids = tuple(generated["generated_id"].to_pylist())
+    m = len(generated_ids)
+    if (info["n_train"], info["n_generated"]) != (len(train_ids), m):
+        raise ValueError("run.json counts other images than the tables hold")
+    expected = np.repeat(np.asarray(generated_ids, dtype=object), len(pairs) // max(1, m))
+    if not np.array_equal(expected, pairs["generated_id"].to_numpy()):
+        raise ValueError("contributions.parquet is not grouped by the ids of generated.parquet")
+    row_of = {name: row for row, name in enumerate(train_ids)}
+    rows = np.array([row_of[name] for name in pairs["train_id"].to_pylist()], dtype=np.int64)
+    contributions = Contributions(
+        rows=rows.reshape(m, -1),
+        distances=pairs["distance"].to_numpy().reshape(m, -1),
+        scores=pairs["score"].to_numpy().reshape(m, -1),
+        n_train=len(train_ids),
+    )
+    valuation = Valuation(
+        train_ids=train_ids,
+        train_labels=_known(values["label"].to_pylist()),
+        generated_ids=generated_ids,
+        generated_labels=_known(generated["label"].to_pylist()),
+        quality=generated["quality"].to_numpy(),
+        contributions=contributions,
+        skipped=tuple((row["set"], Skip(row["id"], row["reason"])) for row in skipped.to_pylist()),
+        info=info,
+    )
+    if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
+        raise ValueError("the values are not the sums of the contributions")
+    return valuation
+
+
+def _known(labels: list[str | None]) -> tuple[str | None, ...] | None:
+    return tuple(labels) if any(label is not None for label in labels) else None

@@ -1,0 +1,443 @@
+"""GMValuator: the settings of a valuation and the order of its stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator import versions
+from gmvaluator.embeddings import Embeddings, embed
+from gmvaluator.encoders import as_encoder
+from gmvaluator.encoders.backends import Backend, Runtime
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.fitted import INDEX_MARKER, Fitted, TrainingSet, load_fitted, save_fitted
+from gmvaluator.fitting import fit_images
+from gmvaluator.geometry import Vectors
+from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.progress import Progress, as_progress
+from gmvaluator.quality import (
+    QUALITY_NAMES,
+    given_quality,
+    maniqa,
+    realism,
+    require_quality,
+)
+from gmvaluator.recall import Candidates, Index, build_index, choose_index, recall
+from gmvaluator.rerank import Contributors, Side, Term, rerank
+from gmvaluator.settings import (
+    SETTING_NAMES,
+    Rerank,
+    RerankTerm,
+    Settings,
+    check_settings,
+    preset_settings,
+    rerank_terms,
+    resolve_counts,
+)
+from gmvaluator.valuation import MARKER as RUN_MARKER
+from gmvaluator.valuation import Valuation, read_marker
+from gmvaluator.values import contribute
+from gmvaluator.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_RERANK = ("efficientnet-lite0", "l2")
+
+
+class GMValuator:
+    """Values training images by what a generative model produced (Yang et al., ICLR 2025).
+
+    Fit once on the training images, then value any number of generated sets:
+
+        valuator = GMValuator().fit("train/")
+        valuation = valuator.value("generated/")
+
+    Args:
+        encoder: name, encoder or `torch.nn.Module` whose space candidates are recalled in.
+        index: `auto`, `exact`, `pq`, `ivfpq` or a faiss factory string.
+        rerank: one or several distances (names, encoders, or {name: weight}), or `none`.
+        quality: `realism`, `maniqa`, `none`, an array of m numbers, or a function of the
+            generated `ImageSet` that returns one.
+        k: contributors a generated image (default 50, or all of a smaller set).
+        candidates: training images recalled before the re-rank (default 200, likewise).
+        weighting: `softmax` (Eq. 6).
+        temperature: τ of Eq. 6.
+        seed: of the index training.
+        device: `auto`, `cpu` or `cuda`.
+        backend: `auto`, `torch` or `openvino`.
+        weights: where network weights come from; a mapping names files, {"maniqa": "m.pt"}.
+        progress: True for bars on standard error, or an object with `stage`.
+
+    Attributes:
+        fitted_: learned state, after `fit`.
+
+    Raises:
+        InputError: a setting that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: str | Encoder | torch.nn.Module = "efficientnet-lite0",
+        index: str = "auto",
+        rerank: Rerank = DEFAULT_RERANK,
+        quality: object = "realism",
+        k: int | None = None,
+        candidates: int | None = None,
+        weighting: str = "softmax",
+        temperature: float = 1.0,
+        seed: int = 0,
+        device: str = "auto",
+        backend: Backend = "auto",
+        weights: Weights | Mapping[str, str | Path] | None = None,
+        progress: bool | Progress = False,
+    ) -> None:
+        self._weights = weights if isinstance(weights, Weights) else Weights(_paths(weights))
+        self._runtime = Runtime(device, backend)
+        self._runtime.resolved()
+        self._progress = as_progress(progress)
+        self._encoder = as_encoder(encoder, self._weights, self._runtime)
+        self._terms = rerank_terms(rerank)
+        if isinstance(quality, str) and quality not in QUALITY_NAMES:
+            raise InputError(
+                f"unknown quality {quality!r}; choose one of {', '.join(QUALITY_NAMES)}, "
+                "or pass an array or a function"
+            )
+        self._quality = quality
+        self.settings = Settings(
+            encoder=encoder if isinstance(encoder, str) else self._encoder.name,
+            index=index,
+            rerank=tuple((term.name, term.weight) for term in self._terms),
+            quality=quality if isinstance(quality, str) else "given",
+            k=k,
+            candidates=candidates,
+            weighting=weighting,
+            temperature=temperature,
+            seed=seed,
+        )
+        check_settings(self.settings)
+        self.fitted_: Fitted | None = None
+        self._train: ImageSet | None = None
+        self._rerankers: dict[str, Encoder] = {self.settings.encoder: self._encoder}
+        self._indexes: dict[str, Index] = {}
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """`paper` (CLIP, PQ, DreamSim, MANIQA, as published) or `offline` (the default).
+
+        `changes` replace or add settings.
+        """
+        return cls(**(preset_settings(name) | changes))
+
+    def fit(self, train: object, *, strict: bool = False) -> Self:
+        """Embed the training images and learn everything a valuation needs of them.
+
+        Args:
+            train: any source of `ImageSet`.
+            strict: fail on the first image that cannot be read instead of skipping it.
+
+        Raises:
+            InputError: no readable image, fewer than k or candidates, or a bad source.
+            MissingPackageError, MissingWeightsError: what the settings need is not at hand.
+        """
+        images = ImageSet.open(train)
+        resolve_counts(self.settings, len(images))
+        rerankers = self.require()
+        self.fitted_ = fit_images(
+            images,
+            self._encoder,
+            rerankers,
+            self.settings,
+            strict=strict,
+            progress=self._progress,
+        )
+        self._train = images
+        self._indexes = {}
+        return self
+
+    def value(self, generated: object, *, strict: bool = False) -> Valuation:
+        """Value the fitted training images by a set of generated ones.
+
+        Args:
+            generated: any source of `ImageSet`.
+            strict: fail on the first image that cannot be read instead of skipping it.
+
+        Raises:
+            InputError: not fitted, no readable image, or a bad source.
+            RunError: a training image changed since the index was made.
+        """
+        fitted = self._require_fitted()
+        images = ImageSet.open(generated)
+        seconds = dict(fitted.seconds)
+        with _timed(seconds, "embed generated"):
+            embeddings = embed(
+                images,
+                self._encoder,
+                strict=strict,
+                progress=self._progress,
+                stage="embed generated",
+            )
+            vectors = fitted.space.place(embeddings.vectors, in_place=True)
+        k, n_candidates = resolve_counts(self.settings, len(fitted.train.ids))
+        with _timed(seconds, "recall"):
+            index_name, candidates = self._recall(fitted, vectors, n_candidates)
+        with _timed(seconds, "rerank"):
+            contributors = self._rerank(fitted, candidates, images, embeddings, vectors, k)
+        with _timed(seconds, "quality"):
+            quality = self._measure_quality(fitted, images, embeddings, vectors)
+        with _timed(seconds, "values"):
+            contributions = contribute(
+                contributors,
+                quality,
+                weighting=self.settings.weighting,
+                temperature=self.settings.temperature,
+            )
+        labels = images.labels
+        resolved = replace(self.settings, k=k, candidates=n_candidates)
+        ids = tuple(images.ids[row] for row in embeddings.rows)
+        return Valuation(
+            train_ids=fitted.train.ids,
+            train_labels=fitted.train.labels,
+            generated_ids=ids,
+            generated_labels=None if labels is None else tuple(labels[r] for r in embeddings.rows),
+            quality=quality,
+            contributions=contributions,
+            skipped=(
+                *(("train", skip) for skip in fitted.train.skipped),
+                *(("generated", skip) for skip in embeddings.skipped),
+            ),
+            info={
+                "format": 1,
+                "settings": resolved.as_json() | {"index_used": index_name},
+                "n_train": len(fitted.train.ids),
+                "n_generated": len(ids),
+                "versions": versions.installed(),
+                "weights": fitted.weights,
+                "encoders": fitted.encoders,
+                "seed": self.settings.seed,
+                "device": self._runtime.resolved()[0],
+                "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+                "inputs": {
+                    "train": _input(fitted.train.location, fitted.train.fingerprint),
+                    "generated": _input(images.location, set_fingerprint(ids, embeddings.keys)),
+                },
+            },
+        )
+
+    def require(self) -> list[Encoder]:
+        """Load everything the settings need, before any long work; returns the re-rank encoders.
+
+        Raises:
+            MissingPackageError, MissingWeightsError: what is not at hand.
+        """
+        require_quality(self.settings.quality, self._weights)
+        return [self._load(term) for term in self._terms]
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the fitted state to an index folder; `load` brings it back without embedding.
+
+        Raises:
+            InputError: not fitted.
+            RunError: the folder holds another index (unless `overwrite`), or cannot be written.
+        """
+        save_fitted(
+            self._require_fitted(), self.settings.as_json(), Path(path), overwrite=overwrite
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, train: object = None, **changes: Any) -> Self:
+        """A fitted valuator from an index folder.
+
+        Args:
+            path: folder that `save` or `gmvaluator embed` wrote.
+            train: the training images, where they are no longer where the index was made from.
+            changes: settings to change; those that fitting depends on must stay.
+
+        Raises:
+            RunError: no index there, or one that other settings, weights or images made.
+        """
+        folder = Path(path)
+        marker = read_marker(folder, INDEX_MARKER, "index")
+        fitted = load_fitted(folder, marker)
+        valuator = cls(**(marker["settings"] | changes))
+        valuator._adopt(fitted, train, folder)
+        return valuator
+
+    @classmethod
+    def refit(
+        cls, run: str | Path, *, train: object = None, strict: bool = False, **changes: Any
+    ) -> Self:
+        """A valuator fitted as the one that made a saved run.
+
+        Args:
+            run: run folder that `Valuation.save` or `gmvaluator value` wrote.
+            train: the training images, where they are no longer where the run had them.
+            strict: as for `fit`.
+            changes: settings to change.
+
+        Raises:
+            RunError: no run there, or its training images are others now.
+        """
+        info = read_marker(Path(run), RUN_MARKER, "run")
+        try:
+            made_from = info["inputs"]["train"]
+            source, wanted = made_from["source"], made_from["fingerprint"]
+            settings = {name: info["settings"][name] for name in SETTING_NAMES}
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{RUN_MARKER} of run {run} lacks {error}; make the run again"
+            ) from error
+        if train is None and source is None:
+            raise InputError(
+                f"run {run} was made from images in memory; pass the training images "
+                "(train=…, --train-images)"
+            )
+        valuator = cls(**(settings | changes))
+        fitted = valuator.fit(train if train is not None else source, strict=strict).fitted_
+        if fitted is None or fitted.train.fingerprint != wanted:
+            raise RunError(
+                f"the training images of run {run} have changed since; make the run again"
+            )
+        return valuator
+
+    def _adopt(self, fitted: Fitted, train: object, folder: Path) -> None:
+        names = [term.name for term in self._terms]
+        if [term.name for term in fitted.terms] != names:
+            fitted_names = [term.name for term in fitted.terms]
+            raise RunError(
+                f"index {folder} was made for re-rank {fitted_names}, not {names}; make an index "
+                "with these settings"
+            )
+        for encoder in (self._encoder, *(self._load(term) for term in self._terms)):
+            if fitted.encoders.get(encoder.name) != encoder.fingerprint:
+                raise RunError(
+                    f"index {folder} was made with another {encoder.name} (weights or input size "
+                    "differ); make the index again"
+                )
+        if self.settings.quality == "realism" and fitted.realism is None:
+            raise RunError(
+                f"index {folder} was made with quality {self.settings.quality!r} switched off; "
+                "make an index with quality 'realism' or pass another quality"
+            )
+        location = train if train is not None else fitted.train.location
+        if location is not None:
+            self._train = _reopen(location, fitted.train, folder)
+        self.fitted_ = fitted
+
+    def _require_fitted(self) -> Fitted:
+        if self.fitted_ is None:
+            raise InputError("the valuator is not fitted; call fit(train) or load an index first")
+        return self.fitted_
+
+    def _load(self, term: RerankTerm) -> Encoder:
+        """The encoder of a re-rank term, built once."""
+        if term.name not in self._rerankers:
+            self._rerankers[term.name] = as_encoder(term.encoder, self._weights, self._runtime)
+        return self._rerankers[term.name]
+
+    def _recall(
+        self, fitted: Fitted, generated: Vectors, n_candidates: int
+    ) -> tuple[str, Candidates]:
+        n, dim = fitted.vectors.shape
+        name = self.settings.index
+        if name == "auto":
+            name = choose_index(n, len(generated), dim)
+        with self._progress.stage(f"recall ({name})", len(generated)) as advance:
+            if name not in self._indexes:
+                self._indexes[name] = build_index(
+                    fitted.vectors, name, order=fitted.order, seed=self.settings.seed
+                )
+            found = recall(self._indexes[name], fitted.space, generated, n_candidates, n_train=n)
+            advance(len(generated))
+        return name, found
+
+    def _rerank(
+        self,
+        fitted: Fitted,
+        candidates: Candidates,
+        images: ImageSet,
+        embeddings: Embeddings,
+        vectors: Vectors,
+        k: int,
+    ) -> Contributors:
+        terms = [
+            Term(self._load(wanted), learned.space, wanted.weight, learned.scale)
+            for wanted, learned in zip(self._terms, fitted.terms, strict=True)
+        ]
+        own = self._encoder.fingerprint
+        if self._train is None and any(term.encoder.fingerprint != own for term in terms):
+            raise InputError(
+                "re-ranking reads the training images, and this index was made from images in "
+                "memory; pass them: GMValuator.load(path, train=images)"
+            )
+        train_images = self._train if self._train is not None else images
+        return rerank(
+            candidates,
+            Side(train_images, fitted.train.rows, {own: fitted.vectors}),
+            Side(images, embeddings.rows, {own: vectors}),
+            terms,
+            k,
+            ties=fitted.ties,
+            progress=self._progress,
+        )
+
+    def _measure_quality(
+        self, fitted: Fitted, images: ImageSet, embeddings: Embeddings, vectors: Vectors
+    ) -> NDArray[np.float64]:
+        if not isinstance(self._quality, str):
+            return given_quality(self._quality, images, embeddings.rows)
+        if self._quality == "none":
+            return np.ones(len(vectors), dtype=np.float64)
+        if self._quality == "maniqa":
+            device = self._runtime.resolved()[0]
+            return maniqa(
+                images, embeddings.rows, self._weights, device=device, progress=self._progress
+            )
+        if fitted.realism is None:
+            raise RunError("the index holds no realism reference; fit again")
+        return realism(vectors, fitted.vectors, fitted.realism)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _paths(weights: Mapping[str, str | Path] | None) -> dict[str, Path]:
+    return {name: Path(path) for name, path in (weights or {}).items()}
+
+
+def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
+    return {"source": location, "fingerprint": fingerprint}
+
+
+def _reopen(location: object, train: TrainingSet, folder: Path) -> ImageSet:
+    """The training images of an index, checked to be listed as they were."""
+    try:
+        images = ImageSet.open(location)
+    except InputError as error:
+        raise RunError(
+            f"the training images of index {folder} cannot be opened ({error}); pass where they "
+            "are now (train=…, --train-images)"
+        ) from error
+    rows = train.rows
+    if len(rows) and (
+        rows.max() >= len(images)
+        or any(images.ids[row] != name for row, name in zip(rows, train.ids, strict=True))
+    ):
+        raise RunError(
+            f"{images.location or 'the training set'} no longer lists the images index {folder} "
+            "was made from; make the index again"
+        )
+    return images

@@ -1,0 +1,101 @@
+"""Makers of image files and data sets for tests: real files, small, the same on every run."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def random_images(n: int, size: int = 8, seed: int = 0) -> NDArray[np.uint8]:
+    """(n, size, size, 3) uint8 noise."""
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def encode(image: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """An array or PIL image as the content of a file."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    target = io.BytesIO()
+    picture.save(target, kind, **options)
+    return target.getvalue()
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """Files by relative path; makes the folders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def image_folder(folder: Path, n: int = 6, size: int = 8, seed: int = 0, classes: int = 2) -> Path:
+    """n random PNGs as `class0/000.png`, `class1/001.png`, … (classes=0: no sub-folders)."""
+    names = [f"class{i % classes}/{i:03d}.png" if classes else f"{i:03d}.png" for i in range(n)]
+    images = random_images(n, size, seed)
+    return write_files(
+        folder, {name: encode(image) for name, image in zip(names, images, strict=True)}
+    )
+
+
+def write_parquet(
+    path: Path,
+    contents: Sequence[bytes | None],
+    *,
+    paths: Sequence[str | None] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    class_names: Sequence[str] | None = None,
+    row_group_size: int | None = None,
+) -> Path:
+    """A Parquet file in the Hugging Face image layout; `columns` may hold `label`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [
+        {"bytes": content, "path": name}
+        for content, name in zip(contents, paths or [None] * len(contents), strict=True)
+    ]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(images, kind), **(columns or {})})
+    if class_names is not None:
+        features = {"label": {"names": list(class_names), "_type": "ClassLabel"}}
+        described = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": described})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=row_group_size)
+    return path
+
+
+def write_tar(path: Path, contents: Mapping[str, bytes]) -> Path:
+    """An uncompressed tar archive of regular files, in the order given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def png_of_size(width: int, height: int, body: bytes = b"") -> bytes:
+    """A PNG (8-bit grey) whose header claims any size; the pixels are `body`, not the truth."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b""))
+    )

@@ -1,0 +1,93 @@
+"""Spaces, metrics and exact neighbours against the obvious formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gmvaluator.errors import InputError
+from gmvaluator.geometry import Metric, Space, Vectors, blocks, nearest, squared_to_rows
+
+METRICS: tuple[Metric, ...] = ("euclidean", "sqeuclidean", "cosine", "centred-cosine")
+
+
+def cloud(n: int, dim: int = 7, seed: int = 0) -> Vectors:
+    return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32) + 1
+
+
+def obvious(metric: Metric, a: Vectors, b: Vectors, mean: Vectors) -> float:
+    if metric == "euclidean":
+        return float(np.linalg.norm(a - b))
+    if metric == "sqeuclidean":
+        return float(((a - b) ** 2).sum())
+    if metric == "centred-cosine":
+        a, b = a - mean, b - mean
+    return float(1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distance_equals_the_definition(metric: Metric) -> None:
+    train, query = cloud(20), cloud(5, seed=1)
+    space = Space.fit(metric, train)
+    placed_train, placed_query = space.place(train), space.place(query)
+    for j in range(5):
+        found = space.distance(squared_to_rows(placed_query[j], placed_train))
+        wanted = [obvious(metric, query[j], row, train.mean(axis=0)) for row in train]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_image_is_at_distance_zero_of_itself(metric: Metric) -> None:
+    train = cloud(10)
+    space = Space.fit(metric, train)
+    placed = space.place(train)
+    for j in range(10):
+        assert space.distance(squared_to_rows(placed[j], placed))[j] == 0
+
+
+def test_place_leaves_its_input_alone_unless_told() -> None:
+    train = cloud(6)
+    before = train.copy()
+    space = Space.fit("centred-cosine", train)
+    placed = space.place(train)
+    np.testing.assert_array_equal(train, before)
+    assert space.place(train, in_place=True) is train
+    np.testing.assert_array_equal(train, placed)
+
+
+def test_zero_vector_has_no_direction_and_stays_finite() -> None:
+    placed = Space("cosine").place(np.zeros((1, 3), dtype=np.float32))
+    np.testing.assert_array_equal(placed, np.zeros((1, 3)))
+
+
+def test_unknown_metric_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown metric 'manhattan'; choose one of euclidean"):
+        Space.fit("manhattan", cloud(3))  # type: ignore[arg-type]
+
+
+@given(n=st.integers(0, 50), row_bytes=st.integers(1, 100), block=st.integers(1, 300))
+def test_blocks_cover_every_row_once(n: int, row_bytes: int, block: int) -> None:
+    covered = [row for rows in blocks(n, row_bytes, block) for row in range(n)[rows]]
+    assert covered == list(range(n))
+
+
+@given(arrays(np.float32, (30, 4), elements=st.integers(-3, 3).map(float)), st.integers(1, 30))
+def test_nearest_equals_brute_force(points: Vectors, n: int) -> None:
+    queries = points[:4]
+    squared, rows = nearest(queries, points, n)
+    for j in range(4):
+        exact = ((points - queries[j]) ** 2).sum(axis=1)
+        np.testing.assert_array_equal(squared[j], np.sort(exact)[:n])
+        np.testing.assert_array_equal(exact[rows[j]], squared[j])
+        assert len(set(rows[j])) == n
+        # equal distances come by row number
+        pairs = list(zip(squared[j].tolist(), rows[j].tolist(), strict=True))
+        assert pairs == sorted(pairs)
+
+
+def test_nearest_refuses_more_neighbours_than_points() -> None:
+    with pytest.raises(InputError, match="4 neighbours asked of 3 points"):
+        nearest(cloud(1), cloud(3), 4)
