@@ -271,7 +271,7 @@ def compare_efficientnet_lite0(images: Pictures, openvino: bool = False) -> Row:
     """Logits and every tensor, bit for bit."""
     network = build_efficientnet_lite0(None, None, Weights(offline=True))
     pixels = pixels_of(network, images)
-    file = network.weights[0]
+    file = Weights(offline=True).resolve("efficientnet-lite0")
     model = load_efficientnet_lite0(file).eval()
     reference = ReferenceLite0().eval()
     source = load_state(file.path)

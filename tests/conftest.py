@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,9 @@ def _closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -43,9 +44,7 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 @pytest.fixture
-def digit_folder(
-    tmp_path: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]
-) -> Iterator[Path]:
+def digit_folder(tmp_path: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Path:
     """A folder of 60 digits as PNG files in a sub-folder a class."""
     from PIL import Image
 
@@ -55,4 +54,4 @@ def digit_folder(
             break
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / str(label) / f"{row:03d}.png")
-    yield folder
+    return folder

@@ -20,7 +20,7 @@ import torch
 from gmvaluator.encoders import clip, dreamsim, lpips, stlpips, timm, torchvision
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
-from gmvaluator.weights import WeightFile, Weights, sha256_of
+from gmvaluator.weights import LocalWeightFile, Weights, sha256_of
 
 OFFLINE = Weights(offline=True)
 
@@ -252,10 +252,10 @@ def test_clip_weights_come_from_open_clips_hub_address() -> None:
 # --- errors
 
 
-def wrong_file(folder: Path) -> WeightFile:
+def wrong_file(folder: Path) -> LocalWeightFile:
     path = folder / "wrong.pth"
     torch.save({"weight": torch.zeros(2)}, path)
-    return WeightFile("wrong", path, sha256_of(path))
+    return LocalWeightFile("wrong", path, sha256_of(path))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_other_files_are_refused_with_one_line(tmp_path: Path) -> None:
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in ("file", "missing"):
-        with pytest.raises(RunError, match="Cannot write"):
+        with pytest.raises(RunError, match="cannot write"):
             BetaVAE(PLAIN).save(tmp_path / folder / "g.safetensors")
 
 

@@ -45,8 +45,8 @@ def test_approximate_finds_most_of_the_true_neighbours(name: str) -> None:
     found = recall(index, Space("euclidean"), queries, 200, n_train=3_000)
     wanted = true_nearest(queries, points, 50)
     share = overlap(found.rows, wanted)
-    # IVF8,Flat probes one list of eight: faiss's default, left as the user asked for it
-    assert share >= (0.3 if name == "IVF8,Flat" else 0.9)
+    # inverted lists search part of the set; IVF8,Flat probes one of eight, as its user asked
+    assert share >= {"IVF8,Flat": 0.3, "ivfpq": 0.75}.get(name, 0.9)
 
 
 def test_pq_does_not_depend_on_the_order_of_the_set() -> None:

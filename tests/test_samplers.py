@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from gmvaluator.errors import InputError, MissingPackageError, RunError
 from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig
 from gmvaluator.images import ImageSet
+from gmvaluator.progress import Advance
 from gmvaluator.samplers import MANIFEST, draw, load_sampler, to_images
 
 
@@ -40,6 +42,19 @@ class Decoder(torch.nn.Module):
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.layer(codes)).reshape(-1, 3, 4, 4)
+
+
+class Heard:
+    """A progress that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int]] = []
+        self.steps: list[int] = []
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        self.stages.append((name, total))
+        yield self.steps.append
 
 
 # --- what models return --------------------------------------------------------------------------
@@ -294,15 +309,14 @@ def test_an_interrupted_draw_goes_on_to_the_same_files(tmp_path: Path) -> None:
         draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3)
     assert len(contents(tmp_path / "cut")) == 6
     (tmp_path / "cut" / "000001.png").unlink()
-    (tmp_path / "cut" / ".000007.png.1.part").write_bytes(b"half")
-    seen: list[tuple[int, int]] = []
-    drawn = draw(
-        sampler, 10, tmp_path / "cut", seed=5, batch_size=3, progress=lambda *p: seen.append(p)
-    )
+    (tmp_path / "cut" / ".000007.part-1.png").write_bytes(b"half")
+    heard = Heard()
+    drawn = draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3, progress=heard)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert drawn.n_kept == 5
-    assert seen == [(3, 10), (6, 10), (9, 10), (10, 10)]
-    assert not list((tmp_path / "cut").glob(".*.part"))
+    assert heard.stages == [("draw", 10)]
+    assert heard.steps == [3, 3, 3, 1]
+    assert not list((tmp_path / "cut").glob(".*.part*"))
     done = calls
     assert draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3).n_kept == 10
     assert calls == done

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gmvaluator import downloads
 from gmvaluator import weights as weights_module
 from gmvaluator.errors import InputError, MissingWeightsError
 from gmvaluator.weight_sources import REGISTRY, WeightSource
@@ -169,7 +170,7 @@ def test_hub_file_is_published_atomically(tmp_path: Path, monkeypatch: pytest.Mo
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(weights_module, "_require_reachable", lambda url: None)
+    monkeypatch.setattr(downloads, "_require_reachable", lambda url: None)
     weights = Weights(cache_dir=tmp_path)
     with pytest.raises(MissingWeightsError, match="connection reset"):
         weights.resolve("hf:owner/repo/model.safetensors")

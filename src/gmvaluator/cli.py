@@ -152,13 +152,13 @@ def embed(
 
 
 @cli.command()
-@click.argument("index")
+@click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
 @click.option("--train-images", help="Where the training images are now, if they moved.")
 @_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
 def match(
-    index: str,
+    fitted: str,
     images: tuple[str, ...],
     top: int,
     train_images: str | None,
@@ -171,7 +171,7 @@ def match(
 
     A run is fitted again with its own settings from where its training images were.
     """
-    valuator = _fitted(index, options, train_images, strict=strict, quiet=quiet)
+    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet)
     found: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image in images:

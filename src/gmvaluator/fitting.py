@@ -62,7 +62,7 @@ def fit_images(
     scales = [1.0] * len(rerankers)
     if len(rerankers) > 1:
         terms = [Term(*pair) for pair in zip(rerankers, spaces, strict=True)]
-        scales = _scales(terms, side, vectors, order, candidates)
+        scales = learn_scales(terms, side, vectors, order, candidates)
     names = [name for name, _ in settings.rerank]
     realism = RealismReference.fit(vectors, order) if settings.quality == "realism" else None
     everyone = {each.name: each for each in (encoder, *rerankers)}
@@ -92,7 +92,7 @@ def _fit_space(encoder: Encoder, side: Side, order: NDArray[np.int64]) -> Space:
     return Space.fit(encoder.metric, np.concatenate(vectors))
 
 
-def _scales(
+def learn_scales(
     terms: Sequence[Term],
     side: Side,
     vectors: Vectors,

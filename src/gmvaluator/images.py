@@ -1,108 +1,40 @@
 """`ImageSet`: images from any source as RGB uint8, with stable ids, in order and in batches.
 
-All PIL code lives here. A declared image stays in its set even when it is damaged: reading it
-raises `ImageError`, and `batches` lists it as a `Skip`.
+A declared image stays in its set even when it is damaged: reading it raises `ImageError`, and
+`batches` lists it as a `Skip`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import math
 import operator
-import os
-import re
-import threading
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
+from gmvaluator.batching import Batch, Pipeline, raising
+from gmvaluator.decoding import (
+    PIXEL_LIMIT,
+    Preprocessing,
+    content_key_of,
+    decode,
+    encode_png,
+    quiet_pillow,
+    shrink,
+    unless_error,
+)
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.sources import FORMATS, Listing, Raw, Skip, image_format, open_source
+from gmvaluator.sources import Listing, Raw, Skip, open_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["PIXEL_LIMIT", "Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
 
 _T = TypeVar("_T")
-
-PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
-_BATCHES_AHEAD = 3
-_WHITE = (255, 255, 255)
-_ORIENTATION = 0x0112
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_PLUGINS = {
-    "PNG": "PngImagePlugin.PngImageFile",
-    "JPEG": "JpegImagePlugin.JpegImageFile",
-    "GIF": "GifImagePlugin.GifImageFile",
-    "BMP": "BmpImagePlugin.BmpImageFile",
-    "WEBP": "WebPImagePlugin.WebPImageFile",
-    "TIFF": "TiffImagePlugin.TiffImageFile",
-    "PPM": "PpmImagePlugin.PpmImageFile",
-    "AVIF": "AvifImagePlugin.AvifImageFile",
-    "QOI": "QoiImagePlugin.QoiImageFile",
-}
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a network's square input.
-
-    `size` is in pixels. `fit="squash"` scales both sides to `size`; `"crop"` scales the shorter
-    side to `size` and keeps the centre, as torchvision's Resize and CenterCrop do.
-    `interpolation` names a PIL filter, which smooths when shrinking. An image that has the size
-    already is not resampled.
-    """
-
-    size: int
-    fit: Literal["squash", "crop"] = "squash"
-    interpolation: Literal["bilinear", "bicubic", "box", "lanczos"] = "bicubic"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise InputError(f"size={self.size!r} was given; wanted a whole number of pixels ≥ 1.")
-        if self.fit not in ("squash", "crop"):
-            raise InputError(f"fit={self.fit!r} was given; wanted 'squash' or 'crop'.")
-        if self.interpolation not in _FILTERS:
-            raise InputError(
-                f"interpolation={self.interpolation!r} was given; wanted one of "
-                f"{', '.join(map(repr, _FILTERS))}."
-            )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive rows of a set, decoded and resized.
-
-    `rows` (B,), `pixels` (B, 3, size, size) and `keys` (B,) hold the images that could be read,
-    in order; `skipped` the (row, reason) of the others.
-    """
-
-    rows: NDArray[np.int64]
-    pixels: NDArray[np.uint8]
-    keys: tuple[str, ...]
-    skipped: tuple[tuple[int, Skip], ...]
 
 
 class ImageSet:
@@ -171,25 +103,20 @@ class ImageSet:
         """
         row = self._row(index)
         raw = self._read([row])[0]
-        with _quiet_pillow():
-            return self._guard(row, lambda: _content_key(raw))
+        with quiet_pillow():
+            return self._guard(row, lambda: content_key_of(raw))
 
     def read_bytes(self, index: int) -> bytes:
         """The encoded image as stored, or a PNG of an image that is not encoded."""
         row = self._row(index)
-        raw = self._guard(row, lambda: _unless_error(self._read([row])[0]))
-        return raw if isinstance(raw, bytes) else _to_png(self._picture(row))
+        raw = self._guard(row, lambda: unless_error(self._read([row])[0]))
+        return raw if isinstance(raw, bytes) else encode_png(np.asarray(self._picture(row)))
 
     def png(self, index: int, max_side: int) -> bytes:
         """A PNG of at most `max_side` pixels a side; smaller images keep their size."""
         if max_side < 1:
             raise InputError(f"max_side={max_side} was given; wanted at least 1 pixel.")
-        picture = self._picture(index)
-        scale = max_side / max(picture.size)
-        if scale < 1:
-            width, height = (max(1, round(side * scale)) for side in picture.size)
-            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return _to_png(picture)
+        return encode_png(np.asarray(shrink(self._picture(index), max_side)))
 
     def select(self, rows: ArrayLike) -> ImageSet:
         """The set of `rows` in the order given, sharing the source; ids stay the same.
@@ -240,8 +167,9 @@ class ImageSet:
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         chosen = np.arange(len(self)) if rows is None else self._check_rows(rows)
         parts = [chosen[at : at + batch_size] for at in range(0, len(chosen), batch_size)]
-        produced = _Pipeline(self, preprocessing, workers or _processors()).run(parts)
-        return _raising(produced) if on_error == "raise" else produced
+        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers)
+        produced = pipeline.run(parts)
+        return raising(produced) if on_error == "raise" else produced
 
     def _row(self, index: int) -> int:
         row = operator.index(index)
@@ -270,11 +198,11 @@ class ImageSet:
             rows = self._source_rows[list(rows)].tolist()
         return self._reader.read(rows)
 
-    def _picture(self, index: int) -> Image.Image:
+    def _picture(self, index: int) -> Image:
         row = self._row(index)
         raw = self._read([row])[0]
-        with _quiet_pillow():
-            return self._guard(row, lambda: _decode(_unless_error(raw), self._limit))
+        with quiet_pillow():
+            return self._guard(row, lambda: decode(unless_error(raw), self._limit))
 
     def _guard(self, row: int, action: Callable[[], _T]) -> _T:
         try:
@@ -305,282 +233,3 @@ def set_fingerprint(ids: Sequence[str], keys: Sequence[str]) -> str:
             # The length first: ("ab", "c") must not equal ("a", "bc").
             digest.update(len(text).to_bytes(8, "little") + text)
     return digest.hexdigest()
-
-
-# --- the decoding pipeline -----------------------------------------------------------------------
-
-
-class _Pending:
-    """A batch under way: `keys` and `errors` are filled by the decoding threads."""
-
-    def __init__(self, rows: NDArray[np.int64], size: int) -> None:
-        self.rows = rows
-        self.pixels = np.empty((len(rows), 3, size, size), np.uint8)
-        self.keys: list[str] = [""] * len(rows)
-        self.errors: list[ImageError | None] = [None] * len(rows)
-        self.parts: list[Future[None]] = []
-
-    def finish(self, ids: Sequence[str]) -> Batch:
-        for part in self.parts:
-            part.result()
-        alive = [at for at, error in enumerate(self.errors) if error is None]
-        complete = len(alive) == len(self.rows)
-        return Batch(
-            self.rows if complete else self.rows[alive],
-            self.pixels if complete else self.pixels[alive],
-            tuple(self.keys[at] for at in alive),
-            tuple(
-                (int(row), Skip(ids[row], str(error)))
-                for row, error in zip(self.rows, self.errors, strict=True)
-                if error is not None
-            ),
-        )
-
-
-class _Pipeline:
-    """One reading thread feeds decoding threads; a bounded number of batches is under way."""
-
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing, workers: int) -> None:
-        self._images = images
-        self._preprocessing = preprocessing
-        self._workers = workers
-
-    def run(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
-        reader = ThreadPoolExecutor(1, "gmvaluator-read")
-        decoders = ThreadPoolExecutor(self._workers, "gmvaluator-decode")
-        ahead: deque[Future[_Pending]] = deque()
-        waiting = iter(parts)
-        try:
-            for rows in waiting:
-                ahead.append(reader.submit(self._start, rows, decoders))
-                if len(ahead) > _BATCHES_AHEAD:
-                    yield ahead.popleft().result().finish(self._images.ids)
-            while ahead:
-                yield ahead.popleft().result().finish(self._images.ids)
-        finally:
-            # Also on break, errors and Ctrl-C; the reader first, it feeds the decoders.
-            reader.shutdown(wait=True, cancel_futures=True)
-            decoders.shutdown(wait=True, cancel_futures=True)
-
-    def _start(self, rows: NDArray[np.int64], decoders: ThreadPoolExecutor) -> _Pending:
-        pending = _Pending(rows, self._preprocessing.size)
-        raws = self._images._read(rows.tolist())
-        # Two parts a worker: large images of unequal cost still keep all of them busy.
-        step = max(8, math.ceil(len(rows) / (2 * self._workers)))
-        for at in range(0, len(rows), step):
-            part = decoders.submit(self._decode, pending, raws[at : at + step], at)
-            pending.parts.append(part)
-        return pending
-
-    def _decode(self, pending: _Pending, raws: Sequence[Raw | ImageError], start: int) -> None:
-        limit = self._images._limit
-        with _quiet_pillow():
-            for at, raw in enumerate(raws, start):
-                try:
-                    picture = _decode(_unless_error(raw), limit)
-                    pending.keys[at] = _content_key(raw, picture)
-                    pixels = np.asarray(_fit(picture, self._preprocessing))
-                except ImageError as error:
-                    pending.errors[at] = error
-                    continue
-                # Grey (H,W) spreads over the channels; (H,W,3) turns into (3,H,W).
-                pending.pixels[at] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def _raising(batches: Iterator[Batch]) -> Iterator[Batch]:
-    try:
-        for batch in batches:
-            for _, skip in batch.skipped:
-                raise ImageError(f"{skip.id}: {skip.reason}")
-            yield batch
-    finally:
-        cast("Any", batches).close()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-# --- decoding ------------------------------------------------------------------------------------
-
-_PILLOW_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_silence_lock = threading.Lock()
-_silence_users = 0
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`.
-
-    `warnings.catch_warnings` restores the filters of whichever thread ends last, so it breaks
-    the user's filters here. One entry, counted under a lock, leaves them as they were. The list
-    is changed directly, since `filterwarnings` makes Python forget which warnings it has shown.
-    """
-    global _silence_users
-    filters = cast("list[Any]", warnings.filters)
-    with _silence_lock:
-        _silence_users += 1
-        if not filters or filters[0] is not _PILLOW_SILENCE:
-            filters.insert(0, _PILLOW_SILENCE)
-    try:
-        yield
-    finally:
-        with _silence_lock:
-            _silence_users -= 1
-            current = cast("list[Any]", warnings.filters)
-            while not _silence_users and _PILLOW_SILENCE in current:
-                current.remove(_PILLOW_SILENCE)
-
-
-def _unless_error(raw: Raw | ImageError) -> Raw:
-    if isinstance(raw, ImageError):
-        raise raw
-    return raw
-
-
-def _content_key(raw: Raw | ImageError, picture: Image.Image | None = None) -> str:
-    raw = _unless_error(raw)
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(raw, bytes):
-        digest.update(raw)
-        return digest.hexdigest()
-    if not isinstance(raw, np.ndarray):
-        # A PIL image's own bytes leave out its palette and transparency.
-        raw = np.asarray((picture or _decode(raw, PIXEL_LIMIT)).convert("RGB"))
-    digest.update(f"{raw.shape} {raw.dtype} ".encode())
-    digest.update(np.ascontiguousarray(raw).data)
-    return digest.hexdigest()
-
-
-def _decode(raw: Raw, pixel_limit: int) -> Image.Image:
-    """An upright picture of mode L or RGB; `ImageError` with a short reason if that fails."""
-    if isinstance(raw, np.ndarray):
-        grey = raw.ndim == 3 and raw.shape[2] == 1
-        return _to_colour(Image.fromarray(np.ascontiguousarray(raw[:, :, 0] if grey else raw)))
-    name = _format_of(raw) if isinstance(raw, bytes) else "PIL image"
-    try:
-        if not isinstance(raw, bytes):
-            return _upright(cast("Image.Image", raw))
-        picture = _open_plugin(name)(io.BytesIO(raw))
-        width, height = picture.size
-        if width * height > pixel_limit:
-            raise ImageError(f"{width}×{height} pixels exceed the limit of {pixel_limit} pixels")
-        picture.load()
-        return _upright(picture)
-    except ImageError:
-        raise
-    except Exception as error:  # damaged files make the plugins raise nearly anything
-        raise ImageError(_damage(name, error)) from error
-
-
-def _format_of(content: bytes) -> str:
-    if not content:
-        raise ImageError("empty file")
-    name = image_format(content[:16])
-    if name is None:
-        raise ImageError(f"not an image file ({FORMATS} wanted)")
-    return name
-
-
-def _open_plugin(name: str) -> Callable[[io.BytesIO], Image.Image]:
-    """The class that reads one format.
-
-    `Image.open` would also try other formats, and check its own process-wide pixel limit.
-    """
-    module, _, cls = _PLUGINS[name].partition(".")
-    try:
-        return cast(
-            "Callable[[io.BytesIO], Image.Image]", getattr(import_module(f"PIL.{module}"), cls)
-        )
-    except ImportError:
-        raise ImageError(f"{name} needs a newer Pillow: pip install -U pillow") from None
-
-
-def _damage(name: str, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "pixels exceed Pillow's limit"
-    text = str(error).split("\n")[0]
-    cut = ("truncated", "unexpected end", "not enough image data", "reached eof", "incomplete")
-    if isinstance(error, EOFError) or any(word in text.lower() for word in cut):
-        return f"truncated {name}"
-    return f"damaged {name}: {text[:80] or type(error).__name__}"
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    turned = _TRANSPOSE.get(_orientation(picture))
-    flat = _to_colour(picture)
-    return flat.transpose(turned) if turned is not None else flat
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1..8. Pillow turns TIFF itself; unreadable EXIF counts as upright."""
-    carriers = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
-    if picture.format == "TIFF" or not any(key in picture.info for key in carriers):
-        return 1
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # any error of the EXIF parser; the pixels are fine without it
-        return 1
-
-
-def _to_colour(picture: Image.Image) -> Image.Image:
-    """Any mode as L or RGB.
-
-    Alpha goes over white. 16-bit grey is scaled by 255/65535. 32-bit integers that stay within
-    0..255 are kept, others count as 16-bit. Floats within [0, 1] are multiplied by 255, others
-    clipped to 0..255.
-    """
-    if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
-        return picture
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        return Image.fromarray(_to_bytes(np.asarray(picture), picture))
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        canvas = Image.new("RGB", picture.size, _WHITE)
-        canvas.paste(rgba, mask=rgba.getchannel("A"))
-        return canvas
-    return picture.convert("L" if picture.mode == "1" else "RGB")
-
-
-def _to_bytes(values: NDArray[Any], picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode == "F":
-        if not np.isfinite(values).all():
-            raise ImageError("float image with NaN or infinite values")
-        scale = 255.0 if values.min() >= 0 and values.max() <= 1 else 1.0
-        return np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8)
-    wide = values.astype(np.int64)
-    # Older Pillow versions open 16-bit PNG and PPM as 32-bit integers.
-    plain = picture.mode == "I" and picture.format not in ("PNG", "PPM")
-    if plain and wide.min() >= 0 and wide.max() <= 255:
-        return wide.astype(np.uint8)
-    return ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def _fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    size, (width, height) = preprocessing.size, picture.size
-    if (width, height) == (size, size):
-        return picture
-    box = None
-    if preprocessing.fit == "crop":
-        # The crop of the scaled image, computed without the rest of it: a 1 × 80,000,000 image
-        # would be huge when scaled.
-        short = min(width, height)
-        scaled = [size if side == short else int(size * side / short) for side in (width, height)]
-        offset = [round((side - size) / 2) for side in scaled]
-        unit = (width / scaled[0], height / scaled[1])
-        box = (
-            offset[0] * unit[0],
-            offset[1] * unit[1],
-            min(width, (offset[0] + size) * unit[0]),
-            min(height, (offset[1] + size) * unit[1]),
-        )
-    return picture.resize((size, size), _FILTERS[preprocessing.interpolation], box=box)
-
-
-def _to_png(picture: Image.Image) -> bytes:
-    target = io.BytesIO()
-    # Pixels only: a profile or text of the source file has no place in a thumbnail.
-    Image.fromarray(np.asarray(picture)).save(target, "PNG")
-    return target.getvalue()

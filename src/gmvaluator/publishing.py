@@ -79,12 +79,13 @@ def publish_file(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.stem}.part-{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        scratch.replace(path)
+        try:
+            yield scratch
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
     except OSError as error:
         raise _write_error(path, error) from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _write_error(path: Path, error: OSError) -> RunError:

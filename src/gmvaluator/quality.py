@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +18,20 @@ from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.geometry import Vectors, blocks, nearest
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.weights import Weights
+from gmvaluator.weights import Weights, load_state, load_strict
+
+if TYPE_CHECKING:
+    import torch
 
 QUALITY_NAMES = ("realism", "maniqa", "none")
 REFERENCE_SIZE = 5_000
 NEIGHBOURS = 3
+# of the squared norms: vectors nearer than this are equal, what remains is rounding of the sums
+EQUAL = 1e-12
 MANIQA_SIZE = 224
+MANIQA_BATCH = 4
+# of the network trained on KonIQ-10k; checkpoints do not record it, and PIPAL's takes 0.13
+MANIQA_SCALE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,24 +51,34 @@ class RealismReference:
         """Take the first `REFERENCE_SIZE` training images in a fixed order as the reference.
 
         Hyperspheres larger than the median are dropped, as in Kynkäänniemi et al. (NeurIPS 2019,
-        section 3.3), since they stand in sparse regions and reach too far.
+        section 5), since they stand in sparse regions and reach too far. Copies of an image count
+        once: their radii would be 0 and say nothing of how densely real images lie.
 
         Args:
             vectors: (n, dim), placed.
             order: (n,) rows in an order that does not depend on how the set is listed.
+
+        Raises:
+            InputError: fewer than two training images.
         """
-        rows = order[:REFERENCE_SIZE]
-        if len(rows) < 2:
+        if len(order) < 2:
             raise InputError(
                 "quality 'realism' measures against neighbours and needs at least 2 training "
-                "images, not 1; pass quality 'none'"
+                f"images, not {len(order)}; pass quality 'none'"
             )
+        rows = _distinct(vectors, order[:REFERENCE_SIZE])
         reference = vectors[rows]
         neighbours = min(NEIGHBOURS + 1, len(rows))
         squared, _ = nearest(reference, reference, neighbours)
         radii = np.sqrt(squared[:, -1])
         kept = radii <= np.median(radii)
         return RealismReference(rows=rows[kept], radii=radii[kept])
+
+
+def _distinct(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`rows` without those whose vector an earlier one has."""
+    _, first = np.unique(vectors[rows], axis=0, return_index=True)
+    return rows[np.sort(first)]
 
 
 def realism(generated: Vectors, train: Vectors, reference: RealismReference) -> NDArray[np.float64]:
@@ -68,18 +91,28 @@ def realism(generated: Vectors, train: Vectors, reference: RealismReference) -> 
         generated: (m, dim), placed in the space of `train`.
         train: (n, dim), placed.
     """
-    real = train[reference.rows]
-    real_norms = np.einsum("ij,ij->i", real, real)
-    scores = np.empty(len(generated), dtype=np.float64)
-    squared_radii = reference.radii.astype(np.float64) ** 2
-    for rows in blocks(len(generated), 8 * len(real)):
-        block = generated[rows]
-        norms = np.einsum("ij,ij->i", block, block)[:, None]
-        squared = np.maximum(norms + real_norms - 2 * (block @ real.T), 0).astype(np.float64)
-        inside = squared <= squared_radii
-        ratio = np.sqrt(np.divide(squared_radii, squared, where=~inside, out=np.ones_like(squared)))
-        scores[rows] = ratio.max(axis=1)
-    return np.clip(scores, 0.0, 1.0)
+    scores = np.zeros(len(generated), dtype=np.float64)
+    row_bytes = 8 * train.shape[1]
+    for spheres in blocks(len(reference.rows), row_bytes):
+        # float64: the product leaves no digits of a small distance in float32
+        real = train[reference.rows[spheres]].astype(np.float64)
+        squared_radii = reference.radii[spheres].astype(np.float64) ** 2
+        for rows in blocks(len(generated), max(row_bytes, 8 * len(real))):
+            ratio = _sphere_ratios(generated[rows].astype(np.float64), real, squared_radii)
+            scores[rows] = np.maximum(scores[rows], ratio)
+    return scores
+
+
+def _sphere_ratios(
+    points: NDArray[np.float64], real: NDArray[np.float64], squared_radii: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(b, dim), (r, dim), (r,) → (b,) largest radius / distance, at most 1."""
+    norms = np.einsum("ij,ij->i", points, points)[:, None]
+    sums = norms + np.einsum("ij,ij->i", real, real)
+    squared = sums - 2 * (points @ real.T)
+    inside = squared <= np.maximum(squared_radii, EQUAL * sums)
+    ratio = np.divide(squared_radii, squared, where=~inside, out=np.ones_like(squared))
+    return np.asarray(np.sqrt(ratio.max(axis=1)), dtype=np.float64)
 
 
 def maniqa(
@@ -90,42 +123,52 @@ def maniqa(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
-    """MANIQA no-reference quality (Yang et al., CVPRW 2022) through pyiqa → (m,) float64.
+    """MANIQA no-reference quality (Yang et al., CVPRW 2022) of `rows` through pyiqa → (m,) float64.
 
-    Images are squashed to the network's 224 px, so that a score does not depend on random crops.
-    MANIQA's code is Apache-2.0; pyiqa is licensed for non-commercial use.
+    Each image is squashed to the network's 224 px and seen once, whole: the published score
+    averages 20 crops of 224 px, which are all the same one here. MANIQA's code is Apache-2.0;
+    pyiqa is licensed for non-commercial use.
+
+    Args:
+        images: the generated images.
+        rows: (m,) those to score, all readable.
+        weights: where "maniqa" comes from: a checkpoint trained on KonIQ-10k.
+        device: of torch.
+        progress: hears how far it is.
 
     Raises:
-        MissingPackageError: pyiqa is not installed.
+        MissingPackageError: pyiqa is not installed or cannot be imported.
         MissingWeightsError: the weights are neither at hand nor reachable.
+        InputError: the weights are not MANIQA's, or an image cannot be read any more.
     """
-    path = _require_maniqa(weights)
-    import pyiqa
     import torch
 
-    metric = pyiqa.create_metric(
-        "maniqa", device=torch.device(device), pretrained_model_path=str(path)
-    )
+    path = _require_maniqa(weights)
+    network = _load_maniqa(path).to(device)
     scores: list[float] = []
     with (progress or Silent()).stage("quality: maniqa", len(rows)) as advance:
         for batch in images.batches(
-            Preprocessing(MANIQA_SIZE), batch_size=8, rows=rows, on_error="raise"
+            Preprocessing(MANIQA_SIZE), batch_size=MANIQA_BATCH, rows=rows, on_error="raise"
         ):
             pixels = torch.from_numpy(batch.pixels).to(device).float() / 255
-            with torch.inference_mode():
-                scores.extend(metric(pixels).flatten().tolist())
+            deterministic = torch.backends.cudnn.flags(benchmark=False, deterministic=True)
+            with torch.inference_mode(), deterministic:
+                scores.extend(network(pixels).flatten().tolist())
             advance(len(batch.rows))
-    return np.clip(np.asarray(scores, dtype=np.float64), 0.0, 1.0)
+    quality = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(quality).all():
+        raise InputError(f"MANIQA returned NaN or infinite scores; check the weight file {path}")
+    return np.clip(quality, 0.0, 1.0)
 
 
 def require_quality(name: str, weights: Weights) -> None:
     """Fail before the long work where a named quality cannot run on this machine.
 
     Raises:
-        MissingPackageError, MissingWeightsError: as `maniqa` would.
+        MissingPackageError, MissingWeightsError, InputError: as `maniqa` would.
     """
     if name == "maniqa":
-        _require_maniqa(weights)
+        _load_maniqa(_require_maniqa(weights))
 
 
 def _require_maniqa(weights: Weights) -> Path:
@@ -137,13 +180,62 @@ def _require_maniqa(weights: Weights) -> Path:
     return weights.resolve("maniqa").path
 
 
+def _load_maniqa(path: Path) -> torch.nn.Module:
+    """pyiqa's network filled from a checkpoint: its own loader runs pickled code and prints."""
+    try:
+        from pyiqa.archs import maniqa_arch
+    except ImportError as error:
+        raise MissingPackageError(
+            f"quality 'maniqa' needs pyiqa, which is installed but cannot be imported ({error}); "
+            "repair it: pip install --force-reinstall pyiqa; or take quality 'realism' or 'none'"
+        ) from error
+    state = load_state(path)
+    # pyiqa's training wraps the tensors in `params`, data-parallel training prefixes their names
+    state = state["params"] if isinstance(state.get("params"), dict) else state
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    with _untrained_trunk(maniqa_arch):
+        network: torch.nn.Module = maniqa_arch.MANIQA(
+            pretrained=False, scale=MANIQA_SCALE, img_size=MANIQA_SIZE, test_sample=1
+        )
+    load_strict(network, state, path)
+    return network.eval().requires_grad_(False)
+
+
+_swapping = threading.Lock()
+
+
+@contextmanager
+def _untrained_trunk(module: Any) -> Iterator[None]:
+    """Keep pyiqa's module from downloading a trained ViT, which the checkpoint replaces anyway."""
+    with _swapping:
+        timm = module.timm
+        module.timm = SimpleNamespace(create_model=lambda name, **_: timm.create_model(name))
+        try:
+            yield
+        finally:
+            module.timm = timm
+
+
 def given_quality(given: object, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """A user's array, or callable on the image set, as (m,) q_j of the readable images.
 
+    Args:
+        given: one number an image of the set, or one a readable image; or what returns these.
+        images: the generated images, unreadable ones included.
+        rows: (m,) those that were readable.
+
     Raises:
-        InputError: another shape than one number a generated image, or outside [0, 1].
+        InputError: not numbers, or another shape. Their range is `contribute`'s to check.
     """
-    values = np.asarray(given(images) if callable(given) else given, dtype=np.float64)
+    result = given(images) if callable(given) else given
+    try:
+        values = np.asarray(result, dtype=np.float64)
+    # a tensor that requires gradients raises RuntimeError
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"quality of type {type(result).__name__} cannot be read as numbers ({error}); pass "
+            f"one number an image, shape ({len(images)},)"
+        ) from error
     if values.shape == (len(images),):
         values = values[rows]
     if values.shape != (len(rows),):

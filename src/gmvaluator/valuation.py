@@ -102,7 +102,8 @@ class Valuation:
 
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
-        return self._values_table().to_pandas()
+        frame: pd.DataFrame = self._values_table().to_pandas()
+        return frame
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the run folder: all files or none.

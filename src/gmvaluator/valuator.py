@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.embeddings import Embeddings, embed
-from gmvaluator.encoders import as_encoder
+from gmvaluator.encoders import as_encoder, is_name
 from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
@@ -268,7 +268,7 @@ class GMValuator:
         folder = Path(path)
         marker = read_marker(folder, INDEX_MARKER, "index")
         fitted = load_fitted(folder, marker)
-        valuator = cls(**(marker["settings"] | changes))
+        valuator = cls(**_named(marker["settings"], changes, f"index {folder}"))
         valuator._adopt(fitted, train, folder)
         return valuator
 
@@ -301,7 +301,7 @@ class GMValuator:
                 f"run {run} was made from images in memory; pass the training images "
                 "(train=…, --train-images)"
             )
-        valuator = cls(**(settings | changes))
+        valuator = cls(**_named(settings, changes, f"run {run}"))
         fitted = valuator.fit(train if train is not None else source, strict=strict).fitted_
         if fitted is None or fitted.train.fingerprint != wanted:
             raise RunError(
@@ -412,6 +412,27 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
+
+
+def _named(saved: dict[str, Any], changes: dict[str, Any], owner: str) -> dict[str, Any]:
+    """Saved settings with changes, once nothing is left that a name does not suffice for.
+
+    Raises:
+        InputError: an encoder or quality was an object of the process that saved them.
+    """
+    kept = {name: value for name, value in saved.items() if name not in changes}
+    named = [kept.get("encoder", "none"), *kept.get("rerank", {})]
+    objects = [name for name in named if not is_name(name)]
+    if objects:
+        raise InputError(
+            f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
+            "(encoder=…, rerank=…)"
+        )
+    if kept.get("quality") == "given":
+        raise InputError(
+            f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
+        )
+    return kept | changes
 
 
 def _paths(weights: Mapping[str, str | Path] | None) -> dict[str, Path]:

@@ -1,7 +1,8 @@
-"""Where network weights come from: the only code of gmvaluator that opens a network connection.
+"""Where network weights come from, by name.
 
 A name resolves, in this order, to a path the user gave, a file inside an installed package, a
-file in the cache, or a download that is checked before it is published under its final name.
+file in the cache, or a download. The only network code is `downloads.py`, which checks what
+arrives before it appears under its final name.
 """
 
 from __future__ import annotations
@@ -10,19 +11,15 @@ import hashlib
 import importlib.util
 import logging
 import os
-import shutil
-import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gmvaluator.cache import cache_base
+from gmvaluator.downloads import fetch, fetch_archive, fetch_hub
 from gmvaluator.errors import InputError, MissingWeightsError
 from gmvaluator.weight_sources import REGISTRY, WeightSource
 
@@ -31,20 +28,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 20
-TIMEOUT_SECONDS = 30.0
-
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A weight file (or unpacked archive) on this machine.
+    """What results record of a network's weights.
 
-    `sha256` is of the file; for a directory, of the sorted relative names and digests within.
+    `path` is a file or unpacked archive on this machine; None for weights that came in memory, in
+    a user's own module. `sha256` is of the file; for a directory, of the sorted relative names
+    and digests within; for a module, of its code and state.
     """
 
     name: str
-    path: Path
+    path: Path | None
     sha256: str
+
+
+@dataclass(frozen=True)
+class LocalWeightFile(WeightFile):
+    """A weight file, or unpacked archive, that is on this machine for certain."""
+
+    path: Path
 
 
 class Weights:
@@ -82,7 +85,7 @@ class Weights:
         found = self._find(name, sources)
         return found[0] if found else None
 
-    def resolve(self, name: str, sources: Sequence[str] = ()) -> WeightFile:
+    def resolve(self, name: str, sources: Sequence[str] = ()) -> LocalWeightFile:
         """A verified file for `name`, downloaded from the first of its sources that has it.
 
         Raises MissingWeightsError if it is neither on disk nor reachable, or has the wrong
@@ -90,7 +93,7 @@ class Weights:
         """
         path, expected = self._find(name, sources) or self._download(name, sources)
         if path.is_dir():
-            return WeightFile(name, path, sha256_of(path, _members(REGISTRY.get(name))))
+            return LocalWeightFile(name, path, sha256_of(path, _members(REGISTRY.get(name))))
         digest = sha256_of(path)
         if not digest.startswith(expected):
             entry = REGISTRY.get(name)
@@ -101,7 +104,7 @@ class Weights:
                 f"{path} is not the published file for {name!r}: its SHA-256 is {digest[:16]}…, "
                 f"wanted {expected[:16]}…; {remedy}, or pass --weights {name}=PATH to use it anyway"
             )
-        return WeightFile(name, path, digest)
+        return LocalWeightFile(name, path, digest)
 
     def _find(self, name: str, sources: Sequence[str]) -> tuple[Path, str] | None:
         """Path and wanted digest of what is on this machine."""
@@ -175,11 +178,8 @@ class Weights:
 
 
 def default_cache_dir() -> Path:
-    """$GMVALUATOR_CACHE/weights, else the user's cache directory of this system."""
-    import platformdirs
-
-    base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
-    return Path(base).expanduser() / "weights"
+    """Where downloads are kept unless the user says otherwise."""
+    return cache_base() / "weights"
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -226,45 +226,6 @@ def load_strict(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -
         ) from error
 
 
-def fetch(url: str, target: Path, sha256: str = "") -> None:
-    """Download `url` to `target`, which appears only complete and with the wanted digest.
-
-    Raises OSError or http.client.HTTPException if it does not arrive, MissingWeightsError if the
-    digest (or prefix) `sha256` differs. Either way nothing is left behind.
-    """
-    with _workplace(target) as work:
-        part = work / target.name
-        _receive(url, part, sha256)
-        part.replace(target)
-
-
-def fetch_archive(url: str, target: Path, sha256: str, members: Iterable[str]) -> None:
-    """Download a ZIP file and publish its `members` below the folder `target`; see `fetch`."""
-    with _workplace(target) as work:
-        archive, unpacked = work / "archive.zip", work / "unpacked"
-        _receive(url, archive, sha256)
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(unpacked)
-        lacking = [name for name in members if not (unpacked / name).exists()]
-        if lacking:
-            raise MissingWeightsError(f"the archive {url} lacks {', '.join(lacking)}")
-        target.mkdir(exist_ok=True)
-        for name in members:
-            if not (target / name).exists():
-                (unpacked / name).replace(target / name)
-
-
-def fetch_hub(source: str, target: Path) -> None:
-    """Download `hf:<owner>/<repo>/<file>` to `target` through the Hugging Face client."""
-    from huggingface_hub import constants, hf_hub_download
-
-    # the hub client alone retries for half a minute before it reports a missing network
-    _require_reachable(constants.ENDPOINT)
-    owner, repo, file = source.removeprefix("hf:").split("/", 2)
-    with _workplace(target) as work:
-        Path(hf_hub_download(f"{owner}/{repo}", file, local_dir=work)).replace(target)
-
-
 def sha256_of(path: Path, members: Iterable[str] = ()) -> str:
     """SHA-256 of a file, or of the sorted names and digests of the files in a folder.
 
@@ -290,41 +251,6 @@ def _file_digest(path: Path) -> str:
         with path.open("rb") as file:
             _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return _digests[key]
-
-
-@contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, hence on the same file system, that vanishes afterwards."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _receive(url: str, part: Path, sha256: str) -> None:
-    digest, size = hashlib.sha256(), 0
-    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply, part.open("wb") as file:
-        announced = reply.headers.get("Content-Length")
-        while chunk := reply.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += file.write(chunk)
-    if announced is not None and size != int(announced):
-        raise ConnectionError(f"the connection ended after {size} of {announced} bytes")
-    if not digest.hexdigest().startswith(sha256):
-        raise MissingWeightsError(
-            f"what arrived has SHA-256 {digest.hexdigest()[:16]}…, wanted {sha256[:16]}…"
-        )
-
-
-def _require_reachable(url: str) -> None:
-    """OSError at once if no server answers at `url`; any answer will do."""
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError as answer:
-        answer.close()
 
 
 def _packaged(entry: WeightSource) -> Path | None:

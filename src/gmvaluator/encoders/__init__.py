@@ -84,6 +84,17 @@ def parse_name(name: str) -> EncoderName:
     return EncoderName(family, match["variant"], size)
 
 
+def is_name(text: str) -> bool:
+    """Whether `parse_name` takes it, or it is the re-rank `none`."""
+    if text == "none":
+        return True
+    try:
+        parse_name(text)
+    except InputError:
+        return False
+    return True
+
+
 def load_encoder(name: str, weights: Weights, runtime: Runtime) -> Encoder:
     """Build the network a name asks for and compile it for a device.
 

@@ -1,4 +1,4 @@
-"""What an encoder is: an image batch in, one vector an image out, and the metric to compare them by."""
+"""What an encoder is: images in, one vector an image out, and the metric to compare them by."""
 
 from __future__ import annotations
 

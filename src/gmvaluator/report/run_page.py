@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import ImageError
 from gmvaluator.images import ImageSet
 from gmvaluator.report.page import (
+    OPEN_CARDS,
     ContributorCard,
     GeneratedCard,
     PageData,
@@ -99,10 +100,14 @@ class _Gallery:
         return None if self.labels is None else self.labels[row]
 
 
-def _spread(m: int) -> NDArray[np.int64]:
-    """Rows of at most `GENERATED_SHOWN` generated images, evenly spread over the set."""
-    spread = np.linspace(0, m - 1, min(m, GENERATED_SHOWN))
-    return np.unique(spread.round().astype(np.int64))
+def _spread(m: int) -> list[int]:
+    """Rows of at most `GENERATED_SHOWN` generated images; the open ones span the whole set."""
+    shown, opened = (_evenly(m, n) for n in (GENERATED_SHOWN, OPEN_CARDS))
+    return opened + [row for row in shown if row not in opened][: GENERATED_SHOWN - len(opened)]
+
+
+def _evenly(m: int, n: int) -> list[int]:
+    return list(dict.fromkeys(np.linspace(0, m - 1, min(m, n)).round().astype(int).tolist()))
 
 
 def _generated_card(

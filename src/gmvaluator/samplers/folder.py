@@ -1,0 +1,173 @@
+"""Drawing into a folder: one request a folder, finished files only, resumed after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmvaluator.decoding import encode_png
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.progress import Progress, Silent
+from gmvaluator.publishing import publish_file
+from gmvaluator.samplers.base import Label, Sampler
+from gmvaluator.samplers.output import to_images
+
+# Hidden, so that a set opened from the folder does not list it as a broken image.
+MANIFEST = ".sample.json"
+_LEFTOVERS = ".*.part-*"  # scratch files of `publish_file`
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Where the images of a request are; `paths[i]` and `labels[i]` belong to image i."""
+
+    folder: Path
+    paths: tuple[Path, ...]
+    labels: tuple[Label, ...] | None
+    n_kept: int  # images that an earlier, interrupted draw had left
+
+
+def draw(
+    sampler: Sampler,
+    m: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    labels: Sequence[Label] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Drawn:
+    """Write m images as PNG files 000000.png … into `out`, in a sub-folder a label if known.
+
+    Each batch has its own seed, derived from `seed` and its number, so a draw that was
+    interrupted and is started again ends with the same files as one that was not. Files are
+    published whole: a killed draw leaves no half image. A callable is known by its name only:
+    after a change to it, draw into a new folder. `progress` is told of a stage "draw" of m
+    images and, in it, of each batch.
+
+    Raises:
+        InputError: labels do not fit, or the model returned something that is not n images.
+        RunError: `out` holds another request (unless `overwrite`), holds files that no draw
+            wrote, or cannot be written.
+    """
+    if m < 1 or batch_size < 1 or seed < 0:
+        raise InputError(f"m={m}, batch_size={batch_size}, seed={seed}; pass m ≥ 1, batch_size ≥ 1"
+                         " and seed ≥ 0.")  # fmt: skip
+    folder = Path(out)
+    chosen = _labels(sampler, m, labels)
+    request = {
+        "sampler": sampler.name,
+        "fingerprint": sampler.fingerprint,
+        "m": m,
+        "seed": seed,
+        "batch_size": batch_size,
+        "pixel_range": sampler.pixel_range,
+        "labels": None if chosen is None else list(chosen),
+    }
+    paths = _paths(folder, m, chosen)
+    _claim(folder, request, overwrite=overwrite)
+    n_kept = 0
+    with (progress or Silent()).stage("draw", m) as advance:
+        for start in range(0, m, batch_size):
+            rows = range(start, min(start + batch_size, m))
+            missing = [i for i in rows if not paths[i].is_file()]
+            n_kept += len(rows) - len(missing)
+            if missing:
+                asked = None if chosen is None else chosen[start : rows.stop]
+                images = to_images(
+                    sampler.draw(len(rows), _batch_seed(seed, start // batch_size), asked),
+                    len(rows),
+                    sampler.pixel_range,
+                )
+                for i in missing:
+                    _publish(paths[i], encode_png(images[i - start]))
+            advance(len(rows))
+    return Drawn(folder, paths, chosen, n_kept)
+
+
+def _labels(sampler: Sampler, m: int, labels: Sequence[Label] | None) -> tuple[Label, ...] | None:
+    if labels is None:
+        return tuple(i % sampler.classes for i in range(m)) if sampler.classes else None
+    if not sampler.takes_labels:
+        raise InputError(f"{sampler.name} takes no labels; leave them out.")
+    if len(labels) != m:
+        raise InputError(f"Got {len(labels)} labels for {m} images; pass one for each image.")
+    if not sampler.classes:
+        return tuple(label if isinstance(label, str) else int(label) for label in labels)
+    wanted = {str(i): i for i in range(sampler.classes)}
+    wrong = next((label for label in labels if str(label) not in wanted), None)
+    if wrong is not None:
+        raise InputError(f"Label {wrong!r} is not one of the classes 0 to {sampler.classes - 1}.")
+    return tuple(wanted[str(label)] for label in labels)
+
+
+def _paths(folder: Path, m: int, labels: tuple[Label, ...] | None) -> tuple[Path, ...]:
+    names = [f"{i:06d}.png" for i in range(m)]
+    if labels is None:
+        return tuple(folder / name for name in names)
+    folders = {label: _folder_name(str(label)) for label in set(labels)}
+    return tuple(folder / folders[label] / name for label, name in zip(labels, names, strict=True))
+
+
+def _folder_name(label: str) -> str:
+    """The label itself where every file system takes it, else a readable, distinct stand-in."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9 _-]{0,60}", label) and not label.endswith(" "):
+        return label
+    digest = hashlib.blake2b(label.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', label)[:48].strip('-') or 'label'}-{digest}"
+
+
+def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
+    """Make `folder` hold this request: new, or the same one to go on with."""
+    manifest = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not manifest.exists():
+            if any(folder.iterdir()):
+                raise RunError(f"{folder} holds files that no draw wrote; choose a new folder.")
+            _publish(manifest, json.dumps(request, indent=1).encode())
+            return
+        held = json.loads(manifest.read_text("utf-8"))
+        if held != request:
+            changed = [key for key in request if held.get(key) != request[key]]
+            if not overwrite:
+                raise RunError(
+                    f"{folder} holds another draw (different: {', '.join(changed)}); choose a new "
+                    "folder or pass --overwrite (overwrite=True) to replace it."
+                )
+            labels = held["labels"]
+            _remove(folder, _paths(folder, held["m"], None if labels is None else tuple(labels)))
+            _publish(manifest, json.dumps(request, indent=1).encode())
+        for leftover in folder.rglob(_LEFTOVERS):
+            leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write {folder}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{manifest} is damaged; delete {folder} or choose another.") from error
+
+
+def _remove(folder: Path, paths: Sequence[Path]) -> None:
+    """Delete the images of an earlier draw, and the sub-folders that this empties."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        parent = path.parent
+        if parent != folder and parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def _publish(path: Path, content: bytes) -> None:
+    with publish_file(path) as part:
+        part.write_bytes(content)
+
+
+def _batch_seed(seed: int, batch: int) -> int:
+    # 63 bits: torch's generators take signed 64-bit seeds.
+    return int(np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)[0] >> 1)

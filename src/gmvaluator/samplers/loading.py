@@ -1,0 +1,156 @@
+"""Opening a model to draw from: which kind it is, and the kinds made of Python code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gmvaluator.errors import InputError
+from gmvaluator.samplers.base import Label, PixelRange, Sampler, file_digest
+from gmvaluator.samplers.networks import code_drawer, code_shape, network_sampler
+from gmvaluator.samplers.pipelines import open_pipeline, pipeline_sampler
+
+SPECS = (
+    "'demo', a generator saved by gmvaluator (.safetensors), a TorchScript (.pt) or torch.export "
+    "(.pt2) file, a diffusers folder or hub id (org/name), 'package.module:callable'; in Python "
+    "also a callable, a torch module or a diffusers pipeline"
+)
+
+
+def load_sampler(
+    spec: str | os.PathLike[str] | Callable[..., object],
+    *,
+    latent: int | tuple[int, ...] | None = None,
+    pixel_range: PixelRange = "unit",
+    inference_steps: int | None = None,
+    device: str = "cpu",
+) -> Sampler:
+    """Open a model to draw from.
+
+    Args:
+        spec: a callable f(n, seed), f(n) or either with a keyword `labels`; the import path
+            'package.module:callable' of one; a TorchScript (.pt) or torch.export (.pt2) file
+            or module (in eval mode) that maps latent codes (B, *latent) to images; a diffusers
+            pipeline (folder, hub id or object); a .safetensors file saved by
+            `gmvaluator.generators`; or 'demo'. Callables and pipelines run their code: load only
+            models you trust.
+        latent: length or shape of one latent code; a .pt2 file knows it, a .pt file does not.
+        pixel_range: what the floats of a callable's or file's images span.
+        inference_steps: denoising steps of a diffusers pipeline; None = its own default.
+        device: torch device for files and pipelines.
+
+    Raises:
+        InputError: `spec` is none of these, or its file cannot be opened as what it says.
+        MissingPackageError: diffusers is needed and not installed.
+        MissingWeightsError: a hub id cannot be reached.
+    """
+    if pixel_range not in ("unit", "symmetric"):
+        raise InputError(f"pixel_range={pixel_range!r}; pass 'unit' or 'symmetric'.")
+    if callable(spec):
+        return _from_object(spec, latent, pixel_range, inference_steps, device)
+    text = os.fspath(spec)
+    path = Path(text)
+    if text == "demo":
+        return _from_generator(None)
+    if (path / "model_index.json").is_file():
+        return open_pipeline(text, inference_steps, device)
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            return _from_generator(path)
+        if path.suffix in (".pt", ".pth", ".pt2", ".ts"):
+            return network_sampler(path, latent, pixel_range, device)
+    elif path.suffix in (".safetensors", ".pt", ".pth", ".pt2", ".ts"):
+        raise InputError(f"There is no file {text}; check the path.")
+    elif re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        return _from_callable(_import(text), text, pixel_range)
+    elif not path.exists() and re.fullmatch(r"(hf:)?[\w.-]+/[\w.-]+", text):
+        return open_pipeline(text.removeprefix("hf:"), inference_steps, device)
+    raise InputError(f"{text!r} is no model that can be drawn from; pass {SPECS}.")
+
+
+def _import(spec: str) -> Callable[..., object]:
+    module_name, _, attribute = spec.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"Cannot import {spec}: {error}. Check the name and that its folder is on the "
+            "Python path (PYTHONPATH=.)."
+        ) from error
+    if not callable(found):
+        raise InputError(f"{spec} is a {type(found).__name__}; wanted a callable f(n, seed).")
+    function: Callable[..., object] = found
+    return function
+
+
+def _from_object(
+    spec: Callable[..., object],
+    latent: int | tuple[int, ...] | None,
+    pixel_range: PixelRange,
+    inference_steps: int | None,
+    device: str,
+) -> Sampler:
+    """A callable, a torch module or a diffusers pipeline that is in memory already."""
+    owner = getattr(spec, "__module__", None) or "?"
+    name = f"{owner}:{getattr(spec, '__qualname__', type(spec).__name__)}"
+    if hasattr(spec, "set_progress_bar_config"):
+        return pipeline_sampler(spec, name, inference_steps, device)
+    if hasattr(spec, "named_parameters"):
+        draw_batch = code_drawer(spec, name, code_shape(name, latent), None, device)
+        return Sampler(name, draw_batch, pixel_range=pixel_range)
+    return _from_callable(spec, name, pixel_range)
+
+
+def _from_callable(function: Callable[..., object], name: str, pixel_range: PixelRange) -> Sampler:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} has no readable signature; wrap it as f(n, seed).") from error
+    kinds = [p.kind for p in parameters.values() if p.name != "labels"]
+    positional = sum(
+        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for kind in kinds
+    )
+    many = inspect.Parameter.VAR_POSITIONAL in kinds
+    if positional == 0 and not many:
+        raise InputError(f"{name} takes no number of images; write it as f(n, seed) or f(n).")
+    seed_by_name = "seed" in parameters
+    takes_labels = "labels" in parameters
+
+    def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
+        keywords: dict[str, Any] = {"labels": labels} if takes_labels else {}
+        if seed_by_name:
+            return function(n, seed=seed, **keywords)
+        if positional > 1 or many:
+            return function(n, seed, **keywords)
+        return function(n, **keywords)
+
+    return Sampler(name, draw_batch, takes_labels, pixel_range=pixel_range)
+
+
+def _from_generator(path: Path | None) -> Sampler:
+    from gmvaluator import generators
+
+    generator: generators.Generator
+    if path is None:
+        generator, name = generators.demo_generator(), "demo"
+        weights = resources.files(generators) / generators.DEMO_WEIGHTS
+        fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
+    else:
+        generator = generators.load_generator(path)
+        name, fingerprint = str(path), file_digest(path)
+
+    def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
+        return generator.sample(n, None if labels is None else [int(i) for i in labels], seed)
+
+    classes = generator.classes
+    return Sampler(name, draw_batch, classes > 0, classes, fingerprint=fingerprint)

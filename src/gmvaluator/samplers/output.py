@@ -1,0 +1,86 @@
+"""What models return for n images → n uint8 arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.samplers.base import PixelRange
+
+
+def to_images(output: object, n: int, pixel_range: PixelRange = "unit") -> list[NDArray[np.uint8]]:
+    """What a model returned for n images → n arrays, (H, W) uint8 grey or (H, W, 3) uint8 RGB.
+
+    Accepted: an array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, uint8
+    or float that spans `pixel_range`; or a list of PIL images or of such single images. Where
+    both orders are possible a tensor is read as channels first, an array as channels last.
+    Floats up to 0.01 out of range are clipped. Raises `InputError` for anything else.
+    """
+    channels_first = hasattr(output, "detach")
+    if isinstance(output, list | tuple):
+        single = [_single(item, pixel_range) for item in output]
+    else:
+        single = _split(_as_array(output), pixel_range, channels_first=channels_first)
+    if len(single) != n:
+        raise InputError(f"The model returned {len(single)} images where {n} were asked for.")
+    return single
+
+
+def _single(item: Any, pixel_range: PixelRange) -> NDArray[np.uint8]:
+    if hasattr(item, "convert") and hasattr(item, "getbands"):  # a PIL image
+        grey = item.getbands() in (("L",), ("1",))
+        return np.asarray(item.convert("L" if grey else "RGB"), dtype=np.uint8)
+    stack = _as_array(item)[None]
+    return _split(stack, pixel_range, channels_first=hasattr(item, "detach"))[0]
+
+
+def _as_array(output: Any) -> NDArray[Any]:
+    if hasattr(output, "detach"):
+        output = output.detach().cpu()
+        # numpy has no bfloat16.
+        output = output.float() if output.is_floating_point() else output
+    array = np.asarray(output)
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"The model returned {type(output).__name__} of {array.dtype}; wanted uint8 or float "
+            "images (N, H, W[, C]), or a list of PIL images."
+        )
+    return array
+
+
+def _split(
+    array: NDArray[Any], pixel_range: PixelRange, *, channels_first: bool
+) -> list[NDArray[np.uint8]]:
+    if array.ndim == 4:
+        first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+        if first and (channels_first or not last):
+            array = np.moveaxis(array, 1, 3)
+    wrong_channels = array.ndim == 4 and array.shape[3] not in (1, 3)
+    if array.ndim not in (3, 4) or wrong_channels or 0 in array.shape[1:]:
+        raise InputError(
+            f"The model returned shape {array.shape}; wanted (N, H, W), (N, H, W, C) or "
+            "(N, C, H, W) with C = 1 or 3."
+        )
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    return list(np.ascontiguousarray(_as_uint8(array, pixel_range)))
+
+
+def _as_uint8(array: NDArray[Any], pixel_range: PixelRange) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.size == 0:
+        return array.astype(np.uint8)
+    low, high = float(array.min()), float(array.max())
+    lowest = -1.0 if pixel_range == "symmetric" else 0.0
+    # Written so that NaN fails the test.
+    if not (low >= lowest - 0.01 and high <= 1.01):
+        raise InputError(
+            f"The model returned floats from {low:.3g} to {high:.3g}; wanted {lowest:g} to 1. "
+            "Return uint8, scale them, or pass pixel_range='symmetric' for −1 to 1."
+        )
+    unit = np.clip((array - lowest) / (1.0 - lowest), 0.0, 1.0)
+    return np.rint(unit * 255.0).astype(np.uint8)

@@ -1,0 +1,195 @@
+"""What all sources share: listings and readers, encoded files, names and labels."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import ImageError, InputError
+
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("png", "jpg", "jpeg", "jpe", "gif", "bmp", "webp", "tif", "tiff", "avif", "qoi"),
+        *("ppm", "pgm", "pbm", "pnm", "pfm"),
+    )
+)
+FORMATS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF or QOI"
+SOURCES = (
+    "a folder, an image file, .parquet, .npz, .npy, .csv, .tar, a list of PIL images or arrays, "
+    "a uint8 array, a torch Dataset or a Hugging Face Dataset"
+)
+# A checkpoint renamed to .png must not fill the memory; 1 GiB holds any image within pixel limits.
+MAX_FILE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An item left out of a computation, and a short human reason."""
+
+    id: str
+    reason: str
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """A PIL image, as far as this module needs to know it."""
+
+    def getbands(self) -> tuple[str, ...]: ...
+    def load(self) -> Any: ...
+
+
+# Encoded file content, a (H, W[, C]) array with C in (1, 3, 4), or a PIL image.
+Raw = bytes | NDArray[np.uint8] | Picture
+
+
+class Reader(Protocol):
+    """Random access to the raw rows of a source."""
+
+    def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        """The raw content of `rows`, in their order; an unreadable row is its error."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A source that was listed but not read: the columns of an `ImageSet` and its reader.
+
+    `labels` may be a function, for sources that must be read whole to know them.
+    """
+
+    reader: Reader
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...] | Callable[[], tuple[str | None, ...] | None] | None = None
+    metadata: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    location: str | None = None
+    problems: tuple[Skip, ...] = ()
+
+
+def image_format(head: bytes) -> str | None:
+    """Pillow's name of the raster format that starts with `head` (16 bytes), or None."""
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    if head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3].isspace():
+        return "PPM"
+    return None
+
+
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"qoif": "QOI",
+}
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The content of an image file; `ImageError` if it is missing, empty, huge or no image."""
+    try:
+        status = Path(path).stat()
+        # Opening a named pipe would wait for its writer for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
+        if status.st_size == 0:
+            raise ImageError("empty file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"file of {status.st_size} bytes, above the limit of 1 GiB")
+        with open(path, "rb") as file:
+            head = file.read(16)
+            if image_format(head) is None:
+                raise ImageError(f"not an image file ({FORMATS} wanted)")
+            return head + file.read()
+    except FileNotFoundError:
+        raise ImageError("file not found") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"file cannot be read: {why(error)}") from None
+
+
+def why(error: BaseException) -> str:
+    """One short line out of an exception."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text or type(error).__name__).strip().split("\n")[0][:120]
+
+
+def attempt(action: Callable[[int], Raw], row: int) -> Raw | ImageError:
+    """What `action` reads at `row`, or its `ImageError`."""
+    try:
+        return action(row)
+    except ImageError as error:
+        return error
+
+
+def printable(name: str) -> str:
+    """File names that are not UTF-8 hold surrogates, which no result file could store."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
+
+
+def unique(ids: Iterable[str], where: object) -> tuple[str, ...]:
+    """The ids as a tuple; `InputError` that names `where` if one comes twice."""
+    ids = tuple(ids)
+    if len(set(ids)) != len(ids):
+        name, times = Counter(ids).most_common(1)[0]
+        raise InputError(
+            f"{where} has the id {name!r} {times} times; wanted unique ids: rename or drop them."
+        )
+    return ids
+
+
+def label_text(value: Any, names: Sequence[str] | None = None) -> str | None:
+    """A label as text: None if missing, the class name if `names` are known, else str(value)."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or value == "" or (isinstance(value, float) and value != value):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if names and isinstance(value, int):
+        # Hugging Face writes -1 where the label is withheld.
+        return names[value] if 0 <= value < len(names) else None if value == -1 else str(value)
+    return str(value)
+
+
+class Locked:
+    """State behind a lock that pickling leaves behind."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def numbered(
+    reader: Reader,
+    n: int,
+    labels: tuple[str | None, ...] | Callable[[], tuple[str | None, ...] | None] | None = None,
+    location: str | None = None,
+) -> Listing:
+    """A listing of `n` images whose ids are their row numbers."""
+    return Listing(reader, tuple(map(str, range(n))), labels, location=location)

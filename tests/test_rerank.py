@@ -1,0 +1,183 @@
+"""Re-rank: distances of pairs, mixing, ties, and how often an image passes a network."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gmvaluator import rerank as rerank_module
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.custom import wrap
+from gmvaluator.errors import InputError
+from gmvaluator.geometry import Space
+from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.recall import Candidates
+from gmvaluator.rerank import Side, Term, pair_distances, rerank
+
+N, M, C = 40, 6, 15
+
+
+@pytest.fixture
+def images(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> tuple[ImageSet, ImageSet]:
+    return ImageSet.open(digits[0][:N]), ImageSet.open(digits[0][N : N + M])
+
+
+@pytest.fixture
+def candidates() -> Candidates:
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.choice(N, C, replace=False) for _ in range(M)])
+    return Candidates(rows=rows, distances=np.sort(rng.random((M, C), np.float32)), n_train=N)
+
+
+class Counting:
+    """An encoder function that counts how often it saw each image."""
+
+    def __init__(self, size: int = 14) -> None:
+        self.seen: Counter[bytes] = Counter()
+        self.encoder: Encoder = wrap(
+            self._encode,
+            name=f"counting{size}",
+            metric="euclidean",
+            preprocessing=Preprocessing(size),
+        )
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.seen.update(image.tobytes() for image in pixels)
+        return pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+
+
+def sides(images: tuple[ImageSet, ImageSet]) -> tuple[Side, Side]:
+    train, generated = images
+    return Side(train, np.arange(N), {}), Side(generated, np.arange(M), {})
+
+
+def all_vectors(images: ImageSet, encoder: Encoder) -> NDArray[np.float32]:
+    batches = images.batches(encoder.preprocessing)
+    return np.concatenate([encoder.encode(batch.pixels) for batch in batches])
+
+
+def obvious(
+    images: tuple[ImageSet, ImageSet], encoder: Encoder, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    train, generated = (all_vectors(each, encoder) for each in images)
+    result = np.empty(rows.shape)
+    for j, place in itertools.product(*map(range, rows.shape)):
+        result[j, place] = np.linalg.norm(generated[j] - train[rows[j, place]])
+    return result
+
+
+def test_streamed_distances_equal_the_obvious_loop(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    encoder = Counting().encoder
+    found = pair_distances(
+        Term(encoder, Space("euclidean")), candidates.rows, *sides(images), batch_size=7
+    )
+    np.testing.assert_allclose(found, obvious(images, encoder, candidates.rows), rtol=1e-5)
+
+
+def test_vectors_at_hand_give_the_same_distances_without_inference(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    counting = Counting()
+    term = Term(counting.encoder, Space("euclidean"))
+    streamed = pair_distances(term, candidates.rows, *sides(images))
+    train, generated = sides(images)
+    name = counting.encoder.fingerprint
+    train.placed[name] = all_vectors(images[0], counting.encoder)
+    generated.placed[name] = all_vectors(images[1], counting.encoder)
+    before = sum(counting.seen.values())
+    np.testing.assert_allclose(
+        pair_distances(term, candidates.rows, train, generated), streamed, rtol=1e-6
+    )
+    assert sum(counting.seen.values()) == before
+
+
+def test_each_image_passes_the_network_once(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    counting = Counting()
+    rerank(
+        candidates, *sides(images), [Term(counting.encoder, Space("euclidean"))], 5, batch_size=4
+    )
+    assert set(counting.seen.values()) == {1}
+    assert len(counting.seen) == len(np.unique(candidates.rows)) + M
+
+
+def test_contributors_are_the_k_nearest_in_order(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    encoder = Counting().encoder
+    found = rerank(candidates, *sides(images), [Term(encoder, Space("euclidean"))], 5)
+    distances = obvious(images, encoder, candidates.rows)
+    for j in range(M):
+        order = np.argsort(distances[j])[:5]
+        np.testing.assert_array_equal(found.rows[j], candidates.rows[j][order])
+    assert found.n_train == N
+
+
+def test_mixture_is_the_weighted_mean_of_scaled_distances(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    fine, coarse = Counting(28).encoder, Counting(4).encoder
+    terms = [
+        Term(fine, Space("euclidean"), weight=3.0, scale=2.0),
+        Term(coarse, Space("euclidean"), weight=1.0, scale=0.5),
+    ]
+    found = rerank(candidates, *sides(images), terms, C)
+    mixed = (
+        3 * obvious(images, fine, candidates.rows) / 2
+        + obvious(images, coarse, candidates.rows) / 0.5
+    ) / 4
+    np.testing.assert_allclose(found.distances, np.sort(mixed, axis=1), rtol=1e-5)
+
+
+def test_without_terms_the_recall_decides(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    found = rerank(candidates, *sides(images), [], 4)
+    np.testing.assert_array_equal(found.rows, candidates.rows[:, :4])
+    np.testing.assert_array_equal(found.distances, candidates.distances[:, :4])
+
+
+def test_equal_distances_follow_the_given_ranks(candidates: Candidates) -> None:
+    same = (
+        ImageSet.open(np.zeros((N, 8, 8), np.uint8)),
+        ImageSet.open(np.zeros((M, 8, 8), np.uint8)),
+    )
+    ties = np.arange(N)[::-1].copy()
+    term = Term(Counting(8).encoder, Space("euclidean"))
+    found = rerank(candidates, *sides(same), [term], 6, ties=ties)
+    for j in range(M):
+        np.testing.assert_array_equal(found.rows[j], np.sort(candidates.rows[j])[::-1][:6])
+
+
+def test_vectors_too_large_for_memory_go_to_disk_and_change_nothing(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    term = Term(Counting().encoder, Space("euclidean"))
+    in_memory = pair_distances(term, candidates.rows, *sides(images))
+    kinds = []
+    allocate = rerank_module._allocate
+
+    def watched(*args: object) -> object:
+        vectors = allocate(*args)  # type: ignore[arg-type]
+        kinds.append(type(vectors))
+        return vectors
+
+    monkeypatch.setattr(rerank_module, "_allocate", watched)
+    monkeypatch.setattr(rerank_module, "GENERATED_BYTES", 0)
+    np.testing.assert_array_equal(pair_distances(term, candidates.rows, *sides(images)), in_memory)
+    assert kinds == [np.memmap]
+
+
+@pytest.mark.parametrize("k", [0, C + 1])
+def test_k_must_fit_the_candidates(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates, k: int
+) -> None:
+    with pytest.raises(InputError, match=f"k={k} contributors of {C} candidates"):
+        rerank(candidates, *sides(images), [], k)

@@ -1,0 +1,148 @@
+"""The result object and its run folder, column by column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gmvaluator import InputError, RunError, Skip, Valuation
+from gmvaluator.rerank import Contributors
+from gmvaluator.valuation import RUN_FILES
+from gmvaluator.values import contribute
+
+
+@pytest.fixture
+def valuation() -> Valuation:
+    rows = np.array([[2, 0], [2, 3], [1, 2]])
+    distances = np.array([[0.1, 0.2], [0.3, 0.3], [0.0, 2.0]], dtype=np.float32)
+    quality = np.array([1.0, 0.5, 0.0])
+    return Valuation(
+        train_ids=("a", "b", "ç/<c>", "d"),
+        train_labels=("x", None, "y", "y"),
+        generated_ids=("g0", "g1", "g2"),
+        generated_labels=None,
+        quality=quality,
+        contributions=contribute(Contributors(rows, distances, 4), quality),
+        skipped=(("train", Skip("bad.png", "truncated PNG")),),
+        info={"settings": {}, "n_train": 4, "n_generated": 3, "seed": 0},
+    )
+
+
+def test_numbers_of_a_hand_made_case(valuation: Valuation) -> None:
+    near, far = 1 / (1 + np.exp(-0.1)), 1 / (1 + np.exp(0.1))
+    np.testing.assert_allclose(valuation.values, [far, 0, near + 0.25, 0.25], rtol=1e-6)
+    np.testing.assert_array_equal(valuation.ranks, [2, 4, 1, 3])
+    np.testing.assert_array_equal(valuation.n_supported, [1, 0, 2, 1])
+
+
+def test_contributors_by_row_and_id(valuation: Valuation) -> None:
+    found = valuation.contributors("g1")
+    assert found.ids == ("ç/<c>", "d")
+    np.testing.assert_allclose(found.scores, [0.25, 0.25])
+    assert valuation.contributors(-2).ids == found.ids
+    with pytest.raises(InputError, match="generated image 3 of 3; pass 0 to 2 or an id"):
+        valuation.contributors(3)
+    with pytest.raises(InputError, match="no generated image has id 'g9'"):
+        valuation.contributors("g9")
+
+
+def test_run_folder_is_the_contract(valuation: Valuation, tmp_path: Path) -> None:
+    valuation.save(tmp_path / "run")
+    assert {file.name for file in (tmp_path / "run").iterdir()} == set(RUN_FILES)
+    schemas = {
+        name: {field.name: field.type for field in pq.read_schema(tmp_path / "run" / name)}
+        for name in RUN_FILES[:-1]
+    }
+    assert schemas == {
+        "values.parquet": {
+            "train_id": pa.string(),
+            "value": pa.float64(),
+            "rank": pa.int64(),
+            "n_supported": pa.int64(),
+            "label": pa.string(),
+        },
+        "contributions.parquet": {
+            "generated_id": pa.string(),
+            "rank": pa.int64(),
+            "train_id": pa.string(),
+            "distance": pa.float32(),
+            "score": pa.float64(),
+        },
+        "generated.parquet": {
+            "generated_id": pa.string(),
+            "quality": pa.float64(),
+            "label": pa.string(),
+        },
+        "skipped.parquet": {"set": pa.string(), "id": pa.string(), "reason": pa.string()},
+    }
+    pairs = pq.read_table(tmp_path / "run" / "contributions.parquet").to_pylist()
+    assert [(row["generated_id"], row["rank"], row["train_id"]) for row in pairs[:3]] == [
+        ("g0", 1, "ç/<c>"),
+        ("g0", 2, "a"),
+        ("g1", 1, "ç/<c>"),
+    ]
+    skipped = pq.read_table(tmp_path / "run" / "skipped.parquet").to_pylist()
+    assert skipped == [{"set": "train", "id": "bad.png", "reason": "truncated PNG"}]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["n_train"] == 4
+
+
+def test_load_brings_everything_back(valuation: Valuation, tmp_path: Path) -> None:
+    valuation.save(tmp_path / "run")
+    loaded = Valuation.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.values, valuation.values)
+    np.testing.assert_array_equal(loaded.quality, valuation.quality)
+    for name in ("rows", "distances", "scores", "n_train"):
+        np.testing.assert_array_equal(
+            getattr(loaded.contributions, name), getattr(valuation.contributions, name)
+        )
+    for name in (
+        "train_ids",
+        "train_labels",
+        "generated_ids",
+        "generated_labels",
+        "skipped",
+        "info",
+    ):
+        assert getattr(loaded, name) == getattr(valuation, name)
+
+
+def test_data_frame_has_the_columns_of_the_file(valuation: Valuation) -> None:
+    frame = valuation.to_pandas()
+    assert list(frame.columns) == ["train_id", "value", "rank", "n_supported", "label"]
+    assert frame.loc[frame["rank"] == 1, "train_id"].item() == "ç/<c>"
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_missing_or_damaged_file_is_named(valuation: Valuation, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    content = (run / name).read_bytes()
+    (run / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match=name):
+        Valuation.load(run)
+    (run / name).unlink()
+    with pytest.raises(RunError, match=name):
+        Valuation.load(run)
+
+
+def test_files_of_two_runs_are_not_mixed(valuation: Valuation, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    table = pq.read_table(run / "values.parquet")
+    wrong = table.set_column(1, "value", pa.array([1.0, 2.0, 3.0, 4.0]))
+    pq.write_table(wrong, run / "values.parquet")
+    with pytest.raises(RunError, match=r"do not fit together .*not the sums"):
+        Valuation.load(run)
+    pq.write_table(table.slice(0, 3), run / "values.parquet")
+    with pytest.raises(RunError, match="do not fit together"):
+        Valuation.load(run)
+
+
+def test_no_run_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is no run folder \(it holds no run\.json\)"):
+        Valuation.load(tmp_path)
