@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -309,7 +310,9 @@ def test_an_interrupted_draw_goes_on_to_the_same_files(tmp_path: Path) -> None:
         draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3)
     assert len(contents(tmp_path / "cut")) == 6
     (tmp_path / "cut" / "000001.png").unlink()
-    (tmp_path / "cut" / ".000007.part-1.png").write_bytes(b"half")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "cut" / f".000007.part-{dead.pid}.png").write_bytes(b"half")
     heard = Heard()
     drawn = draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3, progress=heard)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")

@@ -28,16 +28,20 @@ FIT_OPTIONS = (
         show_default=True,
         help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA.",
     ),
-    click.option("--encoder", help="Encoder of the recall: name[:variant][@size in pixels]."),
-    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string."),
+    click.option(
+        "--encoder",
+        help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
+    ),
+    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
     click.option(
         "--rerank",
         multiple=True,
         metavar="NAME[=WEIGHT]",
-        help="Re-rank distance: none, l2 or any encoder. Repeat for a weighted mean.",
+        help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
+        "(efficientnet-lite0 and l2).",
     ),
     click.option(
-        "--quality", help="realism, maniqa, none, or an .npy file with one number an image."
+        "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."
     ),
     click.option("--k", type=int, help="Contributors a generated image (50)."),
     click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
@@ -107,13 +111,16 @@ def value(
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
 
-    TRAIN may also be an index folder that `gmvaluator embed` wrote.
+    TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again.
     """
+    from gmvaluator.images import ImageSet
     from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
+    # opened before the long work: a mistyped path is found in seconds, not in minutes
+    images = ImageSet.open(generated)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
-    valuation = valuator.value(generated, strict=strict)
+    valuation = valuator.value(images, strict=strict)
     valuation.save(out, overwrite=overwrite)
     _print_valuation(valuation, out, as_json=as_json)
 
@@ -171,15 +178,18 @@ def match(
 
     A run is fitted again with its own settings from where its training images were.
     """
+    from gmvaluator.images import ImageSet
+
+    sets = {image: ImageSet.open(image) for image in images}
     valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet)
     found: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
-    for image in images:
-        valuation = valuator.value(image, strict=strict)
+    for image, images_of in sets.items():
+        valuation = valuator.value(images_of, strict=strict)
         for name in valuation.generated_ids:
             contributors = valuation.contributors(name)
             rows = list(zip(*_columns(contributors, top), strict=True))
-            source = name if len(images) == 1 else f"{image}: {name}"
+            source = name if len(sets) == 1 else f"{image}: {name}"
             found[source] = [
                 {"train_id": id_, "distance": distance, "score": score}
                 for id_, distance, score in rows

@@ -44,7 +44,10 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     bars = as_progress(progress)
     folder = cache_base() / "demo"
     train = ImageSet.open(_digits(folder / "digits.npz"))
-    drawn = draw(load_sampler("demo"), N_GENERATED, folder / "generated", progress=bars)
+    # overwrite: a draw of another version's generator is ours to replace
+    drawn = draw(
+        load_sampler("demo"), N_GENERATED, folder / "generated", overwrite=True, progress=bars
+    )
     generated = ImageSet.open(drawn.folder)
     valuation = GMValuator(progress=bars).fit(train).value(generated)
     agreement = label_agreement(valuation)

@@ -54,11 +54,18 @@ def encode_batches(
         rows=rows,
         on_error="raise" if strict else "skip",
     )
+    dim: int | None = None
     for batch in batches:
         vectors = np.empty((0, 0), dtype=np.float32)
         if len(batch.rows):
             vectors = encoder.encode(batch.pixels)
             check_vectors(vectors, len(batch.rows), encoder.name)
+            dim = dim or vectors.shape[1]
+            if vectors.shape[1] != dim:
+                raise InputError(
+                    f"encoder {encoder.name} returned vectors of {vectors.shape[1]} numbers after "
+                    f"vectors of {dim}; return the same number for every image"
+                )
         yield batch, vectors
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gmvaluator.errors import RunError
+
+_WRITER = re.compile(r"\.part-(\d+)")
 
 
 def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
@@ -53,7 +57,7 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
     check_output(path, marker, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path.parent, glob.escape(path.name))
         scratch = path.parent / f".{path.name}.part-{os.getpid()}"
         scratch.mkdir()
     except OSError as error:
@@ -103,12 +107,23 @@ def _existing_parent(path: Path) -> Path:
     return parent
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Delete scratch folders of processes that were killed while writing this path."""
-    for leftover in path.parent.glob(f".{path.name}.part-*"):
-        pid = leftover.name.rsplit("-", 1)[-1]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+def remove_leftovers(folder: Path, name: str = "*", *, recursive: bool = False) -> None:
+    """Delete scratch files and folders of processes that were killed while they wrote.
+
+    Args:
+        folder: where results are.
+        name: of the result without its suffix; by default every result.
+        recursive: look into sub-folders too.
+    """
+    pattern = f".{name}.part-*"
+    for leftover in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
+        writer = _WRITER.search(leftover.name)
+        if writer is None or (int(writer[1]) != os.getpid() and _alive(int(writer[1]))):
+            continue
+        if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

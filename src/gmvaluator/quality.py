@@ -51,7 +51,7 @@ class RealismReference:
         """Take the first `REFERENCE_SIZE` training images in a fixed order as the reference.
 
         Hyperspheres larger than the median are dropped, as in Kynkäänniemi et al. (NeurIPS 2019,
-        section 5), since they stand in sparse regions and reach too far. Copies of an image count
+        on Eq. 3), since they stand in sparse regions and reach too far. Copies of an image count
         once: their radii would be 0 and say nothing of how densely real images lie.
 
         Args:

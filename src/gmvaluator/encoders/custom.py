@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -51,12 +52,13 @@ def wrap(
     preprocessing = preprocessing or Preprocessing(224)
     if isinstance(encoder, torch.nn.Module):
         name = name or type(encoder).__name__
+        module = Normalised(encoder, mean, std, name)
         network = Network(
             name=name,
-            module=Normalised(encoder, mean, std),
+            module=module,
             preprocessing=preprocessing,
             metric=metric,
-            weights=(_state_file(name, encoder),),
+            weights=(_state_file(name, module),),
         )
         device = runtime.device if runtime else "auto"
         return NetworkEncoder(network, Runtime(device, "torch"))
@@ -65,7 +67,8 @@ def wrap(
             f"{encoder!r} is no encoder; pass a name, a torch.nn.Module or a function of "
             "(B, 3, H, W) uint8 images"
         )
-    return FunctionEncoder(encoder, name or encoder.__name__, metric, preprocessing)
+    called = name or str(getattr(encoder, "__name__", type(encoder).__name__))
+    return FunctionEncoder(encoder, called, metric, preprocessing)
 
 
 class Normalised(torch.nn.Module):
@@ -75,16 +78,22 @@ class Normalised(torch.nn.Module):
     std: torch.Tensor
 
     def __init__(
-        self, module: torch.nn.Module, mean: Sequence[float], std: Sequence[float]
+        self, module: torch.nn.Module, mean: Sequence[float], std: Sequence[float], name: str
     ) -> None:
         super().__init__()
         self.module = module
+        self.name = name
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.module((pixels.float() / 255 - self.mean) / self.std)
-        return vectors.flatten(1)
+        vectors = self.module((pixels.float() / 255 - self.mean) / self.std)
+        if not isinstance(vectors, torch.Tensor):
+            raise InputError(_wrong_kind(self.name, vectors))
+        # a number without a batch stays as it is: `check_vectors` says what is wrong with it
+        return (
+            vectors.reshape(len(vectors), math.prod(vectors.shape[1:])) if vectors.ndim else vectors
+        )
 
 
 class FunctionEncoder:
@@ -107,8 +116,18 @@ class FunctionEncoder:
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 → (B, dim) float32."""
-        vectors = np.asarray(self._function(pixels), dtype=np.float32)
-        return vectors.reshape(len(vectors), -1) if vectors.ndim else vectors
+        given = self._function(pixels)
+        try:
+            vectors = np.asarray(given, dtype=np.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(_wrong_kind(self.name, given)) from error
+        return (
+            vectors.reshape(len(vectors), math.prod(vectors.shape[1:])) if vectors.ndim else vectors
+        )
+
+
+def _wrong_kind(name: str, given: object) -> str:
+    return f"encoder {name} returned a {type(given).__name__}; return (B, dim) numbers"
 
 
 def _state_file(name: str, module: torch.nn.Module) -> WeightFile:
@@ -116,5 +135,7 @@ def _state_file(name: str, module: torch.nn.Module) -> WeightFile:
     digest = hashlib.sha256(repr(module).encode())
     for key, tensor in module.state_dict().items():
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        # as bytes: numpy has no bfloat16
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return WeightFile(name=name, path=None, sha256=digest.hexdigest())

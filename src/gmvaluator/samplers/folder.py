@@ -15,13 +15,12 @@ import numpy as np
 from gmvaluator.decoding import encode_png
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.publishing import publish_file
+from gmvaluator.publishing import publish_file, remove_leftovers
 from gmvaluator.samplers.base import Label, Sampler
 from gmvaluator.samplers.output import to_images
 
 # Hidden, so that a set opened from the folder does not list it as a broken image.
 MANIFEST = ".sample.json"
-_LEFTOVERS = ".*.part-*"  # scratch files of `publish_file`
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,7 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
     manifest = folder / MANIFEST
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, recursive=True)
         if not manifest.exists():
             if any(folder.iterdir()):
                 raise RunError(f"{folder} holds files that no draw wrote; choose a new folder.")
@@ -146,8 +146,6 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
             labels = held["labels"]
             _remove(folder, _paths(folder, held["m"], None if labels is None else tuple(labels)))
             _publish(manifest, json.dumps(request, indent=1).encode())
-        for leftover in folder.rglob(_LEFTOVERS):
-            leftover.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"Cannot write {folder}: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
