@@ -27,10 +27,10 @@ LAYERS = (
     {"values"},
     {"settings", "valuation"},
     {"fitted"},
-    {"fitting"},
+    {"fitting", "saved"},
     {"valuator"},
     {"report", "doctor"},
-    {"demo"},
+    {"demo", "console"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

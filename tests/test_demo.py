@@ -35,7 +35,7 @@ def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.Mo
 def test_demo_without_mlxtend_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'gmvaluator\[demo\]'"):
         demo.run_demo(tmp_path / "run")
     assert not (tmp_path / "run").exists()

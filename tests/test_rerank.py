@@ -47,7 +47,7 @@ class Counting:
 
     def _encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.seen.update(image.tobytes() for image in pixels)
-        return pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+        return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
 
 
 def sides(images: tuple[ImageSet, ImageSet]) -> tuple[Side, Side]:

@@ -258,6 +258,13 @@ def test_index_refuses_damage(index: Path) -> None:
         GMValuator.load(index)
 
 
+def test_index_notices_an_image_that_changed(index: Path, digits: Digits) -> None:
+    for file in (index.parent / "train").rglob("*.png"):
+        file.write_bytes(encode(digits[0][99]))
+    with pytest.raises(RunError, match=r"training image .*png has changed since it was embedded"):
+        GMValuator.load(index).value(digits[0][60:62])
+
+
 def test_index_of_objects_asks_for_them_again(tmp_path: Path, digits: Digits) -> None:
     def corner(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return pixels[:, :, :20, :20].reshape(len(pixels), -1).astype(np.float32)

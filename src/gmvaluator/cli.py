@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gmvaluator.console import print_result, print_valuation, skipped_text
 from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
-    from gmvaluator.valuation import Valuation
     from gmvaluator.valuator import GMValuator
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -122,7 +121,7 @@ def value(
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, strict=strict)
     valuation.save(out, overwrite=overwrite)
-    _print_valuation(valuation, out, as_json=as_json)
+    print_valuation(valuation, out, as_json=as_json)
 
 
 @cli.command()
@@ -155,7 +154,7 @@ def embed(
         "skipped": len(fitted.train.skipped),
     }
     text = f"{summary['n_train']} images of {summary['dim']} numbers each in {out}"
-    _print(summary, text + _skipped_text(summary["skipped"]), as_json=as_json)
+    print_result(summary, text + skipped_text(summary["skipped"]), as_json=as_json)
 
 
 @cli.command()
@@ -196,7 +195,7 @@ def match(
             ]
             lines.append(source)
             lines += [f"  {d:>9.4f}  {100 * s:>7.3f} %  {id_}" for id_, d, s in rows]
-    _print(found, "\n".join(lines), as_json=as_json)
+    print_result(found, "\n".join(lines), as_json=as_json)
 
 
 @cli.command()
@@ -253,7 +252,7 @@ def sample(
     )
     summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
     kept = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
-    _print(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
+    print_result(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
 
 
 @cli.command()
@@ -271,7 +270,7 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     from gmvaluator.demo import run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
-    _print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
+    print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
 
 
 @cli.command()
@@ -282,7 +281,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
     from gmvaluator.doctor import diagnose
 
     diagnosis = diagnose(cache)
-    _print(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
+    print_result(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
@@ -369,48 +368,6 @@ def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
         [float(distance) for distance in contributors.distances[:top]],
         [float(score) for score in contributors.scores[:top]],
     )
-
-
-def _skipped_text(n: int) -> str:
-    return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
-
-
-def _print_valuation(
-    valuation: Valuation, out: Path, *, as_json: bool, class_agreement: float | None = None
-) -> None:
-    frame = valuation.to_pandas().sort_values("rank", kind="stable")
-    n_skipped = len(valuation.skipped)
-    best, worst = frame.head(10), frame.tail(10).iloc[::-1]
-    summary: dict[str, Any] = {
-        "out": str(out),
-        "n_train": len(valuation.train_ids),
-        "n_generated": len(valuation.generated_ids),
-        "skipped": n_skipped,
-        "seconds": valuation.info["seconds"],
-        "most_valuable": json.loads(best.to_json(orient="records")),
-        "least_valuable": json.loads(worst.to_json(orient="records")),
-    }
-    lines = [
-        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
-        f"in {sum(valuation.info['seconds'].values()):.1f} s",
-        f"most valuable:\n{_table(best)}",
-        f"least valuable:\n{_table(worst)}",
-    ]
-    if class_agreement is not None:
-        summary["class_agreement"] = class_agreement
-        lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
-    lines.append(f"run saved in {out}{_skipped_text(n_skipped)}")
-    _print(summary, "\n".join(lines), as_json=as_json)
-
-
-def _table(frame: Any) -> str:
-    columns = [name for name in frame.columns if not frame[name].isna().all()]
-    text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
-    return text
-
-
-def _print(summary: Any, text: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)
 
 
 def main() -> None:

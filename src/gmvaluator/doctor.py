@@ -16,7 +16,6 @@ from gmvaluator.weights import Weights
 
 OPTIONAL = {
     "open_clip": "clip",
-    "dreamsim": "dreamsim",
     "lpips": "lpips",
     "stlpips_pytorch": "st-lpips",
     "pyiqa": "maniqa (licensed for non-commercial use)",

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.embeddings import BATCH_SIZE, encode_batches
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors, squared_to_rows
-from gmvaluator.images import ImageSet
+from gmvaluator.images import Batch, ImageSet
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.recall import Candidates
 
@@ -59,11 +59,13 @@ class Side:
         images: where the images are read from.
         rows: (n,) row in `images` of each image compared here.
         placed: placed vectors by encoder fingerprint, each (n, dim).
+        keys: n content keys that the images must still have; None where they cannot change.
     """
 
     images: ImageSet
     rows: NDArray[np.int64]
     placed: dict[str, Vectors]
+    keys: tuple[str, ...] | None = None
 
 
 def pair_distances(
@@ -120,6 +122,7 @@ def rerank(
 
     Raises:
         InputError: k exceeds the candidates, or an image can no longer be read.
+        RunError: a training image is another one than when it was embedded.
     """
     m, c = candidates.rows.shape
     if not 1 <= k <= c:
@@ -199,9 +202,22 @@ def _stream(
         for batch, block in encode_batches(
             train.images, term.encoder, rows=train.rows[asked], batch_size=batch_size, strict=True
         ):
+            _check_unchanged(train, asked[done : done + len(block)], batch)
             for vector in term.space.place(block, in_place=True):
                 slots = by_train[starts[done] : ends[done]]
                 squared[slots] = squared_to_rows(vector, generated[slots // c])
                 done += 1
             advance(len(batch.rows))
     return squared.reshape(m, c)
+
+
+def _check_unchanged(train: Side, numbers: NDArray[np.int64], batch: Batch) -> None:
+    if train.keys is None:
+        return
+    for number, key in zip(numbers, batch.keys, strict=True):
+        if train.keys[number] != key:
+            name = train.images.ids[train.rows[number]]
+            raise RunError(
+                f"training image {name} has changed since it was embedded; fit or make the index "
+                "again"
+            )

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.embeddings import Embeddings, embed
-from gmvaluator.encoders import as_encoder, is_name
+from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.fitted import INDEX_MARKER, Fitted, TrainingSet, load_fitted, save_fitted
+from gmvaluator.fitted import INDEX_MARKER, Fitted, load_fitted, save_fitted
 from gmvaluator.fitting import fit_images
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
@@ -32,8 +32,8 @@ from gmvaluator.quality import (
 )
 from gmvaluator.recall import Candidates, Index, build_index, choose_index, recall
 from gmvaluator.rerank import Contributors, Side, Term, rerank
+from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
-    SETTING_NAMES,
     Rerank,
     RerankTerm,
     Settings,
@@ -42,7 +42,6 @@ from gmvaluator.settings import (
     rerank_terms,
     resolve_counts,
 )
-from gmvaluator.valuation import MARKER as RUN_MARKER
 from gmvaluator.valuation import Valuation, read_marker
 from gmvaluator.values import contribute
 from gmvaluator.weights import Weights
@@ -268,8 +267,13 @@ class GMValuator:
         folder = Path(path)
         marker = read_marker(folder, INDEX_MARKER, "index")
         fitted = load_fitted(folder, marker)
-        valuator = cls(**_named(marker["settings"], changes, f"index {folder}"))
-        valuator._adopt(fitted, train, folder)
+        valuator = cls(**named_settings(marker["settings"], changes, f"index {folder}"))
+        encoders = [valuator._encoder, *valuator.require()]
+        check_index(fitted, valuator.settings, encoders, folder)
+        location = fitted.train.location if train is None else train
+        if location is not None:
+            valuator._train = reopen(location, fitted.train, folder)
+        valuator.fitted_ = fitted
         return valuator
 
     @classmethod
@@ -287,51 +291,20 @@ class GMValuator:
         Raises:
             RunError: no run there, or its training images are others now.
         """
-        info = read_marker(Path(run), RUN_MARKER, "run")
-        try:
-            made_from = info["inputs"]["train"]
-            source, wanted = made_from["source"], made_from["fingerprint"]
-            settings = {name: info["settings"][name] for name in SETTING_NAMES}
-        except (KeyError, TypeError) as error:
-            raise RunError(
-                f"{RUN_MARKER} of run {run} lacks {error}; make the run again"
-            ) from error
-        if train is None and source is None:
+        saved = read_run(Path(run))
+        source = saved.source if train is None else train
+        if source is None:
             raise InputError(
                 f"run {run} was made from images in memory; pass the training images "
                 "(train=…, --train-images)"
             )
-        valuator = cls(**_named(settings, changes, f"run {run}"))
-        fitted = valuator.fit(train if train is not None else source, strict=strict).fitted_
-        if fitted is None or fitted.train.fingerprint != wanted:
+        valuator = cls(**named_settings(saved.settings, changes, f"run {run}"))
+        fitted = valuator.fit(source, strict=strict)._require_fitted()
+        if fitted.train.fingerprint != saved.fingerprint:
             raise RunError(
                 f"the training images of run {run} have changed since; make the run again"
             )
         return valuator
-
-    def _adopt(self, fitted: Fitted, train: object, folder: Path) -> None:
-        names = [term.name for term in self._terms]
-        if [term.name for term in fitted.terms] != names:
-            fitted_names = [term.name for term in fitted.terms]
-            raise RunError(
-                f"index {folder} was made for re-rank {fitted_names}, not {names}; make an index "
-                "with these settings"
-            )
-        for encoder in (self._encoder, *(self._load(term) for term in self._terms)):
-            if fitted.encoders.get(encoder.name) != encoder.fingerprint:
-                raise RunError(
-                    f"index {folder} was made with another {encoder.name} (weights or input size "
-                    "differ); make the index again"
-                )
-        if self.settings.quality == "realism" and fitted.realism is None:
-            raise RunError(
-                f"index {folder} was made with quality {self.settings.quality!r} switched off; "
-                "make an index with quality 'realism' or pass another quality"
-            )
-        location = train if train is not None else fitted.train.location
-        if location is not None:
-            self._train = _reopen(location, fitted.train, folder)
-        self.fitted_ = fitted
 
     def _require_fitted(self) -> Fitted:
         if self.fitted_ is None:
@@ -382,7 +355,7 @@ class GMValuator:
         train_images = self._train if self._train is not None else images
         return rerank(
             candidates,
-            Side(train_images, fitted.train.rows, {own: fitted.vectors}),
+            Side(train_images, fitted.train.rows, {own: fitted.vectors}, fitted.train.keys),
             Side(images, embeddings.rows, {own: vectors}),
             terms,
             k,
@@ -414,51 +387,9 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - start
 
 
-def _named(saved: dict[str, Any], changes: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Saved settings with changes, once nothing is left that a name does not suffice for.
-
-    Raises:
-        InputError: an encoder or quality was an object of the process that saved them.
-    """
-    kept = {name: value for name, value in saved.items() if name not in changes}
-    named = [kept.get("encoder", "none"), *kept.get("rerank", {})]
-    objects = [name for name in named if not is_name(name)]
-    if objects:
-        raise InputError(
-            f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
-            "(encoder=…, rerank=…)"
-        )
-    if kept.get("quality") == "given":
-        raise InputError(
-            f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
-        )
-    return kept | changes
-
-
 def _paths(weights: Mapping[str, str | Path] | None) -> dict[str, Path]:
     return {name: Path(path) for name, path in (weights or {}).items()}
 
 
 def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
     return {"source": location, "fingerprint": fingerprint}
-
-
-def _reopen(location: object, train: TrainingSet, folder: Path) -> ImageSet:
-    """The training images of an index, checked to be listed as they were."""
-    try:
-        images = ImageSet.open(location)
-    except InputError as error:
-        raise RunError(
-            f"the training images of index {folder} cannot be opened ({error}); pass where they "
-            "are now (train=…, --train-images)"
-        ) from error
-    rows = train.rows
-    if len(rows) and (
-        rows.max() >= len(images)
-        or any(images.ids[row] != name for row, name in zip(rows, train.ids, strict=True))
-    ):
-        raise RunError(
-            f"{images.location or 'the training set'} no longer lists the images index {folder} "
-            "was made from; make the index again"
-        )
-    return images

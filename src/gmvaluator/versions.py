@@ -16,7 +16,6 @@ PACKAGES = (
     "pillow",
     "pyarrow",
     "open_clip_torch",
-    "dreamsim",
     "lpips",
     "stlpips_pytorch",
     "pyiqa",

@@ -1,0 +1,54 @@
+"""What commands print: a text for people, or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gmvaluator.valuation import Valuation
+
+
+def skipped_text(n: int) -> str:
+    return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
+
+
+def print_valuation(
+    valuation: Valuation, out: Path, *, as_json: bool, class_agreement: float | None = None
+) -> None:
+    frame = valuation.to_pandas().sort_values("rank", kind="stable")
+    n_skipped = len(valuation.skipped)
+    best, worst = frame.head(10), frame.tail(10).iloc[::-1]
+    summary: dict[str, Any] = {
+        "out": str(out),
+        "n_train": len(valuation.train_ids),
+        "n_generated": len(valuation.generated_ids),
+        "skipped": n_skipped,
+        "seconds": valuation.info["seconds"],
+        "most_valuable": json.loads(best.to_json(orient="records")),
+        "least_valuable": json.loads(worst.to_json(orient="records")),
+    }
+    lines = [
+        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
+        f"in {sum(valuation.info['seconds'].values()):.1f} s",
+        f"most valuable:\n{_table(best)}",
+        f"least valuable:\n{_table(worst)}",
+    ]
+    if class_agreement is not None:
+        summary["class_agreement"] = class_agreement
+        lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
+    lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
+    print_result(summary, "\n".join(lines), as_json=as_json)
+
+
+def _table(frame: Any) -> str:
+    columns = [name for name in frame.columns if not frame[name].isna().all()]
+    text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
+    return text
+
+
+def print_result(summary: Any, text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)

@@ -1,0 +1,120 @@
+"""Taking up a saved index or run again: its settings, its images, and whether they still fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmvaluator.encoders import is_name
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.fitted import Fitted, TrainingSet
+from gmvaluator.images import ImageSet
+from gmvaluator.settings import SETTING_NAMES, Settings
+from gmvaluator.valuation import MARKER, read_marker
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What fitting again as a run did needs: settings, training images, their fingerprint."""
+
+    settings: dict[str, Any]
+    source: str | None
+    fingerprint: str
+
+
+def read_run(run: Path) -> SavedRun:
+    """The parts of `run.json` that fitting again needs.
+
+    Raises:
+        RunError: no run there, or its `run.json` lacks them.
+    """
+    info = read_marker(run, MARKER, "run")
+    try:
+        train = info["inputs"]["train"]
+        settings = {name: info["settings"][name] for name in SETTING_NAMES}
+        return SavedRun(settings, train["source"], train["fingerprint"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
+
+
+def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -> dict[str, Any]:
+    """Saved settings with changes, once nothing is left that a name does not suffice for.
+
+    Raises:
+        InputError: an encoder or quality was an object of the process that saved them.
+    """
+    kept = {name: value for name, value in saved.items() if name not in changes}
+    named = [kept.get("encoder", "none"), *kept.get("rerank", {})]
+    objects = [name for name in named if not is_name(name)]
+    if objects:
+        raise InputError(
+            f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
+            "(encoder=…, rerank=…)"
+        )
+    if kept.get("quality") == "given":
+        raise InputError(
+            f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
+        )
+    return kept | changes
+
+
+def check_index(
+    fitted: Fitted, settings: Settings, encoders: Sequence[Encoder], folder: Path
+) -> None:
+    """Refuse an index that other settings or weights made.
+
+    Args:
+        fitted: the index's learned state.
+        settings: of the valuator that takes it up.
+        encoders: of its recall and re-rank.
+        folder: of the index.
+
+    Raises:
+        RunError: saying what differs.
+    """
+    wanted = [name for name, _ in settings.rerank]
+    known = [term.name for term in fitted.terms]
+    if known != wanted:
+        raise RunError(
+            f"index {folder} was made for re-rank {known}, not {wanted}; make an index with "
+            "these settings"
+        )
+    for encoder in encoders:
+        if fitted.encoders.get(encoder.name) != encoder.fingerprint:
+            raise RunError(
+                f"index {folder} was made with another {encoder.name} (weights or input size "
+                "differ); make the index again"
+            )
+    if settings.quality == "realism" and fitted.realism is None:
+        raise RunError(
+            f"index {folder} was made with another quality and holds no reference for 'realism'; "
+            "make an index with quality 'realism' or pass another quality"
+        )
+
+
+def reopen(location: object, train: TrainingSet, folder: Path) -> ImageSet:
+    """The training images of an index, checked to be listed as they were.
+
+    Raises:
+        RunError: they cannot be opened, or are others now.
+    """
+    try:
+        images = ImageSet.open(location)
+    except InputError as error:
+        raise RunError(
+            f"the training images of index {folder} cannot be opened ({error}); pass where they "
+            "are now (train=…, --train-images)"
+        ) from error
+    rows = train.rows
+    if len(rows) and (
+        rows.max() >= len(images)
+        or any(images.ids[row] != name for row, name in zip(rows, train.ids, strict=True))
+    ):
+        raise RunError(
+            f"{images.location or 'the training set'} no longer lists the images index {folder} "
+            "was made from; make the index again"
+        )
+    return images
