@@ -173,3 +173,11 @@ def test_the_encoder_is_prepared_before_the_first_image_is_read(damaged: ImageSe
 
     embed(damaged, Preparing(), batch_size=64)  # type: ignore[arg-type]
     assert events == ["prepare", "encode"]
+
+
+def test_strict_also_refuses_what_could_not_be_listed(encoder: Encoder, tmp_path: Path) -> None:
+    images = ImageSet.open(write_files(tmp_path / "good", {"a.png": encode(random_images(1)[0])}))
+    images.problems = (Skip("locked", "folder cannot be read"),)
+    assert embed(images, encoder).skipped == images.problems
+    with pytest.raises(InputError, match="locked: folder cannot be read"):
+        embed(images, encoder, strict=True)

@@ -51,7 +51,11 @@ FIT_OPTIONS = (
         type=click.Choice(["auto", "torch", "openvino"]),
         help="What runs the networks (auto: OpenVINO on the CPU where installed).",
     ),
-    click.option("--cache", type=click.Path(path_type=Path), help="Folder for downloaded weights."),
+    click.option(
+        "--cache",
+        type=click.Path(path_type=Path),
+        help="Folder for what can be had again, such as downloaded weights.",
+    ),
     click.option(
         "--weights",
         multiple=True,
@@ -274,7 +278,7 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
 
 
 @cli.command()
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of downloaded weights.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Cache folder to look in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def doctor(cache: Path | None, as_json: bool) -> None:
     """Say what is installed, which weights are at hand, and which presets can run."""
@@ -322,7 +326,7 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     arguments = {name: given for name, given in options.items() if given not in (None, ())}
     cache = arguments.pop("cache", None)
     paths = dict(_pair(text, "--weights", Path) for text in arguments.pop("weights", ()))
-    arguments["weights"] = Weights(paths, cache)
+    arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
     if "rerank" in arguments:
         arguments["rerank"] = _rerank(arguments["rerank"])
     if str(arguments.get("quality", "")).endswith(".npy"):

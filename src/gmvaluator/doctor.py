@@ -80,7 +80,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
 
     from gmvaluator.encoders.backends import Runtime
 
-    weights = Weights(cache_dir=cache, offline=True)
+    weights = Weights(cache_dir=cache / "weights" if cache else None, offline=True)
     found = {name: weights.locate(name) for name in REGISTRY}
     devices = {"cpu": Runtime("cpu").resolved()[1]}
     if torch.cuda.is_available():

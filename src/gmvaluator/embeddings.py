@@ -96,6 +96,9 @@ def embed(
     Raises:
         InputError: no image is readable, or, with `strict`, one is not.
     """
+    if strict and images.problems:
+        problem = images.problems[0]
+        raise InputError(f"{problem.id}: {problem.reason}; repair it or leave strict out")
     n = len(images) if rows is None else len(rows)
     vectors: NDArray[np.float32] | None = None
     kept: list[int] = []
