@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,23 @@ from gmvaluator.geometry import Metric, Space
 from gmvaluator.progress import Bars
 from gmvaluator.recall import build_index, recall
 from gmvaluator.rerank import Side, Term, rerank
+from gmvaluator.valuator import DEFAULT_RERANK
 
 TOP = 30
 CANDIDATES = 200
 DRAW = 100
 TARGETS = {"mnist": 0.91, "cifar10": 0.63}
 METRICS: tuple[Metric, ...] = ("centred-cosine", "cosine")
+OWN = "efficientnet-lite0"
+Case = tuple[Metric, dict[str, float]]
+VARIANTS: tuple[dict[str, float], ...] = (
+    {},
+    dict(DEFAULT_RERANK),
+    {OWN: 1.0, "l2": 0.3},
+    {OWN: 1.0, "l2": 1.0},
+    {"l2": 1.0},
+    {"st-lpips:alex@32": 1.0},
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Row:
     ratio: float
     low: float
     high: float
+    draws: int
 
 
 @dataclass(frozen=True)
@@ -70,21 +82,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--sets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[96, 128, 160])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[96, 128, 144, 160])
     parser.add_argument("--draws", type=int, default=10, help="draws of 100 test images")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--st-lpips", action="store_true", help="measure ST-LPIPS too (slow)")
+    parser.add_argument("--default-only", action="store_true", help="only the preset's re-rank")
     args = parser.parse_args()
-    start = time.perf_counter()
-    rows: list[Row] = []
     for name in args.sets:
         train = ImageSet.open(args.data / name / "train.parquet")
         test = draw_test(args.data / name / "test.parquet", args.draws, args.seed)
         for size in args.sizes:
             encoder = load_encoder(f"efficientnet-lite0@{size}", Weights(), Runtime())
-            for row in measure(name, size, encoder, train, test):
-                rows.append(row)
-                print(f"{name:8} {size:4} {row.similarity:15} {row.rerank:30} {row.ratio:.3f}")
-    report(args, rows, time.perf_counter() - start)
+            rows = list(measure(name, size, encoder, train, test, cases(args)))
+            # written after each embedding: an interrupted benchmark keeps what it has measured
+            report(args, rows)
 
 
 def draw_test(path: Path, draws: int, seed: int) -> ImageSet:
@@ -94,26 +105,38 @@ def draw_test(path: Path, draws: int, seed: int) -> ImageSet:
     return test.select(chosen)
 
 
+def cases(args: argparse.Namespace) -> list[Case]:
+    """The (similarity, re-rank) pairs that were asked for."""
+    default: Case = (METRICS[0], dict(DEFAULT_RERANK))
+    if args.default_only:
+        return [default]
+    kept = [v for v in VARIANTS if args.st_lpips or "st-lpips:alex@32" not in v]
+    return [(METRICS[0], variant) for variant in kept] + [(METRICS[1], v) for v in VARIANTS[:2]]
+
+
 def measure(
-    name: str, size: int, encoder: Encoder, train: ImageSet, test: ImageSet
+    name: str, size: int, encoder: Encoder, train: ImageSet, test: ImageSet, asked_for: list[Case]
 ) -> Iterator[Row]:
     """All similarities and re-ranks on one embedding of the data set."""
     learned = embed(train, encoder, progress=Bars(), stage=f"{name} at {size} px")
     asked = embed(test, encoder)
     known = training_set(train.ids, train.labels, train.location, learned)
     data = Embedded(train, test, known.rows, known.order, learned.vectors, asked.vectors)
-    own = encoder.name.split("@")[0]
-    variants = (("none",), ("l2",), ("st-lpips:alex@32",), (own, "l2"))
-    for metric in METRICS:
-        for variant in variants if metric == METRICS[0] else (("none",), (own, "l2")):
-            ratios = class_ratios(data, encoder, metric, variant)
-            low, high = interval(ratios)
-            mean = float(ratios.mean())
-            yield Row(name, size, metric, " + ".join(variant), mean, low, high)
+    for metric, variant in asked_for:
+        ratios = class_ratios(data, encoder, metric, variant)
+        low, high = interval(ratios)
+        mean = float(ratios.mean())
+        print(f"{name:8} {size:4} {metric:15} {title(variant):30} {mean:.3f}", flush=True)
+        yield Row(name, size, metric, title(variant), mean, low, high, len(ratios))
+
+
+def title(variant: dict[str, float]) -> str:
+    """How a re-rank stands in the table."""
+    return " + ".join(f"{weight:g} {name}" for name, weight in variant.items()) or "none"
 
 
 def class_ratios(
-    data: Embedded, encoder: Encoder, metric: Metric, variant: tuple[str, ...]
+    data: Embedded, encoder: Encoder, metric: Metric, variant: dict[str, float]
 ) -> NDArray[np.float64]:
     """(draws,) share of the top 30 contributors that have the class of the image."""
     space = Space.fit(metric, data.train_vectors)
@@ -123,16 +146,16 @@ def class_ratios(
     side = Side(data.train, data.rows, {encoder.fingerprint: placed})
     other = Side(data.test, np.arange(len(asked)), {encoder.fingerprint: asked})
     terms = []
-    for each in variant if variant != ("none",) else ():
-        if each == encoder.name.split("@")[0]:
-            terms.append(Term(encoder, space))
+    for each, weight in variant.items():
+        if each == OWN:
+            terms.append(Term(encoder, space, weight))
         else:
             second = load_encoder(each, Weights(), Runtime())
-            terms.append(Term(second, Space(second.metric)))
+            terms.append(Term(second, Space(second.metric), weight))
     if len(terms) > 1:
         scales = learn_scales(terms, side, placed, data.order, CANDIDATES)
         terms = [
-            Term(term.encoder, term.space, scale=scale)
+            Term(term.encoder, term.space, term.weight, scale)
             for term, scale in zip(terms, scales, strict=True)
         ]
     found = rerank(candidates, side, other, terms, TOP)
@@ -149,29 +172,37 @@ def interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
     return float(ratios.mean() - half), float(ratios.mean() + half)
 
 
-def report(args: argparse.Namespace, rows: list[Row], seconds: float) -> None:
-    """Write class_ratio.json and class_ratio.md."""
-    default = GMValuator().settings.as_json()
+def report(args: argparse.Namespace, rows: list[Row]) -> None:
+    """Merge rows into class_ratio.json, where they replace those of the same setting."""
+    file = args.out / "class_ratio.json"
+    earlier = json.loads(file.read_text())["rows"] if file.exists() else []
+    merged = {key(row): row for row in [*earlier, *map(asdict, rows)]}
+    ordered = sorted(merged.values(), key=lambda row: (row["data"] != "mnist", row["size"]))
     result = {
-        "command": f"python benchmarks/class_ratio.py --draws {args.draws} --seed {args.seed}",
-        "default_settings": default,
+        "command": "python benchmarks/class_ratio.py --data DATA --out docs/results",
+        "seed": args.seed,
+        "default_settings": GMValuator().settings.as_json(),
         "targets": TARGETS,
         "versions": versions.installed(),
-        "seconds": round(seconds),
-        "rows": [asdict(row) for row in rows],
+        "rows": ordered,
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "class_ratio.json").write_text(json.dumps(result, indent=2) + "\n")
+    file.write_text(json.dumps(result, indent=2) + "\n")
     lines = [
-        "| data | input px | similarity | re-rank | top-30 class ratio | 95 % interval |",
-        "|---|---|---|---|---|---|",
+        "| data | input px | similarity | re-rank | draws | top-30 class ratio | 95 % interval |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {r.data} | {r.size} | {r.similarity} | {r.rerank} | {r.ratio:.3f} "
-            f"| {r.low:.3f} to {r.high:.3f} |"
-            for r in rows
+            f"| {r['data']} | {r['size']} | {r['similarity']} | {r['rerank']} | {r['draws']} "
+            f"| {r['ratio']:.3f} | {r['low']:.3f} to {r['high']:.3f} |"
+            for r in ordered
         ),
     ]
     (args.out / "class_ratio.md").write_text("\n".join(lines) + "\n")
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What identifies a row."""
+    return row["data"], row["size"], row["similarity"], row["rerank"], row["draws"]
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ class ReferenceLite0(torch.nn.Module):
 
 def compare_efficientnet_lite0(images: Pictures, openvino: bool = False) -> Row:
     """Logits and every tensor, bit for bit."""
-    network = build_efficientnet_lite0(None, None, Weights(offline=True))
+    network = build_efficientnet_lite0(None, 128, Weights(offline=True))
     pixels = pixels_of(network, images)
     file = Weights(offline=True).resolve("efficientnet-lite0")
     model = load_efficientnet_lite0(file).eval()

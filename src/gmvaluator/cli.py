@@ -37,7 +37,7 @@ FIT_OPTIONS = (
         multiple=True,
         metavar="NAME[=WEIGHT]",
         help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
-        "(efficientnet-lite0 and l2).",
+        "(efficientnet-lite0=1 and l2=0.6).",
     ),
     click.option(
         "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."

@@ -16,7 +16,8 @@ from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict
 
-DEFAULT_SIZE = 128  # EfficientNet-Lite0; it was trained at 224
+# EfficientNet-Lite0; trained at 224, chosen by benchmarks/class_ratio.py
+DEFAULT_SIZE = 144
 MINIMUM_SIZE = 32
 
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos", "box": "box"}
