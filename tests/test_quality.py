@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from gmvaluator.quality import (
     RealismReference,
     given_quality,
     maniqa,
+    quality_weights,
     realism,
     require_quality,
 )
@@ -441,3 +443,12 @@ def test_another_number_of_qualities_is_refused(wrong: Any, partly_broken: Image
 def test_what_is_no_number_is_refused(wrong: Any, partly_broken: ImageSet) -> None:
     with pytest.raises(InputError, match=r"cannot be read as numbers .* shape \(4,\)"):
         given_quality(wrong, partly_broken, READABLE)
+
+
+def test_weights_of_a_quality_are_named_by_their_hash(tmp_path: Path) -> None:
+    file = tmp_path / "maniqa.pt"
+    file.write_bytes(b"weights")
+    weights = Weights({"maniqa": file}, offline=True)
+    assert quality_weights("maniqa", weights) == {"maniqa": hashlib.sha256(b"weights").hexdigest()}
+    assert quality_weights("realism", weights) == {}
+    assert quality_weights("given", weights) == {}

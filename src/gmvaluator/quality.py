@@ -171,6 +171,11 @@ def require_quality(name: str, weights: Weights) -> None:
         _load_maniqa(_require_maniqa(weights))
 
 
+def quality_weights(name: str, weights: Weights) -> dict[str, str]:
+    """SHA-256 by name of the weight files that a named quality uses, for `run.json`."""
+    return {"maniqa": weights.resolve("maniqa").sha256} if name == "maniqa" else {}
+
+
 def _require_maniqa(weights: Weights) -> Path:
     if importlib.util.find_spec("pyiqa") is None:
         raise MissingPackageError(

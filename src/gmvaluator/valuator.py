@@ -28,6 +28,7 @@ from gmvaluator.quality import (
     QUALITY_NAMES,
     given_quality,
     maniqa,
+    quality_weights,
     realism,
     require_quality,
 )
@@ -222,7 +223,7 @@ class GMValuator:
                 "n_train": len(fitted.train.ids),
                 "n_generated": len(ids),
                 "versions": versions.installed(),
-                "weights": fitted.weights,
+                "weights": fitted.weights | quality_weights(self.settings.quality, self._weights),
                 "encoders": fitted.encoders,
                 "seed": self.settings.seed,
                 "device": self._runtime.resolved()[0],
