@@ -108,6 +108,19 @@ def test_search_looks_further_until_it_has_enough_candidates(name: str) -> None:
         assert row.min() >= 0
 
 
+@pytest.mark.parametrize("name", ["IVF20,Flat", "HNSW4"])
+def test_what_an_image_finds_does_not_depend_on_earlier_or_other_images(name: str) -> None:
+    points, queries = clusters(400), clusters(8, seed=1)
+    index = build_index(points, name)
+    first = index.search(queries, 5)
+    index.search(queries, 300)
+    again = index.search(queries, 5)
+    np.testing.assert_array_equal(again[1], first[1])
+    together = index.search(queries, 40)[1]
+    alone = np.concatenate([index.search(queries[j : j + 1], 40)[1] for j in range(8)])
+    np.testing.assert_array_equal(together, alone)
+
+
 def test_index_that_cannot_find_enough_says_so() -> None:
     points = clusters(200)
     index = build_index(points, "Flat")

@@ -6,6 +6,8 @@ blocks costs less than training a quantizer until sets are large; `choose_index`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,14 +73,30 @@ class FaissIndex:
     def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         queries = np.ascontiguousarray(queries)
         squared, rows = self.index.search(queries, n)
-        while (rows < 0).any() and self._widen(n):
-            squared, rows = self.index.search(queries, n)
-        if (rows < 0).any():
+        with self._own_effort():
+            # only the queries that came back short: what one image finds never depends on others
+            while (short := (rows < 0).any(axis=1)).any() and self._widen(n):
+                squared[short], rows[short] = self.index.search(queries[short], n)
+        if short.any():
             raise InputError(
                 f"the index found fewer than {n} candidates for some images; ask for fewer "
                 "candidates or take index='exact'"
             )
         return squared, rows
+
+    @contextmanager
+    def _own_effort(self) -> Iterator[None]:
+        """Put back how far the index searches by itself, whatever `_widen` changed."""
+        inner = _inner(self.index)
+        nprobe = getattr(inner, "nprobe", None)
+        ef_search = inner.hnsw.efSearch if hasattr(inner, "hnsw") else None
+        try:
+            yield
+        finally:
+            if nprobe is not None:
+                inner.nprobe = nprobe
+            if ef_search is not None:
+                inner.hnsw.efSearch = ef_search
 
     def _widen(self, n: int) -> bool:
         """Let a search that came back short look at more; False when it saw everything."""

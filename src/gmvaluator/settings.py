@@ -12,7 +12,7 @@ from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.recall import check_index_name
-from gmvaluator.values import WEIGHTINGS
+from gmvaluator.values import check_weighting
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
@@ -116,14 +116,7 @@ def check_settings(settings: Settings) -> None:
         InputError: naming the setting, what is wanted and what to do.
     """
     check_index_name(settings.index)
-    if settings.weighting not in WEIGHTINGS:
-        raise InputError(
-            f"unknown weighting {settings.weighting!r}; choose one of {', '.join(WEIGHTINGS)}"
-        )
-    if not (np.isfinite(settings.temperature) and settings.temperature > 0):
-        raise InputError(
-            f"temperature={settings.temperature} is not positive; pass a number above 0"
-        )
+    check_weighting(settings.weighting, settings.temperature)
     for name, value in (("k", settings.k), ("candidates", settings.candidates)):
         if value is not None and value < 1:
             raise InputError(f"{name}={value} is too small; pass {name} ≥ 1")

@@ -42,6 +42,14 @@ def softmax_weights(distances: NDArray[np.float32], temperature: float) -> NDArr
 WEIGHTINGS: Mapping[str, Weighting] = {"softmax": softmax_weights}
 
 
+def check_weighting(weighting: str, temperature: float) -> None:
+    """Raise InputError unless the weighting is known and the temperature positive."""
+    if weighting not in WEIGHTINGS:
+        raise InputError(f"unknown weighting {weighting!r}; choose one of {', '.join(WEIGHTINGS)}")
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(f"temperature={temperature} is not positive; pass a number above 0")
+
+
 def contribute(
     contributors: Contributors,
     quality: NDArray[np.float64],
@@ -60,10 +68,7 @@ def contribute(
     Raises:
         InputError: unknown weighting, τ ≤ 0, or quality of another length or outside [0, 1].
     """
-    if weighting not in WEIGHTINGS:
-        raise InputError(f"unknown weighting {weighting!r}; choose one of {', '.join(WEIGHTINGS)}")
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise InputError(f"temperature={temperature} is not positive; pass a number above 0")
+    check_weighting(weighting, temperature)
     m = len(contributors.rows)
     if quality.shape != (m,):
         raise InputError(f"quality has shape {quality.shape} for {m} generated images; pass ({m},)")
