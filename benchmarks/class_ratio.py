@@ -1,7 +1,7 @@
 """Identical class ratio of the top 30 contributors, for the choices behind the offline preset.
 
 Real test images stand in for generated ones, so their class is known. For each data set and
-encoder input size the training set is embedded once; similarity and re-rank vary on top.
+encoder the training set is embedded once; similarity and re-rank vary on top.
 
     python benchmarks/class_ratio.py --data DATA --out docs/results
 
@@ -38,12 +38,13 @@ CANDIDATES = 200
 DRAW = 100
 TARGETS = {"mnist": 0.91, "cifar10": 0.63}
 METRICS: tuple[Metric, ...] = ("centred-cosine", "cosine")
-OWN = "efficientnet-lite0"
+OWN = "efficientnet-lite0"  # stands for the encoder measured, whatever its variant and size
+ENCODERS = [f"{OWN}{form}@160" for form in ("", ":plain")]
 Case = tuple[Metric, dict[str, float]]
 VARIANTS: tuple[dict[str, float], ...] = (
     {},
     dict(DEFAULT_RERANK),
-    {OWN: 1.0, "l2": 0.3},
+    {OWN: 1.0, "l2": 0.25},
     {OWN: 1.0, "l2": 1.0},
     {"l2": 1.0},
     {"st-lpips:alex@32": 1.0},
@@ -55,7 +56,7 @@ class Row:
     """One line of the table: mean ratio over draws of 100 test images, and its 95 % interval."""
 
     data: str
-    size: int
+    encoder: str
     similarity: str
     rerank: str
     ratio: float
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--sets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[96, 128, 144, 160])
+    parser.add_argument("--encoders", nargs="+", default=ENCODERS, metavar="NAME")
     parser.add_argument("--draws", type=int, default=10, help="draws of 100 test images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--st-lpips", action="store_true", help="measure ST-LPIPS too (slow)")
@@ -91,9 +92,9 @@ def main() -> None:
     for name in args.sets:
         train = ImageSet.open(args.data / name / "train.parquet")
         test = draw_test(args.data / name / "test.parquet", args.draws, args.seed)
-        for size in args.sizes:
-            encoder = load_encoder(f"efficientnet-lite0@{size}", Weights(), Runtime())
-            rows = list(measure(name, size, encoder, train, test, cases(args)))
+        for asked in args.encoders:
+            encoder = load_encoder(asked, Weights(), Runtime())
+            rows = list(measure(name, encoder, train, test, cases(args)))
             # written after each embedding: an interrupted benchmark keeps what it has measured
             report(args, rows)
 
@@ -115,10 +116,10 @@ def cases(args: argparse.Namespace) -> list[Case]:
 
 
 def measure(
-    name: str, size: int, encoder: Encoder, train: ImageSet, test: ImageSet, asked_for: list[Case]
+    name: str, encoder: Encoder, train: ImageSet, test: ImageSet, asked_for: list[Case]
 ) -> Iterator[Row]:
     """All similarities and re-ranks on one embedding of the data set."""
-    learned = embed(train, encoder, progress=Bars(), stage=f"{name} at {size} px")
+    learned = embed(train, encoder, progress=Bars(), stage=f"{name}: {encoder.name}")
     asked = embed(test, encoder)
     known = training_set(train.ids, train.labels, train.location, learned)
     data = Embedded(train, test, known.rows, known.order, learned.vectors, asked.vectors)
@@ -126,13 +127,15 @@ def measure(
         ratios = class_ratios(data, encoder, metric, variant)
         low, high = interval(ratios)
         mean = float(ratios.mean())
-        print(f"{name:8} {size:4} {metric:15} {title(variant):30} {mean:.3f}", flush=True)
-        yield Row(name, size, metric, title(variant), mean, low, high, len(ratios))
+        print(f"{name:8} {encoder.name} {metric:15} {title(variant):30} {mean:.3f}", flush=True)
+        yield Row(name, encoder.name, metric, title(variant), mean, low, high, len(ratios))
 
 
 def title(variant: dict[str, float]) -> str:
     """How a re-rank stands in the table."""
-    return " + ".join(f"{weight:g} {name}" for name, weight in variant.items()) or "none"
+    names = {OWN: "encoder"}
+    terms = (f"{weight:g} {names.get(name, name)}" for name, weight in variant.items())
+    return " + ".join(terms) or "none"
 
 
 def class_ratios(
@@ -177,7 +180,7 @@ def report(args: argparse.Namespace, rows: list[Row]) -> None:
     file = args.out / "class_ratio.json"
     earlier = json.loads(file.read_text())["rows"] if file.exists() else []
     merged = {key(row): row for row in [*earlier, *map(asdict, rows)]}
-    ordered = sorted(merged.values(), key=lambda row: (row["data"] != "mnist", row["size"]))
+    ordered = sorted(merged.values(), key=lambda row: (row["data"] != "mnist", row["encoder"]))
     result = {
         "command": "python benchmarks/class_ratio.py --data DATA --out docs/results",
         "seed": args.seed,
@@ -189,10 +192,10 @@ def report(args: argparse.Namespace, rows: list[Row]) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=2) + "\n")
     lines = [
-        "| data | input px | similarity | re-rank | draws | top-30 class ratio | 95 % interval |",
+        "| data | encoder | similarity | re-rank | draws | top-30 class ratio | 95 % interval |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| {r['data']} | {r['size']} | {r['similarity']} | {r['rerank']} | {r['draws']} "
+            f"| {r['data']} | {r['encoder']} | {r['similarity']} | {r['rerank']} | {r['draws']} "
             f"| {r['ratio']:.3f} | {r['low']:.3f} to {r['high']:.3f} |"
             for r in ordered
         ),
@@ -202,7 +205,7 @@ def report(args: argparse.Namespace, rows: list[Row]) -> None:
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What identifies a row."""
-    return row["data"], row["size"], row["similarity"], row["rerank"], row["draws"]
+    return row["data"], row["encoder"], row["similarity"], row["rerank"], row["draws"]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ OFFLINE = Weights(offline=True)
 TORCH, OPENVINO = Runtime("cpu", "torch"), Runtime("cpu", "openvino")
 
 
-@pytest.fixture(scope="module", params=["efficientnet-lite0@96", "st-lpips:alex@32"])
+@pytest.fixture(scope="module", params=["efficientnet-lite0:root@96", "st-lpips:alex@32"])
 def network(request: pytest.FixtureRequest) -> Network:
     if request.param.startswith("efficientnet"):
         return timm.build_efficientnet_lite0(None, 96, OFFLINE)
@@ -175,7 +176,13 @@ def test_auto_takes_what_the_machine_has(
     ("machine", "device", "backend", "error", "message"),
     [
         (without_gpu, "gpu", "auto", InputError, "unknown device 'gpu'; choose auto, cpu or cuda"),
-        (without_gpu, "cpu", "onnx", InputError, "unknown backend 'onnx'; choose auto, torch or"),
+        (
+            without_gpu,
+            "cpu",
+            "onnx",
+            InputError,
+            "unknown backend 'onnx'; choose one of auto, torch",
+        ),
         (without_gpu, "cuda", "auto", InputError, "torch sees no GPU; pass cpu or auto"),
         (with_gpu, "cuda", "openvino", InputError, "runs on the cpu here; pass device='cpu'"),
         (without_openvino, "cpu", "openvino", MissingPackageError, "pip install openvino"),
@@ -234,3 +241,30 @@ def test_an_encoder_shows_what_it_was_built_of() -> None:
     assert isinstance(encoder, Encoder)
     assert (encoder.name, encoder.metric) == ("net@4", "euclidean")
     assert (encoder.preprocessing, encoder.weights) == (network.preprocessing, network.weights)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_torch_gives_the_same_vectors() -> None:
+    class Small(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return (pixels.float() / 255).flatten(1).cumsum(dim=1)
+
+    network = Network("small", Small(), Preprocessing(4), "euclidean")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 4), dtype=np.uint8)
+    plain, compiled = (
+        NetworkEncoder(network, Runtime("cpu", backend)).encode(pixels)
+        for backend in ("torch", "torch-compile")
+    )
+    np.testing.assert_allclose(compiled, plain, rtol=1e-6)
+    assert Runtime("cpu", "torch-compile").arithmetic == "torch-compile-cpu-float32"
+
+
+def test_one_image_alone_gives_the_very_vector_it_gives_in_a_batch(
+    encoders: dict[str, Encoder], pixels: NDArray[np.uint8], vectors: dict[str, NDArray[np.float32]]
+) -> None:
+    """What a resumed run computes must not depend on how its images fall into batches."""
+    for name, encoder in encoders.items():
+        for size in (1, 2, 7):
+            found = encoder.encode(np.ascontiguousarray(pixels[-size:]))
+            np.testing.assert_array_equal(found, vectors[name][-size:])

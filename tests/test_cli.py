@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -268,7 +269,7 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(
     _, err = process.communicate(timeout=60)
     # a shell sees 130 either way: Python ends itself by the signal where it met code being exec'd
     assert process.returncode in (130, -signal.SIGINT), err
-    assert "Interrupted; nothing was written." in err
+    assert "Interrupted; no result was written" in err
     assert "Traceback" not in err
     assert not out.exists()
 
@@ -287,3 +288,59 @@ def test_closed_pipe_is_no_crash(tmp_path: Path) -> None:
     )
     assert done.stdout.strip() == "packages"
     assert "Traceback" not in done.stderr
+
+
+def test_cache_shows_what_is_kept_and_prunes_it(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--cache", cache)
+    for name in ("one", "two"):
+        status, _, err = run("value", digit_folder, generated, "--out", tmp_path / name, *settings)
+        assert status == 0, err
+    info = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert info["images"]["train"]["encoded"] == {}
+    status, out, _ = run("cache", "--cache", cache)
+    assert status == 0
+    assert str(cache) in out.splitlines()[0]
+    assert "efficientnet-lite0:root@32" in out
+    status, out, _ = run("cache", "--cache", cache, "--json")
+    (holding,) = json.loads(out)["holdings"]
+    assert (holding["kind"], holding["items"]) == ("embeddings", 66)
+    status, out, _ = run("cache", "--cache", cache, "--prune", "--quiet")
+    assert "2 small files merged" in out
+    status, out, _ = run("cache", "--cache", cache, "--prune", "--older-than", "0", "--json")
+    assert json.loads(out)["vectors"] == 66
+    assert "add --prune" in one_line(run("cache", "--cache", cache, "--older-than", "3"))
+    assert "≥ 0" in one_line(run("cache", "--prune", "--older-than", "-1", "--quiet"))
+
+
+def test_no_cache_keeps_nothing(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "cache"))
+    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--no-cache")
+    status, _, err = run("value", digit_folder, generated, "--out", tmp_path / "run", *settings)
+    assert status == 0, err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--cache", cache)
+    assert run("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
+    for shard in cache.rglob("*.safetensors"):
+        os.truncate(shard, shard.stat().st_size - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        status, _, err = run(
+            "value", digit_folder, generated, "--out", tmp_path / "two", *settings, "--quiet"
+        )
+    assert status == 0
+    lines = [line for line in err.splitlines() if line]
+    assert all(line.startswith("Warning: ") and "damaged" in line for line in lines)
+    assert len(lines) == 2
+    one, two = (Valuation.load(tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_array_equal(one.values, two.values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Metric, Space, Vectors, blocks, nearest, squared_to_rows
+from gmvaluator.geometry import Metric, Space, Vectors, blocks, nearest, pair_squared
 
 METRICS: tuple[Metric, ...] = ("euclidean", "sqeuclidean", "cosine", "centred-cosine")
 
@@ -28,13 +30,40 @@ def obvious(metric: Metric, a: Vectors, b: Vectors, mean: Vectors) -> float:
     return float(1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
+def from_one(points: Vectors, j: int, others: Vectors) -> Vectors:
+    """Squared distances of point j to all the others."""
+    return pair_squared(points, np.full(len(others), j), others, np.arange(len(others)))
+
+
+def test_pairs_are_those_asked_for_wherever_the_vectors_are(tmp_path: Path) -> None:
+    left, right = cloud(20), cloud(30, seed=1)
+    np.save(tmp_path / "right.npy", right)
+    mapped = np.load(tmp_path / "right.npy", mmap_mode="r")
+    rng = np.random.default_rng(2)
+    rows, others = rng.integers(0, 20, 500), rng.integers(0, 30, 500)
+    found = pair_squared(left, rows, mapped, others)
+    wanted = ((left[rows].astype(np.float64) - right[others]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(pair_squared(left, rows[::-1], right, others[::-1])[::-1], found)
+    assert pair_squared(left, rows[:0], right, others[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("row", "other"), [(20, 0), (0, 30), (-1, 0)])
+def test_rows_outside_the_vectors_are_refused(row: int, other: int) -> None:
+    left, right = cloud(20), cloud(30, seed=1)
+    with pytest.raises(IndexError):
+        pair_squared(left, np.array([row]), right, np.array([other]))
+    with pytest.raises(ValueError, match="vectors of"):
+        pair_squared(left, np.array([0]), right[:, :-1].copy(), np.array([0]))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_distance_equals_the_definition(metric: Metric) -> None:
     train, query = cloud(20), cloud(5, seed=1)
     space = Space.fit(metric, train)
     placed_train, placed_query = space.place(train), space.place(query)
     for j in range(5):
-        found = space.distance(squared_to_rows(placed_query[j], placed_train))
+        found = space.distance(from_one(placed_query, j, placed_train))
         wanted = [obvious(metric, query[j], row, train.mean(axis=0)) for row in train]
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
@@ -45,7 +74,7 @@ def test_an_image_is_at_distance_zero_of_itself(metric: Metric) -> None:
     space = Space.fit(metric, train)
     placed = space.place(train)
     for j in range(10):
-        assert space.distance(squared_to_rows(placed[j], placed))[j] == 0
+        assert space.distance(from_one(placed, j, placed))[j] == 0
 
 
 def test_place_leaves_its_input_alone_unless_told() -> None:

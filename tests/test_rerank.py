@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gmvaluator import memory
 from gmvaluator import rerank as rerank_module
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
@@ -18,7 +20,8 @@ from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.recall import Candidates
 from gmvaluator.rerank import Side, Term, pair_distances, rerank
 
-N, M, C = 40, 6, 15
+# more of either than one batch holds
+N, M, C = 150, 70, 15
 
 
 @pytest.fixture
@@ -74,9 +77,7 @@ def test_streamed_distances_equal_the_obvious_loop(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     encoder = Counting().encoder
-    found = pair_distances(
-        Term(encoder, Space("euclidean")), candidates.rows, *sides(images), batch_size=7
-    )
+    found = pair_distances(Term(encoder, Space("euclidean")), candidates.rows, *sides(images))
     np.testing.assert_allclose(found, obvious(images, encoder, candidates.rows), rtol=1e-5)
 
 
@@ -101,9 +102,7 @@ def test_each_image_passes_the_network_once(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     counting = Counting()
-    rerank(
-        candidates, *sides(images), [Term(counting.encoder, Space("euclidean"))], 5, batch_size=4
-    )
+    rerank(candidates, *sides(images), [Term(counting.encoder, Space("euclidean"))], 5)
     assert set(counting.seen.values()) == {1}
     assert len(counting.seen) == len(np.unique(candidates.rows)) + M
 
@@ -162,16 +161,15 @@ def test_vectors_too_large_for_memory_go_to_disk_and_change_nothing(
     term = Term(Counting().encoder, Space("euclidean"))
     in_memory = pair_distances(term, candidates.rows, *sides(images))
     kinds = []
-    allocate = rerank_module._allocate
 
-    def watched(*args: object) -> object:
-        vectors = allocate(*args)  # type: ignore[arg-type]
+    def watched(shape: tuple[int, int], budget: int) -> Any:
+        vectors = memory.allocate(shape, budget)
         kinds.append(type(vectors))
         return vectors
 
-    monkeypatch.setattr(rerank_module, "_allocate", watched)
-    monkeypatch.setattr(rerank_module, "GENERATED_BYTES", 0)
-    np.testing.assert_array_equal(pair_distances(term, candidates.rows, *sides(images)), in_memory)
+    monkeypatch.setattr(rerank_module, "allocate", watched)
+    found = pair_distances(term, candidates.rows, *sides(images), memory=100)
+    np.testing.assert_array_equal(found, in_memory)
     assert kinds == [np.memmap]
 
 

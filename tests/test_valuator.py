@@ -108,7 +108,7 @@ def test_default_pipeline_finds_the_class(digits: Digits) -> None:
     agreement = (labels[valuation.contributions.rows] == wanted[:, None]).mean()
     assert agreement >= 0.65
     assert set(valuation.info["weights"]) == {"efficientnet-lite0"}
-    assert valuation.info["settings"]["rerank"] == {"efficientnet-lite0": 1.0, "l2": 0.6}
+    assert valuation.info["settings"]["rerank"] == {"efficientnet-lite0": 1.0, "l2": 0.5}
 
 
 def test_score_does_not_depend_on_the_other_generated_images(digits: Digits) -> None:

@@ -31,40 +31,45 @@ _BATCHES_AHEAD = 3
 class Batch:
     """Consecutive rows of a set, decoded and resized.
 
-    `rows` (B,), `pixels` (B, 3, size, size) and `keys` (B,) hold the images that could be read,
-    in order; `skipped` the (row, reason) of the others.
+    `rows` (B,) and `keys` (B,) hold the images that could be read, in order; `skipped` the
+    (row, reason) of the others. `pixels` (D, 3, size, size) are those of the images at `decoded`
+    (D,), positions in `rows`: all of them unless some were known and left out.
     """
 
     rows: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     keys: tuple[str, ...]
     skipped: tuple[tuple[int, Skip], ...]
+    decoded: NDArray[np.int64]
 
 
 class _Pending:
-    """A batch under way: `keys` and `errors` are filled by the decoding threads."""
+    """A batch under way: `keys`, `known` and `errors` are filled by the decoding threads."""
 
     def __init__(self, rows: NDArray[np.int64], size: int) -> None:
         self.rows = rows
         self.pixels = np.empty((len(rows), 3, size, size), np.uint8)
         self.keys: list[str] = [""] * len(rows)
+        self.known = np.zeros(len(rows), dtype=bool)
         self.errors: list[ImageError | None] = [None] * len(rows)
         self.parts: list[Future[None]] = []
 
     def finish(self, ids: Sequence[str]) -> Batch:
         for part in self.parts:
             part.result()
-        alive = [at for at, error in enumerate(self.errors) if error is None]
-        complete = len(alive) == len(self.rows)
+        alive = np.asarray([error is None for error in self.errors], dtype=bool)
+        given = alive & ~self.known
         return Batch(
-            self.rows if complete else self.rows[alive],
-            self.pixels if complete else self.pixels[alive],
-            tuple(self.keys[at] for at in alive),
+            self.rows[alive],
+            # all of them is the usual case, and copying it would cost as much as reading it
+            self.pixels if given.all() else self.pixels[given],
+            tuple(self.keys[at] for at in np.flatnonzero(alive)),
             tuple(
                 (int(row), Skip(ids[row], str(error)))
                 for row, error in zip(self.rows, self.errors, strict=True)
                 if error is not None
             ),
+            np.flatnonzero(~self.known[alive]),
         )
 
 
@@ -78,6 +83,7 @@ class Pipeline:
         pixel_limit: bounds width × height of an encoded image.
         preprocessing: how images are resized.
         workers: decoding threads; None = the processors at hand.
+        known: content keys of images that need no decoding.
     """
 
     read: Callable[[Sequence[int]], list[Raw | ImageError]]
@@ -85,6 +91,7 @@ class Pipeline:
     pixel_limit: int
     preprocessing: Preprocessing
     workers: int | None = None
+    known: Callable[[str], bool] | None = None
 
     def run(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
         """One batch for each array of rows, in their order."""
@@ -121,14 +128,23 @@ class Pipeline:
         with quiet_pillow():
             for at, raw in enumerate(raws, start):
                 try:
+                    if self._is_known(pending, raw, at):
+                        continue
                     picture = decode(unless_error(raw), self.pixel_limit)
-                    pending.keys[at] = content_key_of(raw, picture)
+                    pending.keys[at] = pending.keys[at] or content_key_of(raw, picture)
                     pixels = np.asarray(fit(picture, self.preprocessing))
                 except ImageError as error:
                     pending.errors[at] = error
                     continue
                 # Grey (H,W) spreads over the channels; (H,W,3) turns into (3,H,W).
                 pending.pixels[at] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _is_known(self, pending: _Pending, raw: Raw | ImageError, at: int) -> bool:
+        if self.known is None:
+            return False
+        pending.keys[at] = content_key_of(raw)
+        pending.known[at] = self.known(pending.keys[at])
+        return bool(pending.known[at])
 
 
 def raising(batches: Iterator[Batch]) -> Iterator[Batch]:

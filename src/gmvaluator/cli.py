@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gmvaluator.console import print_result, print_valuation, skipped_text
+from gmvaluator.console import (
+    print_cache,
+    print_result,
+    print_valuation,
+    skipped_text,
+    warn_plainly,
+)
 from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ FIT_OPTIONS = (
         multiple=True,
         metavar="NAME[=WEIGHT]",
         help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
-        "(efficientnet-lite0=1 and l2=0.6).",
+        "(efficientnet-lite0=1 and l2=0.5).",
     ),
     click.option(
         "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."
@@ -48,14 +54,16 @@ FIT_OPTIONS = (
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."),
     click.option(
         "--backend",
-        type=click.Choice(["auto", "torch", "openvino"]),
+        type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),
         help="What runs the networks (auto: OpenVINO on the CPU where installed).",
     ),
     click.option(
         "--cache",
         type=click.Path(path_type=Path),
-        help="Folder for what can be had again, such as downloaded weights.",
+        help="Folder for what can be had again: embeddings, indexes, downloaded weights.",
     ),
+    click.option("--no-cache", is_flag=True, help="Neither use nor keep embeddings and indexes."),
+    click.option("--memory", help="What long arrays may take together, such as 2GB (4GB)."),
     click.option(
         "--weights",
         multiple=True,
@@ -278,6 +286,39 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
 
 
 @cli.command()
+@click.option("--cache", "folder", type=click.Path(path_type=Path), help="Cache folder.")
+@click.option("--prune", is_flag=True, help="Drop what is damaged or left over, merge small files.")
+@click.option(
+    "--older-than",
+    type=float,
+    metavar="DAYS",
+    help="With --prune: also drop what was not used for so long; 0 drops all but weights.",
+)
+@_options(OUTPUT_OPTIONS)
+def cache(
+    folder: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
+) -> None:
+    """Show what the cache holds, or make it smaller."""
+    from gmvaluator import upkeep
+    from gmvaluator.progress import as_progress
+    from gmvaluator.store import Store
+
+    if older_than is not None and not prune:
+        raise InputError("--older-than says what --prune drops; add --prune")
+    store = Store(folder)
+    if not prune:
+        print_cache(store.folder, upkeep.survey(store), as_json=as_json)
+        return
+    progress = as_progress(not quiet and not as_json)
+    done = upkeep.prune(store, older_than=older_than, progress=progress)
+    text = (
+        f"{done.vectors} embeddings and {done.indexes} indexes dropped, {done.merged} small files "
+        f"merged; {done.freed / 1e6:.1f} MB freed in {store.folder}"
+    )
+    print_result(done.as_json(), text, as_json=as_json)
+
+
+@cli.command()
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache folder to look in.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def doctor(cache: Path | None, as_json: bool) -> None:
@@ -324,9 +365,11 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     from gmvaluator.weights import Weights
 
     arguments = {name: given for name, given in options.items() if given not in (None, ())}
-    cache = arguments.pop("cache", None)
     paths = dict(_pair(text, "--weights", Path) for text in arguments.pop("weights", ()))
+    cache = arguments.get("cache")
     arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
+    if arguments.pop("no_cache"):
+        arguments["cache"] = False
     if "rerank" in arguments:
         arguments["rerank"] = _rerank(arguments["rerank"])
     if str(arguments.get("quality", "")).endswith(".npy"):
@@ -376,6 +419,7 @@ def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
 
 def main() -> None:
     """Entry point: every expected failure is one line on standard error and an exit code."""
+    warn_plainly()
     try:
         status = cli.main(standalone_mode=False)
     except GMValuatorError as error:
@@ -386,7 +430,7 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; nothing was written.", err=True)
+        click.echo("Interrupted; no result was written, what was embedded is cached.", err=True)
         status = 130
     except BrokenPipeError:
         # the reader left (head, less); what it wanted was printed

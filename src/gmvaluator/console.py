@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.errors import CacheWarning
+
 if TYPE_CHECKING:
+    from gmvaluator.upkeep import Holding
     from gmvaluator.valuation import Valuation
 
 
@@ -48,6 +55,35 @@ def _table(frame: Any) -> str:
     columns = [name for name in frame.columns if not frame[name].isna().all()]
     text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
     return text
+
+
+def print_cache(folder: Path, holdings: Sequence[Holding], *, as_json: bool) -> None:
+    total = sum(holding.bytes for holding in holdings)
+    summary = {
+        "folder": str(folder),
+        "bytes": total,
+        "holdings": [asdict(holding) for holding in holdings],
+    }
+    lines = [f"{folder}: {total / 1e6:.1f} MB"]
+    lines += [
+        f"  {holding.kind:<11} {holding.items:>9} {holding.bytes / 1e6:>10.1f} MB  "
+        f"last used {time.strftime('%Y-%m-%d', time.localtime(holding.used))}  {holding.name}"
+        for holding in holdings
+    ]
+    print_result(summary, "\n".join(lines), as_json=as_json)
+
+
+def warn_plainly() -> None:
+    """Warnings of this package as one line on standard error, without where in the code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
+        if issubclass(category, CacheWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            usual(message, category, *details)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def print_result(summary: Any, text: str, *, as_json: bool) -> None:

@@ -35,6 +35,10 @@ class MissingWeightsError(GMValuatorError):
     exit_code = 3
 
 
+class CacheWarning(UserWarning):
+    """A file of the cache was damaged; it was removed and its content is computed again."""
+
+
 class RunError(GMValuatorError):
     """A saved run or index cannot be read, does not match, or cannot be written."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.embeddings import Embeddings
+from gmvaluator.embeddings import Embeddings, Tally
 from gmvaluator.errors import RunError
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Skip, set_fingerprint
@@ -76,6 +76,7 @@ class Fitted:
         encoders: fingerprint of each encoder by name.
         weights: sha256 of each weight file by name.
         seconds: fitting time by stage.
+        tally: training images encoded, or found in the cache, while fitting.
     """
 
     train: TrainingSet
@@ -87,6 +88,7 @@ class Fitted:
     encoders: dict[str, str]
     weights: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def ties(self) -> NDArray[np.int64]:

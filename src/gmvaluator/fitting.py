@@ -31,6 +31,7 @@ def fit_images(
     settings: Settings,
     *,
     strict: bool,
+    memory: int,
     progress: Progress,
 ) -> Fitted:
     """Embed the training images and learn what valuing needs of them.
@@ -41,20 +42,23 @@ def fit_images(
         rerankers: encoders of the re-rank distances, in the order of `settings.rerank`.
         settings: of the valuation.
         strict: fail on the first image that cannot be read.
+        memory: bytes that may be used; see `embed`.
         progress: hears how far embedding is.
 
     Raises:
         InputError: no readable image, or fewer than k or candidates.
     """
     start = time.perf_counter()
-    embeddings = embed(images, encoder, strict=strict, progress=progress, stage="embed train")
+    embeddings = embed(
+        images, encoder, strict=strict, memory=memory, progress=progress, stage="embed train"
+    )
     embedded = time.perf_counter()
     train = training_set(images.ids, images.labels, images.location, embeddings)
     _, candidates = resolve_counts(settings, len(train.ids))
     space = Space.fit(encoder.metric, embeddings.vectors)
     vectors = space.place(embeddings.vectors, in_place=True)
     order = train.order
-    side = Side(images, train.rows, {encoder.fingerprint: vectors})
+    side = Side(images, train.rows, {encoder.fingerprint: vectors}, tally=embeddings.tally)
     spaces = [
         space if reranker.fingerprint == encoder.fingerprint else _fit_space(reranker, side, order)
         for reranker in rerankers
@@ -75,6 +79,7 @@ def fit_images(
         realism=realism,
         encoders={name: each.fingerprint for name, each in everyone.items()},
         weights=_weight_hashes(everyone.values()),
+        tally=embeddings.tally,
         seconds={"embed train": embedded - start, "fit": time.perf_counter() - embedded},
     )
 
@@ -88,7 +93,8 @@ def _fit_space(encoder: Encoder, side: Side, order: NDArray[np.int64]) -> Space:
     if encoder.metric != "centred-cosine":
         return Space(encoder.metric)
     rows = np.sort(side.rows[order[:MEAN_IMAGES]])
-    vectors = [block for _, block in encode_batches(side.images, encoder, rows=rows, strict=True)]
+    batches = encode_batches(side.images, encoder, rows=rows, strict=True, tally=side.tally)
+    vectors = [block for _, block in batches]
     return Space.fit(encoder.metric, np.concatenate(vectors))
 
 
@@ -118,7 +124,7 @@ def learn_scales(
     others = np.stack([row[row != own][: n - 1] for row, own in zip(found, sample, strict=True)])
     spread = np.unique(np.linspace(0, n - 2, min(SCALE_PAIRS, n - 1)).round().astype(np.int64))
     placed = {name: known[sample] for name, known in side.placed.items()}
-    queries = Side(side.images, side.rows[sample], placed)
+    queries = Side(side.images, side.rows[sample], placed, tally=side.tally)
     scales = []
     for term in terms:
         scale = float(np.median(pair_distances(term, others[:, spread], side, queries)))

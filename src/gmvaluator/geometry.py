@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +80,40 @@ def blocks(n: int, row_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[s
         yield slice(start, min(n, start + step))
 
 
-def squared_to_rows(point: Vectors, vectors: Vectors) -> NDArray[np.float32]:
-    """(dim,) and (r, dim) → (r,) squared distances by differences: 0 exactly for equal vectors."""
-    difference = vectors - point
-    squared: NDArray[np.float32] = np.einsum("ij,ij->i", difference, difference)
+def pair_squared(
+    left: Vectors, left_rows: NDArray[np.int64], right: Vectors, right_rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Squared distances of the pairs (left[left_rows[p]], right[right_rows[p]]) → (p,) float32.
+
+    By differences, so exactly 0 for equal vectors, and read in place: no pair's vectors are
+    copied together first.
+
+    Args:
+        left, right: (l, dim) and (r, dim) float32, contiguous; may be memory-mapped.
+        left_rows, right_rows: (p,) rows within them.
+    """
+    import faiss
+
+    n = len(left_rows)
+    squared = np.empty(n, dtype=np.float32)
+    if n == 0:
+        return squared
+    for rows, vectors in ((left_rows, left), (right_rows, right)):
+        # the kernel reads wherever it is told to
+        if len(rows) != n or rows.min() < 0 or rows.max() >= len(vectors):
+            raise IndexError(f"{len(rows)} rows of {len(vectors)} vectors for {n} pairs")
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(f"vectors of {left.shape[1]} and {right.shape[1]} numbers")
+    # a list: the arrays must outlive the call that is given their addresses
+    arrays: list[NDArray[Any]] = [
+        np.ascontiguousarray(left, dtype=np.float32),
+        np.ascontiguousarray(left_rows, dtype=np.int64),
+        np.ascontiguousarray(right, dtype=np.float32),
+        np.ascontiguousarray(right_rows, dtype=np.int64),
+        squared,
+    ]
+    kernel: Any = faiss  # its type stubs know the classes only
+    kernel.pairwise_indexed_L2sqr(left.shape[1], n, *map(kernel.swig_ptr, arrays))
     return squared
 
 
@@ -100,9 +130,8 @@ def nearest(
     if n > len(points):
         raise InputError(f"{n} neighbours asked of {len(points)} points; ask for at most that")
     _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
-    squared = np.empty(rows.shape, dtype=np.float32)
-    for j, found in enumerate(rows):
-        exact = squared_to_rows(queries[j], points[found])
-        order = np.lexsort((found, exact))
-        rows[j], squared[j] = found[order], exact[order]
-    return squared, rows.astype(np.int64)
+    rows = rows.astype(np.int64)
+    asking = np.repeat(np.arange(len(queries)), n)
+    squared = pair_squared(queries, asking, points, rows.ravel()).reshape(rows.shape)
+    order = np.lexsort((rows, squared), axis=1)
+    return np.take_along_axis(squared, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -152,12 +152,14 @@ class ImageSet:
         rows: ArrayLike | None = None,
         workers: int | None = None,
         on_error: Literal["skip", "raise"] = "skip",
+        known: Callable[[str], bool] | None = None,
     ) -> Iterator[Batch]:
         """Decoded, resized images in the order of `rows` (default: all), a few batches ahead.
 
         One thread reads, `workers` threads (default: the processors at hand) decode; both end
         with the iterator. Every row is in exactly one batch, as a survivor or skipped; with
-        `on_error="raise"` the first bad image raises `ImageError`.
+        `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
+        `known` (asked from the decoding threads) are not decoded and have no pixels.
         """
         if batch_size < 1 or (workers is not None and workers < 1):
             raise InputError(
@@ -167,7 +169,7 @@ class ImageSet:
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         chosen = np.arange(len(self)) if rows is None else self._check_rows(rows)
         parts = [chosen[at : at + batch_size] for at in range(0, len(chosen), batch_size)]
-        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers)
+        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers, known)
         produced = pipeline.run(parts)
         return raising(produced) if on_error == "raise" else produced
 

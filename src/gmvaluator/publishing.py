@@ -85,6 +85,7 @@ def publish_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield scratch
+            _flush(scratch)
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -137,10 +138,14 @@ def _alive(pid: int) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Flush every file, so that the rename never outlives the content in a power cut."""
     for file in folder.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _flush(file)
+
+
+def _flush(file: Path) -> None:
+    """To the disk, so that the rename never outlives the content in a power cut."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _move_into_place(scratch: Path, path: Path, marker: str) -> None:

@@ -1,35 +1,56 @@
 """Recall: the nearest training images of every generated one, exactly or by product quantization.
 
 The paper recalls by product quantization (Jégou et al., 2011) through faiss. Exact search by
-blocks costs less than training a quantizer until sets are large; `choose_index` says where.
+blocks needs no training and loses nothing, so it is taken until sets are large; `choose_index`
+says where. How PQ works is in `gmvaluator.product_quantization`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
-from gmvaluator.geometry import Space, Vectors, nearest
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.geometry import Space, Vectors, blocks
+from gmvaluator.indexes import (
+    ExactIndex,
+    FaissIndex,
+    Index,
+    Rows,
+    downcast,
+    release,
+    seed_training,
+)
+from gmvaluator.memory import DEFAULT_MEMORY
+from gmvaluator.product_quantization import TRAINABLE, PqIndex, build_pq
+
+__all__ = [
+    "INDEX_NAMES",
+    "Candidates",
+    "ExactIndex",
+    "FaissIndex",
+    "Index",
+    "Rows",
+    "build_index",
+    "check_index_name",
+    "choose_index",
+    "open_index",
+    "recall",
+    "save_index",
+]
 
 INDEX_NAMES = ("auto", "exact", "pq", "ivfpq")
 
-EXACT_OPERATIONS = 1e13
-"""n·m·dim up to which `auto` searches exactly: about three minutes on two cores."""
-EXACT_BYTES = 8 << 30
-"""Bytes of float32 vectors up to which `auto` searches exactly."""
+EXACT_OPERATIONS = 1e12
+"""n·m·dim up to which `auto` searches exactly: about a minute on two cores."""
 PQ_VECTORS = 1_000_000
 """Training images up to which `auto` scans all product-quantized codes; above, inverted lists."""
-
-PQ_TRAINING_VECTORS = 16_384
-PQ_ITERATIONS = 8
-PQ_DIM = 256
-PQ_SUBVECTORS = 64
+PQ_BYTES = 200
+"""Bytes a vector of a `pq` index of 256 dimensions or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,79 +69,26 @@ class Candidates:
     n_train: int
 
 
-class Index(Protocol):
-    """Anything that finds the n nearest of the vectors it was built on."""
-
-    def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
-
-
-class ExactIndex:
-    """Blocked brute force over the placed vectors themselves."""
-
-    def __init__(self, vectors: Vectors) -> None:
-        self.vectors = vectors
-
-    def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return nearest(queries, self.vectors, n)
-
-
-class FaissIndex:
-    """A trained faiss index that returns squared Euclidean distances."""
-
-    def __init__(self, index: Any) -> None:
-        self.index = index
-
-    def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        queries = np.ascontiguousarray(queries)
-        squared, rows = self.index.search(queries, n)
-        with self._own_effort():
-            # only the queries that came back short: what one image finds never depends on others
-            while (short := (rows < 0).any(axis=1)).any() and self._widen(n):
-                squared[short], rows[short] = self.index.search(queries[short], n)
-        if short.any():
-            raise InputError(
-                f"the index found fewer than {n} candidates for some images; ask for fewer "
-                "candidates or take index='exact'"
-            )
-        return squared, rows
-
-    @contextmanager
-    def _own_effort(self) -> Iterator[None]:
-        """Put back how far the index searches by itself, whatever `_widen` changed."""
-        inner = _inner(self.index)
-        nprobe = getattr(inner, "nprobe", None)
-        ef_search = inner.hnsw.efSearch if hasattr(inner, "hnsw") else None
-        try:
-            yield
-        finally:
-            if nprobe is not None:
-                inner.nprobe = nprobe
-            if ef_search is not None:
-                inner.hnsw.efSearch = ef_search
-
-    def _widen(self, n: int) -> bool:
-        """Let a search that came back short look at more; False when it saw everything."""
-        import faiss
-
-        inner = _inner(self.index)
-        if isinstance(inner, faiss.IndexIVF) and inner.nprobe < inner.nlist:
-            inner.nprobe = min(2 * inner.nprobe, inner.nlist)
-            return True
-        if isinstance(inner, faiss.IndexHNSW) and inner.hnsw.efSearch < max(n, self.index.ntotal):
-            inner.hnsw.efSearch = max(n, 2 * inner.hnsw.efSearch)
-            return True
-        return False
-
-
-def choose_index(n: int, m: int, dim: int) -> str:
+def choose_index(n: int, m: int, dim: int, *, memory: int = DEFAULT_MEMORY) -> str:
     """The `auto` rule: exact while time and memory allow, then PQ, then IVF-PQ.
 
-    Exact search does n·m·dim multiply-adds and keeps 4·n·dim bytes; `EXACT_OPERATIONS` and
-    `EXACT_BYTES` bound them. Beyond, PQ codes are scanned up to `PQ_VECTORS` images.
+    Exact search does n·m·dim multiply-adds, at most `EXACT_OPERATIONS`, and goes through 4·n·dim
+    bytes of vectors, which have to fit in memory to be read m times. `pq` scans every code: about
+    three milliseconds a query at `PQ_VECTORS` images on two cores. `ivfpq` scans an eighth and by
+    that loses two or three of a hundred neighbours; no smaller index is left to choose, so it is
+    taken whatever `memory` says. Building either takes `PQ_BYTES` a vector.
+
+    Measured by `benchmarks/index_choice.py` (exact against PQ) and `benchmarks/growth.py`.
+
+    Args:
+        n: training images.
+        m: generated images.
+        dim: of the placed vectors.
+        memory: budget in bytes.
     """
-    if n * m * dim <= EXACT_OPERATIONS and 4 * n * dim <= EXACT_BYTES:
+    if n * m * dim <= EXACT_OPERATIONS and 4 * n * dim <= memory:
         return "exact"
-    return "pq" if n <= PQ_VECTORS else "ivfpq"
+    return "pq" if n <= PQ_VECTORS and n * PQ_BYTES <= memory else "ivfpq"
 
 
 def check_index_name(name: str) -> None:
@@ -139,44 +107,98 @@ def check_index_name(name: str) -> None:
 
 
 def build_index(
-    vectors: Vectors, name: str, *, order: NDArray[np.int64] | None = None, seed: int = 0
+    vectors: Vectors | Rows, name: str, *, order: NDArray[np.int64] | None = None, seed: int = 0
 ) -> Index:
-    """Build an index over (n, dim) placed vectors.
+    """Build an index over (n, dim) placed vectors, which are read in blocks and never copied whole.
 
     Args:
-        vectors: placed by `Space.place`.
+        vectors: placed by `Space.place`; for `pq` and `ivfpq` a memmap or any `Rows` will do.
+            A factory string is trained on all of them at once.
         name: `exact`, `pq`, `ivfpq` or a faiss factory string (trained with faiss's defaults).
-        order: (n,) rows in an order that does not depend on how the set happens to be listed;
-            training reads them so, and permuting the set then trains the same index.
-        seed: of the k-means initialisation.
+        order: rows in an order that does not depend on how the set happens to be listed, (n,) or
+            as many as training shall read at most; training reads them so, and permuting the set
+            then trains the same index.
+        seed: of the rotation and the k-means initialisation.
 
     Raises:
         InputError: unknown name, or a factory string that does not fit n or dim.
     """
     n, dim = vectors.shape
-    # two vectors cannot train a quantizer, and need none
-    if name == "exact" or (name in ("pq", "ivfpq") and n < 4):
-        return ExactIndex(vectors)
+    if name == "exact" or (name in ("pq", "ivfpq") and n < TRAINABLE):
+        return ExactIndex(vectors[:])
     import faiss
 
-    quick = name in ("pq", "ivfpq")
-    factory = _factory(name, n, dim) if quick else name
     try:
-        index = faiss.index_factory(dim, factory)
-        _configure_training(index, quick=quick, seed=seed)
-        training = np.arange(n) if order is None else order
-        index.train(vectors[training[:PQ_TRAINING_VECTORS] if quick else training])
-        for start in range(0, n, 65_536):
-            index.add(vectors[start : start + 65_536])
+        if name in ("pq", "ivfpq"):
+            return build_pq(vectors, order, listed=name == "ivfpq", seed=seed)
+        index = faiss.index_factory(dim, name)
+        seed_training(index, seed)
+        index.train(vectors[:] if order is None else vectors[order])
+        for rows in blocks(n, 4 * dim):
+            index.add(np.ascontiguousarray(vectors[rows]))
+            release(vectors)
     except RuntimeError as error:
-        cause = str(error).rsplit("Error: ", 1)[-1].splitlines()[0]
         raise InputError(
-            f"faiss cannot build index {name!r} on {n} vectors of {dim} numbers ({cause}); "
-            "choose exact, pq or another factory string"
+            f"faiss cannot build index {name!r} on {n} vectors of {dim} numbers "
+            f"({_cause(error)}); choose exact, pq or another factory string"
         ) from None
     if index.metric_type != faiss.METRIC_L2:
         raise InputError(f"index {name!r} does not measure L2 distance; choose one that does")
     return FaissIndex(index)
+
+
+def save_index(index: Index, path: Path) -> None:
+    """Write a built index to one file, which `open_index` opens again.
+
+    An exact index is its vectors: an `.npy` of them is its file, and there is nothing to save.
+
+    Raises:
+        InputError: the index is exact.
+        RunError: the file cannot be written.
+    """
+    import faiss
+
+    if not isinstance(index, FaissIndex):
+        raise InputError("an exact index has no file of its own; keep its vectors instead")
+    try:
+        faiss.write_index(index.index, str(path))
+    except RuntimeError as error:
+        raise RunError(
+            f"index file {path} cannot be written ({_cause(error)}); free disk space or choose "
+            "another folder"
+        ) from None
+
+
+def open_index(path: Path, vectors: Vectors | Rows) -> Index:
+    """Open what `save_index` wrote, memory-mapped: codes are read as searches reach them.
+
+    faiss maps the scalar codes of `pq` and `ivfpq`, two thirds of the file; it reads their 4-bit
+    codes whole (64 bytes a vector, 72 with lists). Keep the file while the index is in use.
+
+    Args:
+        path: file of the index.
+        vectors: (n, dim) the index was built on; only their shape is read.
+
+    Raises:
+        RunError: no such file, not an index, cut short, or built on vectors of another shape.
+    """
+    import faiss
+
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    # a length field that is not one can ask for more memory than there is
+    except (RuntimeError, MemoryError) as error:
+        raise RunError(
+            f"index file {path} cannot be opened ({_cause(error)}); a complete faiss index is "
+            "wanted, delete the file and build the index again"
+        ) from None
+    if (index.ntotal, index.d) != vectors.shape or index.metric_type != faiss.METRIC_L2:
+        raise RunError(
+            f"index file {path} holds {index.ntotal} vectors of {index.d} numbers, not the "
+            f"{vectors.shape[0]} of {vectors.shape[1]} here; delete the file and build the index "
+            "again"
+        )
+    return _searchable(index)
 
 
 def recall(index: Index, space: Space, generated: Vectors, n: int, *, n_train: int) -> Candidates:
@@ -191,38 +213,18 @@ def recall(index: Index, space: Space, generated: Vectors, n: int, *, n_train: i
     return Candidates(rows=rows, distances=space.distance(squared), n_train=n_train)
 
 
-def _inner(index: Any) -> Any:
-    """The index behind rotations and projections."""
+def _cause(error: BaseException) -> str:
+    """faiss's own words, without its source file and condition."""
+    text = str(error).strip() or type(error).__name__
+    return text.rsplit("Error: ", 1)[-1].splitlines()[0]
+
+
+def _searchable(index: Any) -> FaissIndex:
+    """A faiss index in the class that searches its form."""
     import faiss
 
-    inner = faiss.downcast_index(index)
-    while isinstance(inner, faiss.IndexPreTransform):
-        inner = faiss.downcast_index(inner.index)
-    return inner
-
-
-def _factory(name: str, n: int, dim: int) -> str:
-    """PCA to at most 256 dimensions, then as many sub-vectors as divide them, up to 64."""
-    reduced = min(PQ_DIM, dim, n)
-    subvectors = max(s for s in range(1, PQ_SUBVECTORS + 1) if reduced % s == 0)
-    # 2^bits centroids need as many training vectors
-    bits = min(8, n.bit_length() - 1)
-    lists = f"IVF{max(1, min(int(4 * n**0.5), n // 39))}," if name == "ivfpq" else ""
-    rotate = f"PCAR{reduced}," if reduced < dim else ""
-    # np: without it faiss anneals a code order for Hamming search, which recall does not do and
-    # which costs far more than the k-means itself
-    return f"{rotate}{lists}PQ{subvectors}x{bits}np"
-
-
-def _configure_training(index: Any, *, quick: bool, seed: int) -> None:
-    """Seed every k-means in the index; in `quick` form also stop it where recall stops gaining."""
-    inner = _inner(index)
-    quantizers: list[Any] = [getattr(inner, "pq", None), inner]
-    for clustering in [each.cp for each in quantizers if hasattr(each, "cp")]:
-        clustering.seed = seed + 1
-        # a small training set is the caller's to have; faiss would print a warning on it
-        clustering.min_points_per_centroid = 1
-        if quick:
-            clustering.niter = PQ_ITERATIONS
-    if quick and hasattr(inner, "nprobe"):
-        inner.nprobe = max(1, inner.nlist // 16)
+    whole = downcast(index)
+    own = isinstance(whole, faiss.IndexPreTransform) and isinstance(
+        downcast(whole.index), faiss.IndexRefine
+    )
+    return (PqIndex if own else FaissIndex)(index)

@@ -6,24 +6,20 @@ however many pairs it is in, and long vectors (LPIPS) are never held for the who
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.embeddings import BATCH_SIZE, encode_batches
+from gmvaluator.embeddings import Tally, encode_batches
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.geometry import Space, Vectors, squared_to_rows
+from gmvaluator.geometry import Space, Vectors, pair_squared
 from gmvaluator.images import Batch, ImageSet
+from gmvaluator.memory import DEFAULT_MEMORY, allocate
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.recall import Candidates
-
-GENERATED_BYTES = 1 << 30
-"""Bytes of generated images' vectors kept in memory; above, they go to a temporary file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +56,14 @@ class Side:
         rows: (n,) row in `images` of each image compared here.
         placed: placed vectors by encoder fingerprint, each (n, dim).
         keys: n content keys that the images must still have; None where they cannot change.
+        tally: counts what passes through the networks.
     """
 
     images: ImageSet
     rows: NDArray[np.int64]
     placed: dict[str, Vectors]
     keys: tuple[str, ...] | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 def pair_distances(
@@ -74,28 +72,24 @@ def pair_distances(
     train: Side,
     generated: Side,
     *,
-    batch_size: int = BATCH_SIZE,
+    memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Distances of the (m, c) pairs (generated image j, training image pairs[j, p]) → (m, c).
 
     Vectors at hand are used; otherwise generated images are encoded first and each training
-    image in a pair passes once, in blocks of `batch_size`.
+    image in a pair passes once, however many pairs it is in. Of `memory` bytes half may hold
+    vectors of generated images; more of them go to a scratch file.
     """
+    m, c = pairs.shape
     train_vectors = train.placed.get(term.encoder.fingerprint)
     if train_vectors is not None:
-        vectors = _placed(term, generated, batch_size, progress)
-        squared = np.stack(
-            [
-                squared_to_rows(vector, train_vectors[rows])
-                for vector, rows in zip(vectors, pairs, strict=True)
-            ]
-        )
-        return term.space.distance(squared)
-    with tempfile.TemporaryFile() as spill:
-        vectors = _placed(term, generated, batch_size, progress, spill)
-        squared = _stream(term, pairs, train, vectors, batch_size, progress)
-    return term.space.distance(squared)
+        vectors = _placed(term, generated, memory, progress)
+        squared = pair_squared(vectors, np.repeat(np.arange(m), c), train_vectors, pairs.ravel())
+    else:
+        vectors = _placed(term, generated, memory, progress)
+        squared = _stream(term, pairs, train, vectors, progress)
+    return term.space.distance(squared.reshape(m, c))
 
 
 def rerank(
@@ -106,7 +100,7 @@ def rerank(
     k: int,
     *,
     ties: NDArray[np.int64] | None = None,
-    batch_size: int = BATCH_SIZE,
+    memory: int = DEFAULT_MEMORY,
     progress: Progress | None = None,
 ) -> Contributors:
     """The k nearest candidates by one distance, or by a weighted mean of scaled ones.
@@ -119,6 +113,7 @@ def rerank(
             several give Σ_t w_t·d_t/scale_t / Σ_t w_t.
         k: contributors a generated image, at most c.
         ties: (n,) ranks that order training images at equal distance (default: their rows).
+        memory: bytes that may be used; see `pair_distances`.
 
     Raises:
         InputError: k exceeds the candidates, or an image can no longer be read.
@@ -131,13 +126,13 @@ def rerank(
         distances = candidates.distances
     elif len(terms) == 1:
         distances = pair_distances(
-            terms[0], candidates.rows, train, generated, batch_size=batch_size, progress=progress
+            terms[0], candidates.rows, train, generated, memory=memory, progress=progress
         )
     else:
         total = np.zeros((m, c), dtype=np.float64)
         for term in terms:
             total += (term.weight / term.scale) * pair_distances(
-                term, candidates.rows, train, generated, batch_size=batch_size, progress=progress
+                term, candidates.rows, train, generated, memory=memory, progress=progress
             )
         distances = (total / sum(term.weight for term in terms)).astype(np.float32)
     tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
@@ -149,13 +144,7 @@ def rerank(
     )
 
 
-def _placed(
-    term: Term,
-    side: Side,
-    batch_size: int,
-    progress: Progress | None,
-    spill: IO[bytes] | None = None,
-) -> Vectors:
+def _placed(term: Term, side: Side, memory: int, progress: Progress | None) -> Vectors:
     """All vectors of a side in the term's space, on disk where memory would not hold them."""
     at_hand = side.placed.get(term.encoder.fingerprint)
     if at_hand is not None:
@@ -165,10 +154,10 @@ def _placed(
     with (progress or Silent()).stage(f"{term.encoder.name}: generated", n) as advance:
         start = 0
         for batch, block in encode_batches(
-            side.images, term.encoder, rows=side.rows, batch_size=batch_size, strict=True
+            side.images, term.encoder, rows=side.rows, strict=True, tally=side.tally
         ):
             if vectors is None:
-                vectors = _allocate((n, block.shape[1]), spill)
+                vectors = allocate((n, block.shape[1]), memory // 2)
             vectors[start : start + len(block)] = term.space.place(block, in_place=True)
             start += len(block)
             advance(len(batch.rows))
@@ -177,38 +166,37 @@ def _placed(
     return vectors
 
 
-def _allocate(shape: tuple[int, int], spill: IO[bytes] | None) -> Vectors:
-    if spill is None or 4 * shape[0] * shape[1] <= GENERATED_BYTES:
-        return np.empty(shape, dtype=np.float32)
-    return np.memmap(spill, dtype=np.float32, mode="w+", shape=shape)
-
-
 def _stream(
     term: Term,
     pairs: NDArray[np.int64],
     train: Side,
     generated: Vectors,
-    batch_size: int,
     progress: Progress | None,
 ) -> NDArray[np.float32]:
-    """Pass each training image in `pairs` through the network once and fill (m, c) distances."""
-    m, c = pairs.shape
-    squared = np.empty(m * c, dtype=np.float32)
+    """Pass each training image in `pairs` through the network once; (m·c,) squared distances."""
+    c = pairs.shape[1]
+    squared = np.empty(pairs.size, dtype=np.float32)
     by_train = np.argsort(pairs, axis=None, kind="stable")
     asked, starts = np.unique(pairs.ravel()[by_train], return_index=True)
-    ends = np.append(starts[1:], m * c)
+    ends = np.append(starts[1:], pairs.size)
     with (progress or Silent()).stage(f"{term.encoder.name}: candidates", len(asked)) as advance:
         done = 0
         for batch, block in encode_batches(
-            train.images, term.encoder, rows=train.rows[asked], batch_size=batch_size, strict=True
+            train.images, term.encoder, rows=train.rows[asked], strict=True, tally=train.tally
         ):
-            _check_unchanged(train, asked[done : done + len(block)], batch)
-            for vector in term.space.place(block, in_place=True):
-                slots = by_train[starts[done] : ends[done]]
-                squared[slots] = squared_to_rows(vector, generated[slots // c])
-                done += 1
+            numbers = slice(done, done + len(block))
+            _check_unchanged(train, asked[numbers], batch)
+            slots = by_train[starts[done] : ends[numbers.stop - 1]]
+            within = np.repeat(np.arange(len(block)), ends[numbers] - starts[numbers])
+            # by generated image: its vector, long as it may be, then comes from memory once
+            order = np.argsort(slots, kind="stable")
+            slots = slots[order]
+            squared[slots] = pair_squared(
+                term.space.place(block, in_place=True), within[order], generated, slots // c
+            )
+            done = numbers.stop
             advance(len(batch.rows))
-    return squared.reshape(m, c)
+    return squared
 
 
 def _check_unchanged(train: Side, numbers: NDArray[np.int64], batch: Batch) -> None:

@@ -23,6 +23,8 @@ from gmvaluator.fitted import INDEX_MARKER, Fitted, load_fitted, save_fitted
 from gmvaluator.fitting import fit_images
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.index_cache import IndexCache
+from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.quality import (
     QUALITY_NAMES,
@@ -32,8 +34,8 @@ from gmvaluator.quality import (
     realism,
     require_quality,
 )
-from gmvaluator.recall import Candidates, Index, build_index, choose_index, recall
-from gmvaluator.rerank import Contributors, Side, Term, rerank
+from gmvaluator.recall import Candidates, choose_index, recall
+from gmvaluator.rerank import Side, Term, rerank
 from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
     Rerank,
@@ -44,6 +46,7 @@ from gmvaluator.settings import (
     rerank_terms,
     resolve_counts,
 )
+from gmvaluator.store import Store, as_store
 from gmvaluator.valuation import Valuation, read_marker
 from gmvaluator.values import contribute
 from gmvaluator.weights import Weights
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     import torch
 
 # weights chosen by benchmarks/class_ratio.py: pixels tell digits apart, features tell photos apart
-DEFAULT_RERANK: Mapping[str, float] = MappingProxyType({"efficientnet-lite0": 1.0, "l2": 0.6})
+DEFAULT_RERANK: Mapping[str, float] = MappingProxyType({"efficientnet-lite0": 1.0, "l2": 0.5})
 
 
 class GMValuator:
@@ -77,6 +80,9 @@ class GMValuator:
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
         weights: where network weights come from; a mapping names files, {"maniqa": "m.pt"}.
+        cache: keep embeddings and indexes, and take what was kept: in the user's cache folder
+            (True), in a folder of yours, or not at all (False).
+        memory: what the long arrays may take together, such as "4GB" (default 4 GiB).
         progress: True for bars on standard error, or an object with `stage`.
 
     Attributes:
@@ -101,14 +107,18 @@ class GMValuator:
         device: str = "auto",
         backend: Backend = "auto",
         weights: Weights | Mapping[str, str | Path] | None = None,
+        cache: bool | str | Path | Store = True,
+        memory: int | str | None = None,
         progress: bool | Progress = False,
     ) -> None:
-        self._weights = weights if isinstance(weights, Weights) else Weights(_paths(weights))
+        self._store = as_store(cache)
+        self._weights = weights if isinstance(weights, Weights) else self._named_weights(weights)
+        self._memory = parse_memory(memory)
         self._runtime = Runtime(device, backend)
         self._runtime.resolved()
         self._progress = as_progress(progress)
-        self._encoder = as_encoder(encoder, self._weights, self._runtime)
         self._terms = rerank_terms(rerank)
+        own = None if isinstance(encoder, str) else self._as_encoder(encoder)
         if isinstance(quality, str) and quality not in QUALITY_NAMES:
             raise InputError(
                 f"unknown quality {quality!r}; choose one of {', '.join(QUALITY_NAMES)}, "
@@ -116,7 +126,7 @@ class GMValuator:
             )
         self._quality = quality
         self.settings = Settings(
-            encoder=encoder if isinstance(encoder, str) else self._encoder.name,
+            encoder=encoder if isinstance(encoder, str) else own.name if own else "",
             index=index,
             rerank=tuple((term.name, term.weight) for term in self._terms),
             quality=quality if isinstance(quality, str) else "given",
@@ -127,10 +137,12 @@ class GMValuator:
             seed=seed,
         )
         check_settings(self.settings)
+        # a named encoder is loaded last: mistakes in cheaper settings are told at once
+        self._encoder = own or self._as_encoder(encoder)
         self.fitted_: Fitted | None = None
         self._train: ImageSet | None = None
         self._rerankers: dict[str, Encoder] = {self.settings.encoder: self._encoder}
-        self._indexes: dict[str, Index] = {}
+        self._indexes: IndexCache | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -160,10 +172,11 @@ class GMValuator:
             rerankers,
             self.settings,
             strict=strict,
+            memory=self._memory,
             progress=self._progress,
         )
         self._train = images
-        self._indexes = {}
+        self._indexes = None
         return self
 
     def value(self, generated: object, *, strict: bool = False) -> Valuation:
@@ -185,6 +198,7 @@ class GMValuator:
                 images,
                 self._encoder,
                 strict=strict,
+                memory=self._memory,
                 progress=self._progress,
                 stage="embed generated",
             )
@@ -192,8 +206,18 @@ class GMValuator:
         k, n_candidates = resolve_counts(self.settings, len(fitted.train.ids))
         with _timed(seconds, "recall"):
             index_name, candidates = self._recall(fitted, vectors, n_candidates)
+        train_side, generated_side = self._sides(fitted, images, embeddings, vectors)
         with _timed(seconds, "rerank"):
-            contributors = self._rerank(fitted, candidates, images, embeddings, vectors, k)
+            contributors = rerank(
+                candidates,
+                train_side,
+                generated_side,
+                self._rerank_terms(fitted),
+                k,
+                ties=fitted.ties,
+                memory=self._memory,
+                progress=self._progress,
+            )
         with _timed(seconds, "quality"):
             quality = self._measure_quality(fitted, images, embeddings, vectors)
         with _timed(seconds, "values"):
@@ -227,6 +251,10 @@ class GMValuator:
                 "encoders": fitted.encoders,
                 "seed": self.settings.seed,
                 "device": self._runtime.resolved()[0],
+                "images": {
+                    "train": train_side.tally.as_json(),
+                    "generated": generated_side.tally.as_json(),
+                },
                 "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
                 "inputs": {
                     "train": _input(fitted.train.location, fitted.train.fingerprint),
@@ -317,8 +345,15 @@ class GMValuator:
     def _load(self, term: RerankTerm) -> Encoder:
         """The encoder of a re-rank term, built once."""
         if term.name not in self._rerankers:
-            self._rerankers[term.name] = as_encoder(term.encoder, self._weights, self._runtime)
+            self._rerankers[term.name] = self._as_encoder(term.encoder)
         return self._rerankers[term.name]
+
+    def _as_encoder(self, encoder: str | Encoder | torch.nn.Module) -> Encoder:
+        return as_encoder(encoder, self._weights, self._runtime, self._store)
+
+    def _named_weights(self, paths: Mapping[str, str | Path] | None) -> Weights:
+        named = {name: Path(path) for name, path in (paths or {}).items()}
+        return Weights(named, self._store.folder / "weights" if self._store else None)
 
     def _recall(
         self, fitted: Fitted, generated: Vectors, n_candidates: int
@@ -326,44 +361,43 @@ class GMValuator:
         n, dim = fitted.vectors.shape
         name = self.settings.index
         if name == "auto":
-            name = choose_index(n, len(generated), dim)
+            name = choose_index(n, len(generated), dim, memory=self._memory)
+        if self._indexes is None:
+            lasting = getattr(self._encoder, "table", None) is not None
+            own = self._encoder.fingerprint if lasting else None
+            self._indexes = IndexCache(fitted, own, self._store, self.settings.seed)
         with self._progress.stage(f"recall ({name})", len(generated)) as advance:
-            if name not in self._indexes:
-                self._indexes[name] = build_index(
-                    fitted.vectors, name, order=fitted.order, seed=self.settings.seed
-                )
-            found = recall(self._indexes[name], fitted.space, generated, n_candidates, n_train=n)
+            index = self._indexes.get(name)
+            found = recall(index, fitted.space, generated, n_candidates, n_train=n)
             advance(len(generated))
         return name, found
 
-    def _rerank(
-        self,
-        fitted: Fitted,
-        candidates: Candidates,
-        images: ImageSet,
-        embeddings: Embeddings,
-        vectors: Vectors,
-        k: int,
-    ) -> Contributors:
-        terms = [
+    def _rerank_terms(self, fitted: Fitted) -> list[Term]:
+        return [
             Term(self._load(wanted), learned.space, wanted.weight, learned.scale)
             for wanted, learned in zip(self._terms, fitted.terms, strict=True)
         ]
+
+    def _sides(
+        self, fitted: Fitted, images: ImageSet, embeddings: Embeddings, vectors: Vectors
+    ) -> tuple[Side, Side]:
+        """What the re-rank compares: (training images, generated images)."""
         own = self._encoder.fingerprint
-        if self._train is None and any(term.encoder.fingerprint != own for term in terms):
+        if self._train is None and any(self._load(t).fingerprint != own for t in self._terms):
             raise InputError(
                 "re-ranking reads the training images, and this index was made from images in "
                 "memory; pass them: GMValuator.load(path, train=images)"
             )
-        train_images = self._train if self._train is not None else images
-        return rerank(
-            candidates,
-            Side(train_images, fitted.train.rows, {own: fitted.vectors}, fitted.train.keys),
-            Side(images, embeddings.rows, {own: vectors}),
-            terms,
-            k,
-            ties=fitted.ties,
-            progress=self._progress,
+        train = fitted.train
+        return (
+            Side(
+                self._train if self._train is not None else images,
+                train.rows,
+                {own: fitted.vectors},
+                train.keys,
+                fitted.tally.copy(),
+            ),
+            Side(images, embeddings.rows, {own: vectors}, tally=embeddings.tally),
         )
 
     def _measure_quality(
@@ -388,10 +422,6 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
-
-
-def _paths(weights: Mapping[str, str | Path] | None) -> dict[str, Path]:
-    return {name: Path(path) for name, path in (weights or {}).items()}
 
 
 def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:

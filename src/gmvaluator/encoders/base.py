@@ -48,7 +48,8 @@ class Network:
     """What an encoder family builds: a module and all that is needed to feed and compare it.
 
     `module` maps (B, 3, H, W) uint8 RGB to (B, dim) float32 and does its own normalisation, so
-    that every inference backend compiles the same graph.
+    that every inference backend compiles the same graph. `kept` says whether its vectors are short
+    enough to be kept on disk.
     """
 
     name: str
@@ -56,3 +57,4 @@ class Network:
     preprocessing: Preprocessing
     metric: Metric
     weights: tuple[WeightFile, ...] = ()
+    kept: bool = True

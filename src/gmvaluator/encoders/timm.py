@@ -10,29 +10,34 @@ from typing import Any
 import timm
 import torch
 
-from gmvaluator.encoders._modules import Normalise, frozen, input_size, no_variant
+from gmvaluator.encoders._modules import Normalise, Root, frozen, input_size, variant_of
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict
 
 # EfficientNet-Lite0; trained at 224, chosen by benchmarks/class_ratio.py
-DEFAULT_SIZE = 144
+DEFAULT_SIZE = 160
 MINIMUM_SIZE = 32
 
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos", "box": "box"}
 
 
 def build_efficientnet_lite0(variant: str | None, size: int | None, weights: Weights) -> Network:
-    """`efficientnet-lite0[@size]`: 1,280 pooled features (Tan & Le; weights Apache-2.0)."""
-    no_variant("efficientnet-lite0", variant)
+    """`efficientnet-lite0[:root|plain][@size]` (Tan & Le; weights Apache-2.0).
+
+    1,280 pooled features, by default their square roots, which keep the few large ones from
+    deciding the distance; `plain` takes them as they are (docs/offline-preset.md compares).
+    """
+    form = variant_of("efficientnet-lite0", variant, ("root", "plain"))
     side = input_size("efficientnet-lite0", size, DEFAULT_SIZE, MINIMUM_SIZE)
     file = weights.resolve("efficientnet-lite0")
     model = load_efficientnet_lite0(file)
     model.reset_classifier(0)
+    stages = [Root()] if form == "root" else []
     return Network(
-        name=f"efficientnet-lite0@{side}",
-        module=frozen(Normalise([127.0] * 3, [128.0] * 3), model),
+        name=f"efficientnet-lite0:{form}@{side}",
+        module=frozen(Normalise([127.0] * 3, [128.0] * 3), model, *stages),
         preprocessing=Preprocessing(side),
         metric="centred-cosine",
         weights=(file,),

@@ -1,0 +1,206 @@
+"""Embedding from encoded files: gmvaluator against the loops people write around torch.
+
+    python benchmarks/embedding_speed.py --data DATA --out docs/results
+
+For each encoder the same PNG or JPEG files go through: gmvaluator (decoding, resizing and
+OpenVINO inference overlap), a plain loop (PIL, then a torch batch, one after the other), and a
+torch DataLoader with a worker a core, as timm's own inference script and clip-retrieval's loop
+have it. The same weights and the same preprocessing on all sides; rounds are interleaved and the
+median counts. DATA holds cifar10/ and mnist/ (Hugging Face layout).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gmvaluator import ImageSet, Weights, versions
+from gmvaluator.embeddings import embed
+from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.stlpips import build as build_stlpips
+from gmvaluator.encoders.timm import build_efficientnet_lite0
+
+BATCH = 64
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An encoder and the files it is fed with."""
+
+    name: str
+    network: Network
+    data: str
+    n: int
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    weights = Weights(offline=True)
+    fed: dict[int, tuple[str, int]] = {
+        32: ("mnist", 1024),
+        64: ("cifar10", 256),
+        96: ("mnist", 1024),
+        160: ("cifar10", 512),
+        224: ("cifar10", 256),
+    }
+    cases = [
+        Case(
+            f"efficientnet-lite0@{side}", build_efficientnet_lite0(None, side, weights), *fed[side]
+        )
+        for side in (96, 160, 224)
+    ]
+    cases += [
+        Case(f"st-lpips:alex@{side}", build_stlpips("alex", side, weights), *fed[side])
+        for side in (32, 64)
+    ]
+    rows = [measure(case, args.data, args.rounds) for case in cases]
+    result = {
+        "command": "python benchmarks/embedding_speed.py --data DATA --out docs/results",
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+        "versions": versions.installed(),
+        "rows": rows,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "embedding_speed.json").write_text(json.dumps(result, indent=2) + "\n")
+    lines = [
+        "| encoder | files | gmvaluator, images/s | plain torch loop | torch DataLoader "
+        "| × loop | × DataLoader | network alone: OpenVINO, images/s | torch | × "
+        "| relative difference |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        speed = row["images_per_second"]
+        lines.append(
+            f"| {row['encoder']} | {row['data']} | {speed['gmvaluator']:.0f} | {speed['loop']:.0f} "
+            f"| {speed['loader']:.0f} | {speed['gmvaluator'] / speed['loop']:.2f} "
+            f"| {speed['gmvaluator'] / speed['loader']:.2f} | {speed['openvino alone']:.0f} "
+            f"| {speed['torch alone']:.0f} | {speed['openvino alone'] / speed['torch alone']:.2f} "
+            f"| {row['relative_difference']:.1e} |"
+        )
+    (args.out / "embedding_speed.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def measure(case: Case, data: Path, rounds: int) -> dict[str, Any]:
+    """Images a second by each way, medians of interleaved rounds."""
+    table = pq.read_table(data / case.data / "test.parquet").slice(0, case.n)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = []
+        for number, picture in enumerate(table["image"].to_pylist()):
+            paths.append(Path(scratch) / f"{number:05d}.img")
+            paths[-1].write_bytes(picture["bytes"])
+            paths[-1] = paths[-1].rename(paths[-1].with_suffix(suffix_of(picture["bytes"])))
+        encoder = NetworkEncoder(case.network, Runtime("cpu", "openvino"))
+        torch_encoder = NetworkEncoder(case.network, Runtime("cpu", "torch"))
+        pixels = decode_all(paths[: 4 * BATCH], case.network)
+        ways: dict[str, Callable[[], Vectors]] = {
+            "gmvaluator": lambda: embed(ImageSet.open(Path(scratch)), encoder).vectors,
+            "loop": lambda: plain_loop(paths, case.network),
+            "loader": lambda: loader_loop(paths, case.network),
+            "openvino alone": lambda: alone(encoder, pixels),
+            "torch alone": lambda: alone(torch_encoder, pixels),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, Vectors] = {}
+        for number in range(rounds + 1):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                found[name] = way()
+                # the first round warms caches and compiles
+                if number:
+                    seconds[name].append((time.perf_counter() - start) / len(found[name]))
+    ours, theirs = found["gmvaluator"], found["loop"]
+    difference = np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
+    row = {
+        "encoder": case.name,
+        "data": case.data,
+        "n": case.n,
+        "images_per_second": {n: round(1 / statistics.median(s), 1) for n, s in seconds.items()},
+        "relative_difference": float(difference.max()),
+    }
+    print(row, flush=True)
+    return row
+
+
+def suffix_of(content: bytes) -> str:
+    """Of the file a data set's image came as."""
+    return ".png" if content.startswith(b"\x89PNG") else ".jpg"
+
+
+def decode_all(paths: list[Path], network: Network) -> NDArray[np.uint8]:
+    """(n, 3, side, side) uint8."""
+    side = network.preprocessing.size
+    return np.stack([one_image(path.read_bytes(), side) for path in paths])
+
+
+def one_image(content: bytes, side: int) -> NDArray[np.uint8]:
+    """Decode and resize as the encoder's preprocessing does."""
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    resized = picture.resize((side, side), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def plain_loop(paths: list[Path], network: Network) -> Vectors:
+    """Read, decode, stack, forward; one after the other."""
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(paths), BATCH):
+            batch = torch.from_numpy(decode_all(paths[start : start + BATCH], network))
+            found.append(network.module(batch).numpy())
+    return np.concatenate(found)
+
+
+class Files(torch.utils.data.Dataset[torch.Tensor]):
+    """The files as a torch data set."""
+
+    def __init__(self, paths: list[Path], side: int) -> None:
+        self.paths = paths
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(one_image(self.paths[index].read_bytes(), self.side))
+
+
+def loader_loop(paths: list[Path], network: Network) -> Vectors:
+    """A DataLoader decodes in processes of its own while torch computes."""
+    loader = torch.utils.data.DataLoader(
+        Files(paths, network.preprocessing.size), batch_size=BATCH, num_workers=2
+    )
+    with torch.inference_mode():
+        return np.concatenate([network.module(batch).numpy() for batch in loader])
+
+
+def alone(encoder: NetworkEncoder, pixels: NDArray[np.uint8]) -> Vectors:
+    """The network without files."""
+    parts = [encoder.encode(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+    return np.concatenate(parts)
+
+
+if __name__ == "__main__":
+    main()

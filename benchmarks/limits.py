@@ -1,0 +1,181 @@
+"""How much of this machine each stage uses: multiply-adds and bytes against what it can do.
+
+    python benchmarks/limits.py --data DATA --out docs/results
+
+The machine's own limits are measured first and last, in the same run: a large matrix product
+(OpenBLAS through NumPy and oneDNN through torch, the better counts) and copying a large array.
+DATA holds mnist/ (Hugging Face layout).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gmvaluator import ImageSet, Weights, versions
+from gmvaluator.embeddings import embed
+from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.stlpips import build as build_stlpips
+from gmvaluator.encoders.timm import build_efficientnet_lite0
+from gmvaluator.geometry import nearest, pair_squared
+
+IMAGES = 1_024
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    before = machine()
+    rows = [*embedding(args.data), recall_stage(), *rerank_stage()]
+    after = machine()
+    limits = {name: max(before[name], after[name]) for name in before}
+    for row in rows:
+        row["share_of_gflops"] = row["gflops"] / limits["gflops"]
+        row["share_of_bandwidth"] = row["gbytes"] / limits["gbytes"] if "gbytes" in row else None
+    result = {
+        "command": "python benchmarks/limits.py --data DATA --out docs/results",
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+        "versions": versions.installed(),
+        "machine": limits,
+        "stages": rows,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "limits.json").write_text(json.dumps(result, indent=2) + "\n")
+    lines = [
+        f"Matrix product: {limits['gflops']:.0f} GFLOP/s; copying: {limits['gbytes']:.1f} GB/s "
+        "read and written.",
+        "",
+        "| stage | rate | GFLOP/s | of the matrix product | GB/s read | of the bandwidth |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        share = row["share_of_bandwidth"]
+        read = f"{row['gbytes']:.1f} | {100 * share:.0f} %" if share is not None else " | "
+        lines.append(
+            f"| {row['stage']} | {row['rate']} | {row['gflops']:.1f} "
+            f"| {100 * row['share_of_gflops']:.0f} % | {read} |"
+        )
+    (args.out / "limits.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def best(action: Callable[[], object], rounds: int = 5) -> float:
+    """Shortest wall seconds of some rounds, after one to warm up."""
+    action()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def machine() -> dict[str, float]:
+    """GFLOP/s of a float32 matrix product, GB/s of a copy."""
+    a = np.random.default_rng(0).random((2_048, 2_048), dtype=np.float32)
+    t = torch.from_numpy(a)
+    product = min(best(lambda: a @ a), best(lambda: t @ t))
+    source = np.ones(1 << 26, dtype=np.float32)
+    tensor, target = torch.from_numpy(source), torch.empty(1 << 26)
+    copied = best(lambda: target.copy_(tensor))
+    return {"gflops": 2 * 2_048**3 / product / 1e9, "gbytes": 2 * source.nbytes / copied / 1e9}
+
+
+def embedding(data: Path) -> list[dict[str, Any]]:
+    """From Parquet to vectors, and the network alone."""
+    weights = Weights(offline=True)
+    images = ImageSet.open(data / "mnist" / "test.parquet")
+    found = []
+    for network in (
+        build_efficientnet_lite0(None, 160, weights),
+        build_efficientnet_lite0(None, 96, weights),
+        build_stlpips("alex", 32, weights),
+    ):
+        (batch,) = images.batches(network.preprocessing, 64, rows=np.arange(64))
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            network.module(torch.from_numpy(batch.pixels[:2]))
+        operations = counter.get_total_flops() / 2
+        encoder = NetworkEncoder(network, Runtime("cpu"))
+        alone = 64 / best(lambda e=encoder, b=batch: e.encode(b.pixels), 9)  # type: ignore[misc]
+        whole = IMAGES / best(
+            lambda e=encoder: embed(images, e, rows=np.arange(IMAGES)),  # type: ignore[misc]
+            2,
+        )
+        for stage, rate in (("network alone", alone), ("from files", whole)):
+            found.append(
+                {
+                    "stage": f"{network.name}, {stage}",
+                    "rate": f"{rate:.0f} images/s",
+                    "gflops": rate * operations / 1e9,
+                }
+            )
+    return found
+
+
+def recall_stage() -> dict[str, Any]:
+    """Exact search: 1,000 queries in 60,000 vectors of 1,280 numbers."""
+    rng = np.random.default_rng(0)
+    points = rng.random((60_000, 1_280), dtype=np.float32)
+    queries = rng.random((1_000, 1_280), dtype=np.float32)
+    seconds = best(lambda: nearest(queries, points, 200), 2)
+    return {
+        "stage": "exact recall",
+        "rate": f"{1_000 / seconds:.0f} queries/s",
+        "gflops": 2 * 1_000 * 60_000 * 1_280 / seconds / 1e9,
+    }
+
+
+def rerank_stage() -> list[dict[str, Any]]:
+    """Distances of pairs of ST-LPIPS vectors, as the streaming re-rank asks for them.
+
+    Then the same with the generated vectors kept in half precision and converted pair by pair.
+    """
+    dim, held, block, pairs = 36_288, 5_000, 64, 33
+    rng = np.random.default_rng(0)
+    generated = rng.random((held, dim), dtype=np.float32)
+    train = rng.random((block, dim), dtype=np.float32)
+    rows = np.repeat(np.arange(block), pairs)
+    others = rng.integers(0, held, len(rows))
+    order = np.argsort(others, kind="stable")
+    rows, others = rows[order], others[order]
+    half = torch.from_numpy(generated).half()
+    own = torch.from_numpy(train)
+
+    def converted() -> None:
+        for row in range(block):
+            chosen = torch.from_numpy(others[rows == row])
+            ((half[chosen].float() - own[row]) ** 2).sum(dim=1)
+
+    found = []
+    for name, number_bytes, way in (
+        ("float32, in place", 4, lambda: pair_squared(train, rows, generated, others)),
+        ("float16, converted", 2, converted),
+    ):
+        seconds = best(way, 9)
+        found.append(
+            {
+                "stage": f"re-rank distances, ST-LPIPS at 32 px, {name}",
+                "rate": f"{len(rows) / seconds:.0f} pairs/s",
+                "gflops": 3 * len(rows) * dim / seconds / 1e9,
+                # each generated vector from memory once; the training vectors stay in the cache
+                "gbytes": number_bytes * len(np.unique(others)) * dim / seconds / 1e9,
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

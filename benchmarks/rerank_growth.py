@@ -1,0 +1,80 @@
+"""Re-rank time against the training set's size and against the recalled number (Figures 10, 12).
+
+    python benchmarks/rerank_growth.py --data DATA --out docs/results
+
+MNIST, 100 generated images, ST-LPIPS. Each point is the re-rank alone: the recall is done before.
+DATA holds mnist/ (Hugging Face layout).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmvaluator import ImageSet, Weights, versions
+from gmvaluator.embeddings import embed
+from gmvaluator.encoders import load_encoder
+from gmvaluator.encoders.backends import Runtime
+from gmvaluator.geometry import Space
+from gmvaluator.recall import build_index, recall
+from gmvaluator.rerank import Side, Term, rerank
+
+M = 100
+SIZES = (1_000, 3_000, 10_000, 30_000)
+RECALLED = (50, 100, 200, 400, 800)
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    weights, runtime = Weights(offline=True), Runtime("cpu")
+    encoder = load_encoder("efficientnet-lite0@96", weights, runtime)
+    perceptual = load_encoder("st-lpips:alex@32", weights, runtime)
+    perceptual.prepare()
+    train = ImageSet.open(args.data / "mnist" / "train.parquet")
+    test = ImageSet.open(args.data / "mnist" / "test.parquet")
+    rows = np.random.default_rng(0).permutation(len(train))[: max(SIZES)]
+    asked = np.random.default_rng(1).permutation(len(test))[:M]
+    placed = Space("cosine").place(embed(train, encoder, rows=rows).vectors)
+    queries = Space("cosine").place(embed(test, encoder, rows=asked).vectors)
+
+    def point(n: int, recalled: int) -> dict[str, Any]:
+        index = build_index(placed[:n], "exact")
+        found = recall(index, Space("cosine"), queries, recalled, n_train=n)
+        term = Term(perceptual, Space(perceptual.metric))
+        start = time.perf_counter()
+        rerank(found, Side(train, rows[:n], {}), Side(test, asked, {}), [term], min(30, recalled))
+        seconds = time.perf_counter() - start
+        distinct = len(np.unique(found.rows))
+        return {"n": n, "recalled": recalled, "seconds": seconds, "shortlisted": distinct}
+
+    point(1_000, 50)
+    points = [point(n, 200) for n in SIZES] + [point(max(SIZES), each) for each in RECALLED]
+    result = {
+        "command": "python benchmarks/rerank_growth.py --data DATA --out docs/results",
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+        "versions": versions.installed(),
+        "points": points,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "rerank_growth.json").write_text(json.dumps(result, indent=2) + "\n")
+    lines = ["| n | recalled | different images shortlisted | seconds |", "|---|---|---|---|"]
+    lines += [
+        f"| {p['n']} | {p['recalled']} | {p['shortlisted']} | {p['seconds']:.1f} |" for p in points
+    ]
+    (args.out / "rerank_growth.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""A run that is killed resumes: the cheap form of benchmarks/kill_resume.py."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+
+def load_benchmark() -> Any:
+    path = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
+    spec = importlib.util.spec_from_file_location("kill_resume", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
+    result = load_benchmark().trial(tmp_path, kills=3, seed=1)
+    assert result["values_identical"]
+    assert result["half_written_runs"] == 0
+    assert result["files_left"] == 0
+    assert result["encoded_in_all"] <= result["encoded_at_most_allowed"]
+    assert result["passed"]
