@@ -3,17 +3,18 @@
     python benchmarks/embedding_speed.py --data DATA --out docs/results
 
 For each encoder the same PNG or JPEG files go through: gmvaluator (decoding, resizing and
-OpenVINO inference overlap), a plain loop (PIL, then a torch batch, one after the other), and a
-torch DataLoader with a worker a core, as timm's own inference script and clip-retrieval's loop
-have it. The same weights and the same preprocessing on all sides; rounds are interleaved and the
-median counts. DATA holds cifar10/ and mnist/ (Hugging Face layout).
+OpenVINO inference overlap), a plain loop (PIL, then a torch batch, one after the other), a torch
+DataLoader with a worker a core, as timm's inference script and clip-retrieval's loop have it, and
+a plain loop over single images. The same weights and the same preprocessing on all sides; rounds
+are interleaved and the median counts. The loops run this project's own modules in torch; for
+ST-LPIPS the network of its package, as its users run it in torch, is a further column. DATA holds
+cifar10/ and mnist/ (Hugging Face layout).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import statistics
 import tempfile
@@ -28,8 +29,10 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from reference_equality import reference_stlpips
+from results import publish
 
-from gmvaluator import ImageSet, Weights, versions
+from gmvaluator import ImageSet, Weights
 from gmvaluator.embeddings import embed
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
@@ -37,6 +40,8 @@ from gmvaluator.encoders.stlpips import build as build_stlpips
 from gmvaluator.encoders.timm import build_efficientnet_lite0
 
 BATCH = 64
+SINGLE = 128
+LOOPS = ("loop", "loader", "one by one")
 Vectors = NDArray[np.float32]
 
 
@@ -75,33 +80,28 @@ def main() -> None:
         Case(f"st-lpips:alex@{side}", build_stlpips("alex", side, weights), *fed[side])
         for side in (32, 64)
     ]
+    load = os.getloadavg()[0]
     rows = [measure(case, args.data, args.rounds) for case in cases]
-    result = {
-        "command": "python benchmarks/embedding_speed.py --data DATA --out docs/results",
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "versions": versions.installed(),
-        "rows": rows,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "embedding_speed.json").write_text(json.dumps(result, indent=2) + "\n")
     lines = [
-        "| encoder | files | gmvaluator, images/s | plain torch loop | torch DataLoader "
-        "| × loop | × DataLoader | network alone: OpenVINO, images/s | torch | × "
+        "| encoder | files | gmvaluator, images/s | torch loop, batches of 64 | torch DataLoader "
+        "| torch loop, single images | reference package in torch | × loop | × DataLoader "
+        "| × single | × package | network alone: OpenVINO, images/s | torch | × "
         "| relative difference |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---" * 15 + "|",
     ]
     for row in rows:
         speed = row["images_per_second"]
-        lines.append(
-            f"| {row['encoder']} | {row['data']} | {speed['gmvaluator']:.0f} | {speed['loop']:.0f} "
-            f"| {speed['loader']:.0f} | {speed['gmvaluator'] / speed['loop']:.2f} "
-            f"| {speed['gmvaluator'] / speed['loader']:.2f} | {speed['openvino alone']:.0f} "
-            f"| {speed['torch alone']:.0f} | {speed['openvino alone'] / speed['torch alone']:.2f} "
-            f"| {row['relative_difference']:.1e} |"
+        package = speed.get("package")
+        rate, ratio = (
+            (f"{package:.0f}", f"{speed['gmvaluator'] / package:.2f}") if package else ("", "")
         )
-    (args.out / "embedding_speed.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+        ours, alone = speed["gmvaluator"], speed["openvino alone"]
+        cells = [f"{speed[name]:.0f}" for name in ("gmvaluator", *LOOPS)] + [rate]
+        cells += [f"{ours / speed[name]:.2f}" for name in LOOPS] + [ratio]
+        cells += [f"{alone:.0f}", f"{speed['torch alone']:.0f}"]
+        cells += [f"{alone / speed['torch alone']:.2f}", f"{row['relative_difference']:.1e}"]
+        lines.append(f"| {row['encoder']} | {row['data']} | {' | '.join(cells)} |")
+    publish(args.out, "embedding_speed", {"load_before": load, "rows": rows}, lines)
 
 
 def measure(case: Case, data: Path, rounds: int) -> dict[str, Any]:
@@ -120,9 +120,13 @@ def measure(case: Case, data: Path, rounds: int) -> dict[str, Any]:
             "gmvaluator": lambda: embed(ImageSet.open(Path(scratch)), encoder).vectors,
             "loop": lambda: plain_loop(paths, case.network),
             "loader": lambda: loader_loop(paths, case.network),
+            "one by one": lambda: plain_loop(paths[:SINGLE], case.network, 1),
             "openvino alone": lambda: alone(encoder, pixels),
             "torch alone": lambda: alone(torch_encoder, pixels),
         }
+        if case.name.startswith("st-lpips"):
+            reference = reference_stlpips("alex")
+            ways["package"] = lambda: package_loop(paths, case.network, reference)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         found: dict[str, Vectors] = {}
         for number in range(rounds + 1):
@@ -131,7 +135,9 @@ def measure(case: Case, data: Path, rounds: int) -> dict[str, Any]:
                 found[name] = way()
                 # the first round warms caches and compiles
                 if number:
-                    seconds[name].append((time.perf_counter() - start) / len(found[name]))
+                    counts = {"one by one": SINGLE, "openvino alone": len(pixels)}
+                    passed = (counts | {"torch alone": len(pixels)}).get(name, len(paths))
+                    seconds[name].append((time.perf_counter() - start) / passed)
     ours, theirs = found["gmvaluator"], found["loop"]
     difference = np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
     row = {
@@ -163,13 +169,24 @@ def one_image(content: bytes, side: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
-def plain_loop(paths: list[Path], network: Network) -> Vectors:
+def plain_loop(paths: list[Path], network: Network, size: int = BATCH) -> Vectors:
     """Read, decode, stack, forward; one after the other."""
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(paths), size):
+            batch = torch.from_numpy(decode_all(paths[start : start + size], network))
+            found.append(network.module(batch).numpy())
+    return np.concatenate(found)
+
+
+def package_loop(paths: list[Path], network: Network, reference: Any) -> Vectors:
+    """Distances of pairs by the package's network in torch; every image is in one pair."""
     found = []
     with torch.inference_mode():
         for start in range(0, len(paths), BATCH):
             batch = torch.from_numpy(decode_all(paths[start : start + BATCH], network))
-            found.append(network.module(batch).numpy())
+            left, right = (batch.float() / 127.5 - 1).chunk(2)
+            found.append(reference(left, right).flatten().numpy())
     return np.concatenate(found)
 
 

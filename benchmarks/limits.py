@@ -10,7 +10,6 @@ DATA holds mnist/ (Hugging Face layout).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from results import publish
 from torch.utils.flop_counter import FlopCounterMode
 
-from gmvaluator import ImageSet, Weights, versions
+from gmvaluator import ImageSet, Weights
 from gmvaluator.embeddings import embed
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.stlpips import build as build_stlpips
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
+    load = os.getloadavg()[0]
     before = machine()
     rows = [*embedding(args.data), recall_stage(), *rerank_stage()]
     after = machine()
@@ -44,16 +45,6 @@ def main() -> None:
     for row in rows:
         row["share_of_gflops"] = row["gflops"] / limits["gflops"]
         row["share_of_bandwidth"] = row["gbytes"] / limits["gbytes"] if "gbytes" in row else None
-    result = {
-        "command": "python benchmarks/limits.py --data DATA --out docs/results",
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "versions": versions.installed(),
-        "machine": limits,
-        "stages": rows,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "limits.json").write_text(json.dumps(result, indent=2) + "\n")
     lines = [
         f"Matrix product: {limits['gflops']:.0f} GFLOP/s; copying: {limits['gbytes']:.1f} GB/s "
         "read and written.",
@@ -68,8 +59,8 @@ def main() -> None:
             f"| {row['stage']} | {row['rate']} | {row['gflops']:.1f} "
             f"| {100 * row['share_of_gflops']:.0f} % | {read} |"
         )
-    (args.out / "limits.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    result = {"load_before": load, "machine": limits, "stages": rows}
+    publish(args.out, "limits", result, lines)
 
 
 def best(action: Callable[[], object], rounds: int = 5) -> float:

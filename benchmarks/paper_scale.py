@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import publish
 
 N, M, CANDIDATES = 60_000, 10_000, 200
 SIZES = (10, 100, 1_000, 10_000)
@@ -43,9 +44,6 @@ def main() -> None:
     if args.part:
         print(json.dumps(PARTS[args.part](args.data, args.part)))
         return
-    from gmvaluator import versions
-
-    file = args.out / "paper_scale.json"
     parts: dict[str, Any] = {}
     for part in PARTS:
         command = [sys.executable, __file__, "--data", str(args.data), "--part", part]
@@ -53,19 +51,8 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         parts[part] = {"load_before": round(load, 2)} | json.loads(done.stdout.splitlines()[-1])
         print(part, json.dumps(parts[part]), flush=True)
-        result = {
-            "command": "python benchmarks/paper_scale.py --data DATA --out docs/results",
-            "cores": len(os.sched_getaffinity(0)),
-            "encoder": ENCODER,
-            "paper_seconds_on_rtx_3080": PAPER,
-            "versions": versions.installed(),
-            "parts": parts,
-        }
-        args.out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(result, indent=2) + "\n")
-    text = tables(parts)
-    (args.out / "paper_scale.md").write_text(text)
-    print(text)
+    result = {"encoder": ENCODER, "paper_seconds_on_rtx_3080": PAPER, "parts": parts}
+    publish(args.out, "paper_scale", result, tables(parts).splitlines())
 
 
 def ours(data: Path, rerank: str) -> dict[str, Any]:

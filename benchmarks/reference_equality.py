@@ -172,6 +172,13 @@ def compare_st_lpips(
     variant: str, _: Path, images: Pictures, openvino: bool = False, size: int | None = None
 ) -> Row:
     """ST-LPIPS with its published weights."""
+    network = stlpips.build(variant, size, Weights(offline=True))
+    labels = ("stlpips_pytorch.LPIPS", "published")
+    return perceptual_row(network, reference_stlpips(variant), labels, images, openvino)
+
+
+def reference_stlpips(variant: str) -> Any:
+    """The network of the package stlpips_pytorch."""
     # the package imports both without declaring or, for metrics, using them
     for name, member in (("IPython", "embed"), ("torchsummary", "summary")):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
@@ -180,10 +187,7 @@ def compare_st_lpips(
             sys.modules[name] = stub
     with quiet():
         package = importlib.import_module("stlpips_pytorch.stlpips")
-        reference = package.LPIPS(net=variant, variant="shift_tolerant", verbose=False)
-    network = stlpips.build(variant, size, Weights(offline=True))
-    labels = ("stlpips_pytorch.LPIPS", "published")
-    return perceptual_row(network, reference, labels, images, openvino)
+        return package.LPIPS(net=variant, variant="shift_tolerant", verbose=False).eval()
 
 
 class SamePadding(torch.nn.Conv2d):

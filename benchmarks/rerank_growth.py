@@ -9,15 +9,15 @@ DATA holds mnist/ (Hugging Face layout).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results import publish
 
-from gmvaluator import ImageSet, Weights, versions
+from gmvaluator import ImageSet, Weights
 from gmvaluator.embeddings import embed
 from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
+    load = os.getloadavg()[0]
     weights, runtime = Weights(offline=True), Runtime("cpu")
     encoder = load_encoder("efficientnet-lite0@96", weights, runtime)
     perceptual = load_encoder("st-lpips:alex@32", weights, runtime)
@@ -59,21 +60,11 @@ def main() -> None:
 
     point(1_000, 50)
     points = [point(n, 200) for n in SIZES] + [point(max(SIZES), each) for each in RECALLED]
-    result = {
-        "command": "python benchmarks/rerank_growth.py --data DATA --out docs/results",
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "versions": versions.installed(),
-        "points": points,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "rerank_growth.json").write_text(json.dumps(result, indent=2) + "\n")
     lines = ["| n | recalled | different images shortlisted | seconds |", "|---|---|---|---|"]
     lines += [
         f"| {p['n']} | {p['recalled']} | {p['shortlisted']} | {p['seconds']:.1f} |" for p in points
     ]
-    (args.out / "rerank_growth.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    publish(args.out, "rerank_growth", {"load_before": load, "points": points}, lines)
 
 
 if __name__ == "__main__":

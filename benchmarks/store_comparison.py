@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import json
 import multiprocessing
 import os
 import shutil
@@ -28,6 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from results import publish
 
 DIM, SHARD, SHARDS = 1_280, 1_024, 40
 Vectors = NDArray[np.float32]
@@ -148,17 +148,14 @@ def main() -> None:
     args = parser.parse_args()
     multiprocessing.set_start_method("spawn")
     rows = [trial(candidate) for candidate in CANDIDATES]
-    args.out.mkdir(parents=True, exist_ok=True)
-    result = {"dim": DIM, "shard": SHARD, "shards": SHARDS, "rows": rows}
-    (args.out / "store_comparison.json").write_text(json.dumps(result, indent=2) + "\n")
     names = list(rows[0])
     lines = ["| " + " | ".join(["", *(str(row["store"]) for row in rows)]) + " |"]
     lines.append("|---" * (len(rows) + 1) + "|")
     lines += [
         "| " + " | ".join([name, *(str(row[name]) for row in rows)]) + " |" for name in names[1:]
     ]
-    (args.out / "store_comparison.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    result = {"dim": DIM, "shard": SHARD, "shards": SHARDS, "rows": rows}
+    publish(args.out, "store_comparison", result, lines, "python benchmarks/{name}.py")
 
 
 def trial(candidate: Candidate) -> dict[str, Any]:

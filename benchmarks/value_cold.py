@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-
-from gmvaluator import versions
+from results import publish
 
 GENERATED = 100
 
@@ -48,15 +47,6 @@ def main() -> None:
             cache = Path(scratch) / f"cache{number // 2}"
             name = ("cold", "cached")[number % 2]
             runs.append(measure(name, train, generated, Path(scratch) / f"run{number}", cache))
-    result = {
-        "command": "python benchmarks/value_cold.py",
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": runs[0]["load_before"],
-        "versions": versions.installed(),
-        "runs": runs,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "value_cold.json").write_text(json.dumps(result, indent=2) + "\n")
     lines = [
         "| run | wall seconds | CPU seconds | peak memory, GB | training images encoded / cached "
         "| stages, seconds |",
@@ -68,8 +58,7 @@ def main() -> None:
             f"| {run['name']} | {run['seconds']:.1f} | {run['cpu_seconds']:.0f} "
             f"| {run['peak_gb']:.2f} | {run['encoded']} / {run['cached']} | {stages} |"
         )
-    (args.out / "value_cold.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    publish(args.out, "value_cold", {"runs": runs}, lines)
 
 
 def measure(name: str, train: Path, generated: Path, out: Path, cache: Path) -> dict[str, Any]:

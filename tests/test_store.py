@@ -342,6 +342,19 @@ def start_writer(folder: Path) -> subprocess.Popen[str]:
     return writer
 
 
+def test_what_another_process_is_writing_is_left_alone(folder: Path) -> None:
+    fill(table_of(folder), range(3))
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    writing = shards(folder)[0].parent / f".half.part-{parent.pid}.safetensors"
+    writing.write_bytes(b"half")
+    assert len(table_of(folder)) == 3
+    prune(Store(folder))
+    assert writing.exists()
+    parent.communicate(b"\n")
+    assert len(table_of(folder)) == 3
+    assert not writing.exists()
+
+
 def test_two_processes_share_a_cache_without_harm(folder: Path) -> None:
     writers = [start_writer(folder) for _ in range(2)]
     for writer in writers:

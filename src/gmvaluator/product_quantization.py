@@ -1,7 +1,7 @@
 """Product quantization (Jégou et al., 2011), as the paper recalls: the indexes `pq` and `ivfpq`.
 
 PCA and a random rotation, then a product quantizer of 4-bit codes that SIMD registers scan (André
-et al., 2015), whose best few hundred are put in order by 4-bit scalar codes. `ivfpq` scans only
+et al., 2015), whose best are put in order by 4-bit scalar codes. `ivfpq` scans only
 the inverted lists nearest a query.
 """
 
@@ -40,7 +40,7 @@ LEAST_LISTS = 64
 """A query scans one inverted list in `LIST_SHARE`, but at least so many: few lose neighbours."""
 FLAT_LISTS = 1_024
 """Lists up to which their centroids are compared one by one; above, through an HNSW graph."""
-REORDERED = 4
+REORDERED = 8
 """Candidates the scan hands to reordering, for each one asked for."""
 PROJECTION_BYTES = 16 << 20
 REORDER_BYTES = 4 << 20

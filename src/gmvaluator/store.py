@@ -267,7 +267,8 @@ def open_shards(folder: Path) -> list[Shard]:
         return []
     remove_leftovers(folder)
     shards = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    # not the hidden ones: another process is writing them now
+    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         try:
             shards.append(Shard(path))
         except FileNotFoundError:

@@ -62,7 +62,7 @@ def survey(store: Store) -> list[Holding]:
             holdings.append(
                 Holding("embeddings", shards[0].encoder, vectors, _size(paths), _used(paths))
             )
-    for note in sorted((store.folder / "indexes").glob("*.json")):
+    for note in sorted((store.folder / "indexes").glob("[!.]*.json")):
         files = [file for file in (note, note.with_suffix("")) if file.is_file()]
         holdings.append(Holding("index", _index_name(note), 1, _size(files), _used([note])))
     for kind in ("weights", "demo"):
@@ -102,12 +102,12 @@ def prune(
     folder = store.folder / "indexes"
     if folder.is_dir():
         remove_leftovers(folder)
-    for note in folder.glob("*.json"):
+    for note in folder.glob("[!.]*.json"):
         if limit is not None and note.stat().st_mtime <= limit:
             note.with_suffix("").unlink(missing_ok=True)
             note.unlink()
             indexes += 1
-    for index in [file for file in folder.glob("*") if not file.suffix]:
+    for index in [file for file in folder.glob("[!.]*") if not file.suffix]:
         # an index without its note was never finished
         if not index.with_suffix(".json").is_file():
             index.unlink()
