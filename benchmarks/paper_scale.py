@@ -3,10 +3,11 @@
     python benchmarks/paper_scale.py --data DATA --out docs/results
 
 Every re-rank runs cold in a process of its own, so that its peak memory is its own. In the same
-run the obvious loop is timed on samples and extrapolated: a torch encoder fed image by image,
+run the obvious loop is timed on samples and extrapolated: a torch encoder in batches of 64,
 faiss's default product quantization, one call of the perceptual network a pair, as the public
-demo of the paper has it; same weights, same sizes. DreamSim has no weights here: its architecture
-with random ones is timed on a sample. DATA holds mnist/ (Hugging Face layout).
+demo of the paper has it; same weights, same sizes, images already read from disk. DreamSim has no
+weights here: its architecture with random ones is timed on a sample. DATA holds mnist/ (Hugging
+Face layout).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from results import publish
 
 N, M, CANDIDATES = 60_000, 10_000, 200
@@ -39,13 +41,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--part", help="measure one part and print it (used by the script itself)")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
         print(json.dumps(PARTS[args.part](args.data, args.part)))
         return
-    parts: dict[str, Any] = {}
-    for part in PARTS:
+    file = args.out / "paper_scale.json"
+    parts: dict[str, Any] = json.loads(file.read_text())["parts"] if file.exists() else {}
+    for part in args.parts:
         command = [sys.executable, __file__, "--data", str(args.data), "--part", part]
         load = os.getloadavg()[0]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -83,19 +87,20 @@ def obvious(data: Path, _: str) -> dict[str, Any]:
     """Seconds an image, an index and a pair of the loop people would write first."""
     import faiss
     import torch
+    from embedding_speed import one_image
 
-    from gmvaluator import ImageSet, Weights
+    from gmvaluator import Weights
     from gmvaluator.encoders.stlpips import build as build_stlpips
     from gmvaluator.encoders.timm import build_efficientnet_lite0
 
-    train = ImageSet.open(data / "mnist" / "train.parquet")
+    column = pq.read_table(data / "mnist" / "train.parquet", columns=["image"])["image"]
     encoder = build_efficientnet_lite0(None, 96, Weights(offline=True))
     perceptual = build_stlpips("alex", 32, Weights(offline=True))
     generator = np.random.default_rng(0)
 
     def pixels(row: int, network: Any) -> torch.Tensor:
-        (batch,) = train.batches(network.preprocessing, batch_size=1, rows=[row], workers=1)
-        return torch.from_numpy(batch.pixels)
+        content = column[row]["bytes"].as_py()
+        return torch.from_numpy(one_image(content, network.preprocessing.size))[None]
 
     with torch.inference_mode():
         rows = generator.integers(0, N, TIMED_IMAGES).tolist()
