@@ -23,6 +23,8 @@ from image_makers import encode, random_images
 
 Result = tuple[int, str, str]
 Run = Callable[..., Result]
+# torch: compiling for OpenVINO would take most of the time
+TORCH = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--backend", "torch")
 QUICK = ("--encoder", "pixels@14", "--rerank", "l2@28", "--k", "5", "--candidates", "20")
 
 
@@ -294,7 +296,7 @@ def test_cache_shows_what_is_kept_and_prunes_it(
     run: Run, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--cache", cache)
+    settings = (*TORCH, "--cache", cache)
     for name in ("one", "two"):
         status, _, err = run("value", digit_folder, generated, "--out", tmp_path / name, *settings)
         assert status == 0, err
@@ -319,7 +321,7 @@ def test_no_cache_keeps_nothing(
     run: Run, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "cache"))
-    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--no-cache")
+    settings = (*TORCH, "--no-cache")
     status, _, err = run("value", digit_folder, generated, "--out", tmp_path / "run", *settings)
     assert status == 0, err
     assert not (tmp_path / "cache").exists()
@@ -329,7 +331,7 @@ def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
     run: Run, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    settings = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--cache", cache)
+    settings = (*TORCH, "--cache", cache)
     assert run("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
     for shard in cache.rglob("*.safetensors"):
         os.truncate(shard, shard.stat().st_size - 1)
