@@ -20,6 +20,7 @@ from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
+    from gmvaluator.values import Temperature
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,7 +75,11 @@ FIT_OPTIONS = (
 )
 VALUE_OPTIONS = (
     click.option("--weighting", help="How contributors share a generated image: softmax."),
-    click.option("--temperature", type=float, help="Temperature τ of the softmax (1.0)."),
+    click.option(
+        "--temperature",
+        metavar="FLOAT|auto",
+        help="Temperature τ of the softmax (1.0); auto: matched for each generated image.",
+    ),
 )
 OUTPUT_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -372,10 +377,23 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
         arguments["cache"] = False
     if "rerank" in arguments:
         arguments["rerank"] = _rerank(arguments["rerank"])
+    if "temperature" in arguments:
+        arguments["temperature"] = _temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
     as_json = click.get_current_context().params.get("as_json", False)
     return arguments | {"progress": not quiet and not as_json}
+
+
+def _temperature(text: str) -> Temperature:
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"--temperature {text!r} is no number; pass one above 0, or auto"
+        ) from None
 
 
 def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:

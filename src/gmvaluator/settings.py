@@ -12,7 +12,7 @@ from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.recall import check_index_name
-from gmvaluator.values import check_weighting
+from gmvaluator.values import Temperature, check_weighting
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
@@ -46,7 +46,7 @@ class Settings:
     k: int | None
     candidates: int | None
     weighting: str
-    temperature: float
+    temperature: Temperature
     seed: int
 
     def as_json(self) -> dict[str, Any]:

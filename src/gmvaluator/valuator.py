@@ -48,7 +48,7 @@ from gmvaluator.settings import (
 )
 from gmvaluator.store import Store, as_store
 from gmvaluator.valuation import Valuation, read_marker
-from gmvaluator.values import contribute
+from gmvaluator.values import Temperature, contribute
 from gmvaluator.weights import Weights
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class GMValuator:
         k: contributors a generated image (default 50, or all of a smaller set).
         candidates: training images recalled before the re-rank (default 200, likewise).
         weighting: `softmax` (Eq. 6).
-        temperature: τ of Eq. 6.
+        temperature: τ of Eq. 6, or `auto`: each generated image's own, by its perplexity.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
@@ -102,7 +102,7 @@ class GMValuator:
         k: int | None = None,
         candidates: int | None = None,
         weighting: str = "softmax",
-        temperature: float = 1.0,
+        temperature: Temperature = 1.0,
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",

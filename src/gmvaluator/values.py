@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError
 from gmvaluator.rerank import Contributors
 
-Weighting = Callable[[NDArray[np.float32], float], NDArray[np.float64]]
+Temperature = float | Literal["auto"]
+Weighting = Callable[[NDArray[np.float32], Temperature], NDArray[np.float64]]
+
+# halvings of the bracket 1e-4 … 1e4 of each image's spread of distances: far below a digit of use
+BISECTIONS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +36,87 @@ class Contributions:
     n_train: int
 
 
-def softmax_weights(distances: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Eq. 6 without q_j: exp(−d/τ) / Σ_{P_j} exp(−d/τ) along the last axis of (m, k)."""
+def softmax_weights(
+    distances: NDArray[np.float32], temperature: Temperature
+) -> NDArray[np.float64]:
+    """Eq. 6 without q_j: exp(−d/τ) / Σ_{P_j} exp(−d/τ) along the last axis of (m, k).
+
+    With temperature `auto` each generated image has its own τ; see `matched_temperatures`.
+    """
     exact = distances.astype(np.float64)
     # from the nearest: exp never overflows, and one weight is always 1 before dividing
-    weights = np.exp(-(exact - exact.min(axis=1, keepdims=True)) / temperature)
+    exact -= exact.min(axis=1, keepdims=True)
+    if temperature == "auto":
+        return _softmax(exact, matched_temperatures(exact, auto_perplexity(exact.shape[1])))
+    return _softmax(exact, np.full(len(exact), temperature))
+
+
+def auto_perplexity(k: int) -> float:
+    """The perplexity that temperature `auto` aims at: a third of the contributors.
+
+    As t-SNE relates its perplexity to the neighbours it looks at (van der Maaten, 2014, JMLR 15,
+    section 4.2), but 1 for a single contributor.
+    """
+    return 1 + (k - 1) / 3
+
+
+def matched_temperatures(distances: NDArray[np.floating], perplexity: float) -> NDArray[np.float64]:
+    """(m,) τ_j at which the softmax weights of each row have the given perplexity.
+
+    The perplexity exp(−Σ w·ln w), from 1 to k, is the number of contributors that would share as
+    evenly. It grows with τ, which is found by bisection within 1e-4 to 1e4 of the row's spread of
+    distances (Hinton & Roweis, 2002). Where more than `perplexity` contributors are equally near,
+    τ is the smallest of these, and the equals share alone; where all are, 1.
+
+    Args:
+        distances: (m, k), in any unit: weights depend on the spread of a row alone.
+        perplexity: 1 to k.
+
+    Raises:
+        InputError: no such perplexity.
+    """
+    k = distances.shape[1]
+    if not 1 <= perplexity <= k:
+        raise InputError(f"perplexity={perplexity} of {k} contributors; pass 1 to {k}")
+    gaps = distances.astype(np.float64) - distances.min(axis=1, keepdims=True)
+    spread = gaps.max(axis=1)
+    spread[spread == 0] = 1.0
+    low, high = np.full(len(gaps), -4 * np.log(10)), np.full(len(gaps), 4 * np.log(10))
+    target = np.log(perplexity)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        sharper = _entropy(_softmax(gaps, spread * np.exp(middle))) < target
+        low, high = np.where(sharper, middle, low), np.where(sharper, high, middle)
+    found = spread * np.exp((low + high) / 2)
+    return np.where(gaps.max(axis=1) == 0, 1.0, found)
+
+
+def _softmax(gaps: NDArray[np.float64], temperatures: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(-gaps / temperatures[:, None])
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _entropy(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    logarithms = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
+    return np.asarray(-(weights * logarithms).sum(axis=1), dtype=np.float64)
 
 
 WEIGHTINGS: Mapping[str, Weighting] = {"softmax": softmax_weights}
 
 
-def check_weighting(weighting: str, temperature: float) -> None:
-    """Raise InputError unless the weighting is known and the temperature positive."""
+def check_weighting(weighting: str, temperature: Temperature) -> None:
+    """Raise InputError unless the weighting is known and the temperature positive or `auto`."""
     if weighting not in WEIGHTINGS:
         raise InputError(f"unknown weighting {weighting!r}; choose one of {', '.join(WEIGHTINGS)}")
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise InputError(f"temperature={temperature} is not positive; pass a number above 0")
+    if isinstance(temperature, str):
+        if temperature != "auto":
+            raise InputError(
+                f"temperature {temperature!r} is unknown; pass a number above 0 or auto"
+            )
+    elif not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(
+            f"temperature={temperature} is not positive; pass a number above 0 or auto"
+        )
 
 
 def contribute(
@@ -55,7 +124,7 @@ def contribute(
     quality: NDArray[np.float64],
     *,
     weighting: str = "softmax",
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
 ) -> Contributions:
     """Contribution scores V(x_i, x̂_j) = q_j · w_ij of every contributor (Eq. 4 and 6).
 
@@ -63,7 +132,7 @@ def contribute(
         contributors: k nearest training images of each generated one, (m, k).
         quality: (m,) q_j, 0 bad … 1 good.
         weighting: a name in `WEIGHTINGS`.
-        temperature: τ > 0, in the unit of the distances.
+        temperature: τ > 0, in the unit of the distances, or `auto`: matched for each image.
 
     Raises:
         InputError: unknown weighting, τ ≤ 0, or quality of another length or outside [0, 1].
