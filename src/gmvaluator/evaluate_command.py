@@ -1,0 +1,258 @@
+"""`gmvaluator evaluate`: one sub-command a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gmvaluator.errors import InputError
+
+if TYPE_CHECKING:
+    from gmvaluator.evaluation.results import StudyResult
+    from gmvaluator.evaluation.setup import Setup
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SHARED = (
+    click.argument("train"),
+    click.option(
+        "--generator",
+        "generators",
+        multiple=True,
+        metavar="NAME|FILE",
+        help="What is attributed: a family to train on TRAIN, or a trained file. Repeatable.",
+    ),
+    click.option(
+        "--generated",
+        multiple=True,
+        metavar="NAME=SET",
+        help="A labelled set to draw from instead, such as real test images. Repeatable.",
+    ),
+    click.option("--held-out", help="Labelled images to measure the classifier on."),
+    click.option(
+        "--valuer",
+        "valuers",
+        multiple=True,
+        metavar="NAME",
+        help="default, no-rerank, l2, st-lpips, nearest-pixel, random, … Repeatable.",
+    ),
+    click.option(
+        "--valuers",
+        "valuers_file",
+        type=click.Path(path_type=Path),
+        help="More valuers, described in a TOML file: a table a valuer.",
+    ),
+    click.option("--seeds", type=int, default=3, show_default=True, help="Repetitions."),
+    click.option("--n", type=int, help="Training images, a random subset (all)."),
+    click.option(
+        "--work",
+        type=click.Path(path_type=Path),
+        default=Path("evaluation-work"),
+        show_default=True,
+        help="Folder for generators, samples and finished pieces; the next run goes on from it.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=Path("evaluation"),
+        show_default=True,
+        help="Folder of the results.",
+    ),
+    click.option("--name", help="Name of the result files (the study's)."),
+    click.option("--train-name", help="What tables call TRAIN (its file or folder name)."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option("--quiet", is_flag=True, help="No progress bars."),
+)
+
+
+def _shared(m: int) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        images = click.option(
+            "--m", type=int, default=m, show_default=True, help="Generated images a repetition."
+        )
+        for option in reversed((*SHARED, images)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group()
+def evaluate() -> None:
+    """Run the studies of the paper on any labelled training set.
+
+    Each prints its tables and writes them as JSON and Markdown, with plots. A study that was
+    interrupted goes on where it stopped when it is started again with the same --work.
+    """
+
+
+@evaluate.command()
+@_shared(100)
+@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+def c1(ks: tuple[int, ...], **options: Any) -> None:
+    """Identical class test: do contributors have the class of the generated image?"""
+    from gmvaluator.evaluation.studies.identical_class import identical_class
+
+    setup = _setup(options)
+    _finish(identical_class(setup.context(), ks, name=options["name"] or "c1"), options)
+
+
+@evaluate.command()
+@_shared(10_000)
+@click.option("--k", "ks", type=int, multiple=True, default=(50,), show_default=True)
+@click.option("--noised", type=int, default=100, show_default=True, help="Noised images added.")
+@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
+def c3(ks: tuple[int, ...], noised: int, sigma: float, **options: Any) -> None:
+    """Out-of-distribution detection: do noised training images rank low?"""
+    from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
+
+    setup = _setup(options)
+    planted = setup.plant(noised, sigma)
+    context = setup.context(planted)
+    _finish(out_of_distribution(context, planted, ks, name=options["name"] or "c3"), options)
+
+
+@evaluate.command()
+@_shared(100)
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def c4(k: int, **options: Any) -> None:
+    """Efficiency: seconds by stage, everything computed anew."""
+    from gmvaluator.evaluation.studies.efficiency import efficiency
+
+    _finish(efficiency(_setup(options).context(), k, name=options["name"] or "c4"), options)
+
+
+@evaluate.command("two-subsets")
+@_shared(1_000)
+@click.option("--half", type=int, default=500, show_default=True, help="Images in each half.")
+@click.option("--steps", type=int, help="Training steps of the generators (their own).")
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def two_subsets(half: int, steps: int | None, k: int, **options: Any) -> None:
+    """Appendix D: are images that the generator saw valued higher than others?
+
+    Each --generator is a family; it is trained anew on the used half for each seed.
+    """
+    from gmvaluator.evaluation.studies import two_subsets as study
+
+    if options["generated"]:
+        raise InputError("two-subsets trains its generators; pass --generator NAME, no --generated")
+    setup = _setup(options)
+    recipe = {} if steps is None else {"steps": steps}
+    families = dict.fromkeys(setup.families(), recipe)
+    context = setup.context(subjects=False)
+    name = options["name"] or "two_subsets"
+    _finish(study.two_subsets(context, families, half, k, name=name), options)
+
+
+@evaluate.command("images-needed")
+@_shared(10_000)
+@click.option("--at", "ms", type=int, multiple=True, help="Numbers to look at (10 … m).")
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def images_needed(ms: tuple[int, ...], k: int, **options: Any) -> None:
+    """Appendix F: how values settle as more images are generated."""
+    from gmvaluator.evaluation.studies import images_needed as study
+
+    ladder = [m for m in (10, 30, 100, 300, 1000, 3000) if m < options["m"]]
+    chosen = sorted(ms) or [*ladder, options["m"]]
+    context = _setup(options).context()
+    name = options["name"] or "images_needed"
+    _finish(study.images_needed(context, chosen, k, name=name), options)
+
+
+@evaluate.command()
+@_shared(2_000)
+@click.option("--share", type=float, default=0.2, show_default=True, help="Noised generated.")
+@click.option("--noised", type=int, default=100, show_default=True, help="Noised training images.")
+@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def calibration(share: float, noised: int, sigma: float, k: int, **options: Any) -> None:
+    """Appendix I: what the quality of generated images changes when some are bad."""
+    from gmvaluator.evaluation.studies import calibration as study
+
+    setup = _setup(options)
+    planted = setup.plant(noised, sigma)
+    context, mixed = setup.mixed(planted, share, sigma)
+    name = options["name"] or "calibration"
+    _finish(study.calibration(context, mixed, planted, k, name=name), options)
+
+
+@evaluate.command()
+@_shared(2_000)
+@click.option("--noised", type=int, default=100, show_default=True, help="Noised training images.")
+@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
+@click.option("--k", type=int, default=100, show_default=True, help="Contributors an image.")
+def temperature(noised: int, sigma: float, k: int, **options: Any) -> None:
+    """How every criterion moves with the temperature of the softmax."""
+    from gmvaluator.evaluation.studies import temperature as study
+
+    setup = _setup(options)
+    planted = setup.plant(noised, sigma)
+    name = options["name"] or "temperature"
+    _finish(study.temperature(setup.context(planted), planted, k, name=name), options)
+
+
+@evaluate.command()
+@_shared(1_000)
+@click.option("--size", "sizes", type=int, multiple=True, help="Training images (1,000 … all).")
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def growth(sizes: tuple[int, ...], k: int, **options: Any) -> None:
+    """Appendix O: seconds by stage as the training set grows."""
+    from gmvaluator.evaluation.studies import efficiency as study
+
+    context = _setup(options).context()
+    n = len(context.train)
+    chosen = sorted(sizes) or [*(size for size in (1_000, 5_000, 20_000) if size < n), n]
+    _finish(study.growth(context, chosen, k, name=options["name"] or "growth_n"), options)
+
+
+@evaluate.command()
+@_shared(1_000)
+@click.option(
+    "--index", "indexes", multiple=True, default=("exact", "pq", "ivfpq"), show_default=True
+)
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
+    """Appendix P: product quantization against exact search, in time and in result."""
+    from gmvaluator.evaluation.studies.index_choice import index_choice
+
+    context = _setup(options).context()
+    _finish(index_choice(context, indexes, k, name=options["name"] or "pq"), options)
+
+
+def _setup(options: dict[str, Any]) -> Setup:
+    """What the shared options ask for; nothing is trained yet."""
+    from gmvaluator.evaluation.setup import Setup
+    from gmvaluator.progress import as_progress
+
+    return Setup.open(
+        train=options["train"],
+        generators=options["generators"],
+        generated=dict(_named(text) for text in options["generated"]),
+        held_out=options["held_out"],
+        valuers=options["valuers"] or ("default",),
+        valuers_file=options["valuers_file"],
+        seeds=options["seeds"],
+        m=options["m"],
+        n=options["n"],
+        work=options["work"],
+        train_name=options["train_name"],
+        progress=as_progress(not options["quiet"] and not options["as_json"]),
+    )
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, source = text.partition("=")
+    if not (name and separator and source):
+        raise InputError(f"--generated {text!r} cannot be read; write --generated NAME=SET")
+    return name, source
+
+
+def _finish(result: StudyResult, options: dict[str, Any]) -> None:
+    from gmvaluator.console import print_result
+
+    files = result.save(options["out"])
+    text = f"{result.as_text()}\n\nsaved in {', '.join(str(file) for file in files)}"
+    print_result(result.as_json(), text, as_json=options["as_json"])

@@ -1,0 +1,260 @@
+"""The criteria as plain functions on arrays, for anyone to import.
+
+C1 (identical class) and C2 (identical attributes) look at contributors, C3 (out of distribution)
+and Appendix D at values (Yang et al., ICLR 2025, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmvaluator.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def class_ratio(
+    contributor_labels: NDArray[Any], generated_labels: NDArray[Any], k: int | None = None
+) -> Floats:
+    """Share of each generated image's first k contributors that have its class (C1) → (m,).
+
+    Args:
+        contributor_labels: (m, c) labels of the contributors, best first.
+        generated_labels: (m,) labels of the generated images.
+        k: contributors to look at (default: all c).
+
+    Raises:
+        InputError: k exceeds c, or the shapes do not fit.
+    """
+    same = _same(contributor_labels, generated_labels)
+    return np.asarray(same[:, : _depth(k, same.shape[1])].mean(axis=1), dtype=np.float64)
+
+
+def weighted_class_share(
+    contributor_labels: NDArray[Any], generated_labels: NDArray[Any], scores: Floats
+) -> Floats:
+    """Share of each generated image's scores that its own class received → (m,).
+
+    NaN where an image has no score to share (its quality is 0).
+
+    Args:
+        contributor_labels: (m, c), best first.
+        generated_labels: (m,).
+        scores: (m, c), not negative.
+    """
+    total = scores.sum(axis=1)
+    own = np.where(_same(contributor_labels, generated_labels), scores, 0.0).sum(axis=1)
+    shares: Floats = np.full(len(total), np.nan)
+    np.divide(own, total, out=shares, where=total > 0)
+    return shares
+
+
+def attribute_ratio(
+    contributor_attributes: Sequence[NDArray[Any]],
+    generated_attributes: Sequence[NDArray[Any]],
+    k: int | None = None,
+) -> Floats:
+    """Share of the first k contributors that agree in every attribute (C2) → (m,).
+
+    Args:
+        contributor_attributes: for each attribute, its (m, c) values, best contributor first.
+        generated_attributes: for each attribute, its (m,) values, in the same order.
+        k: contributors to look at (default: all c).
+
+    Raises:
+        InputError: no attribute, another number on both sides, or shapes that do not fit.
+    """
+    if not contributor_attributes or len(contributor_attributes) != len(generated_attributes):
+        raise InputError(
+            f"{len(contributor_attributes)} attributes of contributors and "
+            f"{len(generated_attributes)} of generated images; pass the same, at least one"
+        )
+    same = np.logical_and.reduce(
+        [
+            _same(of_contributors, of_generated)
+            for of_contributors, of_generated in zip(
+                contributor_attributes, generated_attributes, strict=True
+            )
+        ]
+    )
+    return np.asarray(same[:, : _depth(k, same.shape[1])].mean(axis=1), dtype=np.float64)
+
+
+def chance_ratio(train_labels: NDArray[Any], generated_labels: NDArray[Any]) -> float:
+    """The class ratio that contributors drawn at random would have on average."""
+    names, counts = np.unique(train_labels, return_counts=True)
+    share = dict(zip(names.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    return float(np.mean([share.get(label, 0.0) for label in generated_labels.tolist()]))
+
+
+def auroc(values: ArrayLike, positive: ArrayLike) -> float:
+    """Probability that a positive has a higher value than a negative; ties count half.
+
+    For C3 pass the *negated* values and which images are out of distribution: 1 means that all of
+    them rank below every other image.
+
+    Args:
+        values: (n,) numbers.
+        positive: (n,) bool, some of each kind.
+
+    Raises:
+        InputError: shapes differ, or one kind is missing.
+    """
+    from scipy.stats import rankdata
+
+    numbers, chosen = np.asarray(values, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if numbers.shape != chosen.shape or numbers.ndim != 1:
+        raise InputError(f"values {numbers.shape} and positive {chosen.shape}; pass two of (n,)")
+    n_positive = int(chosen.sum())
+    n_negative = len(chosen) - n_positive
+    if min(n_positive, n_negative) == 0:
+        raise InputError(f"{n_positive} positives and {n_negative} negatives; pass some of each")
+    above = rankdata(numbers)[chosen].sum() - n_positive * (n_positive + 1) / 2
+    return float(above / (n_positive * n_negative))
+
+
+def average_ranks(values: ArrayLike) -> Floats:
+    """Rank of each value, 1 = highest; equal values share the mean of their ranks → (n,)."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(-np.asarray(values, dtype=np.float64)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over independent repetitions, with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(samples: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean and Student-t confidence interval of independent repetitions (seeds).
+
+    A single repetition has no interval: low and high are NaN.
+
+    Raises:
+        InputError: no number at all.
+    """
+    from scipy.stats import t
+
+    numbers = np.asarray(samples, dtype=np.float64).ravel()
+    n = len(numbers)
+    if n == 0:
+        raise InputError("no repetition to take a mean of; pass at least one number")
+    mean = float(numbers.mean())
+    if n == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    half = float(t.ppf((1 + level) / 2, n - 1) * numbers.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """Two groups of values compared (Appendix D, Table 6).
+
+    Attributes:
+        t: Welch's statistic, positive where the first group's mean is higher.
+        log10_p: of the two-sided p-value; a logarithm, since p underflows below 1e-308.
+        effect: Cohen's d, difference of the means in pooled standard deviations.
+        means: of both groups.
+    """
+
+    t: float
+    log10_p: float
+    effect: float
+    means: tuple[float, float]
+
+
+def welch_test(first: ArrayLike, second: ArrayLike) -> GroupTest:
+    """Welch's t-test of two independent groups of values.
+
+    Raises:
+        InputError: a group of fewer than two values, or no variance in both.
+    """
+    from scipy.stats import t as student
+
+    groups = [np.asarray(group, dtype=np.float64).ravel() for group in (first, second)]
+    sizes = [len(group) for group in groups]
+    if min(sizes) < 2:
+        raise InputError(f"groups of {sizes[0]} and {sizes[1]} values; pass at least 2 in each")
+    means = [float(group.mean()) for group in groups]
+    variances = [float(group.var(ddof=1)) for group in groups]
+    errors = [variance / size for variance, size in zip(variances, sizes, strict=True)]
+    if sum(errors) == 0:
+        raise InputError("all values of both groups are equal, so no test applies")
+    statistic = (means[0] - means[1]) / np.sqrt(sum(errors))
+    freedom = sum(errors) ** 2 / sum(
+        error**2 / (size - 1) for error, size in zip(errors, sizes, strict=True)
+    )
+    log_p = np.log(2) + student.logsf(abs(statistic), freedom)
+    pooled = np.sqrt(
+        sum((size - 1) * variance for size, variance in zip(sizes, variances, strict=True))
+        / (sum(sizes) - 2)
+    )
+    return GroupTest(
+        t=float(statistic),
+        log10_p=float(log_p / np.log(10)),
+        effect=float((means[0] - means[1]) / pooled),
+        means=(means[0], means[1]),
+    )
+
+
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's correlation of two valuations of the same images; NaN if one is constant."""
+    ranks = np.stack([average_ranks(first), average_ranks(second)])
+    spread = ranks.std(axis=1)
+    if not spread.all():
+        return float("nan")
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    return float((centred[0] * centred[1]).mean() / spread.prod())
+
+
+def contributor_overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:
+    """Share of each generated image's k contributors that two valuations have in common → (m,).
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if first.shape != second.shape or first.ndim != 2:
+        raise InputError(f"contributors {first.shape} and {second.shape}; pass two of (m, k)")
+    common = [len(np.intersect1d(a, b)) for a, b in zip(first, second, strict=True)]
+    return np.asarray(np.array(common) / first.shape[1], dtype=np.float64)
+
+
+def perplexity(scores: Floats) -> Floats:
+    """How many equal contributors would share as evenly: exp of the entropy of (m, k) → (m,).
+
+    NaN for an image without any score.
+    """
+    total = scores.sum(axis=1, keepdims=True)
+    shares = np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)
+    logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    even = np.exp(-(shares * logarithms).sum(axis=1))
+    even[total[:, 0] == 0] = np.nan
+    return np.asarray(even, dtype=np.float64)
+
+
+def _same(of_contributors: NDArray[Any], of_generated: NDArray[Any]) -> NDArray[np.bool_]:
+    of_contributors, of_generated = np.asarray(of_contributors), np.asarray(of_generated)
+    if of_contributors.ndim != 2 or of_generated.shape != of_contributors.shape[:1]:
+        raise InputError(
+            f"labels of contributors have shape {of_contributors.shape} and of generated images "
+            f"{of_generated.shape}; pass (m, k) and (m,)"
+        )
+    return np.asarray(of_contributors == of_generated[:, None])
+
+
+def _depth(k: int | None, held: int) -> int:
+    if k is None:
+        return held
+    if not 1 <= k <= held:
+        raise InputError(f"k={k} of {held} contributors; pass 1 ≤ k ≤ {held}")
+    return k

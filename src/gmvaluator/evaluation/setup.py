@@ -1,0 +1,203 @@
+"""From what a user names to what a study works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.planting import NoisedSet, plant_noised
+from gmvaluator.evaluation.studies.calibration import MixedSubject
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects import (
+    Classifiers,
+    DrawnSubject,
+    SetSubject,
+    Subject,
+    trained,
+)
+from gmvaluator.evaluation.valuers import NamedValuer, choose_valuers
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators import FAMILIES
+from gmvaluator.generators.data import common_side
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress, Silent
+
+CLASSIFIER_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A study's ingredients, named by a user; generators are trained when a context is asked for.
+
+    Attributes:
+        train: labelled training images.
+        train_name: in tables and keys.
+        generators: families or generator files.
+        generated: name → labelled set to draw from.
+        held_out: labelled images for the classifier's accuracy.
+        valuers: what is evaluated.
+        seeds, m: repetitions and generated images each.
+        work: working folder.
+        progress: hears how far it is.
+    """
+
+    train: ImageSet
+    train_name: str
+    generators: tuple[str, ...]
+    generated: Mapping[str, ImageSet]
+    held_out: ImageSet | None
+    valuers: Sequence[NamedValuer]
+    seeds: int
+    m: int
+    work: Workspace
+    progress: Progress
+
+    @staticmethod
+    def open(
+        *,
+        train: Any,
+        generators: Sequence[str] = (),
+        generated: Mapping[str, Any] | None = None,
+        held_out: Any = None,
+        valuers: Sequence[str] = ("default",),
+        valuers_file: Path | None = None,
+        seeds: int = 3,
+        m: int = 100,
+        n: int | None = None,
+        work: str | Path,
+        train_name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Setup:
+        """Open the sets and check what needs no long work.
+
+        Args:
+            train, held_out: any source of `ImageSet`.
+            generators: families to train on `train`, or generator files.
+            generated: name → labelled source.
+            valuers, valuers_file: see `choose_valuers`.
+            n: take a random subset of the training images.
+            work: see `Workspace`.
+            train_name: default: the name of the training set's file or folder.
+
+        Raises:
+            InputError: nothing to attribute, unknown names, numbers out of range, bad sources.
+        """
+        if not generators and not generated:
+            raise InputError("nothing to attribute; pass --generator NAME or --generated NAME=SET")
+        for name in generators:
+            if name not in FAMILIES and not Path(name).is_file():
+                raise InputError(
+                    f"{name} is neither a generator file nor a family; the families are "
+                    f"{', '.join(FAMILIES)}"
+                )
+        for what, number in (("seeds", seeds), ("m", m)):
+            if number < 1:
+                raise InputError(f"{what}={number}; pass {what} ≥ 1")
+        images = ImageSet.open(train)
+        location = Path(images.location) if images.location else Path("memory")
+        if n is not None:
+            if not 1 <= n <= len(images):
+                raise InputError(f"n={n} of {len(images)} training images; pass 1 to {len(images)}")
+            images = images.select(np.sort(np.random.default_rng(0).permutation(len(images))[:n]))
+        return Setup(
+            train=images,
+            train_name=train_name or location.stem,
+            generators=tuple(generators),
+            generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
+            held_out=None if held_out is None else ImageSet.open(held_out),
+            valuers=choose_valuers(valuers, valuers_file),
+            seeds=seeds,
+            m=m,
+            work=Workspace(work),
+            progress=progress or Silent(),
+        )
+
+    @cached_property
+    def size(self) -> int:
+        """Side in pixels of classifiers and planted sets: the images' own where it is usable."""
+        side = common_side(self.train)
+        return side if side is not None and side % 4 == 0 and 8 <= side <= 64 else CLASSIFIER_SIDE
+
+    @cached_property
+    def classifiers(self) -> Classifiers:
+        """Of the training set."""
+        return Classifiers(
+            self.train, self.held_out, self.work, size=self.size, progress=self.progress
+        )
+
+    def families(self) -> list[str]:
+        """The generators, where all of them must be families.
+
+        Raises:
+            InputError: a file among them.
+        """
+        if files := [name for name in self.generators if name not in FAMILIES]:
+            raise InputError(f"{files[0]} is trained already; pass a family: {', '.join(FAMILIES)}")
+        return list(self.generators)
+
+    def plant(self, n_noised: int, sigma: float) -> NoisedSet:
+        """The training set with noised images added."""
+        return plant_noised(self.train, self.work, size=self.size, n_noised=n_noised, sigma=sigma)
+
+    def context(self, planted: NoisedSet | None = None, *, subjects: bool = True) -> Context:
+        """What a study works on; trains the generators that are missing.
+
+        Args:
+            planted: take this set for training, also for the generators.
+            subjects: False leaves the subjects out, for studies that make their own.
+        """
+        train = self.train if planted is None else planted.images
+        return Context(
+            train=train,
+            subjects=self._subjects(train, planted) if subjects else (),
+            valuers=self.valuers,
+            seeds=self.seeds,
+            m=self.m,
+            work=self.work,
+            train_name=self.train_name,
+            progress=self.progress,
+        )
+
+    def mixed(
+        self, planted: NoisedSet, share: float, sigma: float
+    ) -> tuple[Context, list[MixedSubject]]:
+        """A context whose generated images are noised in part."""
+        plain = self.context(planted)
+        mixed = [
+            MixedSubject(subject, share, self.work, size=self.size, sigma=sigma)
+            for subject in plain.subjects
+        ]
+        return (
+            Context(
+                plain.train,
+                mixed,
+                plain.valuers,
+                plain.seeds,
+                plain.m,
+                plain.work,
+                plain.train_name,
+                plain.progress,
+            ),
+            mixed,
+        )
+
+    def _subjects(self, train: ImageSet, planted: NoisedSet | None) -> list[Subject]:
+        subjects: list[Subject] = []
+        for name in self.generators:
+            if name in FAMILIES:
+                tag = f"{name}-n{len(self.train)}" + (f"-{planted.tag}" if planted else "")
+                file = trained(name, train, self.work, tag=tag, progress=self.progress)
+                label = name
+            else:
+                file, label = Path(name), Path(name).stem
+            subjects.append(DrawnSubject(label, file, self.work, self.classifiers, self.progress))
+        subjects += [
+            SetSubject(name, images, self.classifiers) for name, images in self.generated.items()
+        ]
+        return subjects

@@ -1,0 +1,151 @@
+"""C4 and Appendix O: seconds (Tables 4 and 15), and how they grow with the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
+from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.valuers import NamedValuer, variant
+from gmvaluator.images import ImageSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STAGES = ("embed train", "fit", "embed generated", "recall", "rerank", "quality", "values")
+PAPER_ROW = {"st-lpips": "lpips", "default": "no-rerank"}
+
+
+def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResult:
+    """Seconds of a whole valuation with nothing kept from earlier runs.
+
+    Args:
+        context: its m images are drawn before the clock starts.
+        k: contributors a generated image.
+        name: of the result.
+    """
+    pieces = _timed(context, "c4", [len(context.train)], k)
+    rows: list[list[Cell]] = []
+    for valuer in context.valuers:
+        for subject in context.subjects:
+            at = (valuer.name, subject.name, str(len(context.train)))
+            total = over_seeds(pieces, *at, "total")
+            seconds = SECONDS.get(PAPER_ROW.get(valuer.name, valuer.name))
+            rows.append(
+                [
+                    valuer.name,
+                    *(over_seeds(pieces, *at, stage).mean for stage in STAGES),
+                    total,
+                    total.mean / context.m,
+                    float(seconds) if seconds else None,
+                    seconds / total.mean if seconds else None,
+                ]
+            )
+    columns = (
+        "valuer",
+        *STAGES,
+        "total, s",
+        "s a generated image",
+        "paper on its GPU, s",
+        "× faster",
+    )
+    title = f"{context.train_name}, n = {len(context.train)}, m = {context.m}, k = {k}"
+    return StudyResult(
+        name=name,
+        title="Efficiency (C4)",
+        tables=(Table(title, columns, grid(rows), digits=2),),
+        parameters=context.parameters() | {"k": k},
+        notes=(
+            "Seconds on the cores named in the JSON file, everything computed anew. The paper's "
+            "seconds are for n = 60,000, m = 10,000 on an RTX 3080, its no-rerank row for the "
+            "default, its LPIPS row for ST-LPIPS; it reports "
+            f"{SECONDS_A_SAMPLE['no-rerank']:.2f} s a generated image without re-rank and "
+            f"{SECONDS_A_SAMPLE['vae-tracin']:.1f} s for VAE-TracIn.",
+        ),
+        details={"pieces": [vars(piece) for piece in pieces]},
+    )
+
+
+def growth(
+    context: Context, sizes: Sequence[int], k: int = 50, *, name: str = "growth_n"
+) -> StudyResult:
+    """Seconds by stage as the training set grows (Appendix O), each size computed anew.
+
+    Args:
+        sizes: numbers of training images, ascending; random subsets of the context's set.
+
+    Raises:
+        InputError: a size out of range.
+    """
+    if not sizes or list(sizes) != sorted(set(sizes)) or sizes[-1] > len(context.train):
+        raise InputError(f"sizes {list(sizes)}; pass ascending ones up to {len(context.train)}")
+    pieces = _timed(context, "growth", list(sizes), k)
+    rows: list[list[Cell]] = []
+    for valuer in context.valuers:
+        for n in sizes:
+            at = (valuer.name, context.subjects[0].name, str(n))
+            rows.append(
+                [valuer.name, n, *(over_seeds(pieces, *at, stage).mean for stage in STAGES),
+                 over_seeds(pieces, *at, "total")]
+            )  # fmt: skip
+    columns = ("valuer", "n", *STAGES, "total, s")
+    return StudyResult(
+        name=name,
+        title="Growth with the training set (Appendix O)",
+        tables=(Table(f"{context.train_name}, m = {context.m}", columns, grid(rows), digits=2),),
+        parameters=context.parameters() | {"sizes": list(sizes), "k": k},
+        details={"pieces": [vars(piece) for piece in pieces]},
+        plots={"seconds": lambda figure: _draw(figure, context, pieces, sizes)},
+    )
+
+
+def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> list[Piece]:
+    def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
+        def compute(subject: Subject, seed: int) -> dict[str, Any]:
+            images = subject.sample(context.m, seed).images
+            return {
+                str(n): _seconds(_cold(valuer), _first(context.train, n), images, k) for n in sizes
+            }
+
+        return compute
+
+    return walk(context, kind, {"sizes": list(sizes), "k": k}, prepare)
+
+
+def _first(train: ImageSet, n: int) -> ImageSet:
+    if n == len(train):
+        return train
+    return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:n]))
+
+
+def _cold(valuer: NamedValuer) -> NamedValuer:
+    """The same valuer that keeps nothing and finds nothing kept."""
+    if "valuer" in valuer.settings:
+        return valuer
+    return variant(valuer.name, {**valuer.settings, "cache": False})
+
+
+def _seconds(valuer: NamedValuer, train: ImageSet, images: ImageSet, k: int) -> dict[str, float]:
+    spent = FittedValuer(valuer, train, k).value(images).info["seconds"]
+    by_stage = {stage: float(spent.get(stage, 0.0)) for stage in STAGES}
+    return by_stage | {"total": float(sum(spent.values()))}
+
+
+def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], sizes: Sequence[int]) -> None:
+    panel = figure.subplots()
+    subject = context.subjects[0].name
+    for valuer in context.valuers:
+        line = [over_seeds(pieces, valuer.name, subject, str(n), "total").mean for n in sizes]
+        panel.plot(list(sizes), line, marker="o", label=valuer.name)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("training images n")
+    panel.set_ylabel("seconds")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")

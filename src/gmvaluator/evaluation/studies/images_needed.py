@@ -1,0 +1,162 @@
+"""Appendix F: how values settle as more images are generated (Figure 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import class_ratio, rank_correlation
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import (
+    Context,
+    FittedValuer,
+    Piece,
+    contributor_labels,
+    generated_labels,
+    over_seeds,
+    values_of,
+)
+from gmvaluator.valuation import Valuation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TOP = 100
+
+
+def images_needed(
+    context: Context, ms: Sequence[int], k: int = 50, *, name: str = "images_needed"
+) -> StudyResult:
+    """Values from the first m of the context's m images, against those of an independent draw.
+
+    Contributors of one generated image do not depend on the others, so one valuation of all
+    images serves every m.
+
+    Args:
+        context: its m is the largest number; at least two seeds.
+        ms: numbers of generated images, ascending.
+        k: contributors a generated image.
+        name: of the result.
+
+    Raises:
+        InputError: fewer than two seeds, or numbers out of range.
+    """
+    if context.seeds < 2:
+        raise InputError("values are compared between draws; pass at least 2 seeds")
+    if not ms or list(ms) != sorted(set(ms)) or not 1 <= ms[0] <= ms[-1] <= context.m:
+        raise InputError(f"numbers {list(ms)}; pass ascending ones from 1 to {context.m}")
+    pieces: list[Piece] = []
+    for valuer in context.valuers:
+        fitted = FittedValuer(valuer, context.train, k)
+        for subject in context.subjects:
+            key = {
+                "valuer": dict(valuer.settings),
+                "train": context.train_name,
+                "n_train": len(context.train),
+                "subject": subject.fingerprint,
+                "seeds": context.seeds,
+                "m": context.m,
+                "ms": list(ms),
+                "k": k,
+            }
+
+            def compute(fitted: FittedValuer = fitted, subject: Any = subject) -> dict[str, Any]:
+                valuations = (
+                    fitted.value(subject.sample(context.m, seed).images)
+                    for seed in range(context.seeds)
+                )
+                return {"seeds": compare_draws([_prefixes(each, ms) for each in valuations], ms)}
+
+            result = context.work.piece("images_needed", key, compute)
+            pieces += [
+                Piece(valuer.name, subject.name, seed, found)
+                for seed, found in enumerate(result["seeds"])
+            ]
+    return StudyResult(
+        name=name,
+        title="Sensitivity to the number of generated images (Appendix F)",
+        tables=tuple(_tables(context, pieces, ms)),
+        parameters=context.parameters() | {"ms": list(ms), "k": k},
+        notes=(
+            "Agreement: Spearman correlation of all values between independent draws of m images "
+            f"each. Top {TOP}: share of the {TOP} most valuable images that two draws have in "
+            "common.",
+        ),
+        details={"pieces": [vars(piece) for piece in pieces]},
+        plots={"agreement": lambda figure: _draw(figure, context, pieces, ms)},
+    )
+
+
+def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) -> list[Any]:
+    """For each draw and m, agreement with the next draw and what is known of it alone."""
+    compared = []
+    for seed, own in enumerate(draws):
+        other = draws[(seed + 1) % len(draws)]
+        compared.append(
+            {
+                str(m): {
+                    "agreement": rank_correlation(mine["values"], theirs["values"]),
+                    "top": _common_top(mine["values"], theirs["values"]),
+                    "ratio": mine["ratio"],
+                    "valued": float((mine["values"] > 0).mean()),
+                }
+                for m, mine, theirs in zip(ms, own, other, strict=True)
+            }
+        )
+    return compared
+
+
+def _prefixes(valuation: Valuation, ms: Sequence[int]) -> list[dict[str, Any]]:
+    """Values (n,) and class ratio from the first m generated images, for each m."""
+    order = np.random.default_rng(0).permutation(len(valuation.generated_ids))
+    scores = np.zeros_like(valuation.contributions.scores)
+    ratios = class_ratio(contributor_labels(valuation), generated_labels(valuation))
+    prefixes = []
+    for m in ms:
+        # a conditional generator's images are listed by class: a prefix must be a random draw
+        scores[order[:m]] = valuation.contributions.scores[order[:m]]
+        prefixes.append(
+            {"values": values_of(valuation, scores), "ratio": float(ratios[order[:m]].mean())}
+        )
+    return prefixes
+
+
+def _common_top(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    top = min(TOP, len(first))
+    mine, theirs = (np.argsort(-values, kind="stable")[:top] for values in (first, second))
+    return len(np.intersect1d(mine, theirs)) / top
+
+
+def _tables(context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> list[Table]:
+    columns = ("m", "agreement of values", f"common top {TOP}", "class ratio", "images with value")
+    tables = []
+    for valuer in context.valuers:
+        for subject in context.subjects:
+            at = (valuer.name, subject.name)
+            rows: list[list[Cell]] = [
+                [m, *(over_seeds(pieces, *at, str(m), what) for what in
+                      ("agreement", "top", "ratio", "valued"))]
+                for m in ms
+            ]  # fmt: skip
+            title = f"{context.train_name}, {valuer.name}, images of {subject.name}"
+            tables.append(Table(title, columns, grid(rows)))
+    return tables
+
+
+def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> None:
+    panel = figure.subplots()
+    for valuer in context.valuers:
+        for subject in context.subjects:
+            found = [
+                over_seeds(pieces, valuer.name, subject.name, str(m), "agreement").mean for m in ms
+            ]
+            panel.plot(list(ms), found, marker="o", label=f"{valuer.name}, {subject.name}")
+    panel.set_xscale("log")
+    panel.set_xlabel("generated images m")
+    panel.set_ylabel("Spearman correlation between draws")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")

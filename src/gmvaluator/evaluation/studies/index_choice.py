@@ -1,0 +1,100 @@
+"""Appendix P: product quantization against exact search, in time and in result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import class_ratio, contributor_overlap, rank_correlation
+from gmvaluator.evaluation.results import StudyResult, Table, grid
+from gmvaluator.evaluation.study import (
+    Context,
+    FittedValuer,
+    contributor_labels,
+    generated_labels,
+    over_seeds,
+    walk,
+)
+from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.valuers import NamedValuer, variant
+from gmvaluator.valuation import Valuation
+
+INDEXES = ("exact", "pq", "ivfpq")
+MEASURES = {
+    "overlap": "contributors in common with exact",
+    "agreement": "Spearman of the values to exact",
+    "ratio": "class ratio",
+    "recall": "recall, s",
+}
+
+
+def index_choice(
+    context: Context, indexes: Sequence[str] = INDEXES, k: int = 50, *, name: str = "pq"
+) -> StudyResult:
+    """The same valuer with exact and with approximate search.
+
+    Args:
+        context: each of its valuers is run with every index.
+        indexes: the first is what the others are compared with.
+        k: contributors a generated image.
+        name: of the result.
+
+    Raises:
+        InputError: a valuer that is no variant of GMValuator, or fewer than two indexes.
+    """
+    if len(indexes) < 2:
+        raise InputError(f"indexes {list(indexes)}; pass at least two to compare")
+    if fixed := [each.name for each in context.valuers if "valuer" in each.settings]:
+        raise InputError(f"valuer {fixed[0]} has no index; pass variants of GMValuator")
+
+    def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
+        fitted = {
+            index: FittedValuer(_with_index(valuer, index), context.train, k) for index in indexes
+        }
+
+        def compute(subject: Subject, seed: int) -> dict[str, Any]:
+            images = subject.sample(context.m, seed).images
+            return _compare({index: each.value(images) for index, each in fitted.items()})
+
+        return compute
+
+    pieces = walk(context, "pq", {"indexes": list(indexes), "k": k}, prepare)
+    rows = [
+        [subject.name, valuer.name, index]
+        + [over_seeds(pieces, valuer.name, subject.name, index, what) for what in MEASURES]
+        for subject in context.subjects
+        for valuer in context.valuers
+        for index in indexes
+    ]
+    title = f"{context.train_name}, n = {len(context.train)}, m = {context.m}, k = {k}"
+    columns = ("images of", "valuer", "index", *MEASURES.values())
+    return StudyResult(
+        name=name,
+        title="Product quantization against exact search (Appendix P)",
+        tables=(Table(title, columns, grid(rows)),),
+        parameters=context.parameters() | {"indexes": list(indexes), "k": k},
+        notes=("Recall's seconds include building the index where it was not kept.",),
+        details={"pieces": [vars(piece) for piece in pieces]},
+    )
+
+
+def _with_index(valuer: NamedValuer, index: str) -> NamedValuer:
+    return variant(valuer.name, {**valuer.settings, "index": index})
+
+
+def _compare(valuations: dict[str, Valuation]) -> dict[str, Any]:
+    exact = next(iter(valuations.values()))
+    return {
+        name: {
+            "overlap": float(
+                np.mean(contributor_overlap(each.contributions.rows, exact.contributions.rows))
+            ),
+            "agreement": rank_correlation(each.values, exact.values),
+            "ratio": float(class_ratio(contributor_labels(each), generated_labels(each)).mean()),
+            "recall": float(each.info["seconds"]["recall"]),
+        }
+        for name, each in valuations.items()
+    }

@@ -1,0 +1,200 @@
+"""What every study is given, and the grid of valuations that most of them walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.arrays import known_labels
+from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.subjects import Sample, Subject
+from gmvaluator.evaluation.valuers import NamedValuer, Valuer
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress, Silent
+from gmvaluator.valuation import Valuation
+from gmvaluator.values import Contributions, Temperature, softmax_weights, sum_values
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a study works on.
+
+    Attributes:
+        train: the training images.
+        subjects: what is attributed, each drawn anew for each seed.
+        valuers: what is evaluated.
+        seeds: repetitions; seeds are 0, 1, … .
+        m: generated images a repetition.
+        work: keeps every finished piece.
+        train_name: names the training set in keys and tables.
+        progress: hears how far it is.
+    """
+
+    train: ImageSet
+    subjects: Sequence[Subject]
+    valuers: Sequence[NamedValuer]
+    seeds: int
+    m: int
+    work: Workspace
+    train_name: str
+    progress: Progress = field(default_factory=Silent)
+
+    @cached_property
+    def train_labels(self) -> NDArray[np.object_]:
+        """(n,) labels of the training images."""
+        return known_labels(self.train, "training images")
+
+    def parameters(self) -> dict[str, Any]:
+        """What to repeat a study with."""
+        return {
+            "train": self.train_name,
+            "n_train": len(self.train),
+            "m": self.m,
+            "seeds": list(range(self.seeds)),
+            "subjects": [subject.name for subject in self.subjects],
+            "valuers": {valuer.name: dict(valuer.settings) for valuer in self.valuers},
+        }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One measured combination."""
+
+    valuer: str
+    subject: str
+    seed: int
+    result: dict[str, Any]
+
+
+class FittedValuer:
+    """A valuer that is fitted when the first valuation asks for it."""
+
+    def __init__(self, valuer: NamedValuer, train: ImageSet, k: int) -> None:
+        self._make: Callable[[], Valuer] = lambda: valuer.make(k, 0)
+        self._train = train
+        self._valuer: Valuer | None = None
+
+    def value(self, generated: ImageSet) -> Valuation:
+        """The valuation of these generated images."""
+        if self._valuer is None:
+            self._valuer = self._make()
+            self._valuer.fit(self._train)
+        return self._valuer.value(generated)
+
+
+def walk(
+    context: Context,
+    kind: str,
+    key: Mapping[str, Any],
+    prepare: Callable[[NamedValuer], Callable[[Subject, int], Mapping[str, Any]]],
+) -> list[Piece]:
+    """Measure every valuer on every subject for every seed, and keep each result.
+
+    Args:
+        context: the study's.
+        kind: names the kept pieces.
+        key: what decides the results beside valuer, training set, subject, m and seed.
+        prepare: valuer → (subject, seed) → JSON; called once a valuer.
+    """
+    total = len(context.valuers) * len(context.subjects) * context.seeds
+    pieces = []
+    with context.progress.stage(f"evaluate {kind}", total) as advance:
+        for valuer in context.valuers:
+            compute = prepare(valuer)
+            for subject in context.subjects:
+                for seed in range(context.seeds):
+                    whole = {
+                        "valuer": dict(valuer.settings),
+                        "train": context.train_name,
+                        "n_train": len(context.train),
+                        "subject": subject.fingerprint,
+                        "m": context.m,
+                        "seed": seed,
+                        **key,
+                    }
+                    result = context.work.piece(kind, whole, partial(compute, subject, seed))
+                    pieces.append(Piece(valuer.name, subject.name, seed, result))
+                    advance(1)
+    return pieces
+
+
+def measure(
+    context: Context,
+    kind: str,
+    k: int,
+    measured: Callable[[Valuation, Sample], Mapping[str, Any]],
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> list[Piece]:
+    """Value every subject by every valuer for every seed, and keep what is measured of each.
+
+    Args:
+        context: the study's.
+        kind: names the kept pieces.
+        k: contributors a generated image.
+        measured: (valuation, sample) → JSON.
+        extra: more that decides what is measured.
+    """
+
+    def prepare(valuer: NamedValuer) -> Callable[[Subject, int], Mapping[str, Any]]:
+        fitted = FittedValuer(valuer, context.train, k)
+
+        def compute(subject: Subject, seed: int) -> Mapping[str, Any]:
+            sample = subject.sample(context.m, seed)
+            valuation = fitted.value(sample.images)
+            return {
+                **measured(valuation, sample),
+                "legibility": sample.legibility,
+                "seconds": valuation.info["seconds"],
+            }
+
+        return compute
+
+    return walk(context, kind, {"k": k, **(extra or {})}, prepare)
+
+
+def shares_of(valuation: Valuation, temperature: Temperature = 1.0) -> NDArray[np.float64]:
+    """(m, k) softmax weights w_ij of a valuation's contributors at another temperature."""
+    return softmax_weights(valuation.contributions.distances, temperature)
+
+
+def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) values from other scores (m', k) of the first m' generated images."""
+    rows = valuation.contributions.rows[: len(scores)]
+    return sum_values(
+        Contributions(
+            rows=rows,
+            distances=valuation.contributions.distances[: len(scores)],
+            scores=scores,
+            n_train=valuation.contributions.n_train,
+        )
+    )
+
+
+def contributor_labels(valuation: Valuation) -> NDArray[np.object_]:
+    """(m, k) labels of the contributors, best first."""
+    labels = np.asarray(valuation.train_labels, dtype=object)
+    return np.asarray(labels[valuation.contributions.rows], dtype=object)
+
+
+def generated_labels(valuation: Valuation) -> NDArray[np.object_]:
+    """(m,) labels of the generated images."""
+    return np.asarray(valuation.generated_labels, dtype=object)
+
+
+def over_seeds(pieces: Sequence[Piece], valuer: str, subject: str, *path: str) -> Interval:
+    """Mean and interval over the seeds of one measured number, found by its path."""
+    samples = []
+    for piece in pieces:
+        if (piece.valuer, piece.subject) == (valuer, subject):
+            value: Any = piece.result
+            for part in path:
+                value = value[part]
+            samples.append(float("nan") if value is None else float(value))
+    return mean_interval(samples)

@@ -1,0 +1,256 @@
+"""What is attributed: labelled generated images, drawn by seed.
+
+A subject gives m labelled images for a seed: drawn from a generator, or taken from a set. Labels
+of unconditional generators come from a classifier; legibility says how far labels can be trusted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.arrays import known_labels, load_pixels
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators.training import train_generator
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+from gmvaluator.publishing import publish_file
+from gmvaluator.samplers import Sampler, draw, load_sampler
+from gmvaluator.samplers.base import file_digest
+
+CLASSIFIER_SEEDS = (0, 1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled generated images.
+
+    Attributes:
+        images: with a label each.
+        legibility: share of images whose label a second classifier (of an unconditional
+            generator) or the classifier (of a conditional one, or of real images) reads too; None
+            where there is no classifier. A class ratio is hardly higher than this.
+    """
+
+    images: ImageSet
+    legibility: float | None
+
+
+class Subject(Protocol):
+    """A source of generated images."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what is drawn."""
+        ...
+
+    def sample(self, m: int, seed: int) -> Sample:
+        """m labelled images; the same seed gives the same ones."""
+        ...
+
+
+class Classifiers:
+    """Two classifiers of a labelled training set, trained on first use and kept.
+
+    The first names classes; how often the second agrees says how legible images are.
+
+    Args:
+        train: labelled images, all of them readable.
+        held_out: labelled images that accuracy is measured on; by default a tenth of `train`,
+            which is then left out of the training.
+        size: side of the input, a multiple of 4.
+    """
+
+    def __init__(
+        self,
+        train: ImageSet,
+        held_out: ImageSet | None,
+        work: Workspace,
+        *,
+        size: int,
+        progress: Progress,
+    ) -> None:
+        self._train = train
+        self._held_out = held_out
+        self._work = work
+        self.size = size
+        self._progress = progress
+
+    @cached_property
+    def pair(self) -> tuple[Classifier, Classifier]:
+        """The classifier and the one that checks it."""
+        first, second = (self._get(seed) for seed in CLASSIFIER_SEEDS)
+        return first, second
+
+    @property
+    def accuracy(self) -> float:
+        """Share of held-out images that the first one names rightly."""
+        return self.pair[0].config.accuracy
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 3 RGB."""
+        return self.pair[0].config.channels
+
+    def pixels(self, images: ImageSet) -> NDArray[np.uint8]:
+        """Images as these classifiers take them."""
+        stack = load_pixels(images, self.size)
+        if self.channels == 3 and stack.ndim == 3:
+            return np.repeat(stack[..., None], 3, axis=3)
+        if self.channels == 1 and stack.ndim == 4:
+            return np.asarray(stack.mean(axis=3).round(), dtype=np.uint8)
+        return stack
+
+    def _get(self, seed: int) -> Classifier:
+        file = self._work.path("classifiers", f"classifier-{self.size}-{seed}.safetensors")
+        if not file.is_file():
+            pixels, labels = self._data
+            held_out, rest = self._measured_on
+            train_classifier(
+                pixels[rest], labels[rest], held_out=held_out, seed=seed, progress=self._progress
+            ).save(file)
+        return Classifier.load(file)
+
+    @cached_property
+    def _data(self) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
+        labels = known_labels(self._train, "training images")
+        return load_pixels(self._train, self.size), labels
+
+    @property
+    def _measured_on(
+        self,
+    ) -> tuple[tuple[NDArray[np.uint8], NDArray[np.object_]], NDArray[np.int64]]:
+        """((images, labels) held out, rows of the training set to train on)."""
+        everything = np.arange(len(self._train))
+        if self._held_out is not None:
+            labels = known_labels(self._held_out, "held-out images")
+            return (load_pixels(self._held_out, self.size), labels), everything
+        shuffled = np.random.default_rng(0).permutation(everything)
+        out, rest = shuffled[: len(shuffled) // 10], np.sort(shuffled[len(shuffled) // 10 :])
+        pixels, labels = self._data
+        return (pixels[out], labels[out]), rest
+
+
+class DrawnSubject:
+    """Images drawn from a generator file; unconditional ones are labelled by the classifier."""
+
+    def __init__(
+        self,
+        name: str,
+        generator: Path,
+        work: Workspace,
+        classifiers: Classifiers,
+        progress: Progress | None = None,
+    ) -> None:
+        self._name = name
+        self._file = generator
+        self._work = work
+        self._classifiers = classifiers
+        self._progress = progress
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return file_digest(self._file)
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        return load_sampler(self._file)
+
+    def sample(self, m: int, seed: int) -> Sample:
+        stem = f"{self._name}-{self.fingerprint[:8]}-m{m}-seed{seed}"
+        folder = self._work.path("samples", stem)
+        drawn = draw(self._sampler, m, folder, seed=seed, progress=self._progress)
+        images = ImageSet.open(folder)
+        first, second = self._classifiers.pair
+        pixels = self._classifiers.pixels(images)
+        read = first.name(pixels)
+        if drawn.labels is not None:
+            return Sample(images, float(np.mean(read == known_labels(images, "drawn images"))))
+        manifest = self._work.path("samples", f"{stem}.csv")
+        with publish_file(manifest) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label"))
+            writer.writerows(
+                (f"{stem}/{id_}", label) for id_, label in zip(images.ids, read, strict=True)
+            )
+        return Sample(ImageSet.open(manifest), float(np.mean(read == second.name(pixels))))
+
+
+class SetSubject:
+    """Random draws from a labelled set, such as real test images that stand in for generated ones.
+
+    Raises:
+        InputError: an image has no label.
+    """
+
+    def __init__(self, name: str, images: ImageSet, classifiers: Classifiers | None = None) -> None:
+        known_labels(images, f"images of {name}")
+        self._name = name
+        self._images = images
+        self._classifiers = classifiers
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self._images.location}|{len(self._images)}"
+
+    def sample(self, m: int, seed: int) -> Sample:
+        if m > len(self._images):
+            raise InputError(f"m={m} exceeds the {len(self._images)} images of {self._name}")
+        rows = np.random.default_rng([seed, m]).choice(len(self._images), m, replace=False)
+        chosen = self._images.select(np.sort(rows))
+        if self._classifiers is None:
+            return Sample(chosen, None)
+        read = self._classifiers.pair[0].name(self._classifiers.pixels(chosen))
+        return Sample(chosen, float(np.mean(read == known_labels(chosen, "images"))))
+
+
+def trained(
+    name: str,
+    train: ImageSet,
+    work: Workspace,
+    *,
+    tag: str = "",
+    seed: int = 0,
+    steps: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The file of a generator of this family trained on `train`, trained where it is missing.
+
+    Args:
+        name: family, as `gmvaluator train-generator` takes it.
+        tag: tells generators of the same family in one working folder apart.
+        seed, steps, settings: of the training.
+    """
+    file = work.path("generators", f"{tag or name}-seed{seed}.safetensors")
+    if not file.is_file():
+        train_generator(
+            name,
+            train,
+            file,
+            seed=seed,
+            steps=steps,
+            settings=settings or {},
+            progress=progress,
+        )
+    return file

@@ -1,0 +1,135 @@
+"""What can be evaluated: named variants of GMValuator, trivial baselines, and a user's own."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from gmvaluator.errors import InputError
+from gmvaluator.settings import PRESETS, SETTING_NAMES
+from gmvaluator.valuation import Valuation
+
+
+class Valuer(Protocol):
+    """Anything that values training images by generated ones, as `GMValuator` does."""
+
+    def fit(self, train: Any, /) -> Any: ...
+
+    def value(self, generated: Any, /) -> Valuation: ...
+
+
+@dataclass(frozen=True)
+class NamedValuer:
+    """A valuer as a study's table names it.
+
+    Attributes:
+        name: in tables.
+        make: (k, seed) → an unfitted valuer of k contributors.
+        settings: what decides its values, as JSON; part of the key that results are kept under.
+    """
+
+    name: str
+    make: Callable[[int, int], Valuer]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        json.dumps(dict(self.settings))
+
+
+# The paper's four variants differ in the re-rank (its Tables 2 and 4); the others ask what the
+# encoder, the mixture and pixels alone are worth.
+VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "default": {},
+        "no-rerank": {"rerank": "none"},
+        "l2": {"rerank": "l2@28"},
+        "st-lpips": {"rerank": "st-lpips:alex@32"},
+        "lpips": {"rerank": "lpips:alex@64"},
+        "dreamsim": {"rerank": "dreamsim"},
+        "pixels-heavy": {"rerank": {"efficientnet-lite0": 1.0, "l2@28": 2.0}},
+        "perceptual-mix": {"rerank": {"l2@28": 1.0, "st-lpips:alex@32": 1.0}},
+        "paper": dict(PRESETS["paper"]),
+        "nearest-pixel": {"encoder": "pixels@28", "rerank": "none", "quality": "none"},
+    }
+)
+TRIVIAL = ("random", "same-class")
+
+
+def named_valuer(name: str) -> NamedValuer:
+    """One of `VARIANTS` or `TRIVIAL`.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name in TRIVIAL:
+        return NamedValuer(name, lambda k, seed: _trivial(name, k, seed), {"valuer": name})
+    if name not in VARIANTS:
+        raise InputError(
+            f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL))}, or "
+            "describe your own in a file (--valuers)"
+        )
+    return variant(name, VARIANTS[name])
+
+
+def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    """A `GMValuator` with these arguments, as a study's valuer.
+
+    Raises:
+        InputError: an argument that GMValuator does not have.
+    """
+    allowed = {*SETTING_NAMES, "device", "backend", "cache", "memory", "weights"}
+    if unknown := set(settings) - allowed:
+        raise InputError(
+            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
+            f"{', '.join(sorted(allowed))}"
+        )
+
+    def make(k: int, seed: int) -> Valuer:
+        from gmvaluator.valuator import GMValuator
+
+        return GMValuator(**{"k": k, "seed": seed, **settings})
+
+    return NamedValuer(name, make, dict(settings))
+
+
+def read_valuers(file: Path) -> list[NamedValuer]:
+    """Valuers described in TOML: one table a valuer, its keys the arguments of `GMValuator`.
+
+    Raises:
+        InputError: the file is missing, is not TOML, or a table has unknown settings.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read as TOML ({error}); pass a table a valuer"
+        ) from None
+    if wrong := [name for name, table in content.items() if not isinstance(table, dict)]:
+        raise InputError(f"{file}: {wrong[0]} is no table; write [{wrong[0]}] above its settings")
+    return [variant(name, table) for name, table in content.items()]
+
+
+def choose_valuers(names: Sequence[str], file: Path | None) -> list[NamedValuer]:
+    """Named valuers, then those of a file.
+
+    Raises:
+        InputError: none at all, an unknown one, or a name twice.
+    """
+    chosen = [named_valuer(name) for name in names] + (read_valuers(file) if file else [])
+    names = [valuer.name for valuer in chosen]
+    if not names:
+        raise InputError("no valuer was named; pass one, such as default")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"valuer {twice.pop()} is named twice; rename or drop one")
+    return chosen
+
+
+def _trivial(name: str, k: int, seed: int) -> Valuer:
+    from gmvaluator.baselines import RandomValuer, SameClassValuer
+
+    return RandomValuer(k=k, seed=seed) if name == "random" else SameClassValuer(k=k, seed=seed)
