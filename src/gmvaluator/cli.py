@@ -17,6 +17,7 @@ from gmvaluator.console import (
     warn_plainly,
 )
 from gmvaluator.errors import GMValuatorError, InputError
+from gmvaluator.evaluate_command import evaluate
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -215,6 +216,69 @@ def match(
     print_result(found, "\n".join(lines), as_json=as_json)
 
 
+@cli.command("train-generator")
+@click.argument("name")
+@click.argument("data")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="File to write (.safetensors)."
+)
+@click.option("--steps", type=int, help="Training steps (each family's own).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
+@click.option("--conditional", is_flag=True, help="Learn classes (ddpm and biggan always do).")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the family, such as latent=16 or hidden=512,256. Repeatable.",
+)
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints (steps / 20).")
+@click.option(
+    "--keep", type=int, default=0, show_default=True, help="Evenly spaced snapshots to keep."
+)
+@click.option("--threads", type=int, help="Processor threads (all).")
+@click.option("--overwrite", is_flag=True, help="Replace the file, drop another's checkpoint.")
+@_options(OUTPUT_OPTIONS)
+def train_generator(
+    name: str,
+    data: str,
+    out: Path,
+    steps: int | None,
+    seed: int,
+    conditional: bool,
+    settings: tuple[str, ...],
+    checkpoint_every: int | None,
+    keep: int,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a small generative model on DATA.
+
+    NAME is beta-vae, conv-beta-vae, gan, dcgan, ddpm or biggan. A training that was interrupted
+    goes on when the same command is given again.
+    """
+    from gmvaluator.generators.training import train_generator as train
+    from gmvaluator.progress import as_progress
+
+    trained = train(
+        name,
+        data,
+        out,
+        steps=steps,
+        seed=seed,
+        settings=dict(_pair(text, "--set", str) for text in settings),
+        conditional=conditional or None,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        threads=threads,
+        overwrite=overwrite,
+        progress=as_progress(not quiet and not as_json),
+    )
+    print_result(trained.as_json(), trained.as_text(), as_json=as_json)
+
+
 @cli.command()
 @click.argument("model")
 @click.option("-m", "--number", type=int, required=True, help="How many images to draw.")
@@ -229,7 +293,15 @@ def match(
     show_default=True,
     help="Whether the model's floats span [0, 1] or [-1, 1].",
 )
-@click.option("--steps", type=int, help="Denoising steps of a diffusers pipeline.")
+@click.option("--steps", type=int, help="Denoising steps of a ddpm or a diffusers pipeline.")
+@click.option("--guidance", type=float, help="Guidance scale of a ddpm; 1 = none.")
+@click.option("--truncation", type=float, help="Bound on the codes of a biggan; 0 = none.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="Class (name or number) or prompt to draw; repeat: they take turns (all classes).",
+)
 @click.option("--device", default="cpu", show_default=True, help="Torch device to draw on.")
 @click.option("--overwrite", is_flag=True, help="Replace another draw that the folder holds.")
 @_options(OUTPUT_OPTIONS)
@@ -242,6 +314,9 @@ def sample(
     latent: int | None,
     pixel_range: Any,
     steps: int | None,
+    guidance: float | None,
+    truncation: float | None,
+    labels: tuple[str, ...],
     device: str,
     overwrite: bool,
     as_json: bool,
@@ -256,7 +331,13 @@ def sample(
     from gmvaluator.samplers import draw, load_sampler
 
     sampler = load_sampler(
-        model, latent=latent, pixel_range=pixel_range, inference_steps=steps, device=device
+        model,
+        latent=latent,
+        pixel_range=pixel_range,
+        inference_steps=steps,
+        guidance=guidance,
+        truncation=truncation,
+        device=device,
     )
     drawn = draw(
         sampler,
@@ -264,6 +345,7 @@ def sample(
         out,
         seed=seed,
         batch_size=batch_size,
+        labels=[labels[i % len(labels)] for i in range(number)] if labels else None,
         overwrite=overwrite,
         progress=as_progress(not quiet and not as_json),
     )
@@ -332,6 +414,9 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
     diagnosis = diagnose(cache)
     print_result(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
+
+
+cli.add_command(evaluate)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
@@ -405,6 +490,9 @@ def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
     return dict(pairs)
 
 
+_PAIRS = {"--weights": "NAME=PATH", "--rerank": "NAME or NAME=WEIGHT", "--set": "KEY=VALUE"}
+
+
 def _pair(text: str, option: str, convert: Callable[[str], Any]) -> tuple[str, Any]:
     name, separator, given = text.partition("=")
     try:
@@ -412,7 +500,7 @@ def _pair(text: str, option: str, convert: Callable[[str], Any]) -> tuple[str, A
             raise ValueError
         return name, convert(given)
     except ValueError:
-        wanted = "NAME=PATH" if option == "--weights" else "NAME or NAME=WEIGHT"
+        wanted = _PAIRS[option]
         raise InputError(f"{option} {text!r} cannot be read; write {option} {wanted}") from None
 
 
@@ -447,8 +535,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; no result was written, what was embedded is cached.", err=True)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        # click turns the one into the other
+        told = str(interrupt.__cause__ or interrupt)
+        usual = "Interrupted; no result was written, what was embedded is cached."
+        click.echo(told or usual, err=True)
         status = 130
     except BrokenPipeError:
         # the reader left (head, less); what it wanted was printed

@@ -1,4 +1,7 @@
-"""Small reference generative models, so that a valuation has something to value offline."""
+"""Small reference generative models to train, keep and draw from.
+
+`gmvaluator.generators.training.train_generator` trains any of them on an image set.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,27 @@ import importlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import InputError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gmvaluator.generators.base import GeneratorModel
     from gmvaluator.generators.beta_vae import BetaVAE
 
-# The "format" entry of a file's metadata → where the class that reads it lives. The classes
-# import torch, so they are looked up only when a file is opened.
-_FAMILIES = {"gmvaluator/beta-vae": ("gmvaluator.generators.beta_vae", "BetaVAE")}
+# Family → where its class lives. The classes import torch, so they are looked up only when a
+# family is used. The "format" entry of a file's metadata is "gmvaluator/" and the family.
+FAMILIES = {
+    "beta-vae": ("gmvaluator.generators.beta_vae", "BetaVAE"),
+    "conv-beta-vae": ("gmvaluator.generators.conv_beta_vae", "ConvBetaVAE"),
+    "gan": ("gmvaluator.generators.gan", "GAN"),
+    "dcgan": ("gmvaluator.generators.dcgan", "DCGAN"),
+    "ddpm": ("gmvaluator.generators.ddpm", "DDPM"),
+    "biggan": ("gmvaluator.generators.biggan", "BigGAN"),
+}
 
 DEMO_WEIGHTS = "demo_beta_vae.safetensors"
 
@@ -31,6 +42,11 @@ class Generator(Protocol):
         """How many classes can be asked for; 0 = the generator takes no labels."""
         ...
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the classes are called, in the order of their numbers."""
+        ...
+
     def sample(
         self, n: int, labels: Sequence[int] | None = None, seed: int = 0
     ) -> NDArray[np.uint8]:
@@ -38,22 +54,35 @@ class Generator(Protocol):
         ...
 
 
-def load_generator(path: str | Path) -> Generator:
-    """The generator saved in a safetensors file by this package.
+def generator_class(name: str) -> type[GeneratorModel]:
+    """The class of a family; raises `InputError` for other names."""
+    if name not in FAMILIES:
+        raise InputError(f"There is no generator {name!r}; pass one of: {', '.join(FAMILIES)}.")
+    module, attribute = FAMILIES[name]
+    found: type[GeneratorModel] = getattr(importlib.import_module(module), attribute)
+    return found
 
-    Raises `RunError` if the file is missing, damaged or not a generator of this package.
+
+def load_generator(path: str | Path, **sampling: Any) -> GeneratorModel:
+    """The generator saved in a safetensors file by this package, of any family.
+
+    `sampling` replaces settings of the drawing that the file holds: `sampling_steps` and
+    `guidance` of a ddpm, `truncation` of a biggan, `sampling_scale` of the VAEs.
+
+    Raises `RunError` if the file is missing, damaged or not a generator of this package, and
+    `InputError` if its family has no such setting.
     """
-    from gmvaluator.generators.beta_vae import read_metadata
+    from gmvaluator.generators.files import read_metadata
 
-    kind = read_metadata(Path(path)).get("format")
-    if kind not in _FAMILIES:
+    kind = read_metadata(Path(path)).get("format", "plain tensors")
+    family = kind.removeprefix("gmvaluator/")
+    if family == kind or family not in FAMILIES:
         raise RunError(
-            f"{path} holds {kind or 'plain tensors'}, no generator of gmvaluator; "
-            f"pass a file saved by one of: {', '.join(sorted(_FAMILIES))}."
+            f"{path} holds {kind}, no generator of gmvaluator; pass a file that train_generator "
+            f"wrote (families: {', '.join(FAMILIES)})."
         )
-    module, name = _FAMILIES[kind]
-    generator: Generator = getattr(importlib.import_module(module), name).load(path)
-    return generator
+    model = generator_class(family).load(path)
+    return model.with_sampling(**sampling) if sampling else model
 
 
 def demo_generator() -> BetaVAE:

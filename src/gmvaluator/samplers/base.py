@@ -22,7 +22,8 @@ class Sampler:
         name: how the model was named; part of the request that a folder holds.
         draw: (n, seed, labels) → n images in a form that `to_images` takes.
         takes_labels: whether the model can be asked for a class or prompt for each image.
-        classes: with no labels given, images go to classes 0 … classes − 1 in turn; 0 = never.
+        label_names: what the classes are called, in the order of their numbers. With no labels
+            given, images go to these in turn.
         pixel_range: what the floats of its images span: [0, 1] (unit) or [−1, 1] (symmetric).
         fingerprint: changes with the model's file where it has one, else empty.
     """
@@ -30,7 +31,7 @@ class Sampler:
     name: str
     draw: DrawBatch
     takes_labels: bool = False
-    classes: int = 0
+    label_names: tuple[str, ...] = ()
     pixel_range: PixelRange = "unit"
     fingerprint: str = ""
 

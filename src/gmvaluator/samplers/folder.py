@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gmvaluator.decoding import encode_png
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.generators.randomness import derived_seed
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file, remove_leftovers
 from gmvaluator.samplers.base import Label, Sampler
@@ -45,6 +44,9 @@ def draw(
     progress: Progress | None = None,
 ) -> Drawn:
     """Write m images as PNG files 000000.png … into `out`, in a sub-folder a label if known.
+
+    `labels` has one entry an image, a name or number of a class; by default images go to the
+    classes in turn. A text that is a name is read as the name.
 
     Each batch has its own seed, derived from `seed` and its number, so a draw that was
     interrupted and is started again ends with the same files as one that was not. Files are
@@ -82,7 +84,7 @@ def draw(
             if missing:
                 asked = None if chosen is None else chosen[start : rows.stop]
                 images = to_images(
-                    sampler.draw(len(rows), _batch_seed(seed, start // batch_size), asked),
+                    sampler.draw(len(rows), derived_seed(seed, start // batch_size), asked),
                     len(rows),
                     sampler.pixel_range,
                 )
@@ -93,19 +95,29 @@ def draw(
 
 
 def _labels(sampler: Sampler, m: int, labels: Sequence[Label] | None) -> tuple[Label, ...] | None:
+    names = sampler.label_names
     if labels is None:
-        return tuple(i % sampler.classes for i in range(m)) if sampler.classes else None
+        return tuple(names[i % len(names)] for i in range(m)) if names else None
     if not sampler.takes_labels:
         raise InputError(f"{sampler.name} takes no labels; leave them out.")
     if len(labels) != m:
         raise InputError(f"Got {len(labels)} labels for {m} images; pass one for each image.")
-    if not sampler.classes:
+    if not names:
         return tuple(label if isinstance(label, str) else int(label) for label in labels)
-    wanted = {str(i): i for i in range(sampler.classes)}
-    wrong = next((label for label in labels if str(label) not in wanted), None)
-    if wrong is not None:
-        raise InputError(f"Label {wrong!r} is not one of the classes 0 to {sampler.classes - 1}.")
-    return tuple(wanted[str(label)] for label in labels)
+    return tuple(_name(label, names) for label in labels)
+
+
+def _name(label: Label, names: Sequence[str]) -> str:
+    """The name of a class from its name or, where that is no name, its number."""
+    if isinstance(label, str) and label in names:
+        return label
+    numbers = {str(i): name for i, name in enumerate(names)}
+    if str(label) not in numbers:
+        some = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        raise InputError(
+            f"Label {label!r} is not one of the classes 0 to {len(names) - 1} ({some})."
+        )
+    return numbers[str(label)]
 
 
 def _paths(folder: Path, m: int, labels: tuple[Label, ...] | None) -> tuple[Path, ...]:
@@ -164,8 +176,3 @@ def _remove(folder: Path, paths: Sequence[Path]) -> None:
 def _publish(path: Path, content: bytes) -> None:
     with publish_file(path) as part:
         part.write_bytes(content)
-
-
-def _batch_seed(seed: int, batch: int) -> int:
-    # 63 bits: torch's generators take signed 64-bit seeds.
-    return int(np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)[0] >> 1)

@@ -7,15 +7,18 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError
 from gmvaluator.samplers.base import Label, PixelRange, Sampler, file_digest
 from gmvaluator.samplers.networks import code_drawer, code_shape, network_sampler
 from gmvaluator.samplers.pipelines import open_pipeline, pipeline_sampler
+
+if TYPE_CHECKING:
+    from gmvaluator.generators.base import GeneratorModel
 
 SPECS = (
     "'demo', a generator saved by gmvaluator (.safetensors), a TorchScript (.pt) or torch.export "
@@ -30,6 +33,8 @@ def load_sampler(
     latent: int | tuple[int, ...] | None = None,
     pixel_range: PixelRange = "unit",
     inference_steps: int | None = None,
+    guidance: float | None = None,
+    truncation: float | None = None,
     device: str = "cpu",
 ) -> Sampler:
     """Open a model to draw from.
@@ -43,7 +48,9 @@ def load_sampler(
             models you trust.
         latent: length or shape of one latent code; a .pt2 file knows it, a .pt file does not.
         pixel_range: what the floats of a callable's or file's images span.
-        inference_steps: denoising steps of a diffusers pipeline; None = its own default.
+        inference_steps: denoising steps of a diffusers pipeline or a ddpm; None = its own.
+        guidance: scale of a ddpm's classifier-free guidance; None = its own.
+        truncation: bound on the codes of a biggan, 0 = none; None = its own.
         device: torch device for files and pipelines.
 
     Raises:
@@ -57,13 +64,14 @@ def load_sampler(
         return _from_object(spec, latent, pixel_range, inference_steps, device)
     text = os.fspath(spec)
     path = Path(text)
+    sampling = {"sampling_steps": inference_steps, "guidance": guidance, "truncation": truncation}
     if text == "demo":
-        return _from_generator(None)
+        return _from_generator(None, sampling, device)
     if (path / "model_index.json").is_file():
         return open_pipeline(text, inference_steps, device)
     if path.is_file():
         if path.suffix == ".safetensors":
-            return _from_generator(path)
+            return _from_generator(path, sampling, device)
         if path.suffix in (".pt", ".pth", ".pt2", ".ts"):
             return network_sampler(path, latent, pixel_range, device)
     elif path.suffix in (".safetensors", ".pt", ".pth", ".pt2", ".ts"):
@@ -137,20 +145,28 @@ def _from_callable(function: Callable[..., object], name: str, pixel_range: Pixe
     return Sampler(name, draw_batch, takes_labels, pixel_range=pixel_range)
 
 
-def _from_generator(path: Path | None) -> Sampler:
+def _from_generator(
+    path: Path | None, sampling: Mapping[str, float | None], device: str
+) -> Sampler:
+    """A generator file, or the packaged one; `sampling` holds the settings asked for."""
     from gmvaluator import generators
 
-    generator: generators.Generator
+    given = {setting: value for setting, value in sampling.items() if value is not None}
+    model: GeneratorModel
     if path is None:
-        generator, name = generators.demo_generator(), "demo"
+        model, name = generators.demo_generator().with_sampling(**given), "demo"
         weights = resources.files(generators) / generators.DEMO_WEIGHTS
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     else:
-        generator = generators.load_generator(path)
-        name, fingerprint = str(path), file_digest(path)
+        model, name = generators.load_generator(path, **given), str(path)
+        fingerprint = file_digest(path)
+    model = model.to(device)
+    names = model.label_names
+    number = {label: i for i, label in enumerate(names)}
 
     def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
-        return generator.sample(n, None if labels is None else [int(i) for i in labels], seed)
+        asked = None if labels is None else [number[str(label)] for label in labels]
+        return model.sample(n, asked, seed)
 
-    classes = generator.classes
-    return Sampler(name, draw_batch, classes > 0, classes, fingerprint=fingerprint)
+    name += "".join(f", {setting}={value:g}" for setting, value in given.items())
+    return Sampler(name, draw_batch, bool(names), names, fingerprint=fingerprint)

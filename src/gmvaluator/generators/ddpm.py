@@ -1,0 +1,202 @@
+"""A class-conditional diffusion model with classifier-free guidance.
+
+Sources: Ho et al. 2020 (arXiv 2006.11239) for the forward process and the loss on predicted
+noise; Nichol & Dhariwal 2021 (arXiv 2102.09672) for the cosine schedule; Ho & Salimans 2022 (arXiv
+2207.12598) for classifier-free guidance; Song et al. 2021 (arXiv 2010.02502) for DDIM sampling.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch, half_cosine
+from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.layers import (
+    autocast,
+    average_into,
+    fast_precision,
+    initialise,
+    to_signed,
+    to_unit,
+    untouched_randomness,
+)
+from gmvaluator.generators.randomness import WEIGHTS, generator
+from gmvaluator.generators.unet import UNet
+
+
+@dataclass(frozen=True)
+class DDPMConfig(GeneratorConfig):
+    """Shape, training recipe and sampling of the diffusion model."""
+
+    width: int = 48  # channels at half of the image's side; twice as many at a quarter
+    blocks: int = 1  # residual blocks at each resolution, down and up
+    times: int = 1000  # steps T of the forward process
+    schedule: Literal["cosine", "linear"] = "cosine"  # of the noise
+    label_dropout: float = 0.1  # share of labels hidden in training
+    learning_rate: float = 1e-3  # Adam; rises over `warmup` steps, decays along a half cosine
+    warmup: int = 500
+    ema: float = 0.999  # decay of the averaged weights, which are those saved
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the training's products
+    sampling_steps: int = 50  # DDIM steps
+    guidance: float = 1.5  # 1 = the conditional model, 0 = the unconditional one
+
+    name: ClassVar[str] = "ddpm"
+    default_steps: ClassVar[int] = 20_000
+    sizes: ClassVar[tuple[int, ...]] = (28, 32)
+    always_conditional: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.at_least(1, "blocks", "sampling_steps")
+        self.at_least(2, "times")
+        self.at_least(0, "warmup")
+        self.at_least(8, "width")
+        # group normalisation makes eight groups
+        self.one_of("width", *range(8, max(self.width, 8) + 1, 8))
+        self.between(1, self.times, "sampling_steps")
+        self.between(0.0, 1.0, "label_dropout")
+        self.between(0.0, 0.999999, "ema")
+        self.between(0.0, 100.0, "guidance")
+        self.positive("learning_rate")
+        self.one_of("schedule", "cosine", "linear")
+        self.one_of("precision", "auto", "float32", "bfloat16")
+
+
+def signal_shares(config: DDPMConfig) -> Tensor:
+    """ᾱ_t for t = 0 … T − 1, (T,) float32: the share of the variance that is still the image.
+
+    Linear: β from 1e-4 to 0.02 (Ho et al., section 4), scaled for other T than 1000. Cosine:
+    Nichol & Dhariwal, Eq. 17, each β at most 0.999.
+    """
+    steps = config.times
+    if config.schedule == "linear":
+        betas = torch.linspace(0.1 / steps, 20.0 / steps, steps, dtype=torch.float64)
+    else:
+        at = torch.arange(steps + 1, dtype=torch.float64) / steps
+        curve = torch.cos((at + 0.008) / 1.008 * math.pi / 2).square()
+        betas = 1.0 - curve[1:] / curve[:-1]
+    return torch.cumprod(1.0 - betas.clamp(max=0.999), dim=0).to(torch.float32)
+
+
+def add_noise(images: Tensor, noise: Tensor, share: Tensor) -> Tensor:
+    """√ᾱ · x + √(1 − ᾱ) · ε for (B, C, H, W) images and noise, (B,) shares (Ho et al., Eq. 4)."""
+    share = share[:, None, None, None]
+    return share.sqrt() * images + (1.0 - share).sqrt() * noise
+
+
+def ddim(
+    noise: Tensor, shares: Tensor, steps: int, predict: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    """Deterministic DDIM (Song et al., Eq. 12 with σ = 0) from noise to images in [−1, 1].
+
+    `predict` maps noisy images (B, C, H, W) and their time 0 … T − 1 to the noise in them; it is
+    asked at `steps` evenly spaced times, the last first. The predicted image is clipped to
+    [−1, 1] at each step, and the noise brought in line with it.
+    """
+    times = torch.linspace(len(shares) - 1, 0, steps).round().to(torch.int64).tolist()
+    x = image = noise
+    for time, following in zip(times, [*times[1:], None], strict=True):
+        share = shares[time]
+        found = predict(x, time)
+        image = ((x - (1.0 - share).sqrt() * found) / share.sqrt()).clamp(-1.0, 1.0)
+        if following is not None:
+            found = (x - share.sqrt() * image) / (1.0 - share).sqrt()
+            x = shares[following].sqrt() * image + (1.0 - shares[following]).sqrt() * found
+    return image
+
+
+class DDPM(GeneratorModel):
+    """A U-Net that predicts the noise in noisy images; class `classes` stands for no class."""
+
+    config_class: ClassVar[type[GeneratorConfig]] = DDPMConfig
+    sampling: ClassVar[tuple[str, ...]] = ("sampling_steps", "guidance")
+    config: DDPMConfig
+
+    def __init__(self, config: DDPMConfig, label_names: Sequence[str] = (), seed: int = 0) -> None:
+        super().__init__(config, label_names)
+        with untouched_randomness():
+            self.network = UNet(config.channels, config.classes, config.width, config.blocks)
+        initialise(self, generator(seed, WEIGHTS), "fan-in")
+        self.network.silence_outputs()
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.config.image_shape
+
+    def predict(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) noisy images, (B,) times 0 … T − 1, (B,) classes → the noise in them."""
+        predicted: Tensor = self.network(noisy, times / self.config.times, labels)
+        return predicted
+
+    def guided(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """ε_∅ + s · (ε_c − ε_∅): Ho & Salimans, Eq. 6 with s = 1 + w = `guidance`."""
+        scale = self.config.guidance
+        if scale == 1.0:
+            return self.predict(noisy, times, labels)
+        both = torch.cat([labels, torch.full_like(labels, self.classes)])
+        predicted = self.predict(noisy.repeat(2, 1, 1, 1), times.repeat(2), both)
+        conditional, free = predicted.chunk(2)
+        return free + scale * (conditional - free)
+
+    def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Images by `sampling_steps` DDIM steps under `guidance`."""
+        asked = torch.zeros(len(noise), dtype=torch.int64) if labels is None else labels
+
+        def predict(noisy: Tensor, time: int) -> Tensor:
+            times = torch.full((len(noisy),), time, device=noisy.device)
+            return self.guided(noisy, times, asked)
+
+        shares = signal_shares(self.config).to(noise.device)
+        return to_unit(ddim(noise, shares, self.config.sampling_steps, predict))
+
+    def learner(self, steps: int, seed: int = 0) -> DDPMLearner:
+        del seed
+        return DDPMLearner(self, steps)
+
+
+class DDPMLearner(Learner):
+    """Minimises the squared error of the predicted noise (Ho et al., Eq. 14)."""
+
+    def __init__(self, model: DDPM, steps: int) -> None:
+        self.model, self.steps, config = model, steps, model.config
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.shares = signal_shares(config)
+        self.precision = fast_precision() if config.precision == "auto" else config.precision
+        optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
+        super().__init__({"model": model, "average": self.average}, {"optimizer": optimizer})
+
+    def update(self, batch: TrainingBatch, step: int) -> dict[str, float]:
+        images = to_signed(batch.images)
+        noise = torch.randn(images.shape, generator=batch.generator)
+        times = torch.randint(len(self.shares), (len(images),), generator=batch.generator)
+        labels = self.dropped(batch.labels, batch.generator)
+        noisy = add_noise(images, noise, self.shares[times])
+        with autocast(self.precision):
+            predicted = self.model.predict(noisy, times, labels)
+        loss = (predicted.to(torch.float32) - noise).square().mean()
+        self.descend("optimizer", loss)
+        # while training is young, the average forgets its random start sooner
+        decay = min(self.model.config.ema, (1 + step) / (10 + step))
+        average_into(self.average, self.model, decay)
+        return {"loss": loss.item()}
+
+    def dropped(self, labels: Tensor | None, chance: torch.Generator) -> Tensor:
+        """(B,) labels of which a share `label_dropout` has become the null class."""
+        if labels is None:
+            raise ValueError("a ddpm learns with labels")
+        hidden = torch.rand(len(labels), generator=chance) < self.model.config.label_dropout
+        return torch.where(hidden, self.model.classes, labels)
+
+    def rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.model.config.warmup))
+        return warm * half_cosine(step, self.steps)
+
+    def finished(self) -> GeneratorModel:
+        return self.average

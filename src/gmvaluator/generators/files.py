@@ -1,0 +1,111 @@
+"""Generator files: safetensors whose metadata names the family, its config and its labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.generators.config import config_from_json
+from gmvaluator.publishing import publish_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gmvaluator.generators.base import GeneratorModel
+
+    Model = TypeVar("Model", bound=GeneratorModel)
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights kept during training, after `step` updates, the last at `learning_rate`."""
+
+    path: Path
+    step: int
+    learning_rate: float
+
+
+def snapshot_folder(path: str | Path) -> Path:
+    """Where the snapshots of the generator file `path` are."""
+    return Path(path).with_suffix(".steps")
+
+
+def list_snapshots(path: str | Path) -> tuple[Snapshot, ...]:
+    """The snapshots that training kept beside the generator file `path`, by step.
+
+    Raises `RunError` if one of them cannot be read.
+    """
+    found = []
+    for file in snapshot_folder(path).glob(f"*{SUFFIX}"):
+        if re.fullmatch(r"\d+", file.stem):
+            rate = read_metadata(file).get("learning_rate", "nan")
+            found.append(Snapshot(file, int(file.stem), float(rate)))
+    return tuple(sorted(found, key=lambda snapshot: snapshot.step))
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    dtype: Literal["float32", "float16"],
+    metadata: dict[str, str],
+) -> None:
+    """Publish one safetensors file; floating-point tensors are stored as `dtype`.
+
+    Raises `RunError` if the file cannot be written or its folder does not exist.
+    """
+    import torch
+    from safetensors.torch import save
+
+    kind = torch.float16 if dtype == "float16" else torch.float32
+    stored = {
+        name: tensor.detach().to("cpu", kind if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+    if not path.parent.is_dir():
+        raise RunError(f"cannot write {path}: there is no folder {path.parent}; create it")
+    with publish_file(path) as part:
+        part.write_bytes(save({k: v.contiguous() for k, v in stored.items()}, metadata))
+
+
+def read_tensors(path: Path, model: type[Model]) -> Model:
+    """The model of this class that a file holds; `RunError` if it holds anything else."""
+    import torch
+    from safetensors.torch import load_file
+
+    metadata = read_metadata(path)
+    wanted = f"gmvaluator/{model.config_class.name}"
+    if metadata.get("format") != wanted:
+        raise RunError(
+            f"{path} was not saved by {model.__name__}.save (its format is not {wanted}); pass a "
+            "file that was."
+        )
+    try:
+        config = config_from_json(model.config_class, json.loads(metadata["config"]))
+        loaded = model(config, json.loads(metadata.get("label_names", "[]")))
+        weights = load_file(path)
+        floats = {
+            k: v.to(torch.float32) if v.is_floating_point() else v for k, v in weights.items()
+        }
+        loaded.load_state_dict(floats)
+    except (InputError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise RunError(f"Config and weights in {path} do not fit: {first_line}") from error
+    return loaded.eval()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; `RunError` if there is no readable one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return dict(handle.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"Cannot read {path} as a safetensors file: {error}.") from error

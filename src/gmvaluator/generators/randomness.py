@@ -1,0 +1,61 @@
+"""Seeds derived from what is drawn, never from what was drawn before.
+
+A training step or an image has its own generator, so that a run that was killed and goes on
+draws what it would have drawn, and an image does not depend on how many are drawn with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Streams of one seed. They keep weights, orders, steps and samples apart.
+WEIGHTS, CRITIC, ORDER, STEP, IMAGE, STATISTICS = range(6)
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed below 2⁶³ (torch's generators take signed 64-bit seeds) from whole numbers ≥ 0."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A CPU generator seeded with `derived_seed(*numbers)`."""
+    import torch
+
+    return torch.Generator().manual_seed(derived_seed(*numbers))
+
+
+def image_noise(n: Sequence[int] | range, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal noise (len(n), *shape) of the images numbered `n`, each by its own seed."""
+    import torch
+
+    rows = [torch.randn(shape, generator=generator(seed, IMAGE, i)) for i in n]
+    return torch.stack(rows) if rows else torch.empty((0, *shape))
+
+
+def batch_rows(seed: int, step: int, n: int, size: int) -> NDArray[np.int64]:
+    """The `size` rows of n images that training step `step` (from 0) sees.
+
+    Epochs are permutations, one after the other; a batch goes on into the next epoch, so every
+    batch is full and every image is seen equally often.
+    """
+    places = np.arange(step * size, (step + 1) * size)
+    epochs = places // n
+    rows = np.empty(size, np.int64)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        rows[here] = _order(seed, epoch, n)[places[here] % n]
+    return rows
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(n)

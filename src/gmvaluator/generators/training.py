@@ -1,0 +1,371 @@
+"""Training any family of generators on an image set; killed and started again, it goes on.
+
+What a step sees and draws follows from the seed and the step's number, so a training that was
+interrupted ends with the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.generators import generator_class
+from gmvaluator.generators.base import Learner, TrainingBatch
+from gmvaluator.generators.checkpoints import Checkpoint, Progressed
+from gmvaluator.generators.config import GeneratorConfig, parse_settings
+from gmvaluator.generators.data import TrainingData, common_side, read_training_data
+from gmvaluator.generators.files import SUFFIX, list_snapshots, snapshot_folder
+from gmvaluator.generators.randomness import STEP, batch_rows, generator
+from gmvaluator.images import ImageSet, Skip
+from gmvaluator.progress import Advance, Progress, Silent
+
+_LOSS_POINTS = 100  # entries of the loss history
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A finished training.
+
+    Attributes:
+        path: the generator file.
+        family: name of its family.
+        steps: updates taken.
+        seconds: spent on them, interrupted calls included.
+        losses: (step, mean of each loss since the entry before), about 100 entries.
+        n_images: training images.
+        label_names: names of the classes, in the order of their numbers; () = unconditional.
+        n_parameters: numbers in the model that draws.
+        skipped: images that could not be read.
+        resumed_at: the step at which this call went on; 0 = from the start.
+    """
+
+    path: Path
+    family: str
+    steps: int
+    seconds: float
+    losses: tuple[tuple[int, dict[str, float]], ...]
+    n_images: int
+    label_names: tuple[str, ...]
+    n_parameters: int = 0
+    skipped: tuple[Skip, ...] = ()
+    resumed_at: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for machines."""
+        return {
+            **{name: value for name, value in vars(self).items() if name != "skipped"},
+            "path": str(self.path),
+            "skipped": len(self.skipped),
+        }
+
+    def as_text(self) -> str:
+        """A few lines, for people."""
+        last = ", ".join(f"{name} {value:.4g}" for name, value in self.losses[-1][1].items())
+        lines = [
+            f"{self.family} of {self.n_parameters:,} numbers trained on {self.n_images} images "
+            f"for {self.steps} steps in {self.seconds:.0f} s (last losses: {last})"
+        ]
+        if self.resumed_at:
+            lines.append(f"went on from step {self.resumed_at} of an interrupted training")
+        if self.label_names:
+            lines.append(f"classes: {', '.join(self.label_names)}")
+        if self.skipped:
+            first = self.skipped[0]
+            lines.append(f"{len(self.skipped)} images were skipped ({first.id}: {first.reason})")
+        return "\n".join([*lines, f"saved in {self.path}"])
+
+
+def train_generator(
+    name: str,
+    data: Any,
+    out: str | Path,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, object] = {},
+    conditional: bool | None = None,
+    checkpoint_every: int | None = None,
+    keep: int = 0,
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TrainedGenerator:
+    """Train a generator of family `name` and save it as the file `out` (.safetensors).
+
+    Args:
+        name: a key of `generators.FAMILIES`.
+        data: any source of `ImageSet`. A set whose images are all grey trains a grey model.
+        steps: updates; None = the family's own number, chosen on MNIST.
+        seed: the same data, settings, seed, threads and machine give the same weights.
+        settings: fields of the family's config, by name; texts are read as the type wanted.
+            `size` is by default 28 or 32 if the images are, else the family's own.
+        conditional: learn classes from the labels; None = only if the family always does.
+        checkpoint_every: steps between checkpoints, kept as `out` + ".checkpoint" until the
+            training is done; None = twenty in all.
+        keep: how many evenly spaced snapshots to keep as `<stem of out>.steps/<step>.safetensors`,
+            the last one being the final weights.
+        threads: processor threads; None = torch's setting.
+        overwrite: replace `out`, and drop a checkpoint of another request.
+        progress: told of the stages "read train" and "train <name>".
+
+    Raises:
+        InputError: unknown family or setting, bad values, no labels where they are needed.
+        RunError: `out` exists or cannot be written, a checkpoint of another request is there, or
+            a loss is no longer a finite number. Nothing is published then.
+        KeyboardInterrupt: stopped; a checkpoint holds what was done, and the same call goes on.
+    """
+    target = Path(out)
+    _check_target(target, overwrite=overwrite)
+    kind = generator_class(name)
+    config_class = kind.config_class
+    steps = config_class.default_steps if steps is None else steps
+    _check_numbers(steps, seed, keep, checkpoint_every, threads)
+    labelled = _conditional(config_class, conditional)
+    options = parse_settings(config_class, settings)
+    # Refuses bad values before images are read.
+    config_class(**options, classes=int(labelled))
+    images = ImageSet.open(data)
+    config_size = options.pop("size", None) or _size(config_class, images)
+    said = progress or Silent()
+    with _threads(threads):
+        read = read_training_data(images, config_size, said, conditional=labelled)
+        config = config_class(
+            **options,
+            size=config_size,
+            channels=read.images.shape[1],
+            classes=len(read.label_names),
+        )
+        model = kind(config, read.label_names, seed)
+        request = {
+            "family": name,
+            "settings": _plain(config),
+            "data": read.fingerprint,
+            "seed": seed,
+            "steps": steps,
+            "keep": keep,
+        }
+        every = checkpoint_every or max(1, steps // 20)
+        run = _Run(target, read, model.learner(steps, seed), Checkpoint(target, request), every)
+        resumed_at = run.start(overwrite=overwrite)
+        with said.stage(f"train {name}", steps) as advance:
+            run.finish(advance)
+    return TrainedGenerator(
+        target,
+        name,
+        steps,
+        run.done.seconds,
+        tuple(run.done.losses),
+        len(read.images),
+        read.label_names,
+        model.n_parameters,
+        read.skipped,
+        resumed_at,
+    )
+
+
+@dataclass
+class _Run:
+    """One training: its data, what learns, and how far it is."""
+
+    target: Path
+    data: TrainingData
+    learner: Learner
+    checkpoint: Checkpoint
+    every: int
+    done: Progressed = field(default_factory=Progressed)
+
+    def start(self, *, overwrite: bool) -> int:
+        """Go to where an earlier call stopped; returns its step, 0 = from the start."""
+        held = self.checkpoint.load(overwrite=overwrite)
+        if held is not None:
+            self.done, state = held
+            self.learner.restore(state)
+            return self.done.step
+        old = list_snapshots(self.target)
+        if old and not overwrite:
+            raise RunError(
+                f"{snapshot_folder(self.target)} holds snapshots of another training; choose "
+                "another output, or pass --overwrite (overwrite=True) to drop them."
+            )
+        for snapshot in old:
+            snapshot.path.unlink()
+        self.checkpoint.remove()
+        return 0
+
+    def finish(self, advance: Advance) -> None:
+        """Take the remaining steps, publish the file, drop the checkpoint."""
+        advance(self.done.step)
+        began, before = time.perf_counter(), self.done.seconds
+        with _interruptible() as stopped:
+            # A kill may have come between a checkpoint and its snapshot.
+            self._keep_snapshot()
+            while self.done.step < self.steps:
+                self._take_step()
+                self.done.seconds = before + time.perf_counter() - began
+                advance(1)
+                keeps = self.done.step in self._kept_steps()
+                if self.done.step % self.every == 0 or keeps or stopped.is_set():
+                    self.checkpoint.save(self.done, self.learner.state())
+                self._keep_snapshot()
+                if stopped.is_set():
+                    raise KeyboardInterrupt(
+                        f"Stopped after step {self.done.step} of {self.steps}; the same command "
+                        f"goes on from there ({self.checkpoint.path})."
+                    )
+        self._save(self.target)
+        self.checkpoint.remove()
+
+    @property
+    def steps(self) -> int:
+        steps: int = self.checkpoint.request["steps"]
+        return steps
+
+    def _take_step(self) -> None:
+        done, config = self.done, self.checkpoint.request["settings"]
+        seed = self.checkpoint.request["seed"]
+        rows = batch_rows(seed, done.step, len(self.data.images), config["batch_size"])
+        labels = None if self.data.labels is None else torch.from_numpy(self.data.labels[rows])
+        batch = TrainingBatch(
+            torch.from_numpy(self.data.images[rows]), labels, generator(seed, STEP, done.step)
+        )
+        rate = self.learner.set_rates(done.step)
+        losses = self.learner.update(batch, done.step)
+        done.step += 1
+        self._note(losses, rate)
+
+    def _note(self, losses: dict[str, float], rate: float) -> None:
+        done = self.done
+        bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
+        if bad:
+            # Its weights lead here again.
+            self.checkpoint.remove()
+            raise RunError(
+                f"at step {done.step} the loss {bad[0]!r} became {losses[bad[0]]} with a learning "
+                f"rate of {rate:.2g}; nothing was written. Set a lower learning_rate."
+            )
+        for name, loss in losses.items():
+            done.window[name] = done.window.get(name, 0.0) + loss
+        width = max(1, self.steps // _LOSS_POINTS)
+        since = done.step - (done.losses[-1][0] if done.losses else 0)
+        if since == width or done.step == self.steps:
+            done.losses.append((done.step, {k: v / since for k, v in done.window.items()}))
+            done.window = {}
+
+    def _kept_steps(self) -> set[int]:
+        keep = self.checkpoint.request["keep"]
+        return {round(i * self.steps / keep) for i in range(1, keep + 1)}
+
+    def _keep_snapshot(self) -> None:
+        path = snapshot_folder(self.target) / f"{self.done.step}{SUFFIX}"
+        if self.done.step in self._kept_steps() and not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            self._save(path)
+
+    def _save(self, path: Path) -> None:
+        request = self.checkpoint.request
+        training = {
+            "steps": self.steps,
+            "seed": request["seed"],
+            "n_images": len(self.data.images),
+            "data": request["data"],
+        }
+        metadata = {
+            "step": str(self.done.step),
+            "learning_rate": repr(self.learner.set_rates(max(0, self.done.step - 1))),
+            "training": json.dumps(training),
+        }
+        self.learner.finished().save(path, metadata=metadata)
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if target.suffix != SUFFIX:
+        raise InputError(f"out={target}; give the generator file a name that ends in {SUFFIX}.")
+    if target.is_dir():
+        raise RunError(f"{target} is a folder; choose a file to write to.")
+    if target.exists() and not overwrite:
+        raise RunError(
+            f"{target} exists; pass --overwrite (overwrite=True) to replace it, or choose another "
+            "file."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}.") from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise RunError(f"{target.parent} is not writable; choose another folder to write to.")
+
+
+def _check_numbers(
+    steps: int, seed: int, keep: int, checkpoint_every: int | None, threads: int | None
+) -> None:
+    wanted = {"steps": (steps, 1), "seed": (seed, 0), "keep": (keep, 0)}
+    wanted["checkpoint_every"] = (1 if checkpoint_every is None else checkpoint_every, 1)
+    wanted["threads"] = (1 if threads is None else threads, 1)
+    for name, (value, lowest) in wanted.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise InputError(f"{name}={value!r} was given; wanted a whole number ≥ {lowest}.")
+    if keep > steps:
+        raise InputError(f"keep={keep} exceeds the {steps} steps; pass keep ≤ {steps}.")
+
+
+def _conditional(config: type[GeneratorConfig], conditional: bool | None) -> bool:
+    if config.always_conditional and conditional is False:
+        raise InputError(f"{config.name} always learns classes; leave conditional=False out.")
+    return config.always_conditional or bool(conditional)
+
+
+def _size(config: type[GeneratorConfig], images: ImageSet) -> int:
+    native = common_side(images)
+    possible = config.sizes or (28, 32)
+    return native if native in possible else config.size
+
+
+def _plain(config: GeneratorConfig) -> dict[str, Any]:
+    """The config as JSON keeps it, so that it equals itself read from a file."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of tearing a step apart; a second one ends at once."""
+    stopped = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or usual is not signal.default_int_handler:
+        yield stopped
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped.is_set():
+            signal.default_int_handler(number, frame)
+        stopped.set()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, usual)
