@@ -100,7 +100,7 @@ def test_identical_class_counts_as_an_obvious_loop_does(setup: Setup) -> None:
     chance = row(result.tables[0], "random")["k = 10"]
     assert abs(chance.mean - 0.1) < 0.06
     assert nearest_pixel.mean > 0.7
-    assert "two classifiers" in result.notes[0]
+    assert "a second reading confirms" in result.notes[0]
 
 
 def test_a_study_goes_on_from_the_pieces_it_finished(

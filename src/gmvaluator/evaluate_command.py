@@ -13,6 +13,7 @@ from gmvaluator.errors import InputError
 if TYPE_CHECKING:
     from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
+    from gmvaluator.evaluation.valuers import NamedValuer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -101,6 +102,36 @@ def c1(ks: tuple[int, ...], **options: Any) -> None:
 
 
 @evaluate.command()
+@_shared(100)
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    required=True,
+    metavar="COLUMN",
+    help="Column of the manifest TRAIN. Repeatable.",
+)
+@click.option(
+    "--combination",
+    "combinations",
+    multiple=True,
+    metavar="A+B",
+    help="Attributes that must agree together (every pair, and all). Repeatable.",
+)
+@click.option("--k", "ks", type=int, multiple=True, default=(5, 10, 15), show_default=True)
+def c2(
+    attributes: tuple[str, ...], combinations: tuple[str, ...], ks: tuple[int, ...], **options: Any
+) -> None:
+    """Identical attributes test: do contributors share the generated image's attributes?"""
+    from gmvaluator.evaluation.studies.identical_attributes import identical_attributes
+
+    context = _setup(options).context()
+    chosen = [text.split("+") for text in combinations] or None
+    name = options["name"] or "c2"
+    _finish(identical_attributes(context, attributes, ks, chosen, name=name), options)
+
+
+@evaluate.command()
 @_shared(10_000)
 @click.option("--k", "ks", type=int, multiple=True, default=(50,), show_default=True)
 @click.option("--noised", type=int, default=100, show_default=True, help="Noised images added.")
@@ -113,6 +144,26 @@ def c3(ks: tuple[int, ...], noised: int, sigma: float, **options: Any) -> None:
     planted = setup.plant(noised, sigma)
     context = setup.context(planted)
     _finish(out_of_distribution(context, planted, ks, name=options["name"] or "c3"), options)
+
+
+@evaluate.command()
+@_shared(100)
+@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+def encoders(ks: tuple[int, ...], **options: Any) -> None:
+    """Appendix G: the identical class test, an encoder a row, without re-rank."""
+    from gmvaluator.evaluation.valuers import encoder_valuers
+
+    _compare_classes(encoder_valuers(), ks, "Encoders (Appendix G)", "encoders", options)
+
+
+@evaluate.command()
+@_shared(100)
+@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+def distances(ks: tuple[int, ...], **options: Any) -> None:
+    """Appendix H: the identical class test, a re-rank distance a row."""
+    from gmvaluator.evaluation.valuers import distance_valuers
+
+    _compare_classes(distance_valuers(), ks, "Distances (Appendix H)", "distances", options)
 
 
 @evaluate.command()
@@ -220,6 +271,43 @@ def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
 
     context = _setup(options).context()
     _finish(index_choice(context, indexes, k, name=options["name"] or "pq"), options)
+
+
+@evaluate.command("all")
+@_shared(100)
+@click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
+def everything(only: tuple[str, ...], **options: Any) -> None:
+    """Every study of the paper on TRAIN, with the settings of docs/reproduction.md.
+
+    Without --generator: beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME; an
+    interrupted run goes on where it stopped.
+    """
+    from gmvaluator.console import print_result
+    from gmvaluator.evaluation.reproduction import GENERATORS, reproduce
+
+    setup = _setup(options | {"generators": options["generators"] or GENERATORS, "valuers": ()})
+    for result in reproduce(setup, only):
+        result.save(options["out"])
+        print_result(result.as_json(), result.as_text() + "\n", as_json=options["as_json"])
+
+
+def _compare_classes(
+    valuers: list[NamedValuer],
+    ks: tuple[int, ...],
+    title: str,
+    name: str,
+    options: dict[str, Any],
+) -> None:
+    from gmvaluator.evaluation.studies.identical_class import identical_class
+    from gmvaluator.evaluation.valuers import usable
+
+    if options["valuers"] or options["valuers_file"]:
+        raise InputError(f"{name} brings its own valuers; leave --valuer and --valuers out")
+    able, notes = usable(valuers)
+    setup = _setup(options)
+    context = setup.context(valuers=able)
+    named = options["name"] or name
+    _finish(identical_class(context, ks, name=named, title=title, notes=notes), options)
 
 
 def _setup(options: dict[str, Any]) -> Setup:

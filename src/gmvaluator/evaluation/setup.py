@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Setup:
             train, held_out: any source of `ImageSet`.
             generators: families to train on `train`, or generator files.
             generated: name → labelled source.
-            valuers, valuers_file: see `choose_valuers`.
+            valuers, valuers_file: see `choose_valuers`; none for studies that bring their own.
             n: take a random subset of the training images.
             work: see `Workspace`.
             train_name: default: the name of the training set's file or folder.
@@ -111,7 +111,7 @@ class Setup:
             generators=tuple(generators),
             generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
             held_out=None if held_out is None else ImageSet.open(held_out),
-            valuers=choose_valuers(valuers, valuers_file),
+            valuers=choose_valuers(valuers, valuers_file) if valuers or valuers_file else (),
             seeds=seeds,
             m=m,
             work=Workspace(work),
@@ -145,18 +145,25 @@ class Setup:
         """The training set with noised images added."""
         return plant_noised(self.train, self.work, size=self.size, n_noised=n_noised, sigma=sigma)
 
-    def context(self, planted: NoisedSet | None = None, *, subjects: bool = True) -> Context:
+    def context(
+        self,
+        planted: NoisedSet | None = None,
+        *,
+        subjects: bool = True,
+        valuers: Sequence[NamedValuer] | None = None,
+    ) -> Context:
         """What a study works on; trains the generators that are missing.
 
         Args:
             planted: take this set for training, also for the generators.
             subjects: False leaves the subjects out, for studies that make their own.
+            valuers: these instead of those the user named.
         """
         train = self.train if planted is None else planted.images
         return Context(
             train=train,
             subjects=self._subjects(train, planted) if subjects else (),
-            valuers=self.valuers,
+            valuers=self.valuers if valuers is None else valuers,
             seeds=self.seeds,
             m=self.m,
             work=self.work,
@@ -173,19 +180,7 @@ class Setup:
             MixedSubject(subject, share, self.work, size=self.size, sigma=sigma)
             for subject in plain.subjects
         ]
-        return (
-            Context(
-                plain.train,
-                mixed,
-                plain.valuers,
-                plain.seeds,
-                plain.m,
-                plain.work,
-                plain.train_name,
-                plain.progress,
-            ),
-            mixed,
-        )
+        return replace(plain, subjects=mixed), mixed
 
     def _subjects(self, train: ImageSet, planted: NoisedSet | None) -> list[Subject]:
         subjects: list[Subject] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
 from gmvaluator.settings import PRESETS, SETTING_NAMES
 from gmvaluator.valuation import Valuation
 
@@ -58,6 +58,20 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 TRIVIAL = ("random", "same-class")
+# Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
+ENCODERS = (
+    "efficientnet-lite0@96",
+    "efficientnet-lite0@160",
+    "efficientnet-lite0:plain@160",
+    "st-lpips:alex@32",
+    "st-lpips:vgg@32",
+    "pixels@28",
+    "alexnet",
+    "densenet121",
+    "clip",
+    "dreamsim",
+)
+DISTANCES = ("none", "l2@28", "st-lpips:alex@32", "st-lpips:vgg@32", "lpips:alex@64", "dreamsim")
 
 
 def named_valuer(name: str) -> NamedValuer:
@@ -95,6 +109,33 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         return GMValuator(**{"k": k, "seed": seed, **settings})
 
     return NamedValuer(name, make, dict(settings))
+
+
+def encoder_valuers() -> list[NamedValuer]:
+    """One valuer an encoder, without re-rank (Appendix G, Table 9)."""
+    return [
+        variant(name, {"encoder": name, "rerank": "none", "quality": "none"}) for name in ENCODERS
+    ]
+
+
+def distance_valuers() -> list[NamedValuer]:
+    """One valuer a re-rank distance, the default encoder recalling (Appendix H)."""
+    return [variant(name, {"rerank": name, "quality": "none"}) for name in DISTANCES]
+
+
+def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]]:
+    """Those whose packages and weights are at hand, and a sentence on each of the others."""
+    able, notes = [], []
+    for valuer in valuers:
+        try:
+            made = valuer.make(1, 0)
+            require = getattr(made, "require", None)
+            if require is not None:
+                require()
+            able.append(valuer)
+        except (MissingPackageError, MissingWeightsError) as error:
+            notes.append(f"{valuer.name} is left out: {error}")
+    return able, notes
 
 
 def read_valuers(file: Path) -> list[NamedValuer]:

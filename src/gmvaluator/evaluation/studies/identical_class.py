@@ -36,7 +36,12 @@ KS = (30, 50, 100)
 
 
 def identical_class(
-    context: Context, ks: Sequence[int] = KS, *, name: str = "c1", title: str | None = None
+    context: Context,
+    ks: Sequence[int] = KS,
+    *,
+    name: str = "c1",
+    title: str = "Identical class test (C1)",
+    notes: Sequence[str] = (),
 ) -> StudyResult:
     """The identical class test.
 
@@ -44,7 +49,8 @@ def identical_class(
         context: labelled training images and subjects.
         ks: how many of the nearest contributors are looked at.
         name: of the result.
-        title: of the table.
+        title: of the result.
+        notes: more sentences under the tables.
 
     Raises:
         InputError: no k, or labels are missing.
@@ -73,10 +79,10 @@ def identical_class(
     pieces = measure(context, "c1", deepest, measured, extra={"ks": sorted(ks)})
     return StudyResult(
         name=name,
-        title=title or "Identical class test (C1)",
+        title=title,
         tables=tuple(_tables(context, pieces, ks)),
         parameters=context.parameters() | {"k": list(ks)},
-        notes=(_note(context, pieces),),
+        notes=(_note(context, pieces), *notes),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"ratio": lambda figure: _draw(figure, context, pieces, ks)},
     )
@@ -116,8 +122,8 @@ def _note(context: Context, pieces: Sequence[Piece]) -> str:
     )
     if legible:
         text += (
-            f" Images whose class two classifiers agree on: {', '.join(legible)}; where they do "
-            "not, no valuer can be right by both."
+            f" Legible, that is a second reading confirms the class: {', '.join(legible)}; on the "
+            "others a valuer is right or wrong by chance."
         )
     return text
 

@@ -1,0 +1,164 @@
+"""Every study of the paper with one call: what `docs/reproduction.md` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.planting import N_NOISED, SIGMA, NoisedSet
+from gmvaluator.evaluation.results import StudyResult
+from gmvaluator.evaluation.setup import Setup
+from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
+from gmvaluator.evaluation.studies.calibration import calibration
+from gmvaluator.evaluation.studies.efficiency import efficiency, growth
+from gmvaluator.evaluation.studies.identical_class import identical_class
+from gmvaluator.evaluation.studies.images_needed import images_needed
+from gmvaluator.evaluation.studies.index_choice import index_choice
+from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
+from gmvaluator.evaluation.studies.temperature import temperature
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.valuers import (
+    distance_valuers,
+    encoder_valuers,
+    named_valuer,
+    usable,
+    variant,
+)
+
+GENERATORS = ("beta-vae", "gan", "ddpm")
+# for studies that draw thousands of images: a diffusion model needs minutes for each thousand
+QUICK_GENERATORS = ("beta-vae", "gan")
+CLASS_VALUERS = (
+    "default",
+    "no-rerank",
+    "l2",
+    "st-lpips",
+    "pixels-heavy",
+    "perceptual-mix",
+    "nearest-pixel",
+    "random",
+)
+COSTED_VALUERS = ("no-rerank", "l2", "st-lpips", "default")
+MANY = 10_000
+SOME = 2_000
+HALF = 500
+# memorising is what the test is about: small halves, little regularisation
+SUBSET_FAMILIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"beta-vae": {"settings": {"beta": "0.1"}}, "gan": {}}
+)
+
+
+def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
+    """Run the studies one after the other.
+
+    Args:
+        setup: training set, generators, held-out images; valuers are the studies' own.
+        only: names of studies (default: all).
+
+    Raises:
+        InputError: an unknown study.
+    """
+    if unknown := set(only) - set(STUDIES):
+        raise InputError(f"no study {unknown.pop()}; choose from {', '.join(STUDIES)}")
+    for name, study in STUDIES.items():
+        if not only or name in only:
+            result = study(setup)
+            yield replace(result, name=f"{name}_{setup.train_name}")
+
+
+def _classes(setup: Setup) -> StudyResult:
+    return identical_class(setup.context(valuers=[named_valuer(name) for name in CLASS_VALUERS]))
+
+
+def _encoders(setup: Setup) -> StudyResult:
+    able, notes = usable(encoder_valuers())
+    context = setup.context(valuers=able)
+    return identical_class(context, title="Encoders (Appendix G)", notes=notes)
+
+
+def _distances(setup: Setup) -> StudyResult:
+    able, notes = usable(distance_valuers())
+    context = setup.context(valuers=able)
+    return identical_class(context, title="Distances (Appendix H)", notes=notes)
+
+
+def _noised(setup: Setup) -> StudyResult:
+    context, planted = _planted(setup, MANY)
+    return out_of_distribution(context, planted, (50, 200))
+
+
+def _calibration(setup: Setup) -> StudyResult:
+    quick = _quick(setup, SOME)
+    planted = quick.plant(N_NOISED, SIGMA)
+    context, mixed = quick.mixed(planted, 0.2, SIGMA)
+    valuers = [named_valuer(name) for name in ("default", "no-rerank")]
+    return calibration(replace(context, valuers=valuers), mixed, planted)
+
+
+def _temperature(setup: Setup) -> StudyResult:
+    context, planted = _planted(setup, SOME)
+    return temperature(context, planted)
+
+
+def _efficiency(setup: Setup) -> StudyResult:
+    quick = replace(_quick(setup, MANY), generators=("beta-vae",), seeds=1)
+    return efficiency(quick.context(valuers=[named_valuer(name) for name in COSTED_VALUERS]))
+
+
+def _two_subsets(setup: Setup) -> StudyResult:
+    quick = replace(setup, m=MANY)
+    valuers = [named_valuer(name) for name in ("default", "no-rerank", "l2")]
+    context = quick.context(subjects=False, valuers=valuers)
+    return two_subsets_study.two_subsets(context, SUBSET_FAMILIES, HALF)
+
+
+def _images_needed(setup: Setup) -> StudyResult:
+    context = _quick(setup, MANY).context(valuers=[named_valuer("default")])
+    return images_needed(context, (10, 30, 100, 300, 1000, 3000, MANY))
+
+
+def _growth(setup: Setup) -> StudyResult:
+    quick = replace(_quick(setup, 1_000), generators=("beta-vae",), seeds=1)
+    context = quick.context(valuers=[named_valuer(name) for name in COSTED_VALUERS[:3]])
+    n = len(context.train)
+    return growth(context, [*(size for size in (1_000, 5_000, 20_000) if size < n), n])
+
+
+def _pq(setup: Setup) -> StudyResult:
+    return index_choice(_quick(setup, 1_000).context(valuers=[named_valuer("default")]))
+
+
+def _quick(setup: Setup, m: int) -> Setup:
+    """The setup with the quick ones of its generators and another m."""
+    chosen = tuple(name for name in setup.generators if name in QUICK_GENERATORS)
+    return replace(setup, generators=chosen or setup.generators, generated={}, m=m)
+
+
+def _planted(setup: Setup, m: int) -> tuple[Context, NoisedSet]:
+    """A training set with noised images, generators trained on it, four variants."""
+    quick = _quick(setup, m)
+    planted = quick.plant(N_NOISED, SIGMA)
+    valuers = [
+        variant(name, {**named_valuer(name).settings, "candidates": 500}) for name in COSTED_VALUERS
+    ]
+    return quick.context(planted, valuers=valuers), planted
+
+
+STUDIES: Mapping[str, Callable[[Setup], StudyResult]] = MappingProxyType(
+    {
+        "c1": _classes,
+        "encoders": _encoders,
+        "distances": _distances,
+        "c3": _noised,
+        "calibration": _calibration,
+        "temperature": _temperature,
+        "two_subsets": _two_subsets,
+        "images_needed": _images_needed,
+        "pq": _pq,
+        "c4": _efficiency,
+        "growth": _growth,
+    }
+)
