@@ -95,7 +95,7 @@ class BigGAN(GeneratorModel):
             self.norm = nn.BatchNorm2d(widths[-1])
             self.leave = SpectralConv2d(widths[-1], config.channels, 3, padding=1)
         chance = generator(seed, WEIGHTS)
-        initialise(self, chance, "orthogonal")
+        initialise(self, chance, "orthogonal", spread=1.0)
         settle(self, chance)
 
     @property

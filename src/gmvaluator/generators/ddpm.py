@@ -123,7 +123,7 @@ class DDPM(GeneratorModel):
         super().__init__(config, label_names)
         with untouched_randomness():
             self.network = UNet(config.channels, config.classes, config.width, config.blocks)
-        initialise(self, generator(seed, WEIGHTS), "fan-in")
+        initialise(self, generator(seed, WEIGHTS), "fan-in", spread=1.0)
         self.network.silence_outputs()
 
     @property

@@ -30,15 +30,17 @@ def untouched_randomness() -> Iterator[None]:
         yield
 
 
-def initialise(network: nn.Module, generator: torch.Generator, scheme: Scheme) -> None:
-    """Draw all weights of linear, convolutional and embedding layers anew; biases are zero."""
+def initialise(
+    network: nn.Module, generator: torch.Generator, scheme: Scheme, spread: float = 0.02
+) -> None:
+    """Draw all weights anew; biases are zero, embeddings normal with standard deviation `spread`."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _INITIAL[scheme](layer.weight, generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Embedding):
-            nn.init.normal_(layer.weight, std=0.02, generator=generator)
+            nn.init.normal_(layer.weight, std=spread, generator=generator)
 
 
 def mlp(widths: tuple[int, ...], between: Callable[[int, int], list[nn.Module]]) -> nn.Sequential:
