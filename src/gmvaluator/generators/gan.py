@@ -35,7 +35,7 @@ class GANConfig(AdversarialConfig):
     norm: Literal["batch", "layer", "none"] = "batch"
 
     name: ClassVar[str] = "gan"
-    default_steps: ClassVar[int] = 30_000
+    default_steps: ClassVar[int] = 20_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

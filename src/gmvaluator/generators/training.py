@@ -132,7 +132,7 @@ def train_generator(
     images = ImageSet.open(data)
     config_size = options.pop("size", None) or _size(config_class, images)
     said = progress or Silent()
-    with _threads(threads):
+    with torch_threads(threads):
         read = read_training_data(images, config_size, said, conditional=labelled)
         config = config_class(
             **options,
@@ -218,7 +218,8 @@ def _plain(config: GeneratorConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many processor threads for a while; None leaves its setting."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
