@@ -21,7 +21,7 @@ from gmvaluator.evaluation.attributes import (
 from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects import Sample, SetSubject
 from gmvaluator.valuation import Valuation
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ KS = (5, 10, 15)
 PAPER_NOTE = (
     "The paper reports at k = 5 for CelebA, re-ranked by DreamSim, at least 0.96 for hats, 0.95 "
     "for eyeglasses and 0.98 for gender (Table 3)."
+)
+
+READERS_NOTE = (
+    "The classifiers, one an attribute, learn nine tenths of the training images; what they read "
+    "in drawn images says how legible these are, and errs as they do on real ones."
 )
 
 Combination = tuple[str, ...]
@@ -216,13 +221,15 @@ def _notes(context: Context, read: dict[str, Any]) -> tuple[str, ...]:
         "drawn at random from the training set. Most possible: below 1 where fewer than k training "
         "images agree."
     )
-    if not read:
-        return (text,)
-    return (
-        text,
-        "The classifiers, one an attribute, learn nine tenths of the training images; what they "
-        "read in drawn images says how legible these are, and errs as they do on real ones.",
-    )
+    notes = [text]
+    if any(isinstance(subject, SetSubject) for subject in context.subjects):
+        notes.append(
+            "Repetitions that are drawn from one set share images, the more the closer m is to the "
+            "set's size; their intervals are narrower than those of independent ones."
+        )
+    if read:
+        notes.append(READERS_NOTE)
+    return tuple(notes)
 
 
 def _draw(
@@ -232,9 +239,10 @@ def _draw(
     groups: Sequence[Combination],
     k: int,
 ) -> None:
-    """A panel a subject: groups of attributes across, a mark for each valuer at the smallest k."""
-    axes = figure.subplots(1, len(context.subjects), sharey=True, squeeze=False)[0]
-    across = np.arange(len(groups))
+    """A panel a subject: groups of attributes down, a mark for each valuer at the smallest k."""
+    axes = figure.subplots(1, len(context.subjects), sharex=True, sharey=True, squeeze=False)[0]
+    down = np.arange(len(groups))
+    first = context.valuers[0].name
     for panel, subject in zip(axes, context.subjects, strict=True):
         for number, valuer in enumerate(context.valuers):
             found = [
@@ -243,16 +251,18 @@ def _draw(
             ]
             means = [each.mean for each in found]
             halves = [(each.high - each.low) / 2 for each in found]
-            aside = across + 0.6 * ((number + 0.5) / len(context.valuers) - 0.5)
-            panel.errorbar(aside, means, yerr=halves, fmt="o", capsize=2, label=valuer.name)
+            aside = down + 0.6 * ((number + 0.5) / len(context.valuers) - 0.5)
+            panel.errorbar(means, aside, xerr=halves, fmt="o", ms=3, capsize=2, label=valuer.name)
         chance = [
-            over_seeds(pieces, context.valuers[0].name, subject.name, "chance", _text(group)).mean
-            for group in groups
+            over_seeds(pieces, first, subject.name, "chance", _text(group)).mean for group in groups
         ]
-        panel.scatter(across, chance, marker="_", s=300, color="black", label="chance")
-        panel.set_title(subject.name)
-        panel.set_xticks(across, [_text(group) for group in groups], rotation=45, ha="right")
-        panel.set_ylim(-0.03, 1.03)
+        panel.scatter(chance, down, marker="|", s=150, color="black", label="chance")
+        panel.set_title(subject.name, fontsize="medium")
+        panel.set_xlim(-0.03, 1.03)
+        panel.tick_params(labelsize="small")
         panel.grid(alpha=0.3)
-    axes[0].set_ylabel(f"identical attributes ratio, k = {k}")
-    axes[0].legend(fontsize="small")
+    axes[0].set_yticks(down, ["\n+ ".join(group) for group in groups], fontsize="small")
+    axes[0].invert_yaxis()
+    figure.supxlabel(f"share of the first {k} contributors", fontsize="medium")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize="small")
