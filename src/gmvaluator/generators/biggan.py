@@ -112,7 +112,7 @@ class BigGAN(GeneratorModel):
         return torch.tanh(self.leave(F.relu(self.norm(h))))
 
     def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        asked = torch.zeros(len(noise), dtype=torch.int64) if labels is None else labels
+        asked = noise.new_zeros(len(noise), dtype=torch.int64) if labels is None else labels
         return to_unit(self(truncated(noise, self.config.truncation), asked))
 
     def learner(self, steps: int, seed: int = 0) -> BigGANLearner:

@@ -147,7 +147,7 @@ class DDPM(GeneratorModel):
 
     def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Images by `sampling_steps` DDIM steps under `guidance`."""
-        asked = torch.zeros(len(noise), dtype=torch.int64) if labels is None else labels
+        asked = noise.new_zeros(len(noise), dtype=torch.int64) if labels is None else labels
 
         def predict(noisy: Tensor, time: int) -> Tensor:
             times = torch.full((len(noisy),), time, device=noisy.device)

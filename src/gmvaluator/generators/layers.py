@@ -33,7 +33,7 @@ def untouched_randomness() -> Iterator[None]:
 def initialise(
     network: nn.Module, generator: torch.Generator, scheme: Scheme, spread: float = 0.02
 ) -> None:
-    """Draw all weights anew; biases are zero, embeddings normal with standard deviation `spread`."""
+    """Draw all weights anew; biases are zero, embeddings normal with deviation `spread`."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _INITIAL[scheme](layer.weight, generator)
