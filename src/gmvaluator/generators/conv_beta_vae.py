@@ -24,6 +24,7 @@ class ConvBetaVAEConfig(VAEConfig):
     """Shape and training recipe of the convolutional β-VAE."""
 
     latent: int = 32
+    beta: float = 3.0  # at 1, codes drawn from the prior often decode to no digit at all
     width: int = 32  # channels after the first convolution; doubled by each further one
 
     name: ClassVar[str] = "conv-beta-vae"
