@@ -3,7 +3,8 @@
     python benchmarks/refresh_pages.py            # rewrite
     python benchmarks/refresh_pages.py --check    # fail if a page shows other figures
 
-A page holds `<!-- results: NAME -->` … `<!-- end -->`; what is between is docs/results/NAME.md.
+A page holds `<!-- results: NAME -->` … `<!-- end -->`; what is between is docs/results/NAME.md,
+whose pictures lie beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PICTURE = re.compile(r"(!\[[^\]]*\]\()(?![/.]|\w+:)")
 
 
 def main() -> None:
@@ -40,6 +42,7 @@ def refreshed(text: str, results: Path) -> str:
 
     def part(found: re.Match[str]) -> str:
         table = (results / f"{found[2]}.md").read_text(encoding="utf-8").strip()
+        table = PICTURE.sub(rf"\1{results.name}/", table)
         return f"{found[1]}\n{table}\n\n{found[3]}"
 
     return PART.sub(part, text)

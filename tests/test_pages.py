@@ -21,8 +21,11 @@ def test_a_page_with_other_figures_is_noticed(tmp_path: Path) -> None:
     exec(SCRIPT.read_text(encoding="utf-8"), scope)
     refreshed = scope["refreshed"]
     assert callable(refreshed)
-    (tmp_path / "speed.md").write_text("| fast |\n")
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "speed.md").write_text("| fast |\n\n![Speed](speed-plot.svg)\n")
     page = "before\n<!-- results: speed -->\n| slow |\n<!-- end -->\nafter\n"
-    fresh = refreshed(page, tmp_path)
-    assert fresh == "before\n<!-- results: speed -->\n\n| fast |\n\n<!-- end -->\nafter\n"
-    assert refreshed(fresh, tmp_path) == fresh
+    fresh = refreshed(page, results)
+    table = "| fast |\n\n![Speed](results/speed-plot.svg)"
+    assert fresh == f"before\n<!-- results: speed -->\n\n{table}\n\n<!-- end -->\nafter\n"
+    assert refreshed(fresh, results) == fresh

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators.data import ordered_labels
+from gmvaluator.generators.training import torch_threads
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file
 
@@ -163,7 +164,8 @@ def train_classifier(
     config = ClassifierConfig(size, channels, names, seed, epochs)
     pixels = as_pixels(images, config)
     numbers = torch.tensor([names.index(label) for label in labels])
-    with torch.random.fork_rng(devices=[]):
+    # One thread: sums do not depend on the number of cores, and two on a busy machine mostly wait.
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)
         model = Classifier(config).to(memory_format=torch.channels_last).train()
         _fit(model, pixels, numbers, epochs, seed, progress or Silent())
