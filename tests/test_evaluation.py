@@ -28,6 +28,7 @@ from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
+from gmvaluator.evaluation.subjects import Recipe
 from gmvaluator.evaluation.valuers import choose_valuers, named_valuer
 from gmvaluator.evaluation.workspace import Workspace
 
@@ -222,7 +223,7 @@ def test_seconds_are_told_by_stage_and_size(setup: Setup) -> None:
 
 def test_used_images_are_valued_higher(files: tuple[Path, Path], tmp_path: Path) -> None:
     setup = open_setup(files, tmp_path, valuers=("nearest-pixel",), m=200, seeds=1)
-    families = {"beta-vae": {"steps": 200, "settings": {"beta": 0.01, "hidden": "64"}}}
+    families = {"beta-vae": Recipe("beta-vae", 200, {"beta": 0.01, "hidden": "64"})}
     result = two_subsets(setup.context(subjects=False), families, 50, 5)
     found = row(result.tables[0], "beta-vae", "nearest-pixel")
     # a generator with hardly any KL term draws what it saw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,9 @@ SHARED = (
         multiple=True,
         metavar="NAME|FILE",
         help="What is attributed: a family to train on TRAIN, or a trained file. Repeatable.",
+    ),
+    click.option(
+        "--conditional", is_flag=True, help="Train families as class-conditional where they can."
     ),
     click.option(
         "--generated",
@@ -191,11 +195,10 @@ def two_subsets(half: int, steps: int | None, k: int, **options: Any) -> None:
     if options["generated"]:
         raise InputError("two-subsets trains its generators; pass --generator NAME, no --generated")
     setup = _setup(options)
-    recipe = {} if steps is None else {"steps": steps}
-    families = dict.fromkeys(setup.families(), recipe)
+    recipes = {name: replace(each, steps=steps) for name, each in setup.recipes().items()}
     context = setup.context(subjects=False)
     name = options["name"] or "two_subsets"
-    _finish(study.two_subsets(context, families, half, k, name=name), options)
+    _finish(study.two_subsets(context, recipes, half, k, name=name), options)
 
 
 @evaluate.command("images-needed")
@@ -279,13 +282,13 @@ def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
 def everything(only: tuple[str, ...], **options: Any) -> None:
     """Every study of the paper on TRAIN, with the settings of docs/reproduction.md.
 
-    Without --generator: beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME; an
+    Without --generator: conditional beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME; an
     interrupted run goes on where it stopped.
     """
     from gmvaluator.console import print_result
-    from gmvaluator.evaluation.reproduction import GENERATORS, reproduce
+    from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
-    setup = _setup(options | {"generators": options["generators"] or GENERATORS, "valuers": ()})
+    setup = _setup(options | {"generators": options["generators"] or RECIPES, "valuers": ()})
     for result in reproduce(setup, only):
         result.save(options["out"])
         print_result(result.as_json(), result.as_text() + "\n", as_json=options["as_json"])
@@ -318,6 +321,7 @@ def _setup(options: dict[str, Any]) -> Setup:
     return Setup.open(
         train=options["train"],
         generators=options["generators"],
+        conditional=options["conditional"],
         generated=dict(_named(text) for text in options["generated"]),
         held_out=options["held_out"],
         valuers=options["valuers"] or ("default",),

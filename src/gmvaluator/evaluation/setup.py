@@ -17,6 +17,7 @@ from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects import (
     Classifiers,
     DrawnSubject,
+    Recipe,
     SetSubject,
     Subject,
     trained,
@@ -38,7 +39,7 @@ class Setup:
     Attributes:
         train: labelled training images.
         train_name: in tables and keys.
-        generators: families or generator files.
+        generators: name → recipe to train, or generator file.
         generated: name → labelled set to draw from.
         held_out: labelled images for the classifier's accuracy.
         valuers: what is evaluated.
@@ -49,7 +50,7 @@ class Setup:
 
     train: ImageSet
     train_name: str
-    generators: tuple[str, ...]
+    generators: Mapping[str, Recipe | Path]
     generated: Mapping[str, ImageSet]
     held_out: ImageSet | None
     valuers: Sequence[NamedValuer]
@@ -62,7 +63,8 @@ class Setup:
     def open(
         *,
         train: Any,
-        generators: Sequence[str] = (),
+        generators: Sequence[str] | Mapping[str, Recipe] = (),
+        conditional: bool = False,
         generated: Mapping[str, Any] | None = None,
         held_out: Any = None,
         valuers: Sequence[str] = ("default",),
@@ -78,7 +80,8 @@ class Setup:
 
         Args:
             train, held_out: any source of `ImageSet`.
-            generators: families to train on `train`, or generator files.
+            generators: families to train on `train`, or generator files; or recipes by name.
+            conditional: train families named so as class-conditional.
             generated: name → labelled source.
             valuers, valuers_file: see `choose_valuers`; none for studies that bring their own.
             n: take a random subset of the training images.
@@ -90,12 +93,6 @@ class Setup:
         """
         if not generators and not generated:
             raise InputError("nothing to attribute; pass --generator NAME or --generated NAME=SET")
-        for name in generators:
-            if name not in FAMILIES and not Path(name).is_file():
-                raise InputError(
-                    f"{name} is neither a generator file nor a family; the families are "
-                    f"{', '.join(FAMILIES)}"
-                )
         for what, number in (("seeds", seeds), ("m", m)):
             if number < 1:
                 raise InputError(f"{what}={number}; pass {what} ≥ 1")
@@ -108,7 +105,7 @@ class Setup:
         return Setup(
             train=images,
             train_name=train_name or location.stem,
-            generators=tuple(generators),
+            generators=_recipes(generators, conditional),
             generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
             held_out=None if held_out is None else ImageSet.open(held_out),
             valuers=choose_valuers(valuers, valuers_file) if valuers or valuers_file else (),
@@ -128,18 +125,26 @@ class Setup:
     def classifiers(self) -> Classifiers:
         """Of the training set."""
         return Classifiers(
-            self.train, self.held_out, self.work, size=self.size, progress=self.progress
+            self.train,
+            self.held_out,
+            self.work,
+            size=self.size,
+            tag=f"{self.train_name}-n{len(self.train)}",
+            progress=self.progress,
         )
 
-    def families(self) -> list[str]:
-        """The generators, where all of them must be families.
+    def recipes(self) -> dict[str, Recipe]:
+        """The generators, where all of them are still to be trained.
 
         Raises:
             InputError: a file among them.
         """
-        if files := [name for name in self.generators if name not in FAMILIES]:
-            raise InputError(f"{files[0]} is trained already; pass a family: {', '.join(FAMILIES)}")
-        return list(self.generators)
+        recipes = {}
+        for name, each in self.generators.items():
+            if isinstance(each, Path):
+                raise InputError(f"{each} is trained already; pass a family: {', '.join(FAMILIES)}")
+            recipes[name] = each
+        return recipes
 
     def plant(self, n_noised: int, sigma: float) -> NoisedSet:
         """The training set with noised images added."""
@@ -184,15 +189,35 @@ class Setup:
 
     def _subjects(self, train: ImageSet, planted: NoisedSet | None) -> list[Subject]:
         subjects: list[Subject] = []
-        for name in self.generators:
-            if name in FAMILIES:
+        for name, each in self.generators.items():
+            if isinstance(each, Recipe):
                 tag = f"{name}-n{len(self.train)}" + (f"-{planted.tag}" if planted else "")
-                file = trained(name, train, self.work, tag=tag, progress=self.progress)
-                label = name
+                file = trained(tag, each, train, self.work, progress=self.progress)
             else:
-                file, label = Path(name), Path(name).stem
-            subjects.append(DrawnSubject(label, file, self.work, self.classifiers, self.progress))
+                file = each
+            subjects.append(DrawnSubject(name, file, self.work, self.classifiers, self.progress))
         subjects += [
             SetSubject(name, images, self.classifiers) for name, images in self.generated.items()
         ]
         return subjects
+
+
+def _recipes(
+    generators: Sequence[str] | Mapping[str, Recipe], conditional: bool
+) -> dict[str, Recipe | Path]:
+    """What was named, by the name that tables give it."""
+    if isinstance(generators, Mapping):
+        return dict(generators)
+    found: dict[str, Recipe | Path] = {}
+    for name in generators:
+        path = Path(name)
+        if name not in FAMILIES and not path.is_file():
+            raise InputError(
+                f"{name} is neither a generator file nor a family; the families are "
+                f"{', '.join(FAMILIES)}"
+            )
+        label = name if name in FAMILIES else path.stem
+        if label in found:
+            raise InputError(f"two generators are called {label}; rename a file or drop one")
+        found[label] = Recipe(name, conditional=conditional) if name in FAMILIES else path
+    return found

@@ -76,16 +76,21 @@ class FittedValuer:
     """A valuer that is fitted when the first valuation asks for it."""
 
     def __init__(self, valuer: NamedValuer, train: ImageSet, k: int) -> None:
-        self._make: Callable[[], Valuer] = lambda: valuer.make(k, 0)
+        self._named = valuer
         self._train = train
-        self._valuer: Valuer | None = None
+        self._k = k
+        self._fitted: Valuer | None = None
 
-    def value(self, generated: ImageSet) -> Valuation:
-        """The valuation of these generated images."""
-        if self._valuer is None:
-            self._valuer = self._make()
-            self._valuer.fit(self._train)
-        return self._valuer.value(generated)
+    def value(self, generated: ImageSet, seed: int = 0) -> Valuation:
+        """The valuation of these images; a trivial baseline draws anew for each seed."""
+        if self._named.trivial:
+            chance = self._named.make(self._k, seed)
+            chance.fit(self._train)
+            return chance.value(generated)
+        if self._fitted is None:
+            self._fitted = self._named.make(self._k, 0)
+            self._fitted.fit(self._train)
+        return self._fitted.value(generated)
 
 
 def walk(
@@ -147,7 +152,7 @@ def measure(
 
         def compute(subject: Subject, seed: int) -> Mapping[str, Any]:
             sample = subject.sample(context.m, seed)
-            valuation = fitted.value(sample.images)
+            valuation = fitted.value(sample.images, seed)
             return {
                 **measured(valuation, sample),
                 "legibility": sample.legibility,

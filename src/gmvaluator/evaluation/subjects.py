@@ -7,8 +7,10 @@ of unconditional generators come from a classifier; legibility says how far labe
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +30,9 @@ from gmvaluator.samplers import Sampler, draw, load_sampler
 from gmvaluator.samplers.base import file_digest
 
 CLASSIFIER_SEEDS = (0, 1)
+# a classifier passes over its images so often, and over a small set until it has seen so many
+LEAST_EPOCHS = 4
+LEAST_SEEN = 60_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Classifiers:
         held_out: labelled images that accuracy is measured on; by default a tenth of `train`,
             which is then left out of the training.
         size: side of the input, a multiple of 4.
+        tag: tells training sets in one working folder apart.
     """
 
     def __init__(
@@ -80,8 +86,10 @@ class Classifiers:
         work: Workspace,
         *,
         size: int,
+        tag: str,
         progress: Progress,
     ) -> None:
+        self._tag = tag
         self._train = train
         self._held_out = held_out
         self._work = work
@@ -114,12 +122,18 @@ class Classifiers:
         return stack
 
     def _get(self, seed: int) -> Classifier:
-        file = self._work.path("classifiers", f"classifier-{self.size}-{seed}.safetensors")
+        file = self._work.path("classifiers", f"{self._tag}-{self.size}-{seed}.safetensors")
         if not file.is_file():
             pixels, labels = self._data
             held_out, rest = self._measured_on
+            epochs = max(LEAST_EPOCHS, -(-LEAST_SEEN // len(rest)))
             train_classifier(
-                pixels[rest], labels[rest], held_out=held_out, seed=seed, progress=self._progress
+                pixels[rest],
+                labels[rest],
+                held_out=held_out,
+                epochs=epochs,
+                seed=seed,
+                progress=self._progress,
             ).save(file)
         return Classifier.load(file)
 
@@ -176,20 +190,26 @@ class DrawnSubject:
         stem = f"{self._name}-{self.fingerprint[:8]}-m{m}-seed{seed}"
         folder = self._work.path("samples", stem)
         drawn = draw(self._sampler, m, folder, seed=seed, progress=self._progress)
-        images = ImageSet.open(folder)
         first, second = self._classifiers.pair
-        pixels = self._classifiers.pixels(images)
-        read = first.name(pixels)
-        if drawn.labels is not None:
-            return Sample(images, float(np.mean(read == known_labels(images, "drawn images"))))
         manifest = self._work.path("samples", f"{stem}.csv")
-        with publish_file(manifest) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "label"))
-            writer.writerows(
-                (f"{stem}/{id_}", label) for id_, label in zip(images.ids, read, strict=True)
+        paths = [path.relative_to(manifest.parent) for path in drawn.paths]
+        _write_manifest(manifest, paths, drawn.labels or [""] * m)
+        read = first.name(self._classifiers.pixels(ImageSet.open(manifest)))
+        if drawn.labels is not None:
+            return Sample(
+                ImageSet.open(manifest), float(np.mean(read == np.array(drawn.labels, "O")))
             )
-        return Sample(ImageSet.open(manifest), float(np.mean(read == second.name(pixels))))
+        _write_manifest(manifest, paths, read.tolist())
+        images = ImageSet.open(manifest)
+        agreed = read == second.name(self._classifiers.pixels(images))
+        return Sample(images, float(np.mean(agreed)))
+
+
+def _write_manifest(file: Path, paths: Sequence[Path], labels: Sequence[object]) -> None:
+    with publish_file(file) as part, part.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("path", "label"))
+        writer.writerows(zip(paths, labels, strict=True))
 
 
 class SetSubject:
@@ -211,7 +231,8 @@ class SetSubject:
 
     @property
     def fingerprint(self) -> str:
-        return f"{self._images.location}|{len(self._images)}"
+        listed = repr((self._images.ids, self._images.labels))
+        return hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def sample(self, m: int, seed: int) -> Sample:
         if m > len(self._images):
@@ -224,33 +245,56 @@ class SetSubject:
         return Sample(chosen, float(np.mean(read == known_labels(chosen, "images"))))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a generator is trained for a study.
+
+    Attributes:
+        family: as `gmvaluator train-generator` takes it.
+        steps: None = the family's own.
+        settings: fields of the family's config.
+        conditional: learn classes, so that labels of what it draws are known.
+    """
+
+    family: str
+    steps: int | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    conditional: bool = False
+
+    @property
+    def tag(self) -> str:
+        """A short name that differs between recipes."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def trained(
     name: str,
+    recipe: Recipe,
     train: ImageSet,
     work: Workspace,
     *,
-    tag: str = "",
     seed: int = 0,
-    steps: int | None = None,
-    settings: Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The file of a generator of this family trained on `train`, trained where it is missing.
+    """The generator file of a recipe on `train`, trained where it is missing.
 
     Args:
-        name: family, as `gmvaluator train-generator` takes it.
-        tag: tells generators of the same family in one working folder apart.
-        seed, steps, settings: of the training.
+        name: of the file; must tell training sets in one working folder apart.
+        recipe: what to train.
+        seed: of the training.
     """
-    file = work.path("generators", f"{tag or name}-seed{seed}.safetensors")
+    file = work.path("generators", f"{name}-{recipe.tag}-seed{seed}.safetensors")
     if not file.is_file():
         train_generator(
-            name,
+            recipe.family,
             train,
             file,
+            steps=recipe.steps,
             seed=seed,
-            steps=steps,
-            settings=settings or {},
+            settings=recipe.settings,
+            conditional=recipe.conditional or None,
+            threads=1,  # as fast as two on a busy machine, and the same weights on any
             progress=progress,
         )
     return file

@@ -40,9 +40,14 @@ class NamedValuer:
     def __post_init__(self) -> None:
         json.dumps(dict(self.settings))
 
+    @property
+    def trivial(self) -> bool:
+        """Whether it is one of `TRIVIAL`: nothing to fit, no index, no cache."""
+        return "valuer" in self.settings
 
-# The paper's four variants differ in the re-rank (its Tables 2 and 4); the others ask what the
-# encoder, the mixture and pixels alone are worth.
+
+# The paper's four variants differ in the re-rank (its Tables 2 and 4). The low-pass ones recall by
+# pixels at 14 px: drawn digits differ from written ones in texture, which features see first.
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
@@ -51,8 +56,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "st-lpips": {"rerank": "st-lpips:alex@32"},
         "lpips": {"rerank": "lpips:alex@64"},
         "dreamsim": {"rerank": "dreamsim"},
-        "pixels-heavy": {"rerank": {"efficientnet-lite0": 1.0, "l2@28": 2.0}},
-        "perceptual-mix": {"rerank": {"l2@28": 1.0, "st-lpips:alex@32": 1.0}},
+        "low-pass": {"encoder": "pixels@14", "rerank": "none"},
+        "low-pass-mix": {
+            "encoder": "pixels@14",
+            "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 1.0},
+        },
         "paper": dict(PRESETS["paper"]),
         "nearest-pixel": {"encoder": "pixels@28", "rerank": "none", "quality": "none"},
     }

@@ -126,7 +126,7 @@ def _first(train: ImageSet, n: int) -> ImageSet:
 
 def _cold(valuer: NamedValuer) -> NamedValuer:
     """The same valuer that keeps nothing and finds nothing kept."""
-    if "valuer" in valuer.settings:
+    if valuer.trivial:
         return valuer
     return variant(valuer.name, {**valuer.settings, "cache": False})
 

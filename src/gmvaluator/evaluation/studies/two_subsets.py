@@ -7,8 +7,7 @@ half; both halves are valued together by what it draws (Table 6, Figure 1).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.evaluation.metrics import auroc, mean_interval, welch_test
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece
-from gmvaluator.evaluation.subjects import trained
+from gmvaluator.evaluation.subjects import Recipe, trained
 from gmvaluator.images import ImageSet
 from gmvaluator.samplers import draw, load_sampler
 
@@ -57,7 +56,7 @@ def split_in_two(train: ImageSet, n: int, seed: int) -> Split:
 
 def two_subsets(
     context: Context,
-    families: Mapping[str, Mapping[str, Any]],
+    recipes: Mapping[str, Recipe],
     n: int,
     k: int = 50,
     *,
@@ -67,20 +66,20 @@ def two_subsets(
 
     Args:
         context: its training set is split; its subjects are not used.
-        families: generator family → `steps` and `settings` of its training.
+        recipes: name → generator to train on the used half.
         n: images in each half.
         k: contributors a generated image.
         name: of the result.
     """
     pieces: list[Piece] = []
-    total = len(families) * context.seeds
+    total = len(recipes) * context.seeds
     with context.progress.stage("evaluate two subsets", total) as advance:
-        for family, recipe in families.items():
+        for family, recipe in recipes.items():
             for seed in range(context.seeds):
                 pieces += _one(context, family, recipe, n, k, seed)
                 advance(1)
     rows: list[list[Cell]] = []
-    for family in families:
+    for family in recipes:
         for valuer in context.valuers:
             own = [p.result for p in pieces if (p.subject, p.valuer) == (family, valuer.name)]
             rows.append(
@@ -109,19 +108,17 @@ def two_subsets(
         title="Two-subset test (Appendix D)",
         tables=(Table(title, columns, grid(rows)),),
         parameters=context.parameters()
-        | {"families": {f: dict(recipe) for f, recipe in families.items()}, "n": n, "k": k},
+        | {"recipes": {name: asdict(each) for name, each in recipes.items()}, "n": n, "k": k},
         notes=(
             "Welch's t-test of the values of both halves. AUROC: probability that a used image "
             "is valued higher than an unused one.",
         ),
         details={"pieces": [vars(piece) for piece in pieces]},
-        plots={f"tsne-{f}": _plotter(context, f, recipe, n) for f, recipe in families.items()},
+        plots={f"tsne-{f}": _plotter(context, f, recipe, n) for f, recipe in recipes.items()},
     )
 
 
-def _one(
-    context: Context, family: str, recipe: Mapping[str, Any], n: int, k: int, seed: int
-) -> list[Piece]:
+def _one(context: Context, family: str, recipe: Recipe, n: int, k: int, seed: int) -> list[Piece]:
     split = split_in_two(context.train, n, seed)
     pieces = []
     for valuer in context.valuers:
@@ -130,7 +127,7 @@ def _one(
             "train": context.train_name,
             "n_train": len(context.train),
             "family": family,
-            "recipe": dict(recipe),
+            "recipe": asdict(recipe),
             "n": n,
             "m": context.m,
             "k": k,
@@ -156,28 +153,19 @@ def _one(
 
 
 def _drawn(
-    context: Context, split: Split, family: str, recipe: Mapping[str, Any], n: int, seed: int
+    context: Context, split: Split, family: str, recipe: Recipe, n: int, seed: int
 ) -> ImageSet:
     """Images of a generator that was trained on the used half."""
     used = split.images.select(np.flatnonzero(split.used))
-    file: Path = trained(
-        family,
-        used,
-        context.work,
-        tag=f"{family}-used{n}-steps{recipe.get('steps', 'default')}",
-        seed=seed,
-        steps=recipe.get("steps"),
-        settings=recipe.get("settings", {}),
-        progress=context.progress,
+    file = trained(
+        f"{family}-used{n}", recipe, used, context.work, seed=seed, progress=context.progress
     )
     folder = context.work.path("samples", f"{file.stem}-m{context.m}")
     draw(load_sampler(file), context.m, folder, seed=seed, progress=context.progress)
     return ImageSet.open(folder)
 
 
-def _plotter(
-    context: Context, family: str, recipe: Mapping[str, Any], n: int
-) -> Callable[[Figure], None]:
+def _plotter(context: Context, family: str, recipe: Recipe, n: int) -> Callable[[Figure], None]:
     def plot(figure: Figure) -> None:
         split = split_in_two(context.train, n, 0)
         drawn = _drawn(context, split, family, recipe, n, 0)
