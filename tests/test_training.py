@@ -46,7 +46,7 @@ LEARNING: dict[str, tuple[int, dict[str, Any]]] = {
     "beta-vae": (150, {"learning_rate": 1e-2}),
     "conv-beta-vae": (60, {"learning_rate": 1e-2}),
     "gan": (300, {"learning_rate": 2e-3, "hidden": (32, 32), "critic_hidden": (32,)}),
-    "dcgan": (80, {"learning_rate": 2e-3}),
+    "dcgan": (80, {"learning_rate": 2e-3, "ema": 0.9}),
     "ddpm": (150, {"learning_rate": 5e-3, "ema": 0.9, "guidance": 4.0, **DDPM}),
     "biggan": (80, {"learning_rate": 4e-3, "critic_rate": 4e-3, "ema": 0.8, "width": 4}),
 }
@@ -63,6 +63,19 @@ def test_conditional_models_draw_the_class_asked_for(name: str, tmp_path: Path) 
         assert trained.losses[-1][1]["loss"] < 0.5 * trained.losses[0][1]["loss"]
     drawn = load_generator(out).sample(40, [0, 1] * 20, seed=1)
     assert (brighter_half(drawn) == ["left", "right"] * 20).mean() >= 0.9
+
+
+def test_averaged_weights_are_between_the_first_and_the_last(tmp_path: Path) -> None:
+    data = write_halves(tmp_path / "data.npz", 20, 28)
+    weights = {}
+    for name, steps, ema in (("early", 1, 0.0), ("last", 30, 0.0), ("average", 30, 0.5)):
+        out = tmp_path / f"{name}.safetensors"
+        train_tiny("gan", data, out, steps=steps, settings={"ema": ema})
+        tensors = load_file(out)
+        weights[name] = torch.cat([t.flatten() for n, t in tensors.items() if "weight" in n])
+    far = torch.linalg.norm(weights["last"] - weights["early"])
+    near = torch.linalg.norm(weights["last"] - weights["average"])
+    assert 0 < near < far
 
 
 # --- repeated and resumed ------------------------------------------------------------------------

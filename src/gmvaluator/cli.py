@@ -295,7 +295,7 @@ def train_generator(
 )
 @click.option("--steps", type=int, help="Denoising steps of a ddpm or a diffusers pipeline.")
 @click.option("--guidance", type=float, help="Guidance scale of a ddpm; 1 = none.")
-@click.option("--truncation", type=float, help="Bound on the codes of a biggan; 0 = none.")
+@click.option("--truncation", type=float, help="Bound on the codes of a GAN; 0 = none.")
 @click.option(
     "--label",
     "labels",

@@ -67,7 +67,7 @@ def load_generator(path: str | Path, **sampling: Any) -> GeneratorModel:
     """The generator saved in a safetensors file by this package, of any family.
 
     `sampling` replaces settings of the drawing that the file holds: `sampling_steps` and
-    `guidance` of a ddpm, `truncation` of a biggan, `sampling_scale` of the VAEs.
+    `guidance` of a ddpm, `truncation` of the GANs, `sampling_scale` of the VAEs.
 
     Raises `RunError` if the file is missing, damaged or not a generator of this package, and
     `InputError` if its family has no such setting.

@@ -108,9 +108,9 @@ class GeneratorModel(nn.Module):
         """
         unknown = sorted(set(changes) - set(self.sampling))
         if unknown:
-            has = f"it has: {', '.join(self.sampling)}" if self.sampling else "it has none"
             raise InputError(
-                f"{self.config.name} has no sampling setting {', '.join(unknown)}; {has}."
+                f"{self.config.name} has no sampling setting {', '.join(unknown)}; it has: "
+                f"{', '.join(self.sampling)}."
             )
         other = copy.copy(self)
         other.config = replace(self.config, **changes)  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ for an hour on a CPU: narrow networks, no self-attention, one discriminator upda
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmvaluator.generators.averaging import average_step, restate, truncated
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch
 from gmvaluator.generators.config import GeneratorConfig
 from gmvaluator.generators.layers import (
     autocast,
-    average_into,
     fast_precision,
     frozen,
     initialise,
@@ -32,11 +31,10 @@ from gmvaluator.generators.layers import (
     to_unit,
     untouched_randomness,
 )
-from gmvaluator.generators.randomness import CRITIC, STATISTICS, WEIGHTS, generator, image_noise
+from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
 from gmvaluator.generators.spectral import SpectralConv2d, SpectralLinear, settle
 
 _GRID = 4  # side of the generator's first feature map
-_STANDING = (16, 64)  # batches and their size behind the saved batch statistics
 
 
 @dataclass(frozen=True)
@@ -242,7 +240,7 @@ class BigGANLearner(Learner):
                 judged = self.critic(self.model(noise[1], labels), labels)
             loss = -judged.to(torch.float32).mean()
             self.descend("generator_optimizer", loss)
-        average_into(self.average, self.model, min(self.model.config.ema, (1 + step) / (10 + step)))
+        average_step(self.average, self.model, self.model.config.ema, step)
         return {"generator": loss.item(), "discriminator": critic_loss.item()}
 
     def finished(self) -> GeneratorModel:
@@ -250,36 +248,3 @@ class BigGANLearner(Learner):
         model = copy.deepcopy(self.average)
         restate(model)
         return model
-
-
-@torch.no_grad()
-def restate(model: BigGAN) -> None:
-    """Standing statistics (Brock et al., appendix A): those of 1,024 images drawn by `model`."""
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    batches, size = _STANDING
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    # Only the norms: spectral norms in training mode would go on with their power iteration.
-    model.eval()
-    for norm in norms:
-        norm.train()
-    for at in range(batches):
-        rows = range(at * size, (at + 1) * size)
-        labels = torch.arange(size) % model.classes
-        model(image_noise(rows, model.noise_shape, STATISTICS), labels)
-    for norm in norms:
-        norm.momentum = 0.1
-    model.eval()
-
-
-def truncated(noise: Tensor, limit: float) -> Tensor:
-    """Standard normal numbers → normal numbers conditioned on |z| ≤ limit; 0 = unchanged.
-
-    By inverting the distribution function, so that each number stays a function of its own noise.
-    """
-    if limit == 0.0:
-        return noise
-    root = math.sqrt(2.0)
-    inside = math.erf(limit / root)
-    return root * torch.erfinv(inside * torch.erf(noise.double() / root)).to(noise.dtype)

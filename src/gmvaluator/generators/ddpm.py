@@ -16,11 +16,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from gmvaluator.generators.averaging import average_step
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch, half_cosine
 from gmvaluator.generators.config import GeneratorConfig
 from gmvaluator.generators.layers import (
     autocast,
-    average_into,
     fast_precision,
     initialise,
     to_signed,
@@ -183,8 +183,7 @@ class DDPMLearner(Learner):
         loss = (predicted.to(torch.float32) - noise).square().mean()
         self.descend("optimizer", loss)
         # while training is young, the average forgets its random start sooner
-        decay = min(self.model.config.ema, (1 + step) / (10 + step))
-        average_into(self.average, self.model, decay)
+        average_step(self.average, self.model, self.model.config.ema, step)
         return {"loss": loss.item()}
 
     def dropped(self, labels: Tensor | None, chance: torch.Generator) -> Tensor:

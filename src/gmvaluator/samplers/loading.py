@@ -50,7 +50,7 @@ def load_sampler(
         pixel_range: what the floats of a callable's or file's images span.
         inference_steps: denoising steps of a diffusers pipeline or a ddpm; None = its own.
         guidance: scale of a ddpm's classifier-free guidance; None = its own.
-        truncation: bound on the codes of a biggan, 0 = none; None = its own.
+        truncation: bound on the codes of a GAN, 0 = none; None = its own.
         device: torch device for files and pipelines.
 
     Raises:

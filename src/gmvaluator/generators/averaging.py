@@ -1,0 +1,55 @@
+"""What adversarial families share when drawing: averaged weights, standing statistics, truncation.
+
+Source: Brock et al. 2019 (arXiv 1809.11096), sections 3.1 and 4.1, appendices A and C.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gmvaluator.generators.base import GeneratorModel
+from gmvaluator.generators.layers import average_into
+from gmvaluator.generators.randomness import STATISTICS, image_noise
+
+_STANDING = (16, 64)  # batches and their size behind the saved batch statistics
+
+
+def average_step(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """One step of the moving average, whose decay starts low: early weights are forgotten."""
+    average_into(average, network, min(decay, (1 + step) / (10 + step)))
+
+
+@torch.no_grad()
+def restate(model: GeneratorModel) -> None:
+    """Standing statistics: those of 1,024 images drawn by `model` itself."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    batches, size = _STANDING
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    # Only the norms: spectral norms in training mode would go on with their power iteration.
+    model.eval()
+    for norm in norms:
+        norm.train()
+    for at in range(batches):
+        rows = range(at * size, (at + 1) * size)
+        labels = torch.arange(size) % model.classes if model.classes else None
+        model(image_noise(rows, model.noise_shape, STATISTICS), labels)
+    for norm in norms:
+        norm.momentum = 0.1
+    model.eval()
+
+
+def truncated(noise: Tensor, limit: float) -> Tensor:
+    """Standard normal numbers → normal numbers conditioned on |z| ≤ limit; 0 = unchanged.
+
+    By inverting the distribution function, so that each number stays a function of its own noise.
+    """
+    if limit == 0.0:
+        return noise
+    root = math.sqrt(2.0)
+    inside = math.erf(limit / root)
+    return root * torch.erfinv(inside * torch.erf(noise.double() / root)).to(noise.dtype)
