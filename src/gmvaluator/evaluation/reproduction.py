@@ -31,9 +31,9 @@ from gmvaluator.evaluation.valuers import (
 # What the paper attributes on MNIST. Labels of what they draw are known by construction.
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "beta-vae": Recipe("beta-vae", settings={"beta": 4, "latent": 32}, conditional=True),
-        "gan": Recipe("gan", conditional=True),
-        "ddpm": Recipe("ddpm", steps=8_000, settings={"guidance": 3}, conditional=True),
+        "beta-vae": Recipe("beta-vae", 8_000, {"beta": 4, "latent": 32}, conditional=True),
+        "gan": Recipe("gan", 20_000, {"ema": 0.999, "truncation": 1}, conditional=True),
+        "ddpm": Recipe("ddpm", 8_000, {"guidance": 2}, conditional=True),
     }
 )
 # for studies that draw thousands of images: a diffusion model needs minutes for each thousand

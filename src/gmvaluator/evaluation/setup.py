@@ -17,6 +17,7 @@ from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects import (
     Classifiers,
     DrawnSubject,
+    Job,
     Recipe,
     SetSubject,
     Subject,
@@ -188,14 +189,23 @@ class Setup:
         return replace(plain, subjects=mixed), mixed
 
     def _subjects(self, train: ImageSet, planted: NoisedSet | None) -> list[Subject]:
-        subjects: list[Subject] = []
-        for name, each in self.generators.items():
-            if isinstance(each, Recipe):
-                tag = f"{name}-n{len(self.train)}" + (f"-{planted.tag}" if planted else "")
-                file = trained(tag, each, train, self.work, progress=self.progress)
-            else:
-                file = each
-            subjects.append(DrawnSubject(name, file, self.work, self.classifiers, self.progress))
+        suffix = f"-n{len(self.train)}" + (f"-{planted.tag}" if planted else "")
+        jobs = {
+            name: Job(f"{name}{suffix}", each, train)
+            for name, each in self.generators.items()
+            if isinstance(each, Recipe)
+        }
+        files = dict(zip(jobs, trained(list(jobs.values()), self.work, self.progress), strict=True))
+        subjects: list[Subject] = [
+            DrawnSubject(
+                name,
+                each if isinstance(each, Path) else files[name],
+                self.work,
+                self.classifiers,
+                self.progress,
+            )
+            for name, each in self.generators.items()
+        ]
         subjects += [
             SetSubject(name, images, self.classifiers) for name, images in self.generated.items()
         ]

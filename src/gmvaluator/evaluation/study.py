@@ -164,18 +164,21 @@ def measure(
     return walk(context, kind, {"k": k, **(extra or {})}, prepare)
 
 
-def shares_of(valuation: Valuation, temperature: Temperature = 1.0) -> NDArray[np.float64]:
-    """(m, k) softmax weights w_ij of a valuation's contributors at another temperature."""
-    return softmax_weights(valuation.contributions.distances, temperature)
+def shares_of(
+    valuation: Valuation, temperature: Temperature = 1.0, k: int | None = None
+) -> NDArray[np.float64]:
+    """(m, k) softmax weights w_ij of a valuation's first k contributors at another temperature."""
+    return softmax_weights(valuation.contributions.distances[:, :k], temperature)
 
 
 def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) values from other scores (m', k) of the first m' generated images."""
-    rows = valuation.contributions.rows[: len(scores)]
+    """(n,) values from other scores (m', k') of the first m' images' first k' contributors."""
+    images, contributors = scores.shape
+    rows = valuation.contributions.rows[:images, :contributors]
     return sum_values(
         Contributions(
             rows=rows,
-            distances=valuation.contributions.distances[: len(scores)],
+            distances=valuation.contributions.distances[:images, :contributors],
             scores=scores,
             n_train=valuation.contributions.n_train,
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -268,33 +271,64 @@ class Recipe:
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def trained(
-    name: str,
-    recipe: Recipe,
-    train: ImageSet,
-    work: Workspace,
-    *,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Path:
-    """The generator file of a recipe on `train`, trained where it is missing.
+@dataclass(frozen=True)
+class Job:
+    """One generator to train: a recipe on a training set.
 
-    Args:
+    Attributes:
         name: of the file; must tell training sets in one working folder apart.
         recipe: what to train.
+        train: on what.
         seed: of the training.
     """
-    file = work.path("generators", f"{name}-{recipe.tag}-seed{seed}.safetensors")
-    if not file.is_file():
-        train_generator(
-            recipe.family,
-            train,
-            file,
-            steps=recipe.steps,
-            seed=seed,
-            settings=recipe.settings,
-            conditional=recipe.conditional or None,
-            threads=1,  # as fast as two on a busy machine, and the same weights on any
-            progress=progress,
-        )
-    return file
+
+    name: str
+    recipe: Recipe
+    train: ImageSet
+    seed: int = 0
+
+    def file(self, work: Workspace) -> Path:
+        """Where the generator is, or will be."""
+        name = f"{self.name}-{self.recipe.tag}-seed{self.seed}.safetensors"
+        return work.path("generators", name)
+
+
+def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Path]:
+    """The generator files of all jobs; the missing ones are trained side by side.
+
+    One process a processor, one thread each: small networks gain little from a second thread,
+    and the weights do not depend on how many processors there are. A training that was
+    interrupted goes on from its checkpoint.
+    """
+    files = [job.file(work) for job in jobs]
+    missing = {str(f): job for f, job in zip(files, jobs, strict=True) if not f.is_file()}
+    if missing:
+        workers = min(len(missing), len(os.sched_getaffinity(0)))
+        context = multiprocessing.get_context("spawn")
+        with (
+            progress.stage("train generators", len(missing)) as advance,
+            ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ):
+            running = [pool.submit(_train, job, file) for file, job in missing.items()]
+            try:
+                for done in as_completed(running):
+                    done.result()
+                    advance(1)
+            except BaseException:
+                for each in running:
+                    each.cancel()
+                raise
+    return files
+
+
+def _train(job: Job, file: str) -> None:
+    train_generator(
+        job.recipe.family,
+        job.train,
+        file,
+        steps=job.recipe.steps,
+        seed=job.seed,
+        settings=job.recipe.settings,
+        conditional=job.recipe.conditional or None,
+        threads=1,
+    )

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from gmvaluator.evaluation.metrics import auroc, average_ranks
 from gmvaluator.evaluation.planting import NoisedSet
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
-from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
+from gmvaluator.evaluation.study import (
+    Context,
+    Piece,
+    measure,
+    over_seeds,
+    shares_of,
+    values_of,
+)
 from gmvaluator.evaluation.subjects import Sample
 from gmvaluator.valuation import Valuation
 
@@ -54,28 +61,31 @@ def out_of_distribution(
     Args:
         context: its training set is `planted.images`, its subjects are trained on that.
         planted: which training images are noised.
-        ks: contributors a generated image; each is a valuation of its own.
+        ks: contributors a generated image; fewer are the first of the most.
         name: of the result.
     """
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
-        return rank_noised(valuation.values, planted.noised)
+        found = {}
+        for k in ks:
+            scores = shares_of(valuation, k=k) * valuation.quality[:, None]
+            found[str(k)] = rank_noised(values_of(valuation, scores), planted.noised)
+        return found
 
-    pieces: dict[int, list[Piece]] = {
-        k: measure(context, "c3", k, measured, extra={"planted": planted.tag}) for k in ks
-    }
+    extra = {"planted": planted.tag, "ks": sorted(ks)}
+    pieces = measure(context, "c3", max(ks), measured, extra=extra)
     return StudyResult(
         name=name,
         title=f"Out-of-distribution detection (C3): {int(planted.noised.sum())} noised images",
-        tables=tuple(_table(context, pieces[k], k) for k in ks),
+        tables=tuple(_table(context, pieces, k) for k in ks),
         parameters=context.parameters() | {"k": list(ks), "planted": planted.tag},
         notes=(
             "AUROC: probability that a noised image ranks below a clean one, ties counted half. "
             "A clean image that is nobody's contributor has value 0 and ties with the noised "
             "ones, so AUROC is at most 1 − (clean images without value) / 2.",
         ),
-        details={"pieces": {str(k): [vars(piece) for piece in pieces[k]] for k in ks}},
-        plots={"ranks": lambda figure: _draw(figure, context, pieces[ks[0]])},
+        details={"pieces": [vars(piece) for piece in pieces]},
+        plots={"ranks": lambda figure: _draw(figure, context, pieces, ks[0])},
     )
 
 
@@ -84,9 +94,9 @@ def _table(context: Context, pieces: Sequence[Piece], k: int) -> Table:
         [
             subject.name,
             valuer.name,
-            over_seeds(pieces, valuer.name, subject.name, "auroc"),
-            over_seeds(pieces, valuer.name, subject.name, "zero_clean"),
-            over_seeds(pieces, valuer.name, subject.name, "zero_noised"),
+            over_seeds(pieces, valuer.name, subject.name, str(k), "auroc"),
+            over_seeds(pieces, valuer.name, subject.name, str(k), "zero_clean"),
+            over_seeds(pieces, valuer.name, subject.name, str(k), "zero_noised"),
         ]
         for subject in context.subjects
         for valuer in context.valuers
@@ -95,13 +105,13 @@ def _table(context: Context, pieces: Sequence[Piece], k: int) -> Table:
     return Table(f"{context.train_name}, m = {context.m}, k = {k}", columns, grid(rows))
 
 
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece]) -> None:
+def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], k: int) -> None:
     """Ranks of the noised images by valuer, as Figure 5 shows them."""
     axes = figure.subplots(1, len(context.subjects), sharey=True, squeeze=False)[0]
     for panel, subject in zip(axes, context.subjects, strict=True):
         for place, valuer in enumerate(context.valuers):
             own = [
-                piece.result["percentiles"]
+                piece.result[str(k)]["percentiles"]
                 for piece in pieces
                 if (piece.valuer, piece.subject) == (valuer.name, subject.name)
             ]

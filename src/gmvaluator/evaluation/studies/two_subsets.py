@@ -18,7 +18,7 @@ from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.evaluation.metrics import auroc, mean_interval, welch_test
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece
-from gmvaluator.evaluation.subjects import Recipe, trained
+from gmvaluator.evaluation.subjects import Job, Recipe, trained
 from gmvaluator.images import ImageSet
 from gmvaluator.samplers import draw, load_sampler
 
@@ -71,6 +71,7 @@ def two_subsets(
         k: contributors a generated image.
         name: of the result.
     """
+    _train_all(context, recipes, n)
     pieces: list[Piece] = []
     total = len(recipes) * context.seeds
     with context.progress.stage("evaluate two subsets", total) as advance:
@@ -152,14 +153,28 @@ def _one(context: Context, family: str, recipe: Recipe, n: int, k: int, seed: in
     return pieces
 
 
+def _train_all(context: Context, recipes: Mapping[str, Recipe], n: int) -> None:
+    """Train what is missing side by side, before it is asked for one by one."""
+    jobs = [
+        _job(split_in_two(context.train, n, seed), family, recipe, n, seed)
+        for seed in range(context.seeds)
+        for family, recipe in recipes.items()
+    ]
+    trained(jobs, context.work, context.progress)
+
+
+def _job(split: Split, family: str, recipe: Recipe, n: int, seed: int) -> Job:
+    """The generator of this family on the used half."""
+    used = split.images.select(np.flatnonzero(split.used))
+    return Job(f"{family}-used{n}", recipe, used, seed)
+
+
 def _drawn(
     context: Context, split: Split, family: str, recipe: Recipe, n: int, seed: int
 ) -> ImageSet:
     """Images of a generator that was trained on the used half."""
-    used = split.images.select(np.flatnonzero(split.used))
-    file = trained(
-        f"{family}-used{n}", recipe, used, context.work, seed=seed, progress=context.progress
-    )
+    job = _job(split, family, recipe, n, seed)
+    (file,) = trained([job], context.work, context.progress)
     folder = context.work.path("samples", f"{file.stem}-m{context.m}")
     draw(load_sampler(file), context.m, folder, seed=seed, progress=context.progress)
     return ImageSet.open(folder)
