@@ -4,8 +4,8 @@ Run from the root of the repository, with the `demo` extra installed:
 
     python scripts/train_demo_generator.py
 
-It writes src/gmvaluator/generators/demo_beta_vae.safetensors (float16, about 2.2 MB) and, with
-`--grid FILE`, a PNG of 200 samples (20 a class) to look at.
+It writes src/gmvaluator/generators/demo_beta_vae.safetensors (float16, about 2.2 MB); see what it
+draws with scripts/sample_grid.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from gmvaluator.generators import DEMO_WEIGHTS
-from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.beta_vae import BetaVAE
 from gmvaluator.generators.training import train_generator
 from gmvaluator.progress import as_progress
@@ -36,21 +34,12 @@ def write_digits(path: Path) -> None:
     np.savez(path, images=pixels.reshape(-1, 28, 28).astype(np.uint8), labels=labels)
 
 
-def write_grid(model: GeneratorModel, path: Path, columns: int = 20) -> None:
-    """One row a class, `columns` samples each."""
-    labels = [i // columns for i in range(columns * model.classes)]
-    images = model.sample(len(labels), labels, seed=1)
-    rows = images.reshape(model.classes, columns, *images.shape[1:])
-    Image.fromarray(np.vstack([np.hstack(list(row)) for row in rows])).save(path)
-
-
 def main() -> None:
     """Train, save in half precision, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=TARGET)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--grid", type=Path, help="also write a PNG of 200 samples")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         digits, whole = Path(folder) / "digits.npz", Path(folder) / "g.safetensors"
@@ -71,8 +60,6 @@ def main() -> None:
     model.save(options.out, dtype="float16")
     print(trained.as_text())
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
-    if options.grid is not None:
-        write_grid(BetaVAE.load(options.out), options.grid)
 
 
 if __name__ == "__main__":
