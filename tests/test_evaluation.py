@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gmvaluator.arrays import load_pixels
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.evaluation import reproduction
 from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.planting import plant_noised
@@ -29,7 +30,13 @@ from gmvaluator.evaluation.studies.out_of_distribution import out_of_distributio
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.subjects import Recipe
-from gmvaluator.evaluation.valuers import choose_valuers, named_valuer
+from gmvaluator.evaluation.valuers import (
+    TRIVIAL,
+    NamedValuer,
+    choose_valuers,
+    named_valuer,
+    variant,
+)
 from gmvaluator.evaluation.workspace import Workspace
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -307,6 +314,38 @@ def test_command_writes_tables_and_plots(
     plot = (tmp_path / "out" / "c1-ratio.svg").read_text()
     assert "identical class ratio" in plot
     assert "![Identical class test (C1)](c1-ratio.svg)" in (tmp_path / "out" / "c1.md").read_text()
+
+
+def test_every_study_of_the_paper_runs_with_one_call(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _quick_classifier(monkeypatch)
+    pixels = {"encoder": "pixels@14", "rerank": "none"}
+
+    def cheap(name: str) -> NamedValuer:
+        return named_valuer(name) if name in TRIVIAL else variant(name, pixels)
+
+    small = {
+        "MANY": 40,
+        "SOME": 40,
+        "FEW": 20,
+        "HALF": 30,
+        "CANDIDATES": 200,
+        "NOISED_KS": (20, 50),
+    }
+    quick = Recipe("beta-vae", 5, {"hidden": "8", "latent": 2})
+    changes = {"named_valuer": cheap, "SUBSET_RECIPES": {"beta-vae": quick}, **small}
+    for name, value in changes.items():
+        monkeypatch.setattr(reproduction, name, value)
+    for name in ("encoder_valuers", "distance_valuers"):
+        monkeypatch.setattr(reproduction, name, lambda: [variant("pixels", pixels)])
+    setup = open_setup(files, tmp_path, valuers=(), train_name="digits", m=20)
+    found = {result.name: result for result in reproduction.reproduce(setup)}
+    assert set(found) == {f"{study}_digits" for study in reproduction.STUDIES}
+    assert all(result.tables[0].rows for result in found.values())
+    found["c3_digits"].save(tmp_path / "out")
+    with pytest.raises(InputError, match="no study c9; choose from c1"):
+        list(reproduction.reproduce(setup, ("c9",)))
 
 
 @pytest.mark.parametrize(

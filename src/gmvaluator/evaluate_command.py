@@ -209,8 +209,7 @@ def images_needed(ms: tuple[int, ...], k: int, **options: Any) -> None:
     """Appendix F: how values settle as more images are generated."""
     from gmvaluator.evaluation.studies import images_needed as study
 
-    ladder = [m for m in (10, 30, 100, 300, 1000, 3000) if m < options["m"]]
-    chosen = sorted(ms) or [*ladder, options["m"]]
+    chosen = sorted(ms) or study.ladder(options["m"])
     context = _setup(options).context()
     name = options["name"] or "images_needed"
     _finish(study.images_needed(context, chosen, k, name=name), options)

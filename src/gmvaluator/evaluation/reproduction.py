@@ -14,7 +14,7 @@ from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
 from gmvaluator.evaluation.studies.calibration import calibration
 from gmvaluator.evaluation.studies.efficiency import efficiency, growth
 from gmvaluator.evaluation.studies.identical_class import identical_class
-from gmvaluator.evaluation.studies.images_needed import images_needed
+from gmvaluator.evaluation.studies.images_needed import images_needed, ladder
 from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
@@ -50,7 +50,10 @@ CLASS_VALUERS = (
 )
 COSTED_VALUERS = ("no-rerank", "l2", "st-lpips", "default", "low-pass")
 MANY = 10_000
+CANDIDATES = 500
+NOISED_KS = (50, 200)
 SOME = 2_000
+FEW = 1_000
 HALF = 300
 # memorising is what the test is about: small halves, no guidance, little regularisation
 SUBSET_RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -97,7 +100,7 @@ def _distances(setup: Setup) -> StudyResult:
 
 def _noised(setup: Setup) -> StudyResult:
     context, planted = _planted(setup, MANY)
-    return out_of_distribution(context, planted, (50, 200))
+    return out_of_distribution(context, planted, NOISED_KS)
 
 
 def _calibration(setup: Setup) -> StudyResult:
@@ -127,24 +130,25 @@ def _two_subsets(setup: Setup) -> StudyResult:
 
 def _images_needed(setup: Setup) -> StudyResult:
     context = _quick(setup, MANY).context(valuers=[named_valuer("default")])
-    return images_needed(context, (10, 30, 100, 300, 1000, 3000, MANY))
+    return images_needed(context, ladder(MANY))
 
 
 def _growth(setup: Setup) -> StudyResult:
-    quick = replace(_first(_quick(setup, 1_000)), seeds=1)
+    quick = replace(_first(_quick(setup, FEW)), seeds=1)
     context = quick.context(valuers=[named_valuer(name) for name in COSTED_VALUERS[:3]])
     n = len(context.train)
     return growth(context, [*(size for size in (1_000, 5_000, 20_000) if size < n), n])
 
 
 def _pq(setup: Setup) -> StudyResult:
-    return index_choice(_quick(setup, 1_000).context(valuers=[named_valuer("default")]))
+    return index_choice(_quick(setup, FEW).context(valuers=[named_valuer("default")]))
 
 
 def _quick(setup: Setup, m: int) -> Setup:
     """The setup with the quick ones of its generators and another m."""
     chosen = {n: each for n, each in setup.generators.items() if n in QUICK_GENERATORS}
-    return replace(setup, generators=chosen or setup.generators, generated={}, m=m)
+    generated = {} if setup.generators else setup.generated
+    return replace(setup, generators=chosen or setup.generators, generated=generated, m=m)
 
 
 def _first(setup: Setup) -> Setup:
@@ -157,7 +161,8 @@ def _planted(setup: Setup, m: int) -> tuple[Context, NoisedSet]:
     quick = _quick(setup, m)
     planted = quick.plant(N_NOISED, SIGMA)
     valuers = [
-        variant(name, {**named_valuer(name).settings, "candidates": 500}) for name in COSTED_VALUERS
+        variant(name, {**named_valuer(name).settings, "candidates": CANDIDATES})
+        for name in COSTED_VALUERS
     ]
     return quick.context(planted, valuers=valuers), planted
 

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOP = 100
+LADDER = (10, 30, 100, 300, 1_000, 3_000)
+
+
+def ladder(most: int) -> list[int]:
+    """Numbers of generated images to look at, up to `most`."""
+    return [*(m for m in LADDER if m < most), most]
 
 
 def images_needed(
