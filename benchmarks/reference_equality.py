@@ -179,15 +179,30 @@ def compare_st_lpips(
 
 def reference_stlpips(variant: str) -> Any:
     """The network of the package stlpips_pytorch."""
-    # the package imports both without declaring or, for metrics, using them
-    for name, member in (("IPython", "embed"), ("torchsummary", "summary")):
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
-            stub = types.ModuleType(name)
-            setattr(stub, member, None)
-            sys.modules[name] = stub
-    with quiet():
+    with quiet(), stand_ins({"IPython": "embed", "torchsummary": "summary"}):
         package = importlib.import_module("stlpips_pytorch.stlpips")
         return package.LPIPS(net=variant, variant="shift_tolerant", verbose=False).eval()
+
+
+@contextlib.contextmanager
+def stand_ins(members: dict[str, str]) -> Iterator[None]:
+    """Modules that the package imports without declaring or, for metrics, using them.
+
+    They go when it is imported: others ask whether IPython is there, and would believe it.
+    """
+    missing = {
+        name: member
+        for name, member in members.items()
+        if name not in sys.modules and importlib.util.find_spec(name) is None
+    }
+    for name, member in missing.items():
+        sys.modules[name] = types.ModuleType(name)
+        setattr(sys.modules[name], member, None)
+    try:
+        yield
+    finally:
+        for name in missing:
+            del sys.modules[name]
 
 
 class SamePadding(torch.nn.Conv2d):
