@@ -159,6 +159,7 @@ def test_bad_images_are_counted_or_refused(
         (("{train}", "{generated}", "--weights", "clip"), "write --weights NAME=PATH"),
         (("{train}", "{generated}", "--quality", "missing.npy"), "missing.npy cannot be read"),
         (("{train}", "{generated}", "--train-images", "x"), "goes with an index or run"),
+        (("{train}", "{generated}", "--temperature", "warm"), "pass one above 0, or auto"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_writes_nothing(
@@ -199,7 +200,7 @@ def test_an_earlier_run_is_refused_before_any_work(
     assert "already holds a result; pass --overwrite" in one_line(result)
     assert "embed" not in result[2]
     assert (out / "values.parquet").read_bytes() == before
-    assert run(*arguments, "--overwrite", "--temperature", "0.01")[0] == 0
+    assert run(*arguments, "--overwrite", "--temperature", "auto")[0] == 0
     assert (out / "values.parquet").read_bytes() != before
 
 
