@@ -323,7 +323,7 @@ def _setup(options: dict[str, Any]) -> Setup:
         conditional=options["conditional"],
         generated=dict(_named(text) for text in options["generated"]),
         held_out=options["held_out"],
-        valuers=options["valuers"] or ("default",),
+        valuers=options["valuers"] or (() if options["valuers_file"] else ("default",)),
         valuers_file=options["valuers_file"],
         seeds=options["seeds"],
         m=options["m"],

@@ -49,9 +49,10 @@ CLASS_VALUERS = (
     "random",
 )
 COSTED_VALUERS = ("no-rerank", "l2", "st-lpips", "default", "low-pass")
+NOISED_VALUERS = ("no-rerank", "l2", "default", "low-pass", "low-pass-mix")
 MANY = 10_000
-CANDIDATES = 500
-NOISED_KS = (50, 200)
+CANDIDATES = 1_000
+NOISED_KS = (50, 200, 1_000)
 SOME = 2_000
 FEW = 1_000
 HALF = 300
@@ -165,7 +166,7 @@ def _planted(setup: Setup, m: int) -> tuple[Context, NoisedSet]:
     planted = quick.plant(N_NOISED, SIGMA)
     valuers = [
         variant(name, {**named_valuer(name).settings, "candidates": CANDIDATES})
-        for name in COSTED_VALUERS
+        for name in NOISED_VALUERS
     ]
     return quick.context(planted, valuers=valuers), planted
 
