@@ -197,15 +197,14 @@ class DrawnSubject:
         manifest = self._work.path("samples", f"{stem}.csv")
         paths = [path.relative_to(manifest.parent) for path in drawn.paths]
         _write_manifest(manifest, paths, drawn.labels or [""] * m)
-        read = first.name(self._classifiers.pixels(ImageSet.open(manifest)))
-        if drawn.labels is not None:
-            return Sample(
-                ImageSet.open(manifest), float(np.mean(read == np.array(drawn.labels, "O")))
-            )
-        _write_manifest(manifest, paths, read.tolist())
-        images = ImageSet.open(manifest)
-        agreed = read == second.name(self._classifiers.pixels(images))
-        return Sample(images, float(np.mean(agreed)))
+        pixels = self._classifiers.pixels(ImageSet.open(manifest))
+        read = first.name(pixels)
+        if drawn.labels is None:
+            _write_manifest(manifest, paths, read.tolist())
+            confirming = second.name(pixels)
+        else:
+            confirming = np.asarray(drawn.labels, dtype=object)
+        return Sample(ImageSet.open(manifest), float(np.mean(read == confirming)))
 
 
 def _write_manifest(file: Path, paths: Sequence[Path], labels: Sequence[object]) -> None:
