@@ -55,7 +55,7 @@ def test_baselines_refuse_what_cannot_work(sets: tuple[ImageSet, ImageSet], digi
     train, drawn = sets
     with pytest.raises(InputError, match="not fitted"):
         RandomValuer().value(drawn)
-    with pytest.raises(InputError, match="k=0 is too small"):
+    with pytest.raises(InputError, match="k=0 was given; pass a whole number k ≥ 1"):
         SameClassValuer(k=0)
     with pytest.raises(InputError, match="k=301 exceeds the 300 training images"):
         RandomValuer(k=301).fit(train).value(drawn)

@@ -341,11 +341,36 @@ def test_every_study_of_the_paper_runs_with_one_call(
         monkeypatch.setattr(reproduction, name, lambda: [variant("pixels", pixels)])
     setup = open_setup(files, tmp_path, valuers=(), train_name="digits", m=20)
     found = {result.name: result for result in reproduction.reproduce(setup)}
-    assert set(found) == {f"{study}_digits" for study in reproduction.STUDIES}
+    assert set(found) == {f"{study}_digits" for study in (*reproduction.STUDIES, "all")}
     assert all(result.tables[0].rows for result in found.values())
     found["c3_digits"].save(tmp_path / "out")
+    times = found["all_digits"]
+    assert [row[0] for row in times.tables[0].rows] == [*reproduction.STUDIES, "all"]
+    assert times.notes[0].startswith("From an empty working folder")
+    *_, again = reproduction.reproduce(setup)
+    assert again.notes[0].startswith("Not from the start")
     with pytest.raises(InputError, match="no study c9; choose from c1"):
         list(reproduction.reproduce(setup, ("c9",)))
+
+
+def test_studies_of_unused_images_draw_in_all_variety(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    own = {"gan": reproduction.RECIPES["gan"], "small": Recipe("gan", 5, {"truncation": 1})}
+    setup = open_setup(files, tmp_path, generators=own)
+    varied = reproduction._varied(setup).generators
+    assert "truncation" not in varied["gan"].settings
+    assert varied["small"] == own["small"]
+
+
+def test_classes_are_also_asked_of_unconditional_generators(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    own = {"gan": reproduction.RECIPES["gan"], "beta-vae": Recipe("beta-vae", 5)}
+    setup = open_setup(files, tmp_path, generators=own)
+    asked = reproduction._both_kinds(setup).generators
+    assert set(asked) == {"gan", "beta-vae", "gan-unconditional"}
+    assert not asked["gan-unconditional"].conditional
 
 
 @pytest.mark.parametrize(

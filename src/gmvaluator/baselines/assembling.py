@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, Skip
 from gmvaluator.valuation import Valuation
 from gmvaluator.values import Contributions
+
+# id of the one row of a valuation by a measure of the whole generated set
+WHOLE_SET = "all that is generated"
 
 
 def assemble(
@@ -23,6 +26,7 @@ def assemble(
     seed: int,
     seconds: Mapping[str, float],
     quality: NDArray[np.float64] | None = None,
+    skipped: Sequence[tuple[str, Skip]] = (),
 ) -> Valuation:
     """A valuation of all images of both sets.
 
@@ -34,6 +38,7 @@ def assemble(
         seed: of its randomness.
         seconds: time by stage.
         quality: (m,) what each generated image hands out (default: 1).
+        skipped: (`train` or `generated`, image left out of its set before).
     """
     return Valuation(
         train_ids=train.ids,
@@ -42,19 +47,66 @@ def assemble(
         generated_labels=generated.labels,
         quality=np.ones(len(generated)) if quality is None else quality,
         contributions=contributions,
-        skipped=(),
-        info={
-            "format": 1,
-            "settings": dict(settings),
-            "n_train": len(train),
-            "n_generated": len(generated),
-            "versions": versions.installed(),
-            "weights": {},
-            "seed": seed,
-            "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-            "inputs": {
-                "train": {"source": train.location, "fingerprint": None},
-                "generated": {"source": generated.location, "fingerprint": None},
-            },
-        },
+        skipped=tuple(skipped),
+        info=_info(train, len(generated), generated.location, settings, seed, seconds),
     )
+
+
+def assemble_for_set(
+    train: ImageSet,
+    values: NDArray[np.float64],
+    *,
+    settings: Mapping[str, Any],
+    seed: int,
+    seconds: Mapping[str, float],
+    more: Mapping[str, Any],
+) -> Valuation:
+    """A valuation by a measure of all that is generated: one row, `WHOLE_SET`, of all n scores.
+
+    Args:
+        train: the n training images.
+        values: (n,) of each.
+        settings, seed, seconds: as `assemble` takes them.
+        more: further entries of `info`.
+    """
+    order = np.argsort(-values, kind="stable")
+    return Valuation(
+        train_ids=train.ids,
+        train_labels=train.labels,
+        generated_ids=(WHOLE_SET,),
+        generated_labels=None,
+        quality=np.ones(1),
+        contributions=Contributions(
+            rows=order[None],
+            distances=(-values[order][None]).astype(np.float32),
+            scores=values[order][None],
+            n_train=len(train),
+        ),
+        skipped=(),
+        info=_info(train, 1, None, settings, seed, seconds) | dict(more),
+    )
+
+
+def _info(
+    train: ImageSet,
+    n_generated: int,
+    location: str | None,
+    settings: Mapping[str, Any],
+    seed: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """What `run.json` holds."""
+    return {
+        "format": 1,
+        "settings": dict(settings),
+        "n_train": len(train),
+        "n_generated": n_generated,
+        "versions": versions.installed(),
+        "weights": {},
+        "seed": seed,
+        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+        "inputs": {
+            "train": {"source": train.location, "fingerprint": None},
+            "generated": {"source": location, "fingerprint": None},
+        },
+    }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.arrays import known_labels
 from gmvaluator.baselines.assembling import assemble
-from gmvaluator.errors import InputError
+from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.images import ImageSet
 from gmvaluator.valuation import Valuation
 from gmvaluator.values import Contributions
@@ -27,7 +27,8 @@ class RandomValuer:
     """
 
     def __init__(self, *, k: int = 50, seed: int = 0) -> None:
-        self.k = _positive(k)
+        check_at_least(1, "k", k)
+        self.k = k
         self.seed = seed
         self._train: ImageSet | None = None
 
@@ -38,8 +39,8 @@ class RandomValuer:
 
     def value(self, generated: object) -> Valuation:
         """Raises `InputError` if not fitted, or if k exceeds the training set."""
-        train, images = _fitted(self._train), ImageSet.open(generated)
-        _enough(self.k, len(train), "training images")
+        train, images = fitted(self._train), ImageSet.open(generated)
+        check_enough(self.k, len(train), "training images")
         start = time.perf_counter()
         rng = np.random.default_rng([self.seed, len(images)])
         rows = np.stack([rng.choice(len(train), self.k, replace=False) for _ in images.ids])
@@ -61,7 +62,8 @@ class SameClassValuer:
     """
 
     def __init__(self, *, k: int = 50, seed: int = 0) -> None:
-        self.k = _positive(k)
+        check_at_least(1, "k", k)
+        self.k = k
         self.seed = seed
         self._train: ImageSet | None = None
 
@@ -78,7 +80,7 @@ class SameClassValuer:
 
     def value(self, generated: object) -> Valuation:
         """Raises `InputError` if not fitted, without labels, or if a class has fewer than k."""
-        train, images = _fitted(self._train), ImageSet.open(generated)
+        train, images = fitted(self._train), ImageSet.open(generated)
         start = time.perf_counter()
         rng = np.random.default_rng([self.seed, len(images)])
         of_train = known_labels(train, "training images")
@@ -86,7 +88,7 @@ class SameClassValuer:
         rows = []
         for label in known_labels(images, "generated images"):
             own = members.get(label, np.empty(0, dtype=np.int64))
-            _enough(self.k, len(own), f"training images of class {label}")
+            check_enough(self.k, len(own), f"training images of class {label}")
             rows.append(rng.choice(own, self.k, replace=False))
         return assemble(
             train,
@@ -106,20 +108,3 @@ def _equal(rows: NDArray[np.int64], n_train: int) -> Contributions:
         scores=np.full(rows.shape, 1 / rows.shape[1]),
         n_train=n_train,
     )
-
-
-def _positive(k: int) -> int:
-    if k < 1:
-        raise InputError(f"k={k} is too small; pass k ≥ 1")
-    return k
-
-
-def _enough(k: int, n: int, what: str) -> None:
-    if k > n:
-        raise InputError(f"k={k} exceeds the {n} {what}; pass k ≤ {n}")
-
-
-def _fitted(train: ImageSet | None) -> ImageSet:
-    if train is None:
-        raise InputError("the valuer is not fitted; call fit(train) first")
-    return train

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import N_NOISED, SIGMA, NoisedSet
-from gmvaluator.evaluation.results import StudyResult
+from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
 from gmvaluator.evaluation.studies.calibration import calibration
 from gmvaluator.evaluation.studies.efficiency import efficiency, growth
-from gmvaluator.evaluation.studies.identical_class import identical_class
+from gmvaluator.evaluation.studies.identical_class import UNCONDITIONAL, identical_class
 from gmvaluator.evaluation.studies.images_needed import images_needed, ladder
 from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
@@ -35,6 +36,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "gan": Recipe("gan", 20_000, {"ema": 0.999, "truncation": 1}, conditional=True),
         "ddpm": Recipe("ddpm", 8_000, {"guidance": 2}, conditional=True),
     }
+)
+# Where an unused training image is to stand out, the used ones must be drawn in all their variety.
+VARIED: Mapping[str, Recipe] = MappingProxyType(
+    {"gan": Recipe("gan", 20_000, {"ema": 0.999}, conditional=True)}
 )
 # for studies that draw thousands of images: a diffusion model needs minutes for each thousand
 QUICK_GENERATORS = ("beta-vae", "gan")
@@ -69,7 +74,7 @@ SUBSET_K = 5
 
 
 def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
-    """Run the studies one after the other.
+    """Run the studies one after the other; after all of them, what each of them took.
 
     Args:
         setup: training set, generators, held-out images; valuers are the studies' own.
@@ -80,14 +85,39 @@ def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
     """
     if unknown := set(only) - set(STUDIES):
         raise InputError(f"no study {unknown.pop()}; choose from {', '.join(STUDIES)}")
+    kept = setup.work.pieces()
+    minutes: dict[str, float] = {}
     for name, study in STUDIES.items():
         if not only or name in only:
+            start = time.perf_counter()
             result = study(setup)
+            minutes[name] = (time.perf_counter() - start) / 60
             yield replace(result, name=f"{name}_{setup.train_name}")
+    if not only:
+        yield _times(setup, minutes, kept)
+
+
+def _times(setup: Setup, minutes: Mapping[str, float], kept: int) -> StudyResult:
+    total = sum(minutes.values())
+    rows = [*minutes.items(), ("all", total)]
+    note = (
+        "From an empty working folder; training the generators is part of the study that first "
+        "asks for them."
+        if not kept
+        else f"Not from the start: {kept} pieces were kept from an earlier run."
+    )
+    return StudyResult(
+        name=f"all_{setup.train_name}",
+        title="What the studies took",
+        tables=(Table("Minutes", ("study", "minutes"), grid(rows), digits=1),),
+        parameters={"train": setup.train_name, "n_train": len(setup.train), "kept_pieces": kept},
+        notes=(note,),
+    )
 
 
 def _classes(setup: Setup) -> StudyResult:
-    return identical_class(setup.context(valuers=[named_valuer(name) for name in CLASS_VALUERS]))
+    valuers = [named_valuer(name) for name in CLASS_VALUERS]
+    return identical_class(_both_kinds(setup).context(valuers=valuers))
 
 
 def _encoders(setup: Setup) -> StudyResult:
@@ -108,7 +138,7 @@ def _noised(setup: Setup) -> StudyResult:
 
 
 def _calibration(setup: Setup) -> StudyResult:
-    quick = _quick(setup, SOME)
+    quick = _varied(_quick(setup, SOME))
     planted = quick.plant(N_NOISED, SIGMA)
     context, mixed = quick.mixed(planted, 0.2, SIGMA)
     valuers = [named_valuer(name) for name in ("default", "no-rerank")]
@@ -155,14 +185,33 @@ def _quick(setup: Setup, m: int) -> Setup:
     return replace(setup, generators=chosen or setup.generators, generated=generated, m=m)
 
 
+def _varied(setup: Setup) -> Setup:
+    """The setup with the typical images of our own recipes made varied ones."""
+    generators = {
+        name: VARIED.get(name, each) if each == RECIPES.get(name) else each
+        for name, each in setup.generators.items()
+    }
+    return replace(setup, generators=generators)
+
+
+def _both_kinds(setup: Setup) -> Setup:
+    """The setup with unconditional forms of our own quick recipes added."""
+    added = {
+        f"{name}{UNCONDITIONAL}": replace(RECIPES[name], conditional=False)
+        for name in QUICK_GENERATORS
+        if setup.generators.get(name) == RECIPES[name]
+    }
+    return replace(setup, generators={**setup.generators, **added})
+
+
 def _first(setup: Setup) -> Setup:
     """The setup with its first generator only."""
     return replace(setup, generators=dict(list(setup.generators.items())[:1]))
 
 
 def _planted(setup: Setup, m: int) -> tuple[Context, NoisedSet]:
-    """A training set with noised images, generators trained on it, four variants."""
-    quick = _quick(setup, m)
+    """A training set with noised images, generators trained on it, variants."""
+    quick = _varied(_quick(setup, m))
     planted = quick.plant(N_NOISED, SIGMA)
     valuers = [
         variant(name, {**named_valuer(name).settings, "candidates": CANDIDATES})

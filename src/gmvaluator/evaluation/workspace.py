@@ -64,6 +64,10 @@ class Workspace:
         again: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["result"]
         return again
 
+    def pieces(self) -> int:
+        """How many finished pieces of all kinds are kept."""
+        return sum(1 for _ in self.folder.glob("pieces/*/*.json"))
+
     def seconds(self, kind: str) -> float:
         """What the kept pieces of a kind took together."""
         folder = self.folder / "pieces" / kind

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KS = (30, 50, 100)
+# at the end of a subject's name: no class was asked of the generator, a classifier named it
+UNCONDITIONAL = "-unconditional"
+_PANELS_A_ROW = 3
 
 
 def identical_class(
@@ -92,7 +95,8 @@ def _tables(context: Context, pieces: Sequence[Piece], ks: Sequence[int]) -> lis
     tables = []
     for subject in context.subjects:
         rows: list[list[Cell]] = []
-        paper = CLASS_RATIO.get((context.train_name, subject.name))
+        family = subject.name.removesuffix(UNCONDITIONAL)
+        paper = CLASS_RATIO.get((context.train_name, family))
         if paper:
             rows.append(["paper's best", *(_percent(paper, k) for k in ks), None])
         for valuer in context.valuers:
@@ -129,15 +133,19 @@ def _note(context: Context, pieces: Sequence[Piece]) -> str:
 
 
 def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], ks: Sequence[int]) -> None:
-    axes = figure.subplots(1, len(context.subjects), sharey=True, squeeze=False)[0]
-    for panel, subject in zip(axes, context.subjects, strict=True):
+    columns = min(_PANELS_A_ROW, len(context.subjects))
+    rows = -(-len(context.subjects) // columns)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for empty in axes.flat[len(context.subjects) :]:
+        empty.remove()
+    for panel, subject in zip(axes.flat, context.subjects, strict=False):
         for valuer in context.valuers:
             found = [over_seeds(pieces, valuer.name, subject.name, "ratio", str(k)) for k in ks]
             means = [each.mean for each in found]
             halves = [(each.high - each.low) / 2 for each in found]
             panel.errorbar(list(ks), means, yerr=halves, marker="o", capsize=3, label=valuer.name)
         panel.set_title(subject.name)
-        panel.set_xlabel("contributors k")
         panel.grid(alpha=0.3)
-    axes[0].set_ylabel("identical class ratio")
-    axes[0].legend(fontsize="small")
+    figure.supxlabel("contributors k")
+    figure.supylabel("identical class ratio")
+    axes[0, 0].legend(fontsize="x-small")

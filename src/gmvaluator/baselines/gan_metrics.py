@@ -1,0 +1,198 @@
+"""Differentiable measures of what a GAN draws, as IF4GAN takes them (Terashita et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmvaluator.baselines.checks import check_at_least
+from gmvaluator.errors import InputError
+from gmvaluator.generators.layers import untouched_randomness
+from gmvaluator.progress import Progress, Silent
+
+FEATURES = 128
+_BATCH = 128
+_L2 = 1e-3  # on the last layer of the classifier
+_RATE = 1e-2
+# eigenvalues below this share of the greatest are roundings: their square roots have no gradient
+_LEAST_EIGENVALUE = 1e-7
+
+
+class GANMetric(ABC):
+    """Images → one number, with a gradient.
+
+    Attributes:
+        name: in tables and results.
+        helpful: sign of the change of the metric that makes a removed image a helpful one: +1
+            where a lower metric is better (removal raises it), −1 where a higher one is.
+    """
+
+    name: ClassVar[str]
+    helpful: ClassVar[int]
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, …) images as the generator draws them → a scalar."""
+
+
+class LogLikelihood(GANMetric):
+    """ALL: mean log-likelihood of held-out points under a kernel density of the drawn ones.
+
+    Args:
+        points: (V, …) held-out.
+    """
+
+    name = "log-likelihood"
+    helpful = -1
+
+    def __init__(self, points: Tensor) -> None:
+        self._points = points.flatten(1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Gaussian kernels of unit bandwidth, centred on the images."""
+        centres = images.flatten(1)
+        squared = torch.cdist(self._points, centres).square()
+        numbers = centres.shape[1]
+        constant = math.log(len(centres)) + 0.5 * numbers * math.log(2 * math.pi)
+        return (torch.logsumexp(-0.5 * squared, dim=1) - constant).mean()
+
+
+class InceptionScore(GANMetric):
+    """exp of the mean divergence of p(class | image) from p(class) (Salimans et al. 2016).
+
+    Args:
+        classifier: images → logits.
+    """
+
+    name = "inception-score"
+    helpful = -1
+
+    def __init__(self, classifier: Callable[[Tensor], Tensor]) -> None:
+        self._classifier = classifier
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._log(images).exp()
+
+    def _log(self, images: Tensor) -> Tensor:
+        logs = torch.log_softmax(self._classifier(images), dim=1)
+        over_all = torch.logsumexp(logs, dim=0) - math.log(len(logs))
+        return (logs.exp() * (logs - over_all)).sum(dim=1).mean()
+
+
+class LogInceptionScore(InceptionScore):
+    """The logarithm of the inception score: the same order of images, better scaled."""
+
+    name = "log-inception-score"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._log(images)
+
+
+class FrechetDistance(GANMetric):
+    """FID: Fréchet distance of Gaussians fitted to features (Heusel et al. 2017).
+
+    Args:
+        features: images → (N, F).
+        reference: held-out images.
+    """
+
+    name = "fid"
+    helpful = 1
+
+    def __init__(self, features: Callable[[Tensor], Tensor], reference: Tensor) -> None:
+        self._features = features
+        with torch.no_grad():
+            self._mean, covariance = _moments(features(reference))
+            values, vectors = torch.linalg.eigh(covariance)
+            self._root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+            self._trace = covariance.diagonal().sum()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        mean, covariance = _moments(self._features(images))
+        # tr (R C R)^½ by its eigenvalues, R the root of the reference's covariance
+        values = torch.linalg.eigvalsh(self._root @ covariance @ self._root)
+        floor = float(values.detach().max()) * _LEAST_EIGENVALUE
+        roots = values[values > floor].sqrt().sum()
+        apart = (mean - self._mean).square().sum()
+        return apart + covariance.diagonal().sum() + self._trace - 2 * roots
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    mean = features.mean(dim=0)
+    centred = features - mean
+    return mean, centred.T @ centred / (len(features) - 1)
+
+
+class MetricClassifier(nn.Module):
+    """The small classifier behind the metrics: two convolutions, one hidden layer of 128 features.
+
+    Args:
+        channels, side: of the images.
+        classes: how many.
+    """
+
+    def __init__(self, channels: int, side: int, classes: int) -> None:
+        super().__init__()
+        reduced = ((side - 4) // 2 - 4) // 2
+        self.body = nn.Sequential(
+            *(nn.Conv2d(channels, 8, 5), nn.Sigmoid(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(8, 8, 5), nn.Sigmoid(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(8 * reduced**2, FEATURES), nn.Sigmoid()),
+        )
+        self.head = nn.Linear(FEATURES, classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) in [−1, 1] → (N, 128)."""
+        found: Tensor = self.body(images)
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) in [−1, 1] → logits."""
+        logits: Tensor = self.head(self.body(images))
+        return logits
+
+
+def train_metric_classifier(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int = 6,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> MetricClassifier:
+    """Train on held-out images, which the GAN never sees: Adam, batches of 128.
+
+    Args:
+        images: (N, C, S, S) in [−1, 1].
+        labels: (N,) class numbers.
+        epochs: passes over them.
+        seed: of weights and order.
+
+    Raises:
+        InputError: numbers that do not fit.
+    """
+    check_at_least(1, "epochs", epochs)
+    if len(images) != len(labels) or not len(images):
+        raise InputError(f"{len(images)} images with {len(labels)} labels; pass a label for each")
+    with untouched_randomness():
+        torch.manual_seed(seed)
+        model = MetricClassifier(images.shape[1], images.shape[-1], int(labels.max()) + 1)
+        model.to(images.dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=_RATE)
+    order = torch.Generator().manual_seed(seed)
+    with (progress or Silent()).stage("train metric classifier", epochs) as advance:
+        for _ in range(epochs):
+            for rows in torch.randperm(len(images), generator=order).split(_BATCH):
+                loss = F.cross_entropy(model(images[rows]), labels[rows])
+                loss = loss + 0.5 * _L2 * model.head.weight.square().sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            advance(1)
+    return model.eval().requires_grad_(False)

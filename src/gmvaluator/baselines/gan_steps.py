@@ -1,0 +1,256 @@
+"""One update of a GAN as a pure function, so that it can be repeated and pulled back through.
+
+Losses as in Terashita et al., "Influence estimation for generative adversarial networks" (ICLR
+2021): the critic minimises [Σ softplus(−D(x)) + Σ softplus(D(G(z)))] / B, the generator the mean of
+softplus(−D(G(z))), both with an L2 penalty on their weights; plain gradient descent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gmvaluator.baselines.checks import check_at_least
+from gmvaluator.errors import InputError
+from gmvaluator.generators.layers import untouched_randomness
+from gmvaluator.generators.randomness import WEIGHTS, generator
+
+Parameters = dict[str, Tensor]
+Updates = Literal["simultaneous", "alternating"]
+# (critic, generator, weights of the real images, real images, codes) → both networks after it
+Step = Callable[
+    [Parameters, Parameters, Tensor, Tensor, Tensor], tuple[Parameters, Parameters]
+]
+
+
+@dataclass(frozen=True)
+class GANRecipe:
+    """How a traced GAN is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        traced: the last so many of them are recorded.
+        batch_size: B, real images and codes an update.
+        learning_rate: of the generator.
+        critic_rate: of the critic.
+        weight_decay: factor λ of λ/2 · ‖W‖², W the weights without biases.
+        updates: `simultaneous`: both networks step from the same point; `alternating`: the
+            generator sees the critic's new weights.
+        seed: of the order and the codes.
+    """
+
+    epochs: int = 80
+    traced: int = 1
+    batch_size: int = 100
+    learning_rate: float = 1e-2
+    critic_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    updates: Updates = "simultaneous"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, "epochs", self.epochs)
+        check_at_least(1, "traced", self.traced)
+        check_at_least(1, "batch_size", self.batch_size)
+        check_at_least(0, "seed", self.seed)
+        if self.traced > self.epochs:
+            raise InputError(f"traced={self.traced} of {self.epochs} epochs; pass traced ≤ epochs")
+        if self.updates not in ("simultaneous", "alternating"):
+            raise InputError(
+                f"updates={self.updates!r}; choose from simultaneous, alternating"
+            )
+        for name in ("learning_rate", "critic_rate", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name}={getattr(self, name)}; pass a number ≥ 0")
+
+
+@dataclass(frozen=True)
+class GANPair:
+    """The two networks of a GAN, whose images of a batch do not see each other.
+
+    Attributes:
+        generator: codes (B, latent) → images.
+        critic: images → (B,) or (B, 1) logits, high for real ones.
+        latent: length of a code.
+
+    Raises:
+        InputError: a layer couples the images of a batch, or draws at random.
+    """
+
+    generator: nn.Module
+    critic: nn.Module
+    latent: int
+
+    def __post_init__(self) -> None:
+        for role, network in (("generator", self.generator), ("critic", self.critic)):
+            for name, layer in network.named_modules():
+                kind = type(layer).__name__
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    raise InputError(
+                        f"the {role} has {kind} ({name or 'itself'}), which couples the images of "
+                        "a batch: what removing one of them does is then not defined. Use "
+                        "LayerNorm or GroupNorm"
+                    )
+                if isinstance(layer, nn.modules.dropout._DropoutNd):
+                    raise InputError(
+                        f"the {role} has {kind} ({name or 'itself'}), whose draws are not in the "
+                        "trace; leave it out"
+                    )
+
+    def start(self) -> tuple[Parameters, Parameters]:
+        """(critic, generator) weights as they are now, copied."""
+        critic, generator_ = (
+            {name: each.detach().clone() for name, each in network.named_parameters()}
+            for network in (self.critic, self.generator)
+        )
+        return critic, generator_
+
+    def draw(self, parameters: Parameters, codes: Tensor) -> Tensor:
+        """Images of these codes, by a generator of these weights."""
+        images: Tensor = torch.func.functional_call(self.generator, parameters, (codes,))
+        return images
+
+    def judge(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """(B,) logits, by a critic of these weights."""
+        logits: Tensor = torch.func.functional_call(self.critic, parameters, (images,))
+        return logits.reshape(len(images))
+
+
+def make_step(pair: GANPair, recipe: GANRecipe) -> Step:
+    """The update of both networks. Weights of 1 are training, a weight of 0 removes an image; the
+    denominator stays the number of images."""
+
+    def critic_loss(
+        critic: Parameters, maker: Parameters, weights: Tensor, real: Tensor, codes: Tensor
+    ) -> Tensor:
+        true = weights * F.softplus(-pair.judge(critic, real))
+        false = F.softplus(pair.judge(critic, pair.draw(maker, codes)))
+        return true.sum() / len(real) + false.mean() + _penalty(critic, recipe.weight_decay)
+
+    def maker_loss(maker: Parameters, critic: Parameters, codes: Tensor) -> Tensor:
+        judged = pair.judge(critic, pair.draw(maker, codes))
+        return F.softplus(-judged).mean() + _penalty(maker, recipe.weight_decay)
+
+    def step(
+        critic: Parameters, maker: Parameters, weights: Tensor, real: Tensor, codes: Tensor
+    ) -> tuple[Parameters, Parameters]:
+        down = torch.func.grad(critic_loss)(critic, maker, weights, real, codes)
+        moved = _descended(critic, down, recipe.critic_rate)
+        seen = moved if recipe.updates == "alternating" else critic
+        up = torch.func.grad(maker_loss)(maker, seen, codes)
+        return moved, _descended(maker, up, recipe.learning_rate)
+
+    return step
+
+
+def _descended(parameters: Parameters, gradients: Parameters, rate: float) -> Parameters:
+    return {name: each - rate * gradients[name] for name, each in parameters.items()}
+
+
+def _penalty(parameters: Parameters, decay: float) -> Tensor:
+    squares = [each.square().sum() for each in parameters.values() if each.dim() > 1]
+    return 0.5 * decay * torch.stack(squares).sum()
+
+
+def flatten(*networks: Parameters) -> Tensor:
+    """All weights in one vector, network by network."""
+    return torch.cat([each.reshape(-1) for network in networks for each in network.values()])
+
+
+def unflatten(vector: Tensor, *like: Parameters) -> tuple[Parameters, ...]:
+    """What `flatten` made into one."""
+    found, at = [], 0
+    for network in like:
+        parts = {}
+        for name, each in network.items():
+            parts[name] = vector[at : at + each.numel()].reshape(each.shape)
+            at += each.numel()
+        found.append(parts)
+    return tuple(found)
+
+
+def mlp_gan(
+    shape: Sequence[int],
+    *,
+    latent: int = 32,
+    hidden: Sequence[int] = (128, 128),
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    bounded: bool = True,
+    bias: bool = True,
+    seed: int = 0,
+) -> GANPair:
+    """A fully connected GAN.
+
+    Args:
+        shape: of one image, such as (1, 28, 28), or of one point, such as (2,).
+        latent: length of the code.
+        hidden: widths between, the same in both networks.
+        activation: after each hidden layer; a smooth one where influence is to be exact, since
+            the kinks of ReLU spoil the linearisation.
+        bounded: images end in tanh, for data in [−1, 1].
+        bias: whether layers have one.
+        seed: of the initial weights (uniform, by fan-in).
+    """
+    numbers = 1
+    for side in shape:
+        numbers *= side
+    ends: list[nn.Module] = [nn.Tanh()] if bounded else []
+    with untouched_randomness():
+        maker = nn.Sequential(
+            *_layers((latent, *hidden, numbers), activation, bias),
+            *ends,
+            nn.Unflatten(1, tuple(shape)),
+        )
+        critic = nn.Sequential(nn.Flatten(), *_layers((numbers, *hidden, 1), activation, bias))
+    drawn = generator(seed, WEIGHTS)
+    for network in (maker, critic):
+        for each in network.parameters():
+            fan_in = each.shape[1] if each.dim() > 1 else fan_in  # biases follow their weights
+            limit = fan_in**-0.5
+            with torch.no_grad():
+                each.copy_(2 * limit * torch.rand(each.shape, generator=drawn) - limit)
+    return GANPair(maker, critic, latent)
+
+
+def official_mnist_gan(latent: int = 32) -> GANPair:
+    """The convolutional GAN of Terashita et al. for 28 × 28 grey images in [−1, 1].
+
+    Seven valid convolutions of 32 channels, each followed by a sigmoid and layer normalisation;
+    the generator mirrors them. Slow on a processor: half a second an update.
+    """
+    kernels, strides = (4, 3, 3, 2, 3, 3, 2), (1, 2, 1, 1, 2, 1, 1)
+    down: list[nn.Module] = []
+    up: list[nn.Module] = []
+    for place, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+        down += [nn.Conv2d(32 if place else 1, 32, kernel, stride), *_normalised()]
+    # the mirror: padding where a stride of two left one row over
+    sides = [28]
+    for kernel, stride in zip(kernels, strides, strict=True):
+        sides.append((sides[-1] - kernel) // stride + 1)
+    for place in reversed(range(len(kernels))):
+        kernel, stride = kernels[place], strides[place]
+        over = sides[place] - ((sides[place + 1] - 1) * stride + kernel)
+        inputs = 32 if place < len(kernels) - 1 else latent
+        up += [nn.ConvTranspose2d(inputs, 32, kernel, stride, 0, over), *_normalised()]
+    features = 32 * sides[-1] ** 2
+    critic = nn.Sequential(*down, nn.Flatten(), nn.Linear(features, 1))
+    first = nn.Unflatten(1, (latent, 1, 1))
+    maker = nn.Sequential(first, *up, nn.Conv2d(32, 1, 1), nn.Tanh())
+    return GANPair(maker, critic, latent)
+
+
+def _normalised() -> list[nn.Module]:
+    return [nn.Sigmoid(), nn.GroupNorm(1, 32)]
+
+
+def _layers(widths: Sequence[int], activation: Any, bias: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs, bias=bias), activation()]
+    return layers[:-1]

@@ -1,0 +1,69 @@
+"""Sums over many checkpoints, kept after each of them so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import RunError
+from gmvaluator.publishing import publish_file, remove_leftovers
+
+
+class PartialSums:
+    """Arrays by key in a folder, each with how many terms are in it; no folder keeps nothing."""
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._written: set[Path] = set()
+        if self._folder is not None and self._folder.is_dir():
+            remove_leftovers(self._folder)
+
+    def resume(self, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:
+        """(sum, terms in it); zeros and 0 where nothing is kept.
+
+        Raises:
+            RunError: the file is damaged or of another shape.
+        """
+        file = self._file(key)
+        if file is None or not file.is_file():
+            return np.zeros(shape), 0
+        self._written.add(file)
+        try:
+            with np.load(file) as kept:
+                sums, terms = kept["sums"], int(kept["terms"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{file} is damaged ({error}); delete it to start again") from error
+        if sums.shape != shape:
+            raise RunError(f"{file} holds {sums.shape}, wanted {shape}; delete it to start again")
+        return sums, terms
+
+    def keep(self, key: str, sums: NDArray[np.float64], terms: int) -> None:
+        """Write the sum so far, in one step.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        file = self._file(key)
+        if file is None:
+            return
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with publish_file(file) as part, part.open("wb") as handle:
+                np.savez(handle, sums=sums, terms=terms)
+        except OSError as error:
+            raise RunError(
+                f"{file} cannot be written ({error.strerror or error}); choose another folder"
+            ) from error
+        self._written.add(file)
+
+    def forget(self) -> None:
+        """Delete what was kept: the whole is complete."""
+        for file in self._written:
+            file.unlink(missing_ok=True)
+        self._written.clear()
+
+    def _file(self, key: str) -> Path | None:
+        return None if self._folder is None else self._folder / f"sums-{key}.npz"

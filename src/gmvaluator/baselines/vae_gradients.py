@@ -1,0 +1,256 @@
+"""Gradients of the β-ELBO of single images, and their dot products.
+
+Where all parameters sit in linear layers that are called once, the gradient of a layer is a sum
+of few outer products of its inputs a and the gradients δ at its outputs, and a dot product of two
+gradients is Σ (a·a' + 1)(δ·δ'): gradients are never written out. An encoder's inputs do not depend
+on the code that is drawn, so its δ is averaged over draws before anything is multiplied. Other
+networks get explicit gradients, by `torch.func.vmap` of `torch.func.grad`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Loss = Literal["bce", "squared-error", "official"]
+LOSSES: tuple[Loss, ...] = ("bce", "squared-error", "official")
+# the official code divides every loss by 3 · 64 · 64, whatever the size of the images
+_OFFICIAL_SCALE = 12_288
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss ℓ whose gradients are compared: reconstruction + β · KL of each image, in nats.
+
+    Attributes:
+        loss: `bce`: binary cross entropy summed over pixels. `squared-error`: that of the sigmoid
+            of the logits. `official`: as Kong & Chaudhuri's code computes it for any network, the
+            squared error divided by the number of channels, all divided by 12,288.
+        beta: factor on the KL divergence from N(0, 1).
+    """
+
+    loss: Loss
+    beta: float
+
+    def __call__(self, logits: Tensor, pixels: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+        """(B, S, C, H, W) logits of S codes, (B, C, H, W), (B, z) and log variances → (B,)."""
+        wanted = pixels[:, None].expand_as(logits)
+        if self.loss == "bce":
+            errors = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        else:
+            errors = (torch.sigmoid(logits) - wanted).square()
+        error = errors.flatten(2).sum(dim=2).mean(dim=1)
+        divergence = -0.5 * (1 + spread - mean.square() - spread.exp()).sum(dim=1)
+        if self.loss == "official":
+            channels = pixels.shape[1]
+            return (error / channels + self.beta * divergence) / _OFFICIAL_SCALE
+        return error + self.beta * divergence
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to take gradients of.
+
+    Attributes:
+        pixels: (B, C, H, W) in [0, 1].
+        labels: (B,) class numbers, None for networks without classes.
+        noise: (B, S, z) standard normal, S draws an image.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    noise: Tensor
+
+
+class ElboNetwork(nn.Module):
+    """A VAE whose forward pass is the loss of each image of a batch."""
+
+    def __init__(self, network: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+
+    def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """(B,) losses, each the mean over its draws."""
+        known = () if labels is None else (labels,)
+        mean, spread = self.network.encode(pixels, *known)  # type: ignore[operator]
+        draws = noise.shape[1]
+        codes = mean[:, None] + noise * torch.exp(0.5 * spread)[:, None]
+        repeated = () if labels is None else (labels.repeat_interleave(draws),)
+        logits: Tensor = self.network.decode(codes.flatten(0, 1), *repeated)  # type: ignore[operator]
+        logits = logits.reshape(len(pixels), draws, *pixels.shape[1:])
+        losses: Tensor = self.objective(logits, pixels, mean, spread)
+        return losses
+
+
+@dataclass(frozen=True)
+class LayerFactors:
+    """One linear layer's gradients: image i's is Σ_r δ_ir ⊗ a_ir, with Σ_r δ_ir for the bias.
+
+    Attributes:
+        inputs: (B, R, d_in), R = 1 where the input does not depend on the draw.
+        outputs: (B, R, d_out), already divided by the number of draws.
+        bias: whether the layer has one.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    bias: bool
+
+    def dot(self, other: LayerFactors) -> Tensor:
+        sizes = (*self.inputs.shape[:2], *other.inputs.shape[:2])
+        inputs = self.inputs.flatten(0, 1) @ other.inputs.flatten(0, 1).T
+        inputs += float(self.bias)
+        inputs *= self.outputs.flatten(0, 1) @ other.outputs.flatten(0, 1).T
+        return inputs.reshape(sizes).sum(dim=(1, 3))
+
+    def squared_norms(self) -> Tensor:
+        inputs = self.inputs @ self.inputs.transpose(1, 2) + float(self.bias)
+        return (inputs * (self.outputs @ self.outputs.transpose(1, 2))).sum(dim=(1, 2))
+
+
+class Gradients(ABC):
+    """Gradients of a batch of B images, in whatever form can be multiplied."""
+
+    @abstractmethod
+    def dot(self, other: Self) -> Tensor:
+        """(B, B') dot products with another batch's gradients."""
+
+    @abstractmethod
+    def squared_norms(self) -> Tensor:
+        """(B,) squared lengths."""
+
+    @classmethod
+    @abstractmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The gradients of several batches, one after the other."""
+
+
+@dataclass(frozen=True)
+class FactorisedGradients(Gradients):
+    """Gradients of a network of linear layers."""
+
+    layers: tuple[LayerFactors, ...]
+
+    def dot(self, other: FactorisedGradients) -> Tensor:
+        pairs = zip(self.layers, other.layers, strict=True)
+        return torch.stack([own.dot(its) for own, its in pairs]).sum(dim=0)
+
+    def squared_norms(self) -> Tensor:
+        return torch.stack([layer.squared_norms() for layer in self.layers]).sum(dim=0)
+
+    @classmethod
+    def join(cls, parts: Sequence[FactorisedGradients]) -> FactorisedGradients:
+        return cls(
+            tuple(
+                LayerFactors(
+                    torch.cat([layer.inputs for layer in layers]),
+                    torch.cat([layer.outputs for layer in layers]),
+                    layers[0].bias,
+                )
+                for layers in zip(*(part.layers for part in parts), strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class ExplicitGradients(Gradients):
+    """(B, P) gradients, written out."""
+
+    flat: Tensor
+
+    def dot(self, other: ExplicitGradients) -> Tensor:
+        return self.flat @ other.flat.T
+
+    def squared_norms(self) -> Tensor:
+        return self.flat.square().sum(dim=1)
+
+    @classmethod
+    def join(cls, parts: Sequence[ExplicitGradients]) -> ExplicitGradients:
+        return cls(torch.cat([part.flat for part in parts]))
+
+
+def factorised(network: ElboNetwork, batch: Batch) -> FactorisedGradients:
+    """The gradients of a network for which `can_factorise` holds."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    with _recorded(layers) as calls:
+        losses = network(batch.pixels, batch.labels, batch.noise)
+    outputs = [output for _, _, output in calls]
+    found = torch.autograd.grad(losses.sum(), outputs)
+    images = len(batch.pixels)
+    return FactorisedGradients(
+        tuple(
+            LayerFactors(
+                inputs.detach().reshape(images, -1, inputs.shape[-1]),
+                gradient.reshape(images, -1, gradient.shape[-1]),
+                layer.bias is not None,
+            )
+            for (layer, inputs, _), gradient in zip(calls, found, strict=True)
+        )
+    )
+
+
+def explicit(network: ElboNetwork, batch: Batch) -> ExplicitGradients:
+    """The gradients of any network without coupling between the images of a batch."""
+    parameters = {name: each.detach() for name, each in network.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], pixels: Tensor, labels: Any, noise: Tensor) -> Tensor:
+        alone = None if labels is None else labels[None]
+        arguments = (pixels[None], alone, noise[None])
+        return torch.func.functional_call(network, weights, arguments)[0]
+
+    own_label = None if batch.labels is None else 0
+    each = torch.func.vmap(
+        torch.func.grad(loss), in_dims=(None, 0, own_label, 0), randomness="error"
+    )
+    gradients = each(parameters, batch.pixels, batch.labels, batch.noise)
+    return ExplicitGradients(torch.cat([part.flatten(1) for part in gradients.values()], dim=1))
+
+
+def can_factorise(network: ElboNetwork, batch: Batch) -> bool:
+    """Whether every parameter is of a linear layer that sees each image, or each draw, once."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    own = [id(each) for layer in layers for each in layer.parameters(recurse=False)]
+    if {id(each) for each in network.parameters()} != set(own) or len(set(own)) < len(own):
+        return False
+    with torch.no_grad(), _recorded(layers) as calls:
+        network(batch.pixels, batch.labels, batch.noise)
+    images, draws = batch.noise.shape[:2]
+    once = [layer for layer, _, _ in calls]
+    rows = {inputs.shape[0] for _, inputs, _ in calls}
+    flat = all(inputs.dim() == 2 for _, inputs, _ in calls)
+    return len(once) == len(layers) == len(set(once)) and flat and rows <= {images, images * draws}
+
+
+def gradient_numbers(network: ElboNetwork, draws: int, *, factors: bool) -> int:
+    """Upper limit of the numbers that one image's gradients hold."""
+    if not factors:
+        return sum(each.numel() for each in network.parameters())
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return draws * sum(layer.in_features + layer.out_features for layer in layers)
+
+
+Call = tuple[nn.Linear, Tensor, Tensor]
+
+
+@contextmanager
+def _recorded(layers: Sequence[nn.Linear]) -> Iterator[list[Call]]:
+    """(layer, its input, its output) of the calls made in here."""
+    calls: list[Call] = []
+
+    def note(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((layer, inputs[0], output))
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,250 @@
+"""Checkpoints of a VAE's training: those of our own families, the authors', and a user's."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.generators import load_generator
+from gmvaluator.generators.base import GeneratorModel
+from gmvaluator.generators.beta_vae import VAE
+from gmvaluator.generators.files import Snapshot, list_snapshots
+
+# of the authors' training: images a step
+OFFICIAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class VAECheckpoint:
+    """Weights after `step` updates, the last at `learning_rate`.
+
+    Attributes:
+        name: in messages; the file's path where there is one.
+        step: updates so far.
+        learning_rate: η of the updates since the checkpoint before.
+        batch_size: images an update.
+        load: gives the network, on the CPU. It has `encode(pixels) → (mean, log variance)` and
+            `decode(codes) → pixel logits`, both with class numbers as second argument if it is
+            conditional.
+    """
+
+    name: str
+    step: int
+    learning_rate: float
+    batch_size: int
+    load: Callable[[], nn.Module]
+
+
+def checkpoints_of(generator: str | Path) -> list[VAECheckpoint]:
+    """What training a β-VAE of this package kept: `train_generator(…, keep=5)` before.
+
+    Raises:
+        InputError: another family.
+        RunError: no such file, or no snapshots beside it.
+    """
+    path = Path(generator)
+    model = load_generator(path)
+    if not isinstance(model, VAE):
+        raise InputError(
+            f"{path} is a {model.config.name}; VAE-TracIn needs a VAE (beta-vae, conv-beta-vae)"
+        )
+    snapshots = list_snapshots(path)
+    if not snapshots:
+        raise RunError(
+            f"{path} has no snapshots of its training beside it; train it again with --keep 5 "
+            "(train_generator(…, keep=5))"
+        )
+    return [_own(snapshot, model) for snapshot in snapshots]
+
+
+def _own(snapshot: Snapshot, final: GeneratorModel) -> VAECheckpoint:
+    def load() -> nn.Module:
+        model = load_generator(snapshot.path)
+        if (model.config, model.label_names) != (final.config, final.label_names):
+            raise RunError(
+                f"{snapshot.path} is of another network than the generator it lies beside; train "
+                "the generator again with --keep"
+            )
+        return model
+
+    return VAECheckpoint(
+        str(snapshot.path),
+        snapshot.step,
+        snapshot.learning_rate,
+        final.config.batch_size,
+        load,
+    )
+
+
+def official_checkpoints(folder: str | Path) -> list[VAECheckpoint]:
+    """The checkpoints of Kong & Chaudhuri's convolutional VAE for 64 × 64 colour images.
+
+    Files are named by the number of updates; others, such as `last`, are left out.
+
+    Raises:
+        RunError: no such folder, no numbered file in it, or one that is damaged or of another
+            network; told when that checkpoint is loaded.
+    """
+    where = Path(folder)
+    files = [file for file in where.glob("*") if re.fullmatch(r"\d+", file.name)]
+    if not files:
+        raise RunError(
+            f"{where} holds no checkpoints: files named by the number of updates, such as 300000"
+        )
+    found = []
+    for file in sorted(files, key=lambda each: int(each.name)):
+        stored = _stored(file)
+        try:
+            rate = float(stored["optim_states"]["optim"]["param_groups"][0]["lr"])
+            step = int(stored["iter"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise RunError(
+                f"{file} has no {error} where the authors' checkpoints have it; wanted: iter, "
+                "model_states.net and optim_states.optim"
+            ) from error
+        found.append(VAECheckpoint(str(file), step, rate, OFFICIAL_BATCH, _official_loader(file)))
+    return found
+
+
+def _official_loader(file: Path) -> Callable[[], nn.Module]:
+    def load() -> nn.Module:
+        weights = _stored(file).get("model_states", {}).get("net", {})
+        codes = weights.get("decoder.0.weight")
+        network = OfficialConvVAE(codes.shape[1] if isinstance(codes, Tensor) else 64)
+        return _with_weights(network, weights, file)
+
+    return load
+
+
+def module_checkpoints(
+    network: nn.Module,
+    files: Sequence[str | Path],
+    *,
+    learning_rate: float,
+    batch_size: int,
+    steps: Sequence[int] | None = None,
+) -> list[VAECheckpoint]:
+    """Checkpoints of a user's own VAE.
+
+    Args:
+        network: has `encode` and `decode` as `VAECheckpoint.load` describes; copied, not changed.
+        files: state dicts, of `torch.save` or safetensors.
+        learning_rate: of the training's updates.
+        batch_size: images an update.
+        steps: updates before each file (default: the numbers in the files' names).
+
+    Raises:
+        InputError: `network` lacks a method, or a file's name holds no number.
+    """
+    check_network(network, type(network).__name__)
+    paths = [Path(file) for file in files]
+    numbers = steps if steps is not None else [_number_in(path) for path in paths]
+    if len(numbers) != len(paths):
+        raise InputError(f"{len(numbers)} steps for {len(paths)} files; pass one a file")
+
+    def loader(path: Path) -> Callable[[], nn.Module]:
+        def load() -> nn.Module:
+            return _with_weights(copy.deepcopy(network), _stored(path), path)
+
+        return load
+
+    made = [
+        VAECheckpoint(str(path), step, learning_rate, batch_size, loader(path))
+        for path, step in zip(paths, numbers, strict=True)
+    ]
+    return sorted(made, key=lambda each: each.step)
+
+
+def check_network(network: object, name: str) -> None:
+    """Raises `InputError` unless it has both methods."""
+    missing = [
+        method for method in ("encode", "decode") if not callable(getattr(network, method, None))
+    ]
+    if missing or not isinstance(network, nn.Module):
+        raise InputError(
+            f"{name} has no {' and no '.join(missing) or 'parameters'}; VAE-TracIn needs a torch "
+            "module with encode(pixels) → (mean, log variance) and decode(codes) → pixel logits"
+        )
+
+
+class OfficialConvVAE(nn.Module):
+    """The convolutional VAE of Kong & Chaudhuri (NeurIPS 2021) for 64 × 64 colour images.
+
+    Args:
+        latent: length of the code.
+    """
+
+    image_shape = (3, 64, 64)
+    beta = 2.0
+
+    def __init__(self, latent: int = 128) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(3, 32, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(64, 64, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(64, 256, 4), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(256, 2 * latent)),
+        )
+        self.decoder = nn.Sequential(
+            *(nn.Linear(latent, 256), nn.Unflatten(1, (256, 1, 1)), nn.ReLU()),
+            *(nn.ConvTranspose2d(256, 64, 4), nn.ReLU()),
+            *(nn.ConvTranspose2d(64, 64, 4, 2, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
+            nn.ConvTranspose2d(32, 3, 4, 2, 1),
+        )
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 64, 64) → mean and log variance, (B, latent) each."""
+        mean, spread = self.encoder(pixels).chunk(2, dim=1)
+        return mean, spread
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, latent) → pixel logits (B, 3, 64, 64)."""
+        logits: Tensor = self.decoder(codes)
+        return logits
+
+
+def _stored(file: Path) -> Mapping[str, Any]:
+    """The mapping that a checkpoint file holds."""
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{file} cannot be read as a checkpoint ({reason})") from error
+    if not isinstance(stored, Mapping):
+        raise RunError(f"{file} holds {type(stored).__name__}; wanted a mapping of tensors")
+    return stored
+
+
+def _with_weights(network: nn.Module, weights: Mapping[str, Any], file: Path) -> nn.Module:
+    try:
+        network.load_state_dict(dict(weights))
+    except (RuntimeError, AttributeError, TypeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{file} is of another network than {type(network).__name__}: {first}"
+        ) from error
+    return network
+
+
+def _number_in(path: Path) -> int:
+    numbers = re.findall(r"\d+", path.stem)
+    if not numbers:
+        raise InputError(f"{path.name} does not tell its updates; pass steps=[…]")
+    return int(numbers[-1])
