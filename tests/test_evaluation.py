@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,7 @@ def test_studies_of_unused_images_draw_in_all_variety(
     own = {"gan": reproduction.RECIPES["gan"], "small": Recipe("gan", 5, {"truncation": 1})}
     setup = open_setup(files, tmp_path, generators=own)
     varied = reproduction._varied(setup).generators
+    assert isinstance(varied["gan"], Recipe)
     assert "truncation" not in varied["gan"].settings
     assert varied["small"] == own["small"]
 
@@ -370,7 +372,7 @@ def test_classes_are_also_asked_of_unconditional_generators(
     setup = open_setup(files, tmp_path, generators=own)
     asked = reproduction._both_kinds(setup).generators
     assert set(asked) == {"gan", "beta-vae", "gan-unconditional"}
-    assert not asked["gan-unconditional"].conditional
+    assert asked["gan-unconditional"] == replace(own["gan"], conditional=False)
 
 
 @pytest.mark.parametrize(

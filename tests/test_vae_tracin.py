@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from generator_checks import halves, train_tiny, write_halves
 from torch import nn
 
+from generator_checks import halves, train_tiny, write_halves
 from gmvaluator import ImageSet, Valuation
 from gmvaluator.baselines.vae_gradients import (
     Batch,
@@ -93,8 +93,9 @@ def batch(n: int, side: int = 8, latent: int = 3, seed: int = 0, labels: bool = 
 @pytest.mark.parametrize("kind", ["mlp", "conditional", "own"])
 def test_factors_equal_written_out_gradients(kind: str, loss: Loss) -> None:
     network = elbo(kind, loss)
-    own = {"latent": 2 if kind == "own" else 3, "labels": kind == "conditional"}
-    left, right = batch(4, **own), batch(3, seed=1, **own)
+    latent, labels = 2 if kind == "own" else 3, kind == "conditional"
+    left = batch(4, latent=latent, labels=labels)
+    right = batch(3, latent=latent, labels=labels, seed=1)
     assert can_factorise(network, left)
     wanted = explicit(network, left).dot(explicit(network, right))
     torch.testing.assert_close(factorised(network, left).dot(factorised(network, right)), wanted)
@@ -132,7 +133,7 @@ def test_dot_product_is_the_first_order_effect_of_a_step() -> None:
         gradients = torch.autograd.grad(loss, list(stepped.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(stepped.parameters(), gradients, strict=True):
-                parameter -= rate * gradient
+                parameter.sub_(rate * gradient)
             before = network(z.pixels, None, z.noise)
             gained = float(before - stepped(z.pixels, None, z.noise)) / rate
         errors.append(abs(gained - influence) / abs(influence))
@@ -244,9 +245,7 @@ def test_written_out_gradients_give_the_same_influence(
     train, test = image_set(tmp_path, "a", slice(20)), image_set(tmp_path, "b", slice(40, 45))
     factors = VAETracIn(trained, draws=3).fit(train)
     wanted, own = factors.influence(test), factors.self_influence()
-    monkeypatch.setattr(
-        "gmvaluator.baselines.vae_influence.can_factorise", lambda *_: False
-    )
+    monkeypatch.setattr("gmvaluator.baselines.vae_influence.can_factorise", lambda *_: False)
     written = VAETracIn(trained, draws=3).fit(train)
     np.testing.assert_allclose(written.influence(test), wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(written.self_influence(), own, rtol=1e-4)
@@ -290,25 +289,20 @@ def test_interrupted_valuation_goes_on_at_its_checkpoint(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, test = image_set(tmp_path, "a", slice(40)), image_set(tmp_path, "b", slice(40, 46))
-    wanted = VAETracIn(trained, draws=3).fit(train).value(test)
+    wanted = VAETracIn(trained, draws=3, k=40).fit(train).value(test)
     work = tmp_path / "work"
     stopped = VAETracIn(trained, draws=3, k=40, work=work, progress=_Stopping(2 * 40))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(train).value(test)
     assert len(list(work.glob("*.npz"))) == 1
-    loaded = []
-    resumed = VAETracIn(
-        [_counted(each, loaded) for each in checkpoints_of(trained)], draws=3, k=40, work=work
-    ).fit(train)
+    loaded: list[int] = []
+    checkpoints = [_counted(each, loaded) for each in checkpoints_of(trained)]
+    resumed = VAETracIn(checkpoints, draws=3, k=40, work=work).fit(train)
     loaded.clear()
     valuation = resumed.value(test)
     assert loaded == [30, 40]
-    order = wanted.contributions.rows.argsort(axis=1)
-    again = valuation.contributions.rows.argsort(axis=1)[:, : order.shape[1]]
-    assert again.shape[0] == 6
-    np.testing.assert_allclose(
-        valuation.contributions.scores[:, :5], wanted.contributions.scores[:, :5], rtol=1e-12
-    )
+    np.testing.assert_array_equal(valuation.contributions.rows, wanted.contributions.rows)
+    np.testing.assert_array_equal(valuation.contributions.scores, wanted.contributions.scores)
     assert list(work.glob("*")) == []
 
 
@@ -324,17 +318,19 @@ def _counted(checkpoint: VAECheckpoint, loaded: list[int]) -> VAECheckpoint:
 
 def test_damaged_partial_sums_are_told(trained: Path, tmp_path: Path) -> None:
     train, test = image_set(tmp_path, "a", slice(40)), image_set(tmp_path, "b", slice(40, 46))
+    stopped = VAETracIn(trained, draws=3, k=40, work=tmp_path / "w", progress=_Stopping(50))
     with pytest.raises(KeyboardInterrupt):
-        VAETracIn(trained, draws=3, k=40, work=tmp_path / "w", progress=_Stopping(50)).fit(
-            train
-        ).value(test)
+        stopped.fit(train).value(test)
     (file,) = (tmp_path / "w").glob("*.npz")
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(RunError, match="is damaged .* delete it to start again"):
-        VAETracIn(trained, draws=3, k=40, work=tmp_path / "w").fit(train).value(test)
+    again = VAETracIn(trained, draws=3, k=40, work=tmp_path / "w").fit(train)
+    with pytest.raises(RunError, match=r"is damaged .* delete it to start again"):
+        again.value(test)
 
 
-def write_official(folder: Path, steps: tuple[str, ...], latent: int = 4) -> dict[str, nn.Module]:
+def write_official(
+    folder: Path, steps: tuple[str, ...], latent: int = 4
+) -> dict[str, OfficialConvVAE]:
     """Checkpoints in the authors' layout."""
     folder.mkdir(exist_ok=True)
     networks = {}
@@ -390,7 +386,7 @@ def _damage(folder: Path, change: Callable[[dict[str, Any]], None]) -> list[VAEC
     return official_checkpoints(folder)
 
 
-def test_bad_checkpoints_are_named(tmp_path: Path, trained: Path) -> None:
+def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no checkpoints: files named by"):
         official_checkpoints(tmp_path / "none")
 
@@ -417,12 +413,12 @@ def test_bad_checkpoints_are_named(tmp_path: Path, trained: Path) -> None:
     (tmp_path / "d" / "100").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match=r"d.100 cannot be read as a checkpoint"):
         official_checkpoints(tmp_path / "d")
+    data = write_halves(tmp_path / "h.npz", channels=1)
+    train_tiny("beta-vae", data, tmp_path / "plain.safetensors")
     with pytest.raises(RunError, match="train it again with --keep"):
-        data = write_halves(tmp_path / "h.npz", channels=1)
-        train_tiny("beta-vae", data, tmp_path / "plain.safetensors")
         checkpoints_of(tmp_path / "plain.safetensors")
+    train_tiny("gan", data, tmp_path / "gan.safetensors")
     with pytest.raises(InputError, match="is a gan; VAE-TracIn needs a VAE"):
-        train_tiny("gan", data, tmp_path / "gan.safetensors")
         checkpoints_of(tmp_path / "gan.safetensors")
 
 
@@ -435,7 +431,7 @@ class _OnlyDecodes(nn.Module):
     ("ask", "message"),
     [
         (lambda _: VAETracIn([]), "no checkpoint was given"),
-        (lambda file: VAETracIn(file, loss="mse"), "loss='mse'; choose from bce"),
+        (lambda file: VAETracIn(file, **{"loss": "mse"}), "loss='mse'; choose from bce"),
         (lambda file: VAETracIn(file, draws=0), "draws=0 was given"),
         (lambda file: VAETracIn(file, k=-1), "k=-1 was given"),
         (lambda file: VAETracIn(file).value([]), "no images|not fitted"),

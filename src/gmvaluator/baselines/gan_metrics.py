@@ -20,6 +20,8 @@ FEATURES = 128
 _BATCH = 128
 _L2 = 1e-3  # on the last layer of the classifier
 _RATE = 1e-2
+# initial weights before a logistic sigmoid (Glorot & Bengio 2010); at 1 it hardly starts to learn
+_SIGMOID_GAIN = 4.0
 # eigenvalues below this share of the greatest are roundings: their square roots have no gradient
 _LEAST_EIGENVALUE = 1e-7
 
@@ -120,7 +122,8 @@ class FrechetDistance(GANMetric):
         floor = float(values.detach().max()) * _LEAST_EIGENVALUE
         roots = values[values > floor].sqrt().sum()
         apart = (mean - self._mean).square().sum()
-        return apart + covariance.diagonal().sum() + self._trace - 2 * roots
+        distance: Tensor = apart + covariance.diagonal().sum() + self._trace - 2 * roots
+        return distance
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,6 +149,10 @@ class MetricClassifier(nn.Module):
             *(nn.Flatten(), nn.Linear(8 * reduced**2, FEATURES), nn.Sigmoid()),
         )
         self.head = nn.Linear(FEATURES, classes)
+        for layer in (*self.body, self.head):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight, gain=_SIGMOID_GAIN)
+                layer.bias.data.zero_()  # type: ignore[union-attr]
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, S, S) in [−1, 1] → (N, 128)."""
@@ -188,11 +195,11 @@ def train_metric_classifier(
     order = torch.Generator().manual_seed(seed)
     with (progress or Silent()).stage("train metric classifier", epochs) as advance:
         for _ in range(epochs):
-            for rows in torch.randperm(len(images), generator=order).split(_BATCH):
+            for rows in torch.split(torch.randperm(len(images), generator=order), _BATCH):
                 loss = F.cross_entropy(model(images[rows]), labels[rows])
                 loss = loss + 0.5 * _L2 * model.head.weight.square().sum()
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             advance(1)
     return model.eval().requires_grad_(False)

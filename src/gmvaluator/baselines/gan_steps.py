@@ -24,9 +24,7 @@ from gmvaluator.generators.randomness import WEIGHTS, generator
 Parameters = dict[str, Tensor]
 Updates = Literal["simultaneous", "alternating"]
 # (critic, generator, weights of the real images, real images, codes) → both networks after it
-Step = Callable[
-    [Parameters, Parameters, Tensor, Tensor, Tensor], tuple[Parameters, Parameters]
-]
+Step = Callable[[Parameters, Parameters, Tensor, Tensor, Tensor], tuple[Parameters, Parameters]]
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,7 @@ class GANRecipe:
         if self.traced > self.epochs:
             raise InputError(f"traced={self.traced} of {self.epochs} epochs; pass traced ≤ epochs")
         if self.updates not in ("simultaneous", "alternating"):
-            raise InputError(
-                f"updates={self.updates!r}; choose from simultaneous, alternating"
-            )
+            raise InputError(f"updates={self.updates!r}; choose from simultaneous, alternating")
         for name in ("learning_rate", "critic_rate", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name}={getattr(self, name)}; pass a number ≥ 0")
@@ -210,12 +206,16 @@ def mlp_gan(
         critic = nn.Sequential(nn.Flatten(), *_layers((numbers, *hidden, 1), activation, bias))
     drawn = generator(seed, WEIGHTS)
     for network in (maker, critic):
-        for each in network.parameters():
-            fan_in = each.shape[1] if each.dim() > 1 else fan_in  # biases follow their weights
-            limit = fan_in**-0.5
-            with torch.no_grad():
-                each.copy_(2 * limit * torch.rand(each.shape, generator=drawn) - limit)
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                _uniform(layer, layer.in_features**-0.5, drawn)
     return GANPair(maker, critic, latent)
+
+
+@torch.no_grad()
+def _uniform(layer: nn.Linear, limit: float, drawn: torch.Generator) -> None:
+    for each in layer.parameters():
+        each.copy_(2 * limit * torch.rand(each.shape, generator=drawn) - limit)
 
 
 def official_mnist_gan(latent: int = 32) -> GANPair:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,13 +117,12 @@ class Trace:
         try:
             told = json.loads(file.read_text(encoding="utf-8"))
             recipe = GANRecipe(**told["recipe"])
-            arrays = [
-                np.load(where / f"{name}.npy", mmap_mode="r")
-                for name in ("rows", "codes", "weights")
-            ]
-            trace = Trace(
-                where, recipe, pair, told["n"], *arrays, told["data_key"], told["data_set_key"]
+            rows = np.load(where / "rows.npy")
+            codes, weights = (
+                np.load(where / f"{name}.npy", mmap_mode="r") for name in ("codes", "weights")
             )
+            keys = (told["data_key"], told["data_set_key"])
+            trace = Trace(where, recipe, pair, told["n"], rows, codes, weights, *keys)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"trace {where} is damaged ({error}); record it again") from error
         if told["networks"] != _shapes(pair):
@@ -269,9 +269,9 @@ class _Recorder:
         if not file.is_file():
             return self._start, 0
         try:
-            with np.load(file) as state:
+            with file.open("rb") as handle, np.load(handle) as state:
                 return torch.from_numpy(state["weights"]), int(state["step"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(f"{file} is damaged ({error}); delete it to start again") from error
 
     def _save(self, vector: Tensor, step: int) -> None:

@@ -78,7 +78,7 @@ def removal_effects(
     def measured(weights: Parameters) -> Tensor:
         return metric(trace.pair.draw(weights, codes))
 
-    of_maker: Parameters = torch.func.grad(measured)(maker)
+    of_maker = torch.func.grad(measured)(maker)
     of_critic = {name: torch.zeros_like(each) for name, each in critic.items()}
     effects = np.zeros(trace.n)
     ones = torch.ones(trace.recipe.batch_size, dtype=data.dtype)
@@ -96,7 +96,7 @@ def removal_effects(
             ) -> tuple[Parameters, Parameters]:
                 return step(c, g, w, real, drawn)
 
-            _, pull = torch.func.vjp(update, critic, maker, ones)
+            pull = torch.func.vjp(update, critic, maker, ones)[1]
             of_critic, of_maker, of_weights = pull((of_critic, of_maker))
             np.subtract.at(effects, trace.rows[t], of_weights.double().numpy())
             advance(1)
@@ -198,9 +198,7 @@ class IF4GAN:
         """(validation, latent) that the metric is measured with."""
         drawn = torch.Generator().manual_seed(self.seed)
         kind = next(self.trace.pair.generator.parameters()).dtype
-        return torch.randn(
-            (self._validation, self.trace.pair.latent), generator=drawn, dtype=kind
-        )
+        return torch.randn((self._validation, self.trace.pair.latent), generator=drawn, dtype=kind)
 
     def value(self, generated: object = ()) -> Valuation:
         """The value of each training image, with the agreement between estimate and truth.

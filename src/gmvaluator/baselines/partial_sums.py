@@ -32,7 +32,7 @@ class PartialSums:
             return np.zeros(shape), 0
         self._written.add(file)
         try:
-            with np.load(file) as kept:
+            with file.open("rb") as handle, np.load(handle) as kept:
                 sums, terms = kept["sums"], int(kept["terms"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(f"{file} is damaged ({error}); delete it to start again") from error

@@ -204,7 +204,8 @@ def explicit(network: ElboNetwork, batch: Batch) -> ExplicitGradients:
     def loss(weights: dict[str, Tensor], pixels: Tensor, labels: Any, noise: Tensor) -> Tensor:
         alone = None if labels is None else labels[None]
         arguments = (pixels[None], alone, noise[None])
-        return torch.func.functional_call(network, weights, arguments)[0]
+        alone_loss: Tensor = torch.func.functional_call(network, weights, arguments)[0]
+        return alone_loss
 
     own_label = None if batch.labels is None else 0
     each = torch.func.vmap(

@@ -32,6 +32,7 @@ from gmvaluator.baselines.vae_influence import (
     loaded_network,
 )
 from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
+from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
 from gmvaluator.generators.data import read_training_data
 from gmvaluator.images import ImageSet, Skip

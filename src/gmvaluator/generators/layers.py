@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Scheme = Literal["kaiming", "fan-in", "narrow", "orthogonal"]
 
@@ -57,7 +56,9 @@ def with_class(inputs: Tensor, labels: Tensor | None, classes: int, scale: float
     """(B, d), (B,) int64 → (B, d + classes): `scale` at the class's place, else 0."""
     if labels is None or not classes:
         return inputs
-    return torch.cat([inputs, scale * F.one_hot(labels, classes).to(inputs.dtype)], dim=1)
+    # by comparison: torch's one_hot looks at the numbers, which torch.func.vmap does not allow
+    hot = labels[:, None] == torch.arange(classes, device=labels.device)
+    return torch.cat([inputs, scale * hot.to(inputs.dtype)], dim=1)
 
 
 @contextmanager
