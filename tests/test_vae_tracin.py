@@ -37,6 +37,7 @@ from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig
 from gmvaluator.generators.conv_beta_vae import ConvBetaVAE, ConvBetaVAEConfig
 
 SHAPE = (1, 8, 8)
+WRONG: Any = "mse"
 
 
 class OwnVAE(nn.Module):
@@ -431,7 +432,7 @@ class _OnlyDecodes(nn.Module):
     ("ask", "message"),
     [
         (lambda _: VAETracIn([]), "no checkpoint was given"),
-        (lambda file: VAETracIn(file, **{"loss": "mse"}), "loss='mse'; choose from bce"),
+        (lambda file: VAETracIn(file, loss=WRONG), "loss='mse'; choose from bce"),
         (lambda file: VAETracIn(file, draws=0), "draws=0 was given"),
         (lambda file: VAETracIn(file, k=-1), "k=-1 was given"),
         (lambda file: VAETracIn(file).value([]), "no images|not fitted"),

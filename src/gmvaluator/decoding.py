@@ -51,6 +51,9 @@ _PLUGINS = {
 }
 
 
+Interpolation = Literal["bilinear", "bicubic", "box", "lanczos"]
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes a network's square input.
@@ -63,7 +66,7 @@ class Preprocessing:
 
     size: int
     fit: Literal["squash", "crop"] = "squash"
-    interpolation: Literal["bilinear", "bicubic", "box", "lanczos"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:

@@ -219,6 +219,7 @@ class IF4GAN:
             settings={
                 "valuer": "if4gan",
                 "signed": True,
+                "whole_set": True,
                 "metric": self.metric.name,
                 "traced_updates": len(self.trace),
                 "updates": self.trace.recipe.updates,

@@ -185,6 +185,7 @@ class OfficialConvVAE(nn.Module):
 
     image_shape = (3, 64, 64)
     beta = 2.0
+    interpolation = "bilinear"
 
     def __init__(self, latent: int = 128) -> None:
         super().__init__()

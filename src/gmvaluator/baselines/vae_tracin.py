@@ -32,6 +32,7 @@ from gmvaluator.baselines.vae_influence import (
     loaded_network,
 )
 from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
+from gmvaluator.decoding import Interpolation
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
 from gmvaluator.generators.data import read_training_data
@@ -113,6 +114,8 @@ class VAETracIn:
         self._objective = Objective(loss, float(_told(first, "beta", beta)))
         self._shape: tuple[int, int, int] = tuple(_told(first, "image_shape", image_shape))
         self._classes: tuple[str, ...] = tuple(getattr(first, "label_names", ()))
+        # the authors' networks were trained on images that were resized bilinearly
+        self._interpolation: Interpolation = getattr(first, "interpolation", "bicubic")
         self._draws = draws
         self._n_trained = n_trained
         self._memory = parse_memory(memory)
@@ -209,7 +212,9 @@ class VAETracIn:
         channels, height, width = self._shape
         if height != width:
             raise InputError(f"images of {height} × {width}; VAE-TracIn takes square ones")
-        read = read_training_data(images, height, self._progress, conditional=False)
+        read = read_training_data(
+            images, height, self._progress, conditional=False, interpolation=self._interpolation
+        )
         pixels = read.images
         if channels < pixels.shape[1]:
             raise InputError(

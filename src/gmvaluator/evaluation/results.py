@@ -59,6 +59,8 @@ class Table:
         if cell is None:
             return ""
         if isinstance(cell, Interval):
+            if math.isnan(cell.mean):
+                return ""
             if math.isnan(cell.low):
                 return f"{cell.mean:.{self.digits}f}"
             half = (cell.high - cell.low) / 2

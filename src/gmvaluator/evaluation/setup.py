@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress, Silent
 
 CLASSIFIER_SIDE = 32
+IF4GAN = "if4gan"
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,20 @@ class Setup:
             if not 1 <= n <= len(images):
                 raise InputError(f"n={n} of {len(images)} training images; pass 1 to {len(images)}")
             images = images.select(np.sort(np.random.default_rng(0).permutation(len(images))[:n]))
+        held_out = None if held_out is None else ImageSet.open(held_out)
+        workspace, said = Workspace(work), progress or Silent()
+        made = {IF4GAN: partial(_if4gan, held_out, workspace, said)}
         return Setup(
             train=images,
             train_name=train_name or location.stem,
             generators=_recipes(generators, conditional),
             generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
-            held_out=None if held_out is None else ImageSet.open(held_out),
-            valuers=choose_valuers(valuers, valuers_file) if valuers or valuers_file else (),
+            held_out=held_out,
+            valuers=choose_valuers(valuers, valuers_file, made) if valuers or valuers_file else (),
             seeds=seeds,
             m=m,
-            work=Workspace(work),
-            progress=progress or Silent(),
+            work=workspace,
+            progress=said,
         )
 
     @cached_property
@@ -210,6 +214,12 @@ class Setup:
             SetSubject(name, images, self.classifiers) for name, images in self.generated.items()
         ]
         return subjects
+
+
+def _if4gan(held_out: ImageSet | None, work: Workspace, progress: Progress) -> NamedValuer:
+    from gmvaluator.evaluation.traced_gan import if4gan
+
+    return if4gan(held_out, work, progress)
 
 
 def _recipes(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.arrays import known_labels
+from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.subjects import Sample, Subject
 from gmvaluator.evaluation.valuers import NamedValuer, Valuer
@@ -73,7 +74,7 @@ class Piece:
 
 
 class FittedValuer:
-    """A valuer that is fitted when the first valuation asks for it."""
+    """A valuer that is fitted when the first valuation asks for it; a baseline for each seed."""
 
     def __init__(self, valuer: NamedValuer, train: ImageSet, k: int) -> None:
         self._named = valuer
@@ -82,11 +83,11 @@ class FittedValuer:
         self._fitted: Valuer | None = None
 
     def value(self, generated: ImageSet, seed: int = 0) -> Valuation:
-        """The valuation of these images; a trivial baseline draws anew for each seed."""
-        if self._named.trivial:
-            chance = self._named.make(self._k, seed)
-            chance.fit(self._train)
-            return chance.value(generated)
+        """The valuation of these images; only a baseline heeds the seed."""
+        if self._named.baseline:
+            anew = self._named.make(self._k, seed)
+            anew.fit(self._train)
+            return anew.value(generated)
         if self._fitted is None:
             self._fitted = self._named.make(self._k, 0)
             self._fitted.fit(self._train)
@@ -105,14 +106,26 @@ def walk(
         context: the study's.
         kind: names the kept pieces.
         key: what decides the results beside valuer, training set, subject, m and seed.
-        prepare: valuer → (subject, seed) → JSON; called once a valuer.
+        prepare: valuer → (subject, seed) → JSON; called once a valuer, or once a subject for
+            valuers that look into its generator. Those leave other subjects out.
+
+    Raises:
+        InputError: a valuer that looks into generators suits none of the subjects.
     """
     total = len(context.valuers) * len(context.subjects) * context.seeds
     pieces = []
     with context.progress.stage(f"evaluate {kind}", total) as advance:
         for valuer in context.valuers:
-            compute = prepare(valuer)
+            shared = None if valuer.bind else prepare(valuer)
+            suited = {each.name: valuer.suited(each.generator) for each in context.subjects}
+            if not any(suited.values()):
+                valuer.make(1, 0)  # tells what it needs
             for subject in context.subjects:
+                bound = suited[subject.name]
+                if bound is None:
+                    advance(context.seeds)
+                    continue
+                compute = shared or prepare(bound)
                 for seed in range(context.seeds):
                     whole = {
                         "valuer": dict(valuer.settings),
@@ -171,6 +184,26 @@ def shares_of(
     return softmax_weights(valuation.contributions.distances[:, :k], temperature)
 
 
+def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
+    """(m, k) scores of a valuation's first k contributors, as if no others had been kept.
+
+    GMValuator's weights are shared out anew among the first k; a baseline's scores stay as they
+    are, and all of them where it values by the whole generated set.
+    """
+    settings = valuation.info["settings"]
+    if settings.get("whole_set"):
+        return valuation.contributions.scores
+    if settings.get("signed"):
+        return valuation.contributions.scores[:, :k]
+    return shares_of(valuation, k=k) * valuation.quality[:, None]
+
+
+def check_weighted(context: Context, has_no: str) -> None:
+    """Raises `InputError` if a valuer's scores are not weights times quality."""
+    if fixed := [each.name for each in context.valuers if each.signed]:
+        raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
+
+
 def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n,) values from other scores (m', k') of the first m' images' first k' contributors."""
     images, contributors = scores.shape
@@ -197,7 +230,10 @@ def generated_labels(valuation: Valuation) -> NDArray[np.object_]:
 
 
 def over_seeds(pieces: Sequence[Piece], valuer: str, subject: str, *path: str) -> Interval:
-    """Mean and interval over the seeds of one measured number, found by its path."""
+    """Mean and interval over the seeds of one measured number, found by its path.
+
+    NaN where the valuer did not suit the subject.
+    """
     samples = []
     for piece in pieces:
         if (piece.valuer, piece.subject) == (valuer, subject):
@@ -205,4 +241,5 @@ def over_seeds(pieces: Sequence[Piece], valuer: str, subject: str, *path: str) -
             for part in path:
                 value = value[part]
             samples.append(float("nan") if value is None else float(value))
-    return mean_interval(samples)
+    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
+    return mean_interval(samples) if samples else nothing

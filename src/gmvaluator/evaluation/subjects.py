@@ -64,6 +64,11 @@ class Subject(Protocol):
         """Changes with what is drawn."""
         ...
 
+    @property
+    def generator(self) -> Path | None:
+        """The generator's file, None where there is none."""
+        ...
+
     def sample(self, m: int, seed: int) -> Sample:
         """m labelled images; the same seed gives the same ones."""
         ...
@@ -185,6 +190,10 @@ class DrawnSubject:
     def fingerprint(self) -> str:
         return file_digest(self._file)
 
+    @property
+    def generator(self) -> Path:
+        return self._file
+
     @cached_property
     def _sampler(self) -> Sampler:
         return load_sampler(self._file)
@@ -235,6 +244,10 @@ class SetSubject:
     def fingerprint(self) -> str:
         listed = repr((self._images.ids, self._images.labels))
         return hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    @property
+    def generator(self) -> None:
+        return None
 
     def sample(self, m: int, seed: int) -> Sample:
         if m > len(self._images):

@@ -31,19 +31,33 @@ class NamedValuer:
         name: in tables.
         make: (k, seed) → an unfitted valuer of k contributors.
         settings: what decides its values, as JSON; part of the key that results are kept under.
+        bind: of a valuer that looks into the generator itself: generator file → the valuer for
+            what it draws, None for a generator that it cannot look into.
     """
 
     name: str
     make: Callable[[int, int], Valuer]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    bind: Callable[[Path], NamedValuer | None] | None = None
 
     def __post_init__(self) -> None:
         json.dumps(dict(self.settings))
 
     @property
-    def trivial(self) -> bool:
-        """Whether it is one of `TRIVIAL`: nothing to fit, no index, no cache."""
+    def baseline(self) -> bool:
+        """Whether it is no GMValuator: no index and no cache, and made anew for each seed."""
         return "valuer" in self.settings
+
+    @property
+    def signed(self) -> bool:
+        """Whether its scores are influences, of either sign."""
+        return self.baseline and self.settings["valuer"] not in TRIVIAL
+
+    def suited(self, generator: Path | None) -> NamedValuer | None:
+        """This valuer for images drawn by a generator; None where it cannot value them."""
+        if self.bind is None:
+            return self
+        return None if generator is None else self.bind(generator)
 
 
 # The paper's four variants differ in the re-rank (its Tables 2 and 4). The low-pass ones recall by
@@ -66,6 +80,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 TRIVIAL = ("random", "same-class")
+TRACIN = "vae-tracin"
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
 ENCODERS = (
     "efficientnet-lite0@96",
@@ -83,17 +98,19 @@ DISTANCES = ("none", "l2@28", "st-lpips:alex@32", "st-lpips:vgg@32", "lpips:alex
 
 
 def named_valuer(name: str) -> NamedValuer:
-    """One of `VARIANTS` or `TRIVIAL`.
+    """One of `VARIANTS` or `TRIVIAL`, or VAE-TracIn.
 
     Raises:
         InputError: unknown name.
     """
     if name in TRIVIAL:
         return NamedValuer(name, lambda k, seed: _trivial(name, k, seed), {"valuer": name})
+    if name == TRACIN:
+        return vae_tracin(name, {})
     if name not in VARIANTS:
         raise InputError(
-            f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL))}, or "
-            "describe your own in a file (--valuers)"
+            f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL, TRACIN))}, "
+            "or describe your own in a file (--valuers)"
         )
     return variant(name, VARIANTS[name])
 
@@ -117,6 +134,44 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         return GMValuator(**{"k": k, "seed": seed, **settings})
 
     return NamedValuer(name, make, dict(settings))
+
+
+def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    """VAE-TracIn with these arguments (`draws`, `loss`, `beta`, `memory`), as a study's valuer.
+
+    It values what a β-VAE draws whose training kept snapshots.
+
+    Raises:
+        InputError: an argument that it does not take here.
+    """
+    allowed = ("draws", "loss", "beta", "memory")
+    if unknown := set(settings) - set(allowed):
+        raise InputError(
+            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
+            f"{', '.join(allowed)}"
+        )
+    told = {"valuer": TRACIN, **settings}
+
+    def unbound(k: int, seed: int) -> Valuer:
+        raise InputError(
+            f"{name} looks into the generator: pass a β-VAE whose training kept snapshots "
+            "(gmvaluator train-generator beta-vae … --keep 5)"
+        )
+
+    def bind(generator: Path) -> NamedValuer | None:
+        from gmvaluator.generators.files import list_snapshots, read_metadata
+
+        if "vae" not in read_metadata(generator).get("format", "") or not list_snapshots(generator):
+            return None
+
+        def make(k: int, seed: int) -> Valuer:
+            from gmvaluator.baselines.vae_tracin import VAETracIn
+
+            return VAETracIn(generator, k=k, seed=seed, **settings)
+
+        return NamedValuer(name, make, told)
+
+    return NamedValuer(name, unbound, told, bind)
 
 
 def encoder_valuers() -> list[NamedValuer]:
@@ -149,6 +204,8 @@ def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]
 def read_valuers(file: Path) -> list[NamedValuer]:
     """Valuers described in TOML: one table a valuer, its keys the arguments of `GMValuator`.
 
+    With `valuer = "vae-tracin"` in it, those of VAE-TracIn.
+
     Raises:
         InputError: the file is missing, is not TOML, or a table has unknown settings.
     """
@@ -160,16 +217,33 @@ def read_valuers(file: Path) -> list[NamedValuer]:
         ) from None
     if wrong := [name for name, table in content.items() if not isinstance(table, dict)]:
         raise InputError(f"{file}: {wrong[0]} is no table; write [{wrong[0]}] above its settings")
-    return [variant(name, table) for name, table in content.items()]
+    return [_described(name, table) for name, table in content.items()]
 
 
-def choose_valuers(names: Sequence[str], file: Path | None) -> list[NamedValuer]:
+def _described(name: str, table: dict[str, Any]) -> NamedValuer:
+    kind = table.pop("valuer", None)
+    if kind not in (None, TRACIN):
+        raise InputError(f"valuer {name} is a {kind!r}; write valuer = {TRACIN!r} or leave it out")
+    return variant(name, table) if kind is None else vae_tracin(name, table)
+
+
+def choose_valuers(
+    names: Sequence[str],
+    file: Path | None,
+    made: Mapping[str, Callable[[], NamedValuer]] = MappingProxyType({}),
+) -> list[NamedValuer]:
     """Named valuers, then those of a file.
+
+    Args:
+        names: of `named_valuer`, or of `made`.
+        file: see `read_valuers`.
+        made: valuers that need what a study is given, by name.
 
     Raises:
         InputError: none at all, an unknown one, or a name twice.
     """
-    chosen = [named_valuer(name) for name in names] + (read_valuers(file) if file else [])
+    chosen = [made[name]() if name in made else named_valuer(name) for name in names]
+    chosen += read_valuers(file) if file else []
     names = [valuer.name for valuer in chosen]
     if not names:
         raise InputError("no valuer was named; pass one, such as default")

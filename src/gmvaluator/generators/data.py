@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.decoding import Interpolation
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images import ImageSet, Preprocessing, Skip
 from gmvaluator.progress import Progress
@@ -37,7 +38,12 @@ class TrainingData:
 
 
 def read_training_data(
-    source: Any, size: int, progress: Progress, *, conditional: bool
+    source: Any,
+    size: int,
+    progress: Progress,
+    *,
+    conditional: bool,
+    interpolation: Interpolation = "bicubic",
 ) -> TrainingData:
     """Read a set at `size` × `size` pixels, with its labels if `conditional`.
 
@@ -49,8 +55,9 @@ def read_training_data(
     rows: list[NDArray[np.int64]] = []
     skipped: list[Skip] = []
     grey = True
+    preprocessing = Preprocessing(size, interpolation=interpolation)
     with progress.stage("read train", len(data)) as advance:
-        for batch in data.batches(Preprocessing(size), batch_size=256):
+        for batch in data.batches(preprocessing, batch_size=256):
             pixels = batch.pixels
             grey = grey and bool((pixels == pixels[:, :1]).all())
             parts.append(pixels[:, :1].copy() if grey else pixels)

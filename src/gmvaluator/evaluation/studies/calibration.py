@@ -7,6 +7,7 @@ images, partly to noised training images; with it they hand out little (Figures 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import SIGMA, NoisedSet, add_gaussian_noise
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
-from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds, shares_of, values_of
+from gmvaluator.evaluation.study import (
+    Context,
+    Piece,
+    check_weighted,
+    measure,
+    over_seeds,
+    shares_of,
+    values_of,
+)
 from gmvaluator.evaluation.subjects import Sample, Subject
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.images import ImageSet
@@ -58,6 +67,10 @@ class MixedSubject:
     def fingerprint(self) -> str:
         return f"{self._subject.fingerprint}|{self._share}|{self._sigma}|{self._size}"
 
+    @property
+    def generator(self) -> Path | None:
+        return self._subject.generator
+
     def n_noised(self, m: int) -> int:
         """How many of m images are noised: the last ones."""
         return max(1, round(self._share * m))
@@ -90,7 +103,11 @@ def calibration(
         planted: which training images are noised.
         k: contributors a generated image.
         name: of the result.
+
+    Raises:
+        InputError: a valuer whose scores are signed.
     """
+    check_weighted(context, "quality")
     n_noised = mixed[0].n_noised(context.m)
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:

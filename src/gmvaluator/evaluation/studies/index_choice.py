@@ -47,7 +47,7 @@ def index_choice(
     """
     if len(indexes) < 2:
         raise InputError(f"indexes {list(indexes)}; pass at least two to compare")
-    if fixed := [each.name for each in context.valuers if each.trivial]:
+    if fixed := [each.name for each in context.valuers if each.baseline]:
         raise InputError(f"valuer {fixed[0]} has no index; pass variants of GMValuator")
 
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:

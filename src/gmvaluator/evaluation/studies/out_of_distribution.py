@@ -20,7 +20,7 @@ from gmvaluator.evaluation.study import (
     Piece,
     measure,
     over_seeds,
-    shares_of,
+    scores_of,
     values_of,
 )
 from gmvaluator.evaluation.subjects import Sample
@@ -68,9 +68,9 @@ def out_of_distribution(
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         found = {}
         for k in ks:
-            scores = shares_of(valuation, k=k) * valuation.quality[:, None]
-            found[str(k)] = rank_noised(values_of(valuation, scores), planted.noised)
-        return found
+            values = values_of(valuation, scores_of(valuation, k))
+            found[str(k)] = rank_noised(values, planted.noised)
+        return found | {"agreement": valuation.info.get("agreement")}
 
     extra = {"planted": planted.tag, "ks": sorted(ks)}
     pieces = measure(context, "c3", max(ks), measured, extra=extra)
@@ -83,10 +83,29 @@ def out_of_distribution(
             "AUROC: probability that a noised image ranks below a clean one, ties counted half. "
             "A clean image that is nobody's contributor has value 0 and ties with the noised "
             "ones, so AUROC is at most 1 − (clean images without value) / 2.",
+            *_agreements(context, pieces),
         ),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"ranks": lambda figure: _draw(figure, context, pieces, ks[0])},
     )
+
+
+def _agreements(context: Context, pieces: Sequence[Piece]) -> list[str]:
+    """How far estimates by a trace agree with removing images, where a valuer makes some."""
+    said = []
+    for valuer in context.valuers:
+        found = {
+            (piece.seed, told["kendall_tau"], told["removals"])
+            for piece in pieces
+            if piece.valuer == valuer.name and (told := piece.result["agreement"])
+        }
+        if found:
+            taus = ", ".join(f"{tau:.2f}" for _, tau, _ in sorted(found))
+            said.append(
+                f"{valuer.name} against truly leaving out {max(found)[2]} images one at a time: "
+                f"Kendall's tau {taus} (a seed each)."
+            )
+    return said
 
 
 def _table(context: Context, pieces: Sequence[Piece], k: int) -> Table:

@@ -20,6 +20,7 @@ from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     Piece,
+    check_weighted,
     contributor_labels,
     generated_labels,
     measure,
@@ -59,7 +60,12 @@ def temperature(
         k: contributors a generated image.
         temperatures: numbers above 0, or `auto`.
         name: of the result.
+
+    Raises:
+        InputError: a valuer whose scores are signed.
     """
+
+    check_weighted(context, "temperature")
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)

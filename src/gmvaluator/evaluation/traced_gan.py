@@ -1,0 +1,103 @@
+"""IF4GAN as a study's valuer: a GAN of its own, trained with a trace on the training set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from gmvaluator.arrays import known_labels
+from gmvaluator.baselines.gan_metrics import FrechetDistance, train_metric_classifier
+from gmvaluator.baselines.gan_steps import GANRecipe, mlp_gan
+from gmvaluator.baselines.gan_trace import train_traced
+from gmvaluator.baselines.if4gan import IF4GAN, signed_images
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators.data import ordered_labels
+from gmvaluator.generators.training import torch_threads
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+from gmvaluator.valuation import Valuation
+
+NAME = "if4gan"
+RECIPE = GANRecipe()
+CLASSIFIER_EPOCHS = 6
+MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
+
+
+@dataclass
+class TracedGANValuer:
+    """Trains a fully connected GAN on the training set, then values by FID (`IF4GAN`).
+
+    What it is asked to value plays no part: the values are for what its own GAN draws.
+
+    Args:
+        held_out: labelled images for the metric, which the GAN does not see.
+        work: keeps the trace.
+        seed: of the networks, the order and the codes.
+        recipe: of the GAN.
+        progress: hears how far it is.
+    """
+
+    held_out: ImageSet
+    work: Workspace
+    seed: int
+    recipe: GANRecipe
+    progress: Progress
+
+    def fit(self, train: ImageSet) -> Self:
+        """Train the GAN, or find its trace in the working folder."""
+        data = signed_images(train, self.progress)
+        pair = mlp_gan(data.shape[1:], seed=self.seed)
+        recipe = GANRecipe(**(vars(self.recipe) | {"seed": self.seed}))
+        digest = hashlib.blake2b(data.numpy().tobytes(), digest_size=6).hexdigest()
+        folder = self.work.path("traces", f"{digest}-seed{self.seed}")
+        with torch_threads(1):  # small products: a second thread mostly waits
+            trace = train_traced(pair, data, folder, recipe, progress=self.progress)
+            metric = FrechetDistance(*self._features(data.shape[-1]))
+        self._valuer = IF4GAN(trace, metric, seed=self.seed, progress=self.progress).fit(train)
+        return self
+
+    def value(self, generated: object) -> Valuation:
+        """The values; see `IF4GAN.value`."""
+        with torch_threads(1):
+            return self._valuer.value(generated)
+
+    def _features(self, side: int) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
+        rows = np.random.default_rng(0).permutation(len(self.held_out))[:MOST_HELD_OUT]
+        chosen = self.held_out.select(np.sort(rows))
+        pixels = signed_images(chosen, self.progress)
+        if pixels.shape[-1] != side:
+            raise InputError(
+                f"held-out images of {pixels.shape[-1]} pixels for training images of {side}; pass "
+                "images of the same size"
+            )
+        labels = known_labels(chosen, "held-out images")
+        names = ordered_labels(labels.tolist())
+        numbers = torch.tensor([names.index(label) for label in labels])
+        model = train_metric_classifier(
+            pixels, numbers, epochs=CLASSIFIER_EPOCHS, seed=self.seed, progress=self.progress
+        )
+        return model.features, pixels
+
+
+def if4gan(held_out: ImageSet | None, work: Workspace, progress: Progress) -> NamedValuer:
+    """IF4GAN as a study's valuer.
+
+    Raises:
+        InputError: no held-out images to measure by.
+    """
+    if held_out is None:
+        raise InputError(f"{NAME} measures by images that its GAN does not see; pass --held-out")
+
+    def make(k: int, seed: int) -> TracedGANValuer:
+        del k  # a measure of the whole set has a score for every training image
+        return TracedGANValuer(held_out, work, seed, RECIPE, progress)
+
+    settings: dict[str, Any] = {"valuer": NAME, **vars(RECIPE), "metric": FrechetDistance.name}
+    return NamedValuer(NAME, make, settings)
