@@ -24,6 +24,7 @@ from gmvaluator.baselines.vae_gradients import (
     explicit,
     factorised,
 )
+from gmvaluator.baselines.vae_influence import content_noise
 from gmvaluator.baselines.vae_models import (
     OfficialConvVAE,
     VAECheckpoint,
@@ -268,6 +269,48 @@ def test_valuation_holds_the_strongest_proponents(trained: Path, tmp_path: Path)
     np.testing.assert_allclose(dense.values, influence.sum(axis=1), rtol=1e-9)
     dense.save(tmp_path / "run")
     np.testing.assert_allclose(Valuation.load(tmp_path / "run").values, dense.values, rtol=1e-9)
+
+
+def test_influence_equals_that_of_dattri(trained: Path, tmp_path: Path) -> None:
+    from dattri.algorithm.tracin import TracInAttributor
+    from dattri.task import AttributionTask
+    from torch.utils.data import DataLoader, TensorDataset
+
+    train, test = image_set(tmp_path, "a", slice(20)), image_set(tmp_path, "b", slice(40, 45))
+    ours = VAETracIn(trained, draws=3, n_trained=40).fit(train)
+    wanted = np.zeros((20, 5))
+    for checkpoint in checkpoints_of(trained):
+        network = ElboNetwork(checkpoint.load(), Objective("bce", 1.0))
+
+        def loss(weights: Any, data: Any, network: ElboNetwork = network) -> torch.Tensor:
+            pixels, label, noise = data
+            arguments = (pixels[None], label[None], noise[None])
+            found: torch.Tensor = torch.func.functional_call(network, weights, arguments)[0]
+            return found
+
+        loaders = [
+            DataLoader(
+                TensorDataset(*_as_seen(ours, images, (0, checkpoint.step, stream))), batch_size=20
+            )
+            for stream, images in enumerate((train, test))
+        ]
+        task = AttributionTask(loss, network, network.state_dict())
+        weight = checkpoint.learning_rate * checkpoint.batch_size * 10 / 40
+        theirs = TracInAttributor(task, torch.tensor([weight]), normalized_grad=False)
+        theirs.projector_kwargs = None
+        wanted += theirs.attribute(*loaders).numpy()
+    np.testing.assert_allclose(ours.influence(test), wanted, rtol=1e-4, atol=1e-5)
+
+
+def _as_seen(
+    valuer: VAETracIn, images: ImageSet, key: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels, class numbers and codes as the valuer takes them."""
+    read = valuer._read(images).pixels
+    assert read.labels is not None
+    noise = np.stack([content_noise(image, key, (3, 3)) for image in read.bytes])
+    pixels = torch.from_numpy(read.bytes.copy()).float() / 255
+    return pixels, torch.from_numpy(read.labels), torch.from_numpy(noise)
 
 
 class _Stopping:
