@@ -40,6 +40,7 @@ from gmvaluator.baselines.gan_steps import (
 from gmvaluator.baselines.gan_trace import Trace, train_traced
 from gmvaluator.baselines.if4gan import (
     IF4GAN,
+    cleanse,
     measured_after,
     removal_effects,
     signed_images,
@@ -304,6 +305,21 @@ def test_metric_classifier_learns_digits(digits: Any) -> None:
     right = (model(pixels[3000:4000]).argmax(1) == numbers[3000:4000]).float().mean()
     assert right > 0.8
     assert model.features(pixels[:2]).shape == (2, 128)
+
+
+def test_leaving_out_harmful_images_helps(tmp_path: Path) -> None:
+    data = points(200)
+    data[:40] = 8 + 0.1 * points(40, seed=3)  # far from all that is held out
+    metric, codes = LogLikelihood(points(100, seed=1)), fixed_codes()
+    recipe = GANRecipe(epochs=20, traced=4, batch_size=20, learning_rate=0.02, critic_rate=0.02)
+    trace = train_traced(pair_2d(), data, tmp_path / "t", recipe)
+    values = metric.helpful * removal_effects(trace, data, metric, codes)
+    now = measured_after(trace, data, metric, codes)
+    (cleansed,) = cleanse(trace, data, metric, codes, values, [0.2])
+    assert cleansed.least > now
+    assert cleansed.least > cleansed.random
+    with pytest.raises(InputError, match=r"a share of 1\.5 to leave out"):
+        cleanse(trace, data, metric, codes, values, [1.5])
 
 
 _TRAIN = """

@@ -143,6 +143,63 @@ def measured_after(
         return float(metric(trace.pair.draw(maker, codes)))
 
 
+@dataclass(frozen=True)
+class Cleansed:
+    """The metric after recorded updates without a share of the images.
+
+    Attributes:
+        share: of the images that were left out.
+        least: without those of the lowest values.
+        random: without as many random ones.
+    """
+
+    share: float
+    least: float
+    random: float
+
+
+def cleanse(
+    trace: Trace,
+    data: Tensor,
+    metric: GANMetric,
+    codes: Tensor,
+    values: Scores,
+    shares: Sequence[float],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Cleansed]:
+    """What leaving out the least valuable images does to the metric, against random ones.
+
+    Args:
+        trace, data: of the training; its recorded updates are repeated.
+        metric: best another one than `values` are by, or measured on other images.
+        codes: that it is measured with.
+        values: (n,), high = helpful.
+        shares: of the images to leave out, each between 0 and 1.
+        seed: of the random ones.
+
+    Raises:
+        InputError: other data than the trace's, or a share out of range.
+    """
+    trace.check_data(data)
+    if wrong := [share for share in shares if not 0 < share < 1]:
+        raise InputError(f"a share of {wrong[0]} to leave out; pass one between 0 and 1")
+    lowest = np.argsort(values, kind="stable")
+    shuffled = np.random.default_rng(seed).permutation(trace.n)
+    found = []
+    with (progress or Silent()).stage("cleanse", 2 * len(shares)) as advance:
+        for share in shares:
+            count = round(share * trace.n)
+            without = []
+            for order in (lowest, shuffled):
+                removed = order[:count].tolist()
+                without.append(measured_after(trace, data, metric, codes, removed))
+                advance(1)
+            found.append(Cleansed(share, *without))
+    return found
+
+
 class IF4GAN:
     """Values training images by what the metric of a traced GAN would lose without them.
 
