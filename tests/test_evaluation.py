@@ -36,6 +36,7 @@ from gmvaluator.evaluation.valuers import (
     NamedValuer,
     choose_valuers,
     named_valuer,
+    usable,
     variant,
 )
 from gmvaluator.evaluation.workspace import Workspace
@@ -284,6 +285,17 @@ def test_valuers_come_from_names_and_files(tmp_path: Path) -> None:
     file.write_text("[sharp")
     with pytest.raises(InputError, match="cannot be read as TOML"):
         choose_valuers((), file)
+
+
+def test_valuers_without_weights_are_left_out_without_naming_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMVALUATOR_OFFLINE", "1")
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path))
+    asked = [variant(name, {"encoder": name}) for name in ("pixels@14", "densenet121")]
+    able, notes = usable(asked)
+    assert [valuer.name for valuer in able] == ["pixels@14"]
+    assert notes == ["densenet121 is left out: its weights are not on this machine."]
 
 
 def test_tables_show_intervals_and_keep_numbers(tmp_path: Path) -> None:

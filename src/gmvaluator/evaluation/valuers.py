@@ -196,8 +196,11 @@ def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]
             if require is not None:
                 require()
             able.append(valuer)
-        except (MissingPackageError, MissingWeightsError) as error:
-            notes.append(f"{valuer.name} is left out: {error}")
+        except MissingPackageError:
+            notes.append(f"{valuer.name} is left out: a package that it needs is not installed.")
+        except MissingWeightsError:
+            # the error names files on this machine, which a published table should not
+            notes.append(f"{valuer.name} is left out: its weights are not on this machine.")
     return able, notes
 
 
