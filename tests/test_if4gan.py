@@ -47,6 +47,7 @@ from gmvaluator.baselines.if4gan import (
     true_effects,
 )
 from gmvaluator.errors import GMValuatorError, InputError, RunError
+from gmvaluator.generators.training import torch_threads
 
 WRONG: Any = "both"
 SMALL = GANRecipe(
@@ -328,6 +329,7 @@ sys.path.insert(0, {tests!r})
 from test_if4gan import SMALL, pair_2d, points
 from dataclasses import replace
 from gmvaluator.baselines.gan_trace import train_traced
+torch.set_num_threads(1)
 train_traced(pair_2d(), points(), sys.argv[1], replace(SMALL, epochs=120, traced=60))
 """
 
@@ -346,8 +348,9 @@ def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no finished trace"):
         Trace.open(tmp_path / "killed", pair_2d())
     long = replace(SMALL, epochs=120, traced=60)
-    resumed = train_traced(pair_2d(), points(), tmp_path / "killed", long)
-    whole = train_traced(pair_2d(), points(), tmp_path / "whole", long)
+    with torch_threads(1):
+        resumed = train_traced(pair_2d(), points(), tmp_path / "killed", long)
+        whole = train_traced(pair_2d(), points(), tmp_path / "whole", long)
     np.testing.assert_array_equal(resumed.weights, whole.weights)
     np.testing.assert_array_equal(resumed.codes, whole.codes)
     assert sorted(file.name for file in (tmp_path / "killed").iterdir()) == [

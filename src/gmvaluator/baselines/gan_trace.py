@@ -145,7 +145,8 @@ def train_traced(
     """Train from the networks' present weights and record the last epochs.
 
     Interrupted and called again with the same arguments, it goes on from the last whole epoch; the
-    result is the same, bit for bit. A trace takes (weights × updates) numbers on disk.
+    result is the same, bit for bit, on as many threads. A trace takes (weights × updates) numbers
+    on disk.
 
     Args:
         pair: the networks; not changed.
