@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from gmvaluator import ImageSet
 from gmvaluator.arrays import load_pixels
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
@@ -30,11 +31,13 @@ from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
+from gmvaluator.evaluation.study import FittedValuer
 from gmvaluator.evaluation.subjects import Recipe
 from gmvaluator.evaluation.valuers import (
     TRIVIAL,
     NamedValuer,
     choose_valuers,
+    judged_by,
     named_valuer,
     usable,
     variant,
@@ -182,6 +185,27 @@ def test_calibration_lowers_what_bad_images_hand_out(
     assert found["AUROC on"].mean >= found["AUROC off"].mean
     bins = result.details["pieces"][0]["result"]["qualities_low"]
     assert sum(bins) == pytest.approx(1)
+    part = "part of all value to noised training images, off"
+    assert 0 < found["part on"].mean < found[part].mean < 1
+
+
+def test_quality_by_trusted_images_knows_noise_that_training_images_hold(
+    files: tuple[Path, Path], tmp_path: Path, digits: Digits
+) -> None:
+    trusted = ImageSet.open(files[1])
+    noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    spoilt = np.concatenate([digits[0][:200], noise[:20]])
+    drawn = np.concatenate([digits[0][600:610], noise[20:30]])
+    own = variant("features", {"rerank": "none"})
+    qualities = [
+        FittedValuer(valuer, ImageSet.open(spoilt), 5).value(ImageSet.open(drawn)).quality
+        for valuer in (own, judged_by(own, trusted))
+    ]
+    gaps = [each[:10].mean() - each[10:].mean() for each in qualities]
+    assert gaps[1] > gaps[0]
+    assert gaps[1] > 0.2
+    assert judged_by(own, trusted).name == "features, trusted"
+    assert judged_by(own, trusted).settings != own.settings
 
 
 def test_temperature_changes_shares_not_contributors(setup: Setup) -> None:

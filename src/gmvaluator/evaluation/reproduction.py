@@ -24,6 +24,7 @@ from gmvaluator.evaluation.subjects import Recipe
 from gmvaluator.evaluation.valuers import (
     distance_valuers,
     encoder_valuers,
+    judged_by,
     named_valuer,
     usable,
     variant,
@@ -141,7 +142,10 @@ def _calibration(setup: Setup) -> StudyResult:
     quick = _varied(_quick(setup, SOME))
     planted = quick.plant(N_NOISED, SIGMA)
     context, mixed = quick.mixed(planted, 0.2, SIGMA)
-    valuers = [named_valuer(name) for name in ("default", "no-rerank")]
+    valuers = [named_valuer(name) for name in ("default", "no-rerank", "low-pass")]
+    if setup.held_out is not None:
+        named = [named_valuer(name) for name in ("default", "low-pass")]
+        valuers += [judged_by(valuer, setup.held_out) for valuer in named]
     return calibration(replace(context, valuers=valuers), mixed, planted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
+from gmvaluator.images import ImageSet
 from gmvaluator.settings import PRESETS, SETTING_NAMES
 from gmvaluator.valuation import Valuation
 
@@ -134,6 +139,29 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         return GMValuator(**{"k": k, "seed": seed, **settings})
 
     return NamedValuer(name, make, dict(settings))
+
+
+def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
+    """A variant of GMValuator whose quality is realism among images that are known to be good.
+
+    In the default encoder's space, whatever the variant recalls by. Realism among the training
+    images calls real whatever they are, noise too where they hold some.
+    """
+    listed = repr((trusted.ids, trusted.location))
+    settings = {**valuer.settings, "quality": f"realism among {len(trusted)} trusted images"}
+    key = {**settings, "trusted": hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()}
+
+    def make(k: int, seed: int) -> Valuer:
+        from gmvaluator.valuator import GMValuator
+
+        judge = GMValuator(rerank="none", quality="realism", k=1, candidates=1)
+
+        def quality(images: ImageSet) -> NDArray[np.float64]:
+            return judge.fit(trusted).value(images).quality
+
+        return GMValuator(**{"k": k, "seed": seed, **valuer.settings, "quality": quality})
+
+    return NamedValuer(f"{valuer.name}, trusted", make, key)
 
 
 def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gmvaluator.arrays import known_labels, load_pixels
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.planting import SIGMA, NoisedSet, add_gaussian_noise
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
@@ -128,11 +129,12 @@ def calibration(
     return StudyResult(
         name=name,
         title="Calibration by image quality (Appendix I)",
-        tables=(_table(context, pieces, k, n_noised),),
+        tables=(_table(context, pieces, k, n_noised, planted),),
         parameters=context.parameters() | extra | {"k": k},
         notes=(
             "Off: every generated image hands out 1. On: it hands out its quality. AUROC that "
-            "noised training images rank below clean ones; their share of all value.",
+            "noised training images rank below clean ones. "
+            "Trusted: quality is realism among images that were held out, all of them clean.",
         ),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"quality": lambda figure: _draw(figure, context, pieces)},
@@ -144,7 +146,9 @@ def _histogram(quality: Any) -> list[float]:
     return [float(count) for count in counts / max(1, counts.sum())]
 
 
-def _table(context: Context, pieces: Sequence[Piece], k: int, n_noised: int) -> Table:
+def _table(
+    context: Context, pieces: Sequence[Piece], k: int, n_noised: int, planted: NoisedSet
+) -> Table:
     rows: list[list[Cell]] = []
     for subject in context.subjects:
         for valuer in context.valuers:
@@ -157,8 +161,8 @@ def _table(context: Context, pieces: Sequence[Piece], k: int, n_noised: int) -> 
                     over_seeds(pieces, *at, "quality_low"),
                     over_seeds(pieces, *at, "off", "auroc"),
                     over_seeds(pieces, *at, "on", "auroc"),
-                    over_seeds(pieces, *at, "off", "mean_noised"),
-                    over_seeds(pieces, *at, "on", "mean_noised"),
+                    _part(pieces, at, "off", planted),
+                    _part(pieces, at, "on", planted),
                 ]
             )
     columns = (
@@ -168,11 +172,23 @@ def _table(context: Context, pieces: Sequence[Piece], k: int, n_noised: int) -> 
         "quality, noised images",
         "AUROC off",
         "AUROC on",
-        "mean value of noised training images, off",
-        "on",
+        "part of all value to noised training images, off",
+        "part on",
     )
     title = f"{context.train_name}, m = {context.m}, of them {n_noised} noised, k = {k}"
     return Table(title, columns, grid(rows))
+
+
+def _part(pieces: Sequence[Piece], at: tuple[str, str], which: str, planted: NoisedSet) -> Interval:
+    """Part of all value that noised training images get."""
+    n_noised, n = int(planted.noised.sum()), len(planted.noised)
+    parts = []
+    for piece in pieces:
+        if (piece.valuer, piece.subject) == at:
+            noised = piece.result[which]["mean_noised"] * n_noised
+            clean = piece.result[which]["mean_clean"] * (n - n_noised)
+            parts.append(noised / (noised + clean))
+    return mean_interval(parts)
 
 
 def _draw(figure: Figure, context: Context, pieces: Sequence[Piece]) -> None:
