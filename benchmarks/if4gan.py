@@ -34,7 +34,13 @@ from gmvaluator.baselines.gan_metrics import (
 )
 from gmvaluator.baselines.gan_steps import GANRecipe, mlp_gan
 from gmvaluator.baselines.gan_trace import train_traced
-from gmvaluator.baselines.if4gan import IF4GAN, cleanse, removal_effects, signed_images
+from gmvaluator.baselines.if4gan import (
+    IF4GAN,
+    cleanse,
+    measured_after,
+    removal_effects,
+    signed_images,
+)
 from gmvaluator.evaluation.metrics import auroc, mean_interval
 from gmvaluator.evaluation.planting import plant_noised
 from gmvaluator.evaluation.workspace import Workspace
@@ -94,10 +100,9 @@ def trial(data: Path, work: Workspace, seed: int, epochs: int) -> list[dict[str,
         backward = time.perf_counter() - start
         start = time.perf_counter()
         agreement = valuer.agreement(effects)
-        values = metric.helpful * effects
-        with torch.no_grad():
-            now = float(judge(trace.pair.draw(trace.final[1], valuer.codes)))
         removal = (time.perf_counter() - start) / CHECKED
+        values = metric.helpful * effects
+        now = measured_after(trace, pixels, judge, valuer.codes)
         left_out = cleanse(trace, pixels, judge, valuer.codes, values, SHARES, seed=seed)
         rows.append(
             {

@@ -31,6 +31,7 @@ from index_choice import PeakMemory
 from results import publish
 
 from gmvaluator import ImageSet
+from gmvaluator.arrays import load_pixels, random_subset
 from gmvaluator.baselines.vae_gradients import Loss
 from gmvaluator.baselines.vae_models import VAECheckpoint, official_checkpoints
 from gmvaluator.baselines.vae_tracin import VAETracIn
@@ -38,7 +39,7 @@ from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.identical_class import identical_class
 from gmvaluator.evaluation.study import FittedValuer
 from gmvaluator.generators import load_generator
-from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig
+from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig, kl_divergence
 from gmvaluator.generators.training import train_generator
 
 NAME = "vae_tracin"
@@ -122,16 +123,14 @@ def digits(args: argparse.Namespace) -> dict[str, Any]:
 
 def _digits_setup(args: argparse.Namespace, scratch: Path) -> Setup:
     train = args.data / "mnist" / "train.parquet"
-    images = ImageSet.open(train)
-    rows = np.sort(np.random.default_rng(0).permutation(len(images))[:5_000])
+    # the same images as n=5_000 below takes
+    images = random_subset(ImageSet.open(train), 5_000)
     settings = {
         "beta": 4, "latent": 32, "hidden": "256,128,64", "optimizer": "sgd",
         "learning_rate": 1e-3, "schedule": "constant", "batch_size": 64,
     }  # fmt: skip
     vae = scratch / "vae.safetensors"
-    train_generator(
-        "beta-vae", images.select(rows), vae, steps=30_000, keep=5, settings=settings, threads=1
-    )
+    train_generator("beta-vae", images, vae, steps=30_000, keep=5, settings=settings, threads=1)
     file = scratch / "valuers.toml"
     # GMValuator embeds anew, so that the seconds are those of a first valuation
     file.write_text(
@@ -152,14 +151,11 @@ def _digits_setup(args: argparse.Namespace, scratch: Path) -> Setup:
 
 def _divergence(generator: Any, train: ImageSet) -> float:
     """Mean KL divergence of 500 training images' codes, in nats: near 0 is a collapsed VAE."""
-    from gmvaluator.arrays import load_pixels
-
     model: Any = load_generator(generator)
     pixels = load_pixels(train.select(range(500)), 28)
     with torch.no_grad():
         mean, spread = model.encode(torch.from_numpy(pixels)[:, None].float() / 255)
-        terms = -0.5 * (1 + spread - mean.square() - spread.exp())
-    return float(terms.sum(dim=1).mean())
+    return float(kl_divergence(mean, spread).mean())
 
 
 def digits_lines(found: dict[str, Any]) -> list[str]:

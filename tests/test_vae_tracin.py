@@ -420,6 +420,11 @@ def test_own_module_and_its_files(tmp_path: Path) -> None:
     train, _ = images(slice(10))
     valuer = VAETracIn(found, draws=2, beta=1.0, image_shape=SHAPE).fit(train)
     assert valuer.influence(train[:2]).shape == (10, 2)
+    damaged = tmp_path / "epoch-7.safetensors"
+    damaged.write_bytes(b"no tensors")
+    (only,) = module_checkpoints(network, [damaged], learning_rate=0.1, batch_size=8)
+    with pytest.raises(RunError, match=r"epoch-7.safetensors cannot be read as a checkpoint"):
+        only.load()
 
 
 def _damage(folder: Path, change: Callable[[dict[str, Any]], None]) -> list[VAECheckpoint]:

@@ -23,6 +23,16 @@ def load_pixels(images: ImageSet, size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(stack.transpose(0, 2, 3, 1))
 
 
+def random_subset(images: ImageSet, n: int, seed: int = 0) -> ImageSet:
+    """n of the images in their order, drawn at random; the set itself where it has no more.
+
+    A smaller n draws a subset of what a larger one does.
+    """
+    if n >= len(images):
+        return images
+    return images.select(np.sort(np.random.default_rng(seed).permutation(len(images))[:n]))
+
+
 def known_labels(images: ImageSet, what: str) -> NDArray[np.object_]:
     """(n,) labels of a set that has one for each image.
 

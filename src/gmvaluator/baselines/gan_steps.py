@@ -100,9 +100,9 @@ class GANPair:
                     )
 
     def start(self) -> tuple[Parameters, Parameters]:
-        """(critic, generator) weights as they are now, copied."""
+        """(critic, generator) weights as they are now, not copied."""
         critic, generator_ = (
-            {name: each.detach().clone() for name, each in network.named_parameters()}
+            {name: each.detach() for name, each in network.named_parameters()}
             for network in (self.critic, self.generator)
         )
         return critic, generator_

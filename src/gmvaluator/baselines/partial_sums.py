@@ -21,6 +21,11 @@ class PartialSums:
         if self._folder is not None and self._folder.is_dir():
             remove_leftovers(self._folder)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
     def resume(self, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:
         """(sum, terms in it); zeros and 0 where nothing is kept.
 

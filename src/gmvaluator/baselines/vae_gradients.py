@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmvaluator.generators.beta_vae import kl_divergence
+
 Loss = Literal["bce", "squared-error", "official"]
 LOSSES: tuple[Loss, ...] = ("bce", "squared-error", "official")
 # the official code divides every loss by 3 · 64 · 64, whatever the size of the images
@@ -47,7 +49,7 @@ class Objective:
         else:
             errors = (torch.sigmoid(logits) - wanted).square()
         error = errors.flatten(2).sum(dim=2).mean(dim=1)
-        divergence = -0.5 * (1 + spread - mean.square() - spread.exp()).sum(dim=1)
+        divergence = kl_divergence(mean, spread)
         if self.loss == "official":
             channels = pixels.shape[1]
             return (error / channels + self.beta * divergence) / _OFFICIAL_SCALE

@@ -122,7 +122,7 @@ class Influences:
         with self._progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
             for rows in slices(m, width):
                 block = _part(test, rows)
-                key = self._asked.key(train, block)
+                key = self._key(train, block)
                 found, done = self._sums.resume(key, (n, len(block)))
                 advance(done * n)
                 for checkpoint in self._loaded(train, done):
@@ -135,7 +135,7 @@ class Influences:
         """(n,) Σ_c w_c ‖ĝ_c(x)‖², both factors from the same draws."""
         n = len(train)
         total = len(self._asked.checkpoints) * n
-        key = f"self-{self._asked.key(train, train)}"
+        key = f"self-{self._key(train, train)}"
         found, done = self._sums.resume(key, (n,))
         with self._progress.stage("self-influence", total) as advance:
             advance(done * n)
@@ -147,6 +147,10 @@ class Influences:
                 done += 1
                 self._sums.keep(key, found, done)
         return found
+
+    def _key(self, train: Pixels, test: Pixels) -> str:
+        """Of the sums, where they are kept; it takes a pass over all pixels."""
+        return self._asked.key(train, test) if self._sums.keeps else ""
 
     def _term(
         self, checkpoint: _Loaded, train: Pixels, test: Pixels, advance: Advance

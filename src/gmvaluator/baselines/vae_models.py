@@ -219,13 +219,21 @@ class OfficialConvVAE(nn.Module):
 
 def _stored(file: Path) -> Mapping[str, Any]:
     """The mapping that a checkpoint file holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(file)
         stored = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{file} cannot be read as a checkpoint ({reason})") from error
     if not isinstance(stored, Mapping):

@@ -35,7 +35,7 @@ from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
 from gmvaluator.decoding import Interpolation
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
-from gmvaluator.generators.data import read_training_data
+from gmvaluator.generators.data import class_numbers, read_training_data
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
@@ -230,13 +230,12 @@ class VAETracIn:
         if not self._classes:
             return None
         labels = known_labels(images, "images of a conditional network")
-        number = {name: place for place, name in enumerate(self._classes)}
-        if unknown := set(labels) - set(number):
+        if unknown := set(labels) - set(self._classes):
             raise InputError(
                 f"label {sorted(unknown)[0]!r} is none of the network's classes; it knows "
                 f"{', '.join(self._classes)}"
             )
-        return np.array([number[label] for label in labels], dtype=np.int64)
+        return class_numbers(labels, self._classes)
 
 
 def proponents(influence: Influence, k: int) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.generators.data import ordered_labels
+from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file
@@ -163,7 +163,7 @@ def train_classifier(
     size, channels = images.shape[1], 1 if images.ndim == 3 else images.shape[3]
     config = ClassifierConfig(size, channels, names, seed, epochs)
     pixels = as_pixels(images, config)
-    numbers = torch.tensor([names.index(label) for label in labels])
+    numbers = torch.from_numpy(class_numbers(labels, names))
     # One thread: sums do not depend on the number of cores, and two on a busy machine mostly wait.
     with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(seed)

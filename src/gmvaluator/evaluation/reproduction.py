@@ -38,10 +38,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "ddpm": Recipe("ddpm", 8_000, {"guidance": 2}, conditional=True),
     }
 )
-# Where an unused training image is to stand out, the used ones must be drawn in all their variety.
-VARIED: Mapping[str, Recipe] = MappingProxyType(
-    {"gan": Recipe("gan", 20_000, {"ema": 0.999}, conditional=True)}
-)
 # for studies that draw thousands of images: a diffusion model needs minutes for each thousand
 QUICK_GENERATORS = ("beta-vae", "gan")
 CLASS_VALUERS = (
@@ -190,12 +186,17 @@ def _quick(setup: Setup, m: int) -> Setup:
 
 
 def _varied(setup: Setup) -> Setup:
-    """The setup with the typical images of our own recipes made varied ones."""
-    generators = {
-        name: VARIED.get(name, each) if each == RECIPES.get(name) else each
-        for name, each in setup.generators.items()
-    }
-    return replace(setup, generators=generators)
+    """The setup with our own recipes drawing by untruncated codes.
+
+    Where an unused training image is to stand out, the used ones must be drawn in all their
+    variety, and truncation draws the typical ones.
+    """
+    varied = {}
+    for name, recipe in RECIPES.items():
+        if setup.generators.get(name) == recipe:
+            settings = {key: v for key, v in recipe.settings.items() if key != "truncation"}
+            varied[name] = replace(recipe, settings=settings)
+    return replace(setup, generators={**setup.generators, **varied})
 
 
 def _both_kinds(setup: Setup) -> Setup:

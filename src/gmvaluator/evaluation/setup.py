@@ -8,8 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import NoisedSet, plant_noised
 from gmvaluator.evaluation.studies.calibration import MixedSubject
@@ -23,7 +22,7 @@ from gmvaluator.evaluation.subjects import (
     Subject,
     trained,
 )
-from gmvaluator.evaluation.valuers import NamedValuer, choose_valuers
+from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer, choose_valuers
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.generators import FAMILIES
 from gmvaluator.generators.data import common_side
@@ -31,7 +30,6 @@ from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress, Silent
 
 CLASSIFIER_SIDE = 32
-IF4GAN = "if4gan"
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Setup:
         if n is not None:
             if not 1 <= n <= len(images):
                 raise InputError(f"n={n} of {len(images)} training images; pass 1 to {len(images)}")
-            images = images.select(np.sort(np.random.default_rng(0).permutation(len(images))[:n]))
+            images = random_subset(images, n)
         held_out = None if held_out is None else ImageSet.open(held_out)
         workspace, said = Workspace(work), progress or Silent()
         made = {IF4GAN: partial(_if4gan, held_out, workspace, said)}

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 
-from gmvaluator.arrays import known_labels
+from gmvaluator.arrays import known_labels, random_subset
 from gmvaluator.baselines.gan_metrics import FrechetDistance, train_metric_classifier
 from gmvaluator.baselines.gan_steps import GANRecipe, mlp_gan
-from gmvaluator.baselines.gan_trace import train_traced
+from gmvaluator.baselines.gan_trace import data_keys, train_traced
 from gmvaluator.baselines.if4gan import IF4GAN, signed_images
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.valuers import IF4GAN as NAME
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators.data import ordered_labels
+from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.valuation import Valuation
 
-NAME = "if4gan"
 RECIPE = GANRecipe()
 CLASSIFIER_EPOCHS = 6
 MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
@@ -54,9 +52,8 @@ class TracedGANValuer:
         """Train the GAN, or find its trace in the working folder."""
         data = signed_images(train, self.progress)
         pair = mlp_gan(data.shape[1:], seed=self.seed)
-        recipe = GANRecipe(**(vars(self.recipe) | {"seed": self.seed}))
-        digest = hashlib.blake2b(data.numpy().tobytes(), digest_size=6).hexdigest()
-        folder = self.work.path("traces", f"{digest}-seed{self.seed}")
+        recipe = replace(self.recipe, seed=self.seed)
+        folder = self.work.path("traces", f"{data_keys(data)[0][:12]}-seed{self.seed}")
         with torch_threads(1):  # small products: a second thread mostly waits
             trace = train_traced(pair, data, folder, recipe, progress=self.progress)
             metric = FrechetDistance(*self._features(data.shape[-1]))
@@ -69,8 +66,7 @@ class TracedGANValuer:
             return self._valuer.value(generated)
 
     def _features(self, side: int) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
-        rows = np.random.default_rng(0).permutation(len(self.held_out))[:MOST_HELD_OUT]
-        chosen = self.held_out.select(np.sort(rows))
+        chosen = random_subset(self.held_out, MOST_HELD_OUT)
         pixels = signed_images(chosen, self.progress)
         if pixels.shape[-1] != side:
             raise InputError(
@@ -78,8 +74,7 @@ class TracedGANValuer:
                 "images of the same size"
             )
         labels = known_labels(chosen, "held-out images")
-        names = ordered_labels(labels.tolist())
-        numbers = torch.tensor([names.index(label) for label in labels])
+        numbers = torch.from_numpy(class_numbers(labels, ordered_labels(labels.tolist())))
         model = train_metric_classifier(
             pixels, numbers, epochs=CLASSIFIER_EPOCHS, seed=self.seed, progress=self.progress
         )

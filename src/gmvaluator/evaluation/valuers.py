@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -86,6 +87,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 TRIVIAL = ("random", "same-class")
 TRACIN = "vae-tracin"
+IF4GAN = "if4gan"  # made by `traced_gan`, of what a study is given
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
 ENCODERS = (
     "efficientnet-lite0@96",
@@ -154,10 +156,12 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
 
-        judge = GMValuator(rerank="none", quality="realism", k=1, candidates=1)
+        @cache
+        def judge() -> GMValuator:
+            return GMValuator(rerank="none", quality="realism", k=1, candidates=1).fit(trusted)
 
         def quality(images: ImageSet) -> NDArray[np.float64]:
-            return judge.fit(trusted).value(images).quality
+            return judge().value(images).quality
 
         return GMValuator(**{"k": k, "seed": seed, **valuer.settings, "quality": quality})
 

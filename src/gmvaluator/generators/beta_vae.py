@@ -97,8 +97,7 @@ class VAE(GeneratorModel):
         mean, log_variance = self.encode(pixels, labels)
         logits = self.decode(mean + noise * torch.exp(0.5 * log_variance), labels)
         error = F.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
-        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
-        return error.flatten(1).sum(dim=1), divergence
+        return error.flatten(1).sum(dim=1), kl_divergence(mean, log_variance)
 
     def loss(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         """Negative β-ELBO, mean over the batch: reconstruction + β · KL (Higgins et al., Eq. 4)."""
@@ -168,6 +167,14 @@ class VAELearner(Learner):
 
     def finished(self) -> VAE:
         return self.model
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """(B, z) each → (B,) divergence of N(mean, variance) from N(0, 1), in nats.
+
+    Kingma & Welling 2014, appendix B.
+    """
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1)
 
 
 def quieten(layer: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,12 @@ def ordered_labels(labels: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(distinct))
 
 
+def class_numbers(labels: Iterable[str], names: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) place of each label among the names, all of which are there."""
+    number = {name: place for place, name in enumerate(names)}
+    return np.array([number[label] for label in labels], np.int64)
+
+
 def _class_numbers(data: ImageSet) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     labels = data.labels
     if labels is None:
@@ -111,8 +117,7 @@ def _class_numbers(data: ImageSet) -> tuple[tuple[str, ...], NDArray[np.int64]]:
             "leave them out of the set."
         )
     names = ordered_labels(known)
-    number = {name: i for i, name in enumerate(names)}
-    return names, np.array([number[label] for label in known], np.int64)
+    return names, class_numbers(known, names)
 
 
 def _fingerprint(

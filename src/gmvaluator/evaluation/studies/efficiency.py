@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
@@ -115,18 +114,13 @@ def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> list[Pi
         def compute(subject: Subject, seed: int) -> dict[str, Any]:
             images = subject.sample(context.m, seed).images
             return {
-                str(n): _seconds(_cold(valuer), _first(context.train, n), images, k) for n in sizes
+                str(n): _seconds(_cold(valuer), random_subset(context.train, n), images, k)
+                for n in sizes
             }
 
         return compute
 
     return walk(context, kind, {"sizes": list(sizes), "k": k}, prepare)
-
-
-def _first(train: ImageSet, n: int) -> ImageSet:
-    if n == len(train):
-        return train
-    return train.select(np.sort(np.random.default_rng(0).permutation(len(train))[:n]))
 
 
 def _cold(valuer: NamedValuer) -> NamedValuer:
