@@ -56,6 +56,8 @@ MANY = 10_000
 CANDIDATES = 1_000
 NOISED_KS = (50, 200, 1_000)
 SOME = 2_000
+# of noised generated images: Figure 8's many, and so few that noised training images can rank low
+MIXED_SHARES = (0.2, 0.005)
 FEW = 1_000
 HALF = 300
 # memorising is what the test is about: small halves, seen hundreds of times, and no guidance
@@ -63,7 +65,7 @@ SUBSET_RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "ddpm": Recipe("ddpm", 3_000, {"guidance": 1, "warmup": 100}, conditional=True),
         "beta-vae": Recipe(
-            "beta-vae", 6_000, {"beta": 1, "latent": 16, "hidden": "512,512"}, conditional=True
+            "beta-vae", 8_000, {"beta": 1, "latent": 16, "hidden": "512,512"}, conditional=True
         ),
     }
 )
@@ -137,12 +139,22 @@ def _noised(setup: Setup) -> StudyResult:
 def _calibration(setup: Setup) -> StudyResult:
     quick = _varied(_quick(setup, SOME))
     planted = quick.plant(N_NOISED, SIGMA)
-    context, mixed = quick.mixed(planted, 0.2, SIGMA)
     valuers = [named_valuer(name) for name in ("default", "no-rerank", "low-pass")]
     if setup.held_out is not None:
         named = [named_valuer(name) for name in ("default", "low-pass")]
         valuers += [judged_by(valuer, setup.held_out) for valuer in named]
-    return calibration(replace(context, valuers=valuers), mixed, planted)
+    results = []
+    for share in MIXED_SHARES:
+        context, mixed = quick.mixed(planted, share, SIGMA)
+        results.append(calibration(replace(context, valuers=valuers), mixed, planted))
+    tables = tuple(table for result in results for table in result.tables)
+    return replace(
+        results[0],
+        tables=tables,
+        parameters=results[0].parameters
+        | {"noised_generated": [result.parameters["noised_generated"] for result in results]},
+        details={"shares": [result.details for result in results]},
+    )
 
 
 def _temperature(setup: Setup) -> StudyResult:

@@ -81,7 +81,7 @@ class MixedSubject:
         pixels = load_pixels(sample.images, self._size)
         spoilt = slice(m - self.n_noised(m), m)
         pixels[spoilt] = add_gaussian_noise(pixels[spoilt], self._sigma, seed)
-        file = self._work.path("sets", f"mixed-{self._subject.name}-m{m}-seed{seed}.npz")
+        file = self._work.path("sets", f"mixed-{self._subject.name}-m{m}-of-them{self.n_noised(m)}-seed{seed}.npz")
         labels = known_labels(sample.images, "generated images").astype(str)
         with publish_file(file) as part, part.open("wb") as handle:
             np.savez_compressed(handle, images=pixels, labels=labels)
@@ -193,20 +193,22 @@ def _part(pieces: Sequence[Piece], at: tuple[str, str], which: str, planted: Noi
 
 def _draw(figure: Figure, context: Context, pieces: Sequence[Piece]) -> None:
     """Distribution of what a good and a noised generated image hand out, as in Figure 8."""
-    axes = figure.subplots(1, len(context.subjects), sharey=True, squeeze=False)[0]
+    valuers = list(dict.fromkeys([context.valuers[0].name, context.valuers[-1].name]))
+    axes = figure.subplots(len(valuers), len(context.subjects), sharey=True, squeeze=False)
     edges = np.linspace(0, 1, BINS + 1)
-    valuer = context.valuers[0].name
-    for panel, subject in zip(axes, context.subjects, strict=True):
-        own = [p.result for p in pieces if (p.valuer, p.subject) == (valuer, subject.name)]
-        for kind, label in (("qualities_good", "good"), ("qualities_low", "noised")):
-            panel.stairs(
-                np.mean([result[kind] for result in own], axis=0),
-                edges,
-                fill=True,
-                alpha=0.5,
-                label=label,
-            )
-        panel.set_title(f"{subject.name}, {valuer}")
+    for row, valuer in zip(axes, valuers, strict=True):
+        for panel, subject in zip(row, context.subjects, strict=True):
+            own = [p.result for p in pieces if (p.valuer, p.subject) == (valuer, subject.name)]
+            for kind, label in (("qualities_good", "good"), ("qualities_low", "noised")):
+                panel.stairs(
+                    np.mean([result[kind] for result in own], axis=0),
+                    edges,
+                    fill=True,
+                    alpha=0.5,
+                    label=label,
+                )
+            panel.set_title(f"{subject.name}, {valuer}")
+        row[0].set_ylabel("share of the generated images")
+    for panel in axes[-1]:
         panel.set_xlabel("total score of a generated image")
-    axes[0].set_ylabel("share of the generated images")
-    axes[0].legend()
+    axes[0, 0].legend()
