@@ -7,7 +7,8 @@ Three parts, each of which can be run alone (--part):
 - airplanes: the authors' network of CIFAR-10's airplanes, last checkpoint, 300 airplanes at 64 px
   as the pool: how often is one of 64 of them its own strongest proponent?
 - digits: a β-VAE of 5,000 digits with plain SGD and five snapshots, 100 digits that it draws: the
-  class of the first 30 contributors, and seconds, beside GMValuator's on the same images.
+  class of the first 30 contributors, and seconds, beside GMValuator's on the same images; and how
+  near influence by few draws, opposite or independent, is to that by 512.
 - size: seconds and peak memory at the published size on MNIST, from a measured share of the 60,000
   images and one of the 30 checkpoints, extrapolated.
 
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from index_choice import PeakMemory
 from results import publish
+from scipy.stats import spearmanr
 
 from gmvaluator import ImageSet
 from gmvaluator.arrays import load_pixels, random_subset
@@ -45,6 +47,8 @@ from gmvaluator.generators.training import train_generator
 NAME = "vae_tracin"
 POOL, ASKED = 300, 64
 PAPER_SECONDS = 47.945
+# few draws against many, on a share of the digits
+FEW_DRAWS, MANY_DRAWS, N_DRAWN, M_DRAWN, TOP = (4, 16), 512, 500, 50, 30
 # of the published MNIST network and evaluation
 OFFICIAL = BetaVAEConfig(hidden=(1024, 512, 256), latent=128, beta=4.0)
 CHECKPOINTS, DRAWS, N, M = 30, 16, 60_000, 100
@@ -116,6 +120,7 @@ def digits(args: argparse.Namespace) -> dict[str, Any]:
             rows[valuer.name]["seconds_an_image"] = (time.perf_counter() - start) / setup.m
         return {
             "valuers": rows,
+            "draws": _draws(setup.generators["vae"], context.train, images),
             "kl": _divergence(setup.generators["vae"], context.train),
             "note": study.notes[0],
         }
@@ -149,6 +154,33 @@ def _digits_setup(args: argparse.Namespace, scratch: Path) -> Setup:
     )
 
 
+def _draws(vae: Any, train: ImageSet, images: ImageSet) -> list[dict[str, Any]]:
+    """How near influence by few draws is to that by many, for both ways of drawing."""
+    train, images = train.select(range(N_DRAWN)), images.select(range(M_DRAWN))
+
+    def influence(draws: int, *, antithetic: bool, seed: int = 0) -> Any:
+        valuer = VAETracIn(vae, draws=draws, antithetic=antithetic, seed=seed)
+        return valuer.fit(train).influence(images)
+
+    wanted = influence(MANY_DRAWS, antithetic=True, seed=1)
+    rows = []
+    for antithetic in (False, True):
+        for draws in FEW_DRAWS:
+            found = influence(draws, antithetic=antithetic)
+            pairs = list(zip(found.T, wanted.T, strict=True))
+            shared = [len(set(np.argsort(-a)[:TOP]) & set(np.argsort(-b)[:TOP])) for a, b in pairs]
+            rows.append(
+                {
+                    "draws": draws,
+                    "antithetic": antithetic,
+                    "error": float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted)),
+                    "spearman": float(np.mean([spearmanr(a, b).statistic for a, b in pairs])),
+                    "top": float(np.mean(shared)) / TOP,
+                }
+            )
+    return rows
+
+
 def _divergence(generator: Any, train: ImageSet) -> float:
     """Mean KL divergence of 500 training images' codes, in nats: near 0 is a collapsed VAE."""
     model: Any = load_generator(generator)
@@ -172,7 +204,23 @@ def digits_lines(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"| {name} | {ratio['mean']:.3f} ± {half:.3f} | {row['seconds_an_image']:.4f} |"
         )
-    return [*lines, "", f"Codes hold {found['kl']:.1f} nats. {found['note']}", ""]
+    lines += [
+        "",
+        f"Codes hold {found['kl']:.1f} nats. {found['note']}",
+        "",
+        f"**Influence by few draws against that by {MANY_DRAWS}: {N_DRAWN} digits, {M_DRAWN} drawn "
+        "images, the same five checkpoints**",
+        "",
+        f"| draws | relative error | Spearman | in common of the {TOP} strongest |",
+        "|---|---|---|---|",
+    ]
+    for row in found["draws"]:
+        kind = "in opposite pairs" if row["antithetic"] else "independent"
+        lines.append(
+            f"| {row['draws']} {kind} | {row['error']:.2f} | {row['spearman']:.3f} "
+            f"| {row['top']:.3f} |"
+        )
+    return [*lines, ""]
 
 
 def size(args: argparse.Namespace) -> dict[str, Any]:

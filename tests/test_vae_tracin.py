@@ -241,6 +241,28 @@ def test_equal_images_have_equal_influence(trained: Path, tmp_path: Path) -> Non
     assert (own > 0).all()
 
 
+def test_opposite_draws_are_nearer_to_the_mean(trained: Path, tmp_path: Path) -> None:
+    train, test = image_set(tmp_path, "a", slice(20)), image_set(tmp_path, "b", slice(40, 45))
+    mean = VAETracIn(trained, draws=400, seed=1).fit(train).influence(test)
+
+    def error(draws: int, *, antithetic: bool) -> float:
+        valuer = VAETracIn(trained, draws=draws, antithetic=antithetic).fit(train)
+        return float(np.square(valuer.influence(test) - mean).sum())
+
+    assert error(4, antithetic=True) < error(4, antithetic=False)
+    # both aim at the same mean
+    assert error(400, antithetic=False) < 0.05 * np.square(mean).sum()
+
+
+def test_codes_come_in_opposite_pairs() -> None:
+    image = np.zeros((1, 2, 2), np.uint8)
+    five = content_noise(image, (0,), (5, 3), antithetic=True)
+    np.testing.assert_array_equal(five[3:], -five[:2])
+    apart = content_noise(image, (0,), (5, 3), antithetic=False)
+    assert len(np.unique(np.abs(apart), axis=0)) == 5
+    np.testing.assert_array_equal(five[:3], apart[:3])
+
+
 def test_written_out_gradients_give_the_same_influence(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,7 +330,7 @@ def _as_seen(
     """Pixels, class numbers and codes as the valuer takes them."""
     read = valuer._read(images).pixels
     assert read.labels is not None
-    noise = np.stack([content_noise(image, key, (3, 3)) for image in read.bytes])
+    noise = np.stack([content_noise(each, key, (3, 3), antithetic=True) for each in read.bytes])
     pixels = torch.from_numpy(read.bytes.copy()).float() / 255
     return pixels, torch.from_numpy(read.labels), torch.from_numpy(noise)
 

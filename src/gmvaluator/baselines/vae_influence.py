@@ -61,6 +61,7 @@ class Request:
         checkpoints: by step.
         objective: the loss.
         draws: codes an image and checkpoint.
+        antithetic: whether codes come in opposite pairs.
         seed: of the codes.
         n_trained: images that the networks were trained on.
     """
@@ -68,6 +69,7 @@ class Request:
     checkpoints: tuple[VAECheckpoint, ...]
     objective: Objective
     draws: int
+    antithetic: bool
     seed: int
     n_trained: int
 
@@ -77,9 +79,10 @@ class Request:
         for array in (train.bytes, train.labels, test.bytes, test.labels):
             digest.update(repr(None if array is None else array.shape).encode())
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-        loss = [self.objective.loss, self.objective.beta, self.draws, self.seed, self.n_trained]
+        loss = [self.objective.loss, self.objective.beta]
+        sampling = [self.draws, self.antithetic, self.seed, self.n_trained]
         named = [(c.name, c.step, c.learning_rate, c.batch_size) for c in self.checkpoints]
-        digest.update(json.dumps([loss, named]).encode())
+        digest.update(json.dumps([loss, sampling, named]).encode())
         return digest.hexdigest()
 
 
@@ -177,9 +180,11 @@ class Influences:
 
     def _gradients(self, checkpoint: _Loaded, images: Pixels, side: Side) -> Gradients:
         kind = next(checkpoint.network.parameters())
-        shape = (self._asked.draws, checkpoint.latent)
-        key = (self._asked.seed, checkpoint.step, _STREAM[side])
-        noise = np.stack([content_noise(image, key, shape) for image in images.bytes])
+        asked, shape = self._asked, (self._asked.draws, checkpoint.latent)
+        key = (asked.seed, checkpoint.step, _STREAM[side])
+        noise = np.stack(
+            [content_noise(each, key, shape, antithetic=asked.antithetic) for each in images.bytes]
+        )
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         batch = Batch(
             torch.from_numpy(images.bytes.copy()).to(kind.device, kind.dtype) / 255,
@@ -245,12 +250,24 @@ def loaded_network(checkpoint: VAECheckpoint) -> nn.Module:
 
 
 def content_noise(
-    image: NDArray[np.uint8], key: Sequence[int], shape: tuple[int, int]
+    image: NDArray[np.uint8], key: Sequence[int], shape: tuple[int, int], *, antithetic: bool
 ) -> NDArray[np.float32]:
-    """Standard normal draws that depend on the image's pixels and the key, not on its place."""
+    """Standard normal draws that depend on the image's pixels and the key, not on its place.
+
+    Args:
+        image: pixels.
+        key: seeds beside them.
+        shape: (draws, latent).
+        antithetic: the second half of the draws is minus the first; of an odd number one stays
+            unpaired.
+    """
     digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
     seeds = [*key, *np.frombuffer(digest, np.uint32).tolist()]
-    return np.random.default_rng(seeds).standard_normal(shape, dtype=np.float32)
+    chance, (draws, latent) = np.random.default_rng(seeds), shape
+    if not antithetic:
+        return chance.standard_normal(shape, dtype=np.float32)
+    half = chance.standard_normal((draws - draws // 2, latent), dtype=np.float32)
+    return np.concatenate([half, -half[: draws // 2]])
 
 
 def slices(n: int, size: int) -> Iterator[slice]:

@@ -169,14 +169,14 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
 
 
 def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    """VAE-TracIn with these arguments (`draws`, `loss`, `beta`, `memory`), as a study's valuer.
+    """VAE-TracIn with these arguments, as a study's valuer.
 
-    It values what a β-VAE draws whose training kept snapshots.
+    They are `draws`, `antithetic`, `loss`, `beta` and `memory`. It values what a β-VAE draws whose training kept snapshots.
 
     Raises:
         InputError: an argument that it does not take here.
     """
-    allowed = ("draws", "loss", "beta", "memory")
+    allowed = ("draws", "antithetic", "loss", "beta", "memory")
     if unknown := set(settings) - set(allowed):
         raise InputError(
             f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
