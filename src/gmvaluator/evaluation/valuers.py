@@ -171,7 +171,8 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
 def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     """VAE-TracIn with these arguments, as a study's valuer.
 
-    They are `draws`, `antithetic`, `loss`, `beta` and `memory`. It values what a β-VAE draws whose training kept snapshots.
+    They are `draws`, `antithetic`, `loss`, `beta` and `memory`. It values what a β-VAE draws whose
+    training kept snapshots.
 
     Raises:
         InputError: an argument that it does not take here.

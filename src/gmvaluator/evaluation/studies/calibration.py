@@ -81,7 +81,8 @@ class MixedSubject:
         pixels = load_pixels(sample.images, self._size)
         spoilt = slice(m - self.n_noised(m), m)
         pixels[spoilt] = add_gaussian_noise(pixels[spoilt], self._sigma, seed)
-        file = self._work.path("sets", f"mixed-{self._subject.name}-m{m}-of-them{self.n_noised(m)}-seed{seed}.npz")
+        mixture = f"mixed-{self._subject.name}-m{m}-noised{self.n_noised(m)}-seed{seed}.npz"
+        file = self._work.path("sets", mixture)
         labels = known_labels(sample.images, "generated images").astype(str)
         with publish_file(file) as part, part.open("wb") as handle:
             np.savez_compressed(handle, images=pixels, labels=labels)
