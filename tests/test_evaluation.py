@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -428,3 +431,44 @@ def test_bad_requests_are_told_at_once(
     done = CliRunner().invoke(cli, whole)
     assert isinstance(done.exception, InputError)
     assert message in str(done.exception)
+
+
+_TRAIN_TWO = """
+import sys
+from gmvaluator import ImageSet
+from gmvaluator.evaluation.subjects import Job, Recipe, trained
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.progress import Silent
+recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})
+jobs = [Job("vae", recipe, ImageSet.open(sys.argv[1]), seed) for seed in range(2)]
+trained(jobs, Workspace(sys.argv[2]), Silent())
+"""
+
+
+def test_trainings_end_with_the_evaluation_that_was_killed(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", _TRAIN_TWO, str(files[0]), str(tmp_path / "work")]
+    killed = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("work/*/*.checkpoint")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = [pid for pid, parent, _ in _processes() if parent == killed.pid]
+    finally:
+        killed.kill()
+        killed.wait()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid, _, state in _processes() if pid in children and state != "Z"]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
+
+
+def _processes() -> list[tuple[int, int, str]]:
+    """Number, parent's number and state (Z = ended) of every process."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], check=True, stdout=subprocess.PIPE, text=True
+    )
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    return [(int(pid), int(parent), state[0]) for pid, parent, state in lines]

@@ -11,6 +11,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -319,7 +321,7 @@ def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Pa
         context = multiprocessing.get_context("spawn")
         with (
             progress.stage("train generators", len(missing)) as advance,
-            ProcessPoolExecutor(workers, mp_context=context) as pool,
+            ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
         ):
             running = [pool.submit(_train, job, file) for file, job in missing.items()]
             try:
@@ -331,6 +333,18 @@ def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Pa
                     each.cancel()
                 raise
     return files
+
+
+def _end_with_parent() -> None:
+    """In a worker: stop when the process that asked for it is gone, even if it was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(job: Job, file: str) -> None:
