@@ -35,6 +35,7 @@ from gmvaluator.baselines.gan_steps import (
     make_step,
     mlp_gan,
     official_mnist_gan,
+    official_points_gan,
     unflatten,
 )
 from gmvaluator.baselines.gan_trace import Trace, train_traced
@@ -215,6 +216,10 @@ def test_official_networks_have_the_published_sizes() -> None:
     codes = torch.zeros((2, 32))
     assert pair.draw(pair.start()[1], codes).shape == (2, 1, 28, 28)
     assert pair.judge(pair.start()[0], torch.zeros((2, 1, 28, 28))).shape == (2,)
+    flat = official_points_gan()
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (flat.critic, flat.generator)]
+    assert sizes == [2 * 64 + 64 * 64 + 64, 10 * 32 + 32 * 32 + 32 * 2]
+    assert flat.draw(flat.start()[1], torch.zeros((3, 10), dtype=torch.float64)).shape == (3, 2)
 
 
 def test_log_likelihood_is_that_of_a_kernel_density() -> None:
