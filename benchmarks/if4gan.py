@@ -6,11 +6,11 @@ Points: the published GAN of the plane, 10,000 points, its last epoch recorded, 
 with the ReLU of the publication, and with tanh. Kendall's tau of the estimates against truly
 leaving out 100 points, and how many of these the estimate gives to a hundredth.
 
-Digits: a fully connected GAN of 5,000 digits, 100 of them noised copies, is trained with a trace of its
-last epoch; a metric's classifier learns 5,000 other digits. For each metric and seed: Kendall's tau
-of the estimates against truly leaving out 40 images one at a time, whether noised images rank low
-(AUROC), and seconds. Then the images with the lowest values are left out of the recorded epoch, a
-hundredth and a tenth of all, against as many random ones; FID by other held-out digits judges it.
+Digits: a fully connected GAN of 5,000 digits, 100 of them noised copies, is trained with a trace of
+its last epoch; a metric's classifier learns 5,000 other digits. For each metric and seed: Kendall's
+tau of the estimates against truly leaving out 40 images one at a time, whether noised images rank
+low (AUROC), and seconds. Then the images with the lowest values are left out of the recorded epoch,
+a hundredth and a tenth of all, against as many random ones; FID by other held-out digits judges it.
 
 DATA holds mnist/ (Hugging Face layout).
 """
