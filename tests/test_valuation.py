@@ -40,6 +40,24 @@ def test_numbers_of_a_hand_made_case(valuation: Valuation) -> None:
     np.testing.assert_array_equal(valuation.n_supported, [1, 0, 2, 1])
 
 
+def test_score_matrix_is_what_dattri_takes(valuation: Valuation) -> None:
+    import torch
+    from dattri.metric import lds
+
+    scores = valuation.score_matrix()
+    assert scores.shape == (4, 3)
+    np.testing.assert_allclose(scores.sum(axis=1), valuation.values)
+    for j in range(3):
+        listed = valuation.contributors(j)
+        rows = [valuation.train_ids.index(name) for name in listed.ids]
+        np.testing.assert_array_equal(scores[rows, j], listed.scores)
+    # targets that are the sums of the scores over each subset correlate perfectly
+    subsets = torch.tensor([[0, 1], [1, 2], [2, 3], [0, 3]])
+    targets = torch.from_numpy(scores)[subsets].sum(dim=1)
+    found, _ = lds(torch.from_numpy(scores)[:, :2], (targets[:, :2], subsets))
+    np.testing.assert_allclose(found.numpy(), 1.0)
+
+
 def test_contributors_by_row_and_id(valuation: Valuation) -> None:
     found = valuation.contributors("g1")
     assert found.ids == ("ç/<c>", "d")

@@ -100,6 +100,17 @@ class Valuation:
             scores=self.contributions.scores[j],
         )
 
+    def score_matrix(self) -> NDArray[np.float64]:
+        """(n, m) φ_{i,j} of every training and generated image, 0 for those not contributing.
+
+        8 · n · m bytes. The orientation is that of the dattri library's metrics, which take
+        `torch.from_numpy` of it; rows sum to `values`. A valuer that scores the whole generated
+        set at once (IF4GAN) has one column.
+        """
+        found = np.zeros((self.contributions.n_train, len(self.contributions.rows)))
+        np.put_along_axis(found, self.contributions.rows.T, self.contributions.scores.T, axis=0)
+        return found
+
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
         frame: pd.DataFrame = self._values_table().to_pandas()
