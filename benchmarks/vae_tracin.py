@@ -8,7 +8,7 @@ Three parts, each of which can be run alone (--part):
   as the pool: how often is one of 64 of them its own strongest proponent?
 - digits: a β-VAE of 5,000 digits with plain SGD and five snapshots, 100 digits that it draws: the
   class of the first 30, 50 and 100 contributors, and seconds, beside GMValuator's on the same
-  images; and how near influence by few draws, opposite or independent, is to that by 512.
+  images; and how near influence by few draws, opposite or independent, is to that by 256.
 - size: seconds and peak memory at the published size on MNIST, from a measured share of the 60,000
   images and one of the 30 checkpoints, extrapolated.
 
@@ -50,7 +50,7 @@ POOL, ASKED = 300, 64
 PAPER_SECONDS = SECONDS_A_SAMPLE["vae-tracin"]
 KS = (30, 50, 100)
 # few draws against many, on a share of the digits
-FEW_DRAWS, MANY_DRAWS, N_DRAWN, M_DRAWN, TOP = (4, 16), 512, 500, 50, 30
+FEW_DRAWS, MANY_DRAWS, N_DRAWN, M_DRAWN, TOP = (4, 16), 256, 200, 30, 30
 # of the published MNIST network and evaluation
 OFFICIAL = BetaVAEConfig(hidden=(1024, 512, 256), latent=128, beta=4.0)
 CHECKPOINTS, DRAWS, N, M = 30, 16, 60_000, 100

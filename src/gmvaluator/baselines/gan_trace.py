@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zipfile
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ class Trace:
         codes: (T, B, latent), its codes.
         weights: (T + 1, P), all weights before each update, critic first; the last row is final.
         data_key, data_set_key: of the training images, in their order and in any.
+        seconds: that the training took.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Trace:
     weights: NDArray[np.floating[Any]]
     data_key: str
     data_set_key: str
+    seconds: float
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,7 +125,8 @@ class Trace:
                 np.load(where / f"{name}.npy", mmap_mode="r") for name in ("codes", "weights")
             )
             keys = (told["data_key"], told["data_set_key"])
-            trace = Trace(where, recipe, pair, told["n"], rows, codes, weights, *keys)
+            seconds = float(told["seconds"])
+            trace = Trace(where, recipe, pair, told["n"], rows, codes, weights, *keys, seconds)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"trace {where} is damaged ({error}); record it again") from error
         if told["networks"] != _shapes(pair):
@@ -211,7 +215,8 @@ class _Recorder:
     def _record(self, progress: Progress) -> None:
         self._check_same("request.json")
         self._write("request.json", self._told)
-        vector, done = self._resumed()
+        vector, done, before = self._resumed()
+        began = time.perf_counter()
         recorded = self._steps - self._first
         size = self._recipe.batch_size
         arrays = {
@@ -243,11 +248,12 @@ class _Recorder:
                     self._check_finite(vector, number + 1)
                     for array in arrays.values():
                         array.flush()
-                    self._save(vector, number + 1)
+                    self._save(vector, number + 1, before + time.perf_counter() - began)
         arrays["weights"][recorded] = flatten(critic, maker).numpy()
         for array in arrays.values():
             array.flush()
-        self._write(MARKER, self._told)
+        seconds = round(before + time.perf_counter() - began, 3)
+        self._write(MARKER, self._told | {"seconds": seconds})
         for name in ("request.json", "state.npz"):
             (self._folder / name).unlink(missing_ok=True)
 
@@ -264,20 +270,21 @@ class _Recorder:
                 return array
         return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
 
-    def _resumed(self) -> tuple[Tensor, int]:
-        """(weights, updates done) at the end of the last whole epoch."""
+    def _resumed(self) -> tuple[Tensor, int, float]:
+        """(weights, updates done, their seconds) at the end of the last whole epoch."""
         file = self._folder / "state.npz"
         if not file.is_file():
-            return self._start, 0
+            return self._start, 0, 0.0
         try:
             with file.open("rb") as handle, np.load(handle) as state:
-                return torch.from_numpy(state["weights"]), int(state["step"])
+                weights = torch.from_numpy(state["weights"])
+                return weights, int(state["step"]), float(state["seconds"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(f"{file} is damaged ({error}); delete it to start again") from error
 
-    def _save(self, vector: Tensor, step: int) -> None:
+    def _save(self, vector: Tensor, step: int, seconds: float) -> None:
         with publish_file(self._folder / "state.npz") as part, part.open("wb") as handle:
-            np.savez(handle, weights=vector.numpy(), step=step)
+            np.savez(handle, weights=vector.numpy(), step=step, seconds=seconds)
 
     def _check_same(self, name: str) -> None:
         file = self._folder / name
@@ -287,8 +294,7 @@ class _Recorder:
             told = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged ({error}); delete {self._folder}") from error
-        if told != self._told:
-            other = [name for name in self._told if told.get(name) != self._told[name]]
+        if other := [name for name in self._told if told.get(name) != self._told[name]]:
             raise RunError(
                 f"{self._folder} holds another trace (it differs in {', '.join(other)}); choose "
                 "another folder, or delete it"

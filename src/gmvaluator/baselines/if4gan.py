@@ -260,6 +260,8 @@ class IF4GAN:
     def value(self, generated: object = ()) -> Valuation:
         """The value of each training image, with the agreement between estimate and truth.
 
+        Its seconds count the trace's training as `fit`, and the agreement as `check`.
+
         Raises:
             InputError: not fitted.
             RunError: the estimate is not finite.
@@ -283,7 +285,11 @@ class IF4GAN:
                 "validation": self._validation,
             },
             seed=self.seed,
-            seconds={"values": estimated - start, "check": time.perf_counter() - estimated},
+            seconds={
+                "fit": self.trace.seconds,
+                "values": estimated - start,
+                "check": time.perf_counter() - estimated,
+            },
             more={
                 "agreement": {
                     "removals": len(agreement.rows),
