@@ -201,9 +201,10 @@ def lines(runs: list[dict[str, Any]]) -> list[str]:
     table = [head, "|---" * head.count(" |") + "|"]
     for metric in dict.fromkeys(run["metric"] for run in runs):
         own = [run for run in runs if run["metric"] == metric]
-        cells = []
+        taus = [run["kendall_tau"] for run in own]
+        cells = [", ".join("undefined" if tau is None else f"{tau:.2f}" for tau in taus)]
         for name, digits in (
-            ("kendall_tau", 2), ("auroc", 2), ("training_seconds", 0), ("backward_seconds", 1),
+            ("auroc", 2), ("training_seconds", 0), ("backward_seconds", 1),
             ("removal_seconds", 2), ("fid", 4),
             *((f"fid_without_{which}_{s:g}", 4) for s in SHARES for which in ("least", "random")),
         ):  # fmt: skip
@@ -212,7 +213,10 @@ def lines(runs: list[dict[str, Any]]) -> list[str]:
             cells.append(mean if seconds else _interval(own, name, digits))
         table.append(f"| {metric} | {' | '.join(cells)} |")
     seeds = len({run["seed"] for run in runs})
-    return [*table, "", f"Means over {seeds} seeds with 95 % intervals; one thread."]
+    note = (
+        f"Means over {seeds} seeds with 95 % intervals, but for tau: a number a seed. One thread."
+    )
+    return [*table, "", note]
 
 
 if __name__ == "__main__":

@@ -284,6 +284,17 @@ def digit_gan(tmp_path: Path, digits: Any) -> tuple[Trace, ImageSet, GANMetric]:
     return trace, train, FrechetDistance(features, held_out)
 
 
+def test_agreement_is_undefined_where_removing_changes_nothing(
+    digit_gan: tuple[Trace, ImageSet, GANMetric], tmp_path: Path
+) -> None:
+    _, train, metric = digit_gan
+    still = replace(SMALL, critic_rate=0.0, learning_rate=0.0)
+    pair = mlp_gan((1, 14, 14), latent=4, hidden=(16,))
+    trace = train_traced(pair, signed_images(train), tmp_path / "still", still)
+    valuation = IF4GAN(trace, metric, validation=20, checked=4).fit(train).value()
+    assert valuation.info["agreement"] == {"removals": 4, "kendall_tau": None}
+
+
 def test_valuer_gives_a_valuation_with_its_agreement(
     digit_gan: tuple[Trace, ImageSet, GANMetric], tmp_path: Path
 ) -> None:

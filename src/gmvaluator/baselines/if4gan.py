@@ -40,13 +40,13 @@ class Agreement:
     Attributes:
         rows: (R,) images that were removed, one at a time.
         estimated, true: (R,) changes of the metric.
-        kendall_tau: rank correlation of the two.
+        kendall_tau: rank correlation of the two; None where all true changes are the same.
     """
 
     rows: NDArray[np.int64]
     estimated: Scores
     true: Scores
-    kendall_tau: float
+    kendall_tau: float | None
 
 
 def removal_effects(
@@ -312,7 +312,7 @@ class IF4GAN:
         rows = np.sort(rng.choice(seen, min(self.checked, len(seen)), replace=False))
         true = true_effects(self.trace, data, self.metric, self.codes, rows, self._progress)
         tau = float(kendalltau(effects[rows], true).statistic)
-        return Agreement(rows, effects[rows], true, tau)
+        return Agreement(rows, effects[rows], true, None if np.isnan(tau) else tau)
 
 
 def signed_images(images: ImageSet, progress: Progress | None = None) -> Tensor:

@@ -95,15 +95,17 @@ def _agreements(context: Context, pieces: Sequence[Piece]) -> list[str]:
     said = []
     for valuer in context.valuers:
         found = {
-            (piece.seed, told["kendall_tau"], told["removals"])
+            piece.seed: told
             for piece in pieces
             if piece.valuer == valuer.name and (told := piece.result["agreement"])
         }
         if found:
-            taus = ", ".join(f"{tau:.2f}" for _, tau, _ in sorted(found))
+            taus = [found[seed]["kendall_tau"] for seed in sorted(found)]
+            shown = ", ".join("undefined" if tau is None else f"{tau:.2f}" for tau in taus)
+            removals = max(told["removals"] for told in found.values())
             said.append(
-                f"{valuer.name} against truly leaving out {max(found)[2]} images one at a time: "
-                f"Kendall's tau {taus} (a seed each)."
+                f"{valuer.name} against truly leaving out {removals} images one at a time: "
+                f"Kendall's tau {shown} (a seed each)."
             )
     return said
 
