@@ -65,10 +65,7 @@ def points(n: int = 60, seed: int = 0) -> Tensor:
 
 def pair_2d(seed: int = 0, **changes: Any) -> GANPair:
     options = {"latent": 10, "hidden": (32, 32), "bounded": False, "bias": False, **changes}
-    pair = mlp_gan((2,), seed=seed, **options)
-    pair.generator.double()
-    pair.critic.double()
-    return pair
+    return mlp_gan((2,), seed=seed, dtype=torch.float64, **options)
 
 
 def fixed_codes(n: int = 50, latent: int = 10) -> Tensor:

@@ -245,7 +245,7 @@ class IF4GAN:
             InputError: other images than the trace's, or another order.
         """
         images = ImageSet.open(train)
-        data = signed_images(images, self._progress)
+        data = signed_images(images, self._progress).to(self.trace.pair.dtype)
         self.trace.check_data(data)
         self._train = (images, data)
         return self
@@ -254,8 +254,8 @@ class IF4GAN:
     def codes(self) -> Tensor:
         """(validation, latent) that the metric is measured with."""
         drawn = torch.Generator().manual_seed(self.seed)
-        kind = next(self.trace.pair.generator.parameters()).dtype
-        return torch.randn((self._validation, self.trace.pair.latent), generator=drawn, dtype=kind)
+        shape = (self._validation, self.trace.pair.latent)
+        return torch.randn(shape, generator=drawn, dtype=self.trace.pair.dtype)
 
     def value(self, generated: object = ()) -> Valuation:
         """The value of each training image, with the agreement between estimate and truth.

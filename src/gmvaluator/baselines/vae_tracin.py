@@ -64,8 +64,8 @@ class VAETracIn:
             values are sums over all of them, the negative ones too.
         draws: codes drawn for each image and checkpoint (S; 16 in the paper).
         antithetic: draw codes in opposite pairs ε, −ε, which cancels the part of the gradient that
-            is odd in ε; it is most of the noise: four such draws are as near to the mean as
-            sixteen independent ones (docs/baselines.md). False draws as the authors did.
+            is odd in ε: four such draws find as many of the strongest proponents as sixteen
+            independent ones (docs/baselines.md). False draws as the authors did.
         loss: what gradients are taken of; this package's VAEs are trained by `bce`, the authors'
             colour networks by `squared-error`. See `vae_gradients.Objective`.
         beta: factor of the KL term (default: the network's own `beta` or `config.beta`).

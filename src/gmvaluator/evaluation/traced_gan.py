@@ -24,6 +24,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.valuation import Valuation
 
 RECIPE = GANRecipe()
+DTYPE = torch.float64  # in float32 rounding exceeds what one image changes
 CLASSIFIER_EPOCHS = 6
 MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
 
@@ -50,8 +51,8 @@ class TracedGANValuer:
 
     def fit(self, train: ImageSet) -> Self:
         """Train the GAN, or find its trace in the working folder."""
-        data = signed_images(train, self.progress)
-        pair = mlp_gan(data.shape[1:], seed=self.seed)
+        data = signed_images(train, self.progress).to(DTYPE)
+        pair = mlp_gan(data.shape[1:], dtype=DTYPE, seed=self.seed)
         recipe = replace(self.recipe, seed=self.seed)
         folder = self.work.path("traces", f"{data_keys(data)[0][:12]}-seed{self.seed}")
         with torch_threads(1):  # small products: a second thread mostly waits
@@ -78,7 +79,7 @@ class TracedGANValuer:
         model = train_metric_classifier(
             pixels, numbers, epochs=CLASSIFIER_EPOCHS, seed=self.seed, progress=self.progress
         )
-        return model.features, pixels
+        return model.to(DTYPE).features, pixels.to(DTYPE)
 
 
 def if4gan(held_out: ImageSet | None, work: Workspace, progress: Progress) -> NamedValuer:
@@ -94,5 +95,10 @@ def if4gan(held_out: ImageSet | None, work: Workspace, progress: Progress) -> Na
         del k  # a measure of the whole set has a score for every training image
         return TracedGANValuer(held_out, work, seed, RECIPE, progress)
 
-    settings: dict[str, Any] = {"valuer": NAME, **vars(RECIPE), "metric": FrechetDistance.name}
+    settings: dict[str, Any] = {
+        "valuer": NAME,
+        **vars(RECIPE),
+        "dtype": str(DTYPE),
+        "metric": FrechetDistance.name,
+    }
     return NamedValuer(NAME, make, settings)
