@@ -134,9 +134,7 @@ def point_lines(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _interval(runs: list[dict[str, Any]], name: str, digits: int) -> str:
-    found = mean_interval([run[name] for run in runs])
-    shown = f"{found.mean:.{digits}f}"
-    return shown if len(runs) == 1 else f"{shown} ± {(found.high - found.low) / 2:.{digits}f}"
+    return mean_interval([run[name] for run in runs]).shown(digits)
 
 
 def trial(

@@ -38,6 +38,7 @@ from gmvaluator.arrays import load_pixels, random_subset
 from gmvaluator.baselines.vae_gradients import Loss
 from gmvaluator.baselines.vae_models import VAECheckpoint, official_checkpoints
 from gmvaluator.baselines.vae_tracin import VAETracIn
+from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.evaluation.paper import SECONDS_A_SAMPLE, VAE_TRACIN_RATIO
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.identical_class import identical_class
@@ -204,10 +205,7 @@ def digits_lines(found: dict[str, Any]) -> list[str]:
     paper = " | ".join(f"{VAE_TRACIN_RATIO['mnist'][k] / 100:.3f}" for k in KS)
     lines.append(f"| vae-tracin, paper | {paper} | {PAPER_SECONDS:.3f} (another size) |")
     for name, row in found["valuers"].items():
-        shown = [
-            f"{row[str(k)]['mean']:.3f} ± {(row[str(k)]['high'] - row[str(k)]['low']) / 2:.3f}"
-            for k in KS
-        ]
+        shown = [Interval(**row[str(k)]).shown(3) for k in KS]
         lines.append(f"| {name} | {' | '.join(shown)} | {row['seconds_an_image']:.4f} |")
     lines += [
         "",

@@ -6,6 +6,7 @@ and Appendix D at values (Yang et al., ICLR 2025, section 5).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,13 @@ class Interval:
     low: float
     high: float
     n: int
+
+    def shown(self, digits: int) -> str:
+        """As text, `mean ± half`; the mean alone where there is no interval."""
+        mean = f"{self.mean:.{digits}f}"
+        if math.isnan(self.low):
+            return mean
+        return f"{mean} ± {(self.high - self.low) / 2:.{digits}f}"
 
 
 def mean_interval(samples: ArrayLike, level: float = 0.95) -> Interval:

@@ -59,12 +59,7 @@ class Table:
         if cell is None:
             return ""
         if isinstance(cell, Interval):
-            if math.isnan(cell.mean):
-                return ""
-            if math.isnan(cell.low):
-                return f"{cell.mean:.{self.digits}f}"
-            half = (cell.high - cell.low) / 2
-            return f"{cell.mean:.{self.digits}f} ± {half:.{self.digits}f}"
+            return "" if math.isnan(cell.mean) else cell.shown(self.digits)
         if isinstance(cell, float):
             return "" if math.isnan(cell) else f"{cell:.{self.digits}f}"
         return str(cell).replace("|", "\\|")
