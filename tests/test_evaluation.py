@@ -251,6 +251,10 @@ def test_seconds_are_told_by_stage_and_size(setup: Setup) -> None:
     found = row(efficiency(setup.context(), 10).tables[0], "nearest-pixel")
     assert found["total, s"].mean > 0
     assert found["s a generated image"] == pytest.approx(found["total, s"].mean / 40)
+    context = replace(setup.context(), valuers=[named_valuer("no-rerank")])
+    told = row(efficiency(context, 10).tables[0], "no-rerank")
+    assert told["paper on its GPU, s"] == 2137
+    assert told["× faster"] is None  # of another size
     table = growth(setup.context(), (100, 400), 10).tables[0]
     assert [each[1] for each in table.rows if each[0] == "nearest-pixel"] == [100, 400]
     with pytest.raises(InputError, match="pass ascending ones up to 400"):

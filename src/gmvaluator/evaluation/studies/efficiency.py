@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE
+from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
 from gmvaluator.evaluation.subjects import Subject
@@ -31,6 +31,8 @@ def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResul
         name: of the result.
     """
     pieces = _timed(context, "c4", [len(context.train)], k)
+    # another size's seconds make no ratio
+    comparable = (len(context.train), context.m) == SECONDS_SIZE
     rows: list[list[Cell]] = []
     for valuer in context.valuers:
         for subject in context.subjects:
@@ -47,7 +49,7 @@ def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResul
                     total,
                     total.mean / context.m,
                     float(seconds) if seconds else None,
-                    seconds / total.mean if seconds else None,
+                    seconds / total.mean if seconds and comparable else None,
                 ]
             )
     columns = (
