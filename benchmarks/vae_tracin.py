@@ -127,7 +127,7 @@ def digits(args: argparse.Namespace) -> dict[str, Any]:
             "valuers": rows,
             "draws": _draws(setup.generators["vae"], context.train, images),
             "kl": _divergence(setup.generators["vae"], context.train),
-            "note": study.notes[0],
+            "note": " ".join(study.notes),
         }
 
 

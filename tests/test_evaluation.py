@@ -117,6 +117,8 @@ def test_identical_class_counts_as_an_obvious_loop_does(setup: Setup) -> None:
     assert abs(chance.mean - 0.1) < 0.06
     assert nearest_pixel.mean > 0.7
     assert "a second reading confirms" in result.notes[0]
+    share = 100 * setup.classifiers.accuracy
+    assert f"names {share:.2f} % of held-out ones rightly" in result.notes[1]
 
 
 def test_a_study_goes_on_from_the_pieces_it_finished(

@@ -71,6 +71,11 @@ class Subject(Protocol):
         """The generator's file, None where there is none."""
         ...
 
+    @property
+    def accuracy(self) -> float | None:
+        """Of the classifier that reads its images, on held-out ones; None where there is none."""
+        ...
+
     def sample(self, m: int, seed: int) -> Sample:
         """m labelled images; the same seed gives the same ones."""
         ...
@@ -196,6 +201,10 @@ class DrawnSubject:
     def generator(self) -> Path:
         return self._file
 
+    @property
+    def accuracy(self) -> float:
+        return self._classifiers.accuracy
+
     @cached_property
     def _sampler(self) -> Sampler:
         return load_sampler(self._file)
@@ -250,6 +259,10 @@ class SetSubject:
     @property
     def generator(self) -> None:
         return None
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self._classifiers is None else self._classifiers.accuracy
 
     def sample(self, m: int, seed: int) -> Sample:
         if m > len(self._images):

@@ -72,6 +72,10 @@ class MixedSubject:
     def generator(self) -> Path | None:
         return self._subject.generator
 
+    @property
+    def accuracy(self) -> float | None:
+        return self._subject.accuracy
+
     def n_noised(self, m: int) -> int:
         """How many of m images are noised: the last ones."""
         return max(1, round(self._share * m))

@@ -85,7 +85,7 @@ def identical_class(
         title=title,
         tables=tuple(_tables(context, pieces, ks)),
         parameters=context.parameters() | {"k": list(ks)},
-        notes=(_note(context, pieces), *notes),
+        notes=(_note(context, pieces), *context.reading_notes(), *notes),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"ratio": lambda figure: _draw(figure, context, pieces, ks)},
     )

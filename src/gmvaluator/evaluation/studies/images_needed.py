@@ -91,6 +91,7 @@ def images_needed(
             "Agreement: Spearman correlation of all values between independent draws of m images "
             f"each. Top {TOP}: share of the {TOP} most valuable images that two draws have in "
             "common.",
+            *context.reading_notes(),
         ),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"agreement": lambda figure: _draw(figure, context, pieces, ms)},

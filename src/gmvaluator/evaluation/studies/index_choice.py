@@ -76,7 +76,10 @@ def index_choice(
         title="Product quantization against exact search (Appendix P)",
         tables=(Table(title, columns, grid(rows)),),
         parameters=context.parameters() | {"indexes": list(indexes), "k": k},
-        notes=("Recall's seconds include building the index where it was not kept.",),
+        notes=(
+            "Recall's seconds include building the index where it was not kept.",
+            *context.reading_notes(),
+        ),
         details={"pieces": [vars(piece) for piece in pieces]},
     )
 

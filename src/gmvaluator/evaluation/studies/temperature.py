@@ -91,7 +91,10 @@ def temperature(
         title="Temperature of the softmax (Eq. 6)",
         tables=tuple(_tables(context, pieces, temperatures, k)),
         parameters=context.parameters() | extra | {"k": k},
-        notes=("Quality is left out (q = 1), so that the temperature alone differs.",),
+        notes=(
+            "Quality is left out (q = 1), so that the temperature alone differs.",
+            *context.reading_notes(),
+        ),
         details={"pieces": [vars(piece) for piece in pieces]},
         plots={"criteria": lambda figure: _draw(figure, context, pieces, temperatures)},
     )
