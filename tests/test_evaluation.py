@@ -24,6 +24,7 @@ from gmvaluator.evaluation import reproduction
 from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.planting import plant_noised
+from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.results import StudyResult, Table
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.calibration import calibration
@@ -35,7 +36,6 @@ from gmvaluator.evaluation.studies.out_of_distribution import out_of_distributio
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.study import FittedValuer
-from gmvaluator.evaluation.subjects import Recipe
 from gmvaluator.evaluation.valuers import (
     TRIVIAL,
     NamedValuer,
@@ -442,7 +442,7 @@ def test_bad_requests_are_told_at_once(
 _TRAIN_TWO = """
 import sys
 from gmvaluator import ImageSet
-from gmvaluator.evaluation.subjects import Job, Recipe, trained
+from gmvaluator.evaluation.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.progress import Silent
 recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})

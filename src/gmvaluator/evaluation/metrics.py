@@ -215,14 +215,75 @@ def welch_test(first: ArrayLike, second: ArrayLike) -> GroupTest:
     )
 
 
+def linear_datamodeling_score(scores: Floats, subsets: NDArray[np.bool_], losses: Floats) -> Floats:
+    """How well summed scores foretell what retraining on subsets does (LDS) → (m,).
+
+    For each generated image, Spearman's correlation over subsets S between Σ_{i ∈ S} score_ij and
+    the fall of its loss (Ilyas et al. 2022, section 3.2; Park et al. 2023, Eq. 4). NaN where
+    either is the same for every subset.
+
+    Args:
+        scores: (n, m), `Valuation.score_matrix`.
+        subsets: (s, n), the training images of each.
+        losses: (s, m) of models trained on them.
+
+    Raises:
+        InputError: shapes that do not fit, or fewer than two subsets.
+    """
+    s, n = subsets.shape
+    if s < 2 or scores.shape[0] != n or losses.shape != (s, scores.shape[1]):
+        raise InputError(
+            f"scores {scores.shape}, subsets {subsets.shape} and losses {losses.shape}; pass "
+            "(n, m), (s, n) and (s, m) of at least 2 subsets"
+        )
+    return _rank_correlations(subsets.astype(np.float64) @ scores, -losses)
+
+
+@dataclass(frozen=True)
+class NoiseCeiling:
+    """How far losses of the same subset agree between trainings, and what follows from it.
+
+    Attributes:
+        agreement: Spearman's correlation over subsets of two independent trainings' losses, mean
+            of all pairs and images with its interval over images.
+        attainable: the correlation that the losses' true expectation would have with their mean
+            over the seeds: √(R·a / (1 + (R − 1)·a)) for R seeds of agreement a (Spearman, 1910;
+            Brown, 1910). No score can be expected to exceed it.
+    """
+
+    agreement: Interval
+    attainable: float
+
+
+def noise_ceiling(losses: NDArray[np.float64]) -> NoiseCeiling:
+    """From losses of (subsets, seeds, m).
+
+    Raises:
+        InputError: a single seed or subset: nothing to compare.
+    """
+    if losses.ndim != 3 or min(losses.shape[:2]) < 2:
+        raise InputError(f"losses {losses.shape}; pass (subsets, seeds, m), at least 2 of both")
+    seeds = losses.shape[1]
+    pairs = [(a, b) for a in range(seeds) for b in range(a)]
+    each = np.mean([_rank_correlations(losses[:, a], losses[:, b]) for a, b in pairs], axis=0)
+    agreement = mean_interval(each)
+    common = max(0.0, agreement.mean)
+    return NoiseCeiling(agreement, math.sqrt(seeds * common / (1 + (seeds - 1) * common)))
+
+
+def _rank_correlations(first: Floats, second: Floats) -> Floats:
+    """Spearman's correlation of each column of (s, m) with the other's → (m,)."""
+    ranks = [np.apply_along_axis(average_ranks, 0, each) for each in (first, second)]
+    centred = [each - each.mean(axis=0) for each in ranks]
+    spread = np.sqrt([np.square(each).sum(axis=0) for each in centred]).prod(axis=0)
+    common = (centred[0] * centred[1]).sum(axis=0)
+    return np.divide(common, spread, out=np.full(len(common), np.nan), where=spread > 0)
+
+
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's correlation of two valuations of the same images; NaN if one is constant."""
-    ranks = np.stack([average_ranks(first), average_ranks(second)])
-    spread = ranks.std(axis=1)
-    if not spread.all():
-        return float("nan")
-    centred = ranks - ranks.mean(axis=1, keepdims=True)
-    return float((centred[0] * centred[1]).mean() / spread.prod())
+    columns = [np.asarray(each, dtype=np.float64)[:, None] for each in (first, second)]
+    return float(_rank_correlations(*columns)[0])
 
 
 def contributor_overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:

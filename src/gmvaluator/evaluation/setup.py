@@ -11,17 +11,10 @@ from typing import Any
 from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import NoisedSet, plant_noised
+from gmvaluator.evaluation.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.studies.calibration import MixedSubject
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.subjects import (
-    Classifiers,
-    DrawnSubject,
-    Job,
-    Recipe,
-    SetSubject,
-    Subject,
-    trained,
-)
+from gmvaluator.evaluation.subjects import Classifiers, DrawnSubject, SetSubject, Subject
 from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer, choose_valuers
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.generators import FAMILIES

@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +21,6 @@ from gmvaluator.arrays import known_labels, load_pixels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators.training import train_generator
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.publishing import publish_file
@@ -273,101 +266,3 @@ class SetSubject:
             return Sample(chosen, None)
         read = self._classifiers.pair[0].name(self._classifiers.pixels(chosen))
         return Sample(chosen, float(np.mean(read == known_labels(chosen, "images"))))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a generator is trained for a study.
-
-    Attributes:
-        family: as `gmvaluator train-generator` takes it.
-        steps: None = the family's own.
-        settings: fields of the family's config.
-        conditional: learn classes, so that labels of what it draws are known.
-    """
-
-    family: str
-    steps: int | None = None
-    settings: Mapping[str, object] = field(default_factory=dict)
-    conditional: bool = False
-
-    @property
-    def tag(self) -> str:
-        """A short name that differs between recipes."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One generator to train: a recipe on a training set.
-
-    Attributes:
-        name: of the file; must tell training sets in one working folder apart.
-        recipe: what to train.
-        train: on what.
-        seed: of the training.
-    """
-
-    name: str
-    recipe: Recipe
-    train: ImageSet
-    seed: int = 0
-
-    def file(self, work: Workspace) -> Path:
-        """Where the generator is, or will be."""
-        name = f"{self.name}-{self.recipe.tag}-seed{self.seed}.safetensors"
-        return work.path("generators", name)
-
-
-def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Path]:
-    """The generator files of all jobs; the missing ones are trained side by side.
-
-    One process a processor, one thread each: small networks gain little from a second thread,
-    and the weights do not depend on how many processors there are. A training that was
-    interrupted goes on from its checkpoint.
-    """
-    files = [job.file(work) for job in jobs]
-    missing = {str(f): job for f, job in zip(files, jobs, strict=True) if not f.is_file()}
-    if missing:
-        workers = min(len(missing), len(os.sched_getaffinity(0)))
-        context = multiprocessing.get_context("spawn")
-        with (
-            progress.stage("train generators", len(missing)) as advance,
-            ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
-        ):
-            running = [pool.submit(_train, job, file) for file, job in missing.items()]
-            try:
-                for done in as_completed(running):
-                    done.result()
-                    advance(1)
-            except BaseException:
-                for each in running:
-                    each.cancel()
-                raise
-    return files
-
-
-def _end_with_parent() -> None:
-    """In a worker: stop when the process that asked for it is gone, even if it was killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _train(job: Job, file: str) -> None:
-    train_generator(
-        job.recipe.family,
-        job.train,
-        file,
-        steps=job.recipe.steps,
-        seed=job.seed,
-        settings=job.recipe.settings,
-        conditional=job.recipe.conditional or None,
-        threads=1,
-    )

@@ -1,0 +1,88 @@
+"""Generators that a study trains: how, on what, and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators.training import train_generator
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a generator is trained for a study.
+
+    Attributes:
+        family: as `gmvaluator train-generator` takes it.
+        steps: None = the family's own.
+        settings: fields of the family's config.
+        conditional: learn classes, so that labels of what it draws are known.
+    """
+
+    family: str
+    steps: int | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    conditional: bool = False
+
+    @property
+    def tag(self) -> str:
+        """A short name that differs between recipes."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One generator to train: a recipe on a training set.
+
+    Attributes:
+        name: of the file; must tell training sets in one working folder apart.
+        recipe: what to train.
+        train: on what.
+        seed: of the training.
+    """
+
+    name: str
+    recipe: Recipe
+    train: ImageSet
+    seed: int = 0
+
+    def file(self, work: Workspace) -> Path:
+        """Where the generator is, or will be."""
+        name = f"{self.name}-{self.recipe.tag}-seed{self.seed}.safetensors"
+        return work.path("generators", name)
+
+
+def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Path]:
+    """The generator files of all jobs; the missing ones are trained side by side.
+
+    The weights do not depend on how many processors there are. A training that was interrupted
+    goes on from its checkpoint.
+    """
+    files = [job.file(work) for job in jobs]
+    missing = {str(f): job for f, job in zip(files, jobs, strict=True) if not f.is_file()}
+    tasks = [partial(train_job, job, file) for file, job in missing.items()]
+    side_by_side(tasks, "train generators", progress)
+    return files
+
+
+def train_job(job: Job, file: str | Path) -> None:
+    """Train one generator in this process, with one thread."""
+    train_generator(
+        job.recipe.family,
+        job.train,
+        file,
+        steps=job.recipe.steps,
+        seed=job.seed,
+        settings=job.recipe.settings,
+        conditional=job.recipe.conditional or None,
+        threads=1,
+    )

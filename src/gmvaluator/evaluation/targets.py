@@ -1,0 +1,125 @@
+"""What a generative model says of an image: the quantity that retraining changes.
+
+A low loss means that the model would draw the image, or one like it. The randomness of a loss is
+the same for every model that it is asked of, so that differences are the models'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmvaluator.embeddings import embed
+from gmvaluator.encoders import load_encoder
+from gmvaluator.encoders.backends import Runtime
+from gmvaluator.errors import InputError
+from gmvaluator.generators.adversarial import AdversarialModel
+from gmvaluator.generators.base import GeneratorModel
+from gmvaluator.generators.beta_vae import VAE
+from gmvaluator.generators.data import read_training_data
+from gmvaluator.generators.ddpm import DDPM, add_noise, signal_shares
+from gmvaluator.generators.layers import to_signed
+from gmvaluator.generators.randomness import STATISTICS, generator
+from gmvaluator.geometry import Space, nearest
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Silent
+from gmvaluator.weights import Weights
+
+Losses = dict[str, NDArray[np.float64]]
+
+SEED = 0
+ELBO_DRAWS = 16
+NOISINGS = 64  # (time, noise) pairs an image
+DRAWN = 2_000  # images drawn from a GAN
+NEIGHBOURS = 10
+GAN_ENCODER = "efficientnet-lite0@96"
+
+WHAT: Mapping[str, str] = {
+    "elbo": f"the negative β-ELBO in nats, mean of {ELBO_DRAWS} codes",
+    "denoising": f"the squared error of the predicted noise, mean of {NOISINGS} times and noises",
+    "pixels": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by pixels",
+    "features": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by "
+    f"{GAN_ENCODER}",
+}
+
+
+def losses(model: GeneratorModel, images: ImageSet) -> Losses:
+    """The losses of a model at images, by name, each (m,); `WHAT` describes them.
+
+    A VAE has its own loss and a diffusion model too. A GAN has none, and is asked how near its
+    drawings come to the image, in fixed spaces: an estimate of its density there (the nearest
+    neighbours of Loftsgaarden & Quesenberry, 1965).
+
+    Raises:
+        InputError: a model with classes, of another family, or images it does not draw.
+    """
+    for kind, measure in _MEASURES.items():
+        if isinstance(model, kind):
+            with torch.no_grad():
+                return measure(model.eval(), images)
+    raise InputError(f"{model.config.name} has no loss to measure; pass a VAE, a GAN or a ddpm")
+
+
+def _pixels(model: GeneratorModel, images: ImageSet) -> Tensor:
+    """(m, C, S, S) uint8, as the model was trained on them."""
+    read = read_training_data(images, model.config.size, Silent(), conditional=False)
+    if read.skipped or read.images.shape[1] > model.config.channels:
+        raise InputError(
+            f"images of {read.images.shape[1]} channels, {len(read.skipped)} of them unreadable, "
+            f"for a model of {model.config.channels}; pass images that it may draw"
+        )
+    pixels = np.repeat(read.images, model.config.channels // read.images.shape[1], axis=1)
+    return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _elbo(model: Any, images: ImageSet) -> Losses:
+    pixels = _pixels(model, images).to(torch.float32) / 255
+    total = np.zeros(len(pixels))
+    for draw in range(ELBO_DRAWS):
+        noise = torch.randn(
+            (len(pixels), model.config.latent), generator=generator(SEED, STATISTICS, draw)
+        )
+        error, divergence = model.elbo_terms(pixels, None, noise)
+        total += (error + model.config.beta * divergence).double().numpy()
+    return {"elbo": total / ELBO_DRAWS}
+
+
+def _denoising(model: Any, images: ImageSet) -> Losses:
+    signed = to_signed(_pixels(model, images))
+    shares = signal_shares(model.config)
+    nobody = torch.full((len(signed),), model.classes)
+    total = np.zeros(len(signed))
+    for draw in range(NOISINGS):
+        # evenly spread times: the middle of each of as many equal parts
+        time = int((draw + 0.5) / NOISINGS * len(shares))
+        noise = torch.randn(signed.shape, generator=generator(SEED, STATISTICS, draw))
+        times = torch.full((len(signed),), time)
+        found = model.predict(add_noise(signed, noise, shares[times]), times, nobody)
+        total += (found - noise).square().flatten(1).mean(dim=1).double().numpy()
+    return {"denoising": total / NOISINGS}
+
+
+def _nearness(model: Any, images: ImageSet) -> Losses:
+    drawn = ImageSet.open(list(model.sample(DRAWN, seed=SEED)))
+    found = {}
+    for name, encoder in (("pixels", f"pixels@{model.config.size}"), ("features", GAN_ENCODER)):
+        built = load_encoder(encoder, Weights(), Runtime("cpu"))
+        placed = [
+            Space.fit(built.metric, vectors).place(vectors)
+            for vectors in (embed(each, built).vectors for each in (images, drawn))
+        ]
+        squared, _ = nearest(*placed, NEIGHBOURS)
+        found[name] = np.sqrt(squared.astype(np.float64)).mean(axis=1)
+    return found
+
+
+_MEASURES: Mapping[type[GeneratorModel], Callable[[Any, ImageSet], Losses]] = {
+    VAE: _elbo,
+    DDPM: _denoising,
+    AdversarialModel: _nearness,
+}

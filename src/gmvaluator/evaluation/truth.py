@@ -1,0 +1,133 @@
+"""Counterfactual ground truth: what models trained on random subsets say of generated images.
+
+Ilyas et al. 2022 (arXiv 2202.00622) and Park et al. 2023 (arXiv 2303.14186): train on many random
+halves of the training set, and ask of a score whether its sum over a half foretells the loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.recipes import Job, Recipe, train_job, trained
+from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators import load_generator
+from gmvaluator.generators.training import torch_threads
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+from gmvaluator.publishing import publish_file
+from gmvaluator.samplers import draw, load_sampler
+
+SHARE = 0.5  # of the training images in a subset
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """Retrained models' losses at the generated images of the model of all training images.
+
+    Attributes:
+        name: of the generator.
+        generated: m images drawn by the model that all n training images trained.
+        generator: that model's file.
+        subsets: (s, n) bool, the training images of each subset.
+        losses: by name of the loss, (s, r, m): of the model trained on subset s with seed r.
+    """
+
+    name: str
+    generated: ImageSet
+    generator: Path
+    subsets: NDArray[np.bool_]
+    losses: dict[str, NDArray[np.float64]]
+
+
+def random_subsets(n: int, count: int, seed: int = 0) -> NDArray[np.bool_]:
+    """(count, n) bool: random halves; a smaller count gives the first of them.
+
+    Raises:
+        InputError: fewer than two images, or no subset.
+    """
+    if n < 2 or count < 1:
+        raise InputError(f"{count} halves of {n} images; pass at least 1 of at least 2")
+    subsets = np.zeros((count, n), dtype=bool)
+    for number, row in enumerate(subsets):
+        chosen = np.random.default_rng([seed, number]).permutation(n)[: round(n * SHARE)]
+        row[chosen] = True
+    return subsets
+
+
+def ground_truth(
+    name: str,
+    recipe: Recipe,
+    train: ImageSet,
+    *,
+    train_name: str,
+    m: int,
+    subsets: int,
+    seeds: int,
+    work: Workspace,
+    progress: Progress,
+) -> GroundTruth:
+    """Train on all and on random halves, and measure; what a run before has done is kept.
+
+    Args:
+        name: of the generator, in tables and file names.
+        recipe: unconditional; it trains every model.
+        train: the n training images.
+        train_name: in file names.
+        m: generated images.
+        subsets: halves.
+        seeds: trainings of each half; seeds are 0, 1, … and the same for every half.
+        work: keeps models and losses.
+        progress: hears how far it is.
+
+    Raises:
+        InputError: a conditional recipe, or numbers too small.
+    """
+    if recipe.conditional:
+        raise InputError(f"{name} is conditional; a class would tell what images cannot")
+    if seeds < 1 or m < 1:
+        raise InputError(f"{seeds} seeds and {m} generated images; pass at least 1 of each")
+    stem = f"{name}-{train_name}-n{len(train)}"
+    chosen = random_subsets(len(train), subsets)
+    (whole,) = trained([Job(stem, recipe, train)], work, progress)
+    folder = work.path("samples", f"{whole.stem}-m{m}-unlabelled")
+    draw(load_sampler(whole), m, folder, seed=0, progress=progress)
+    generated = ImageSet.open(folder)
+    tag = hashlib.sha256("".join(generated.ids).encode() + whole.read_bytes()).hexdigest()[:8]
+    jobs = [
+        Job(f"half{number}-{stem}", recipe, train.select(np.flatnonzero(subset)), seed)
+        for number, subset in enumerate(chosen)
+        for seed in range(seeds)
+    ]
+    files = [work.path("losses", f"{job.file(work).stem}-m{m}-{tag}.npz") for job in jobs]
+    tasks = [
+        partial(_measure, job, generated, job.file(work), file)
+        for job, file in zip(jobs, files, strict=True)
+        if not file.is_file()
+    ]
+    side_by_side(tasks, f"retrain {name}", progress)
+    kept = [np.load(file) for file in files]
+    losses = {
+        loss: np.stack([each[loss] for each in kept]).reshape(subsets, seeds, m)
+        for loss in kept[0].files
+    }
+    return GroundTruth(name, generated, whole, chosen, losses)
+
+
+def _measure(job: Job, generated: ImageSet, model: Path, file: Path) -> None:
+    """Train one model unless it is there, and keep its losses."""
+    from gmvaluator.evaluation.targets import losses
+
+    if not model.is_file():
+        train_job(job, model)
+    with torch_threads(1):
+        found = losses(load_generator(model), generated)
+    with publish_file(file) as part, part.open("wb") as handle:
+        np.savez(handle, **found)
