@@ -75,7 +75,10 @@ FIT_OPTIONS = (
     click.option("--strict", is_flag=True, help="Fail on the first unreadable image."),
 )
 VALUE_OPTIONS = (
-    click.option("--weighting", help="How contributors share a generated image: softmax."),
+    click.option(
+        "--weighting",
+        help="How contributors share a generated image: softmax, shapley, ridge, global-ridge.",
+    ),
     click.option(
         "--temperature",
         metavar="FLOAT|auto",

@@ -24,17 +24,22 @@ from gmvaluator.recall import Candidates
 
 @dataclass(frozen=True, eq=False)
 class Contributors:
-    """The k nearest training images of each generated one after re-ranking, best first.
+    """The k training images that share each generated one, best first.
 
     Attributes:
         rows: (m, k) int64, row of the training image.
         distances: (m, k) float32, in the re-rank distance's unit.
         n_train: number of training images.
+        beyond: (m,) float32, distance of the nearest candidate that was not kept; None where all
+            were kept.
+        ridge: (m, k) float64, squared kernel ridge weights; None where they were not asked for.
     """
 
     rows: NDArray[np.int64]
     distances: NDArray[np.float32]
     n_train: int
+    beyond: NDArray[np.float32] | None = None
+    ridge: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +141,13 @@ def rerank(
             )
         distances = (total / sum(term.weight for term in terms)).astype(np.float32)
     tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
-    order = np.lexsort((tie_ranks, distances), axis=1)[:, :k]
+    order = np.lexsort((tie_ranks, distances), axis=1)
+    ranked = np.take_along_axis(distances, order, axis=1)
     return Contributors(
-        rows=np.take_along_axis(candidates.rows, order, axis=1),
-        distances=np.take_along_axis(distances, order, axis=1),
+        rows=np.take_along_axis(candidates.rows, order[:, :k], axis=1),
+        distances=ranked[:, :k],
         n_train=candidates.n_train,
+        beyond=ranked[:, k] if k < c else None,
     )
 
 

@@ -117,6 +117,11 @@ def check_settings(settings: Settings) -> None:
     """
     check_index_name(settings.index)
     check_weighting(settings.weighting, settings.temperature)
+    if settings.weighting == "global-ridge" and settings.rerank:
+        raise InputError(
+            "weighting global-ridge finds contributors by their weight among all training images, "
+            "without a re-rank; pass rerank='none', or weighting='ridge'"
+        )
     for name, value in (("k", settings.k), ("candidates", settings.candidates)):
         if value is not None and value < 1:
             raise InputError(f"{name}={value} is too small; pass {name} ≥ 1")

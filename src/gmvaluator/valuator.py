@@ -35,7 +35,7 @@ from gmvaluator.quality import (
     require_quality,
 )
 from gmvaluator.recall import Candidates, choose_index, recall
-from gmvaluator.rerank import Side, Term, rerank
+from gmvaluator.rerank import Contributors, Side, Term, rerank
 from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
     Rerank,
@@ -48,7 +48,8 @@ from gmvaluator.settings import (
 )
 from gmvaluator.store import Store, as_store
 from gmvaluator.valuation import Valuation, read_marker
-from gmvaluator.values import Temperature, contribute
+from gmvaluator.values import RIDGES, Temperature, contribute
+from gmvaluator.weighing import RidgeWeigher
 from gmvaluator.weights import Weights
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class GMValuator:
             generated `ImageSet` that returns one.
         k: contributors a generated image (default 50, or all of a smaller set).
         candidates: training images recalled before the re-rank (default 200, likewise).
-        weighting: `softmax` (Eq. 6).
+        weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
+            ridge in the recall space, within the candidates) or `global-ridge` (among all).
         temperature: τ of Eq. 6, or `auto`: each generated image's own, by its perplexity.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
@@ -143,6 +145,7 @@ class GMValuator:
         self._train: ImageSet | None = None
         self._rerankers: dict[str, Encoder] = {self.settings.encoder: self._encoder}
         self._indexes: IndexCache | None = None
+        self._weigher: RidgeWeigher | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -177,6 +180,7 @@ class GMValuator:
         )
         self._train = images
         self._indexes = None
+        self._weigher = None
         return self
 
     def value(self, generated: object, *, strict: bool = False) -> Valuation:
@@ -208,16 +212,9 @@ class GMValuator:
             index_name, candidates = self._recall(fitted, vectors, n_candidates)
         train_side, generated_side = self._sides(fitted, images, embeddings, vectors)
         with _timed(seconds, "rerank"):
-            contributors = rerank(
-                candidates,
-                train_side,
-                generated_side,
-                self._rerank_terms(fitted),
-                k,
-                ties=fitted.ties,
-                memory=self._memory,
-                progress=self._progress,
-            )
+            ranked = self._rank(fitted, candidates, train_side, generated_side, k)
+        with _timed(seconds, "weights"):
+            contributors = self._weigh(fitted, candidates, ranked, vectors, k)
         with _timed(seconds, "quality"):
             quality = self._measure_quality(fitted, images, embeddings, vectors)
         with _timed(seconds, "values"):
@@ -357,7 +354,10 @@ class GMValuator:
 
     def _recall(
         self, fitted: Fitted, generated: Vectors, n_candidates: int
-    ) -> tuple[str, Candidates]:
+    ) -> tuple[str, Candidates | None]:
+        """The index that was taken and what it found; nothing where all images take part."""
+        if self.settings.weighting == "global-ridge" and self._ridge(fitted).exact(len(generated)):
+            return "none", None
         n, dim = fitted.vectors.shape
         name = self.settings.index
         if name == "auto":
@@ -371,6 +371,55 @@ class GMValuator:
             found = recall(index, fitted.space, generated, n_candidates, n_train=n)
             advance(len(generated))
         return name, found
+
+    def _rank(
+        self,
+        fitted: Fitted,
+        candidates: Candidates | None,
+        train: Side,
+        generated: Side,
+        k: int,
+    ) -> Contributors | None:
+        """The k nearest candidates; all of them where ridge weights are to choose."""
+        if candidates is None or self.settings.weighting == "global-ridge":
+            return None
+        terms = self._rerank_terms(fitted)
+        chosen_later = self.settings.weighting == "ridge" and not terms
+        return rerank(
+            candidates,
+            train,
+            generated,
+            terms,
+            candidates.rows.shape[1] if chosen_later else k,
+            ties=fitted.ties,
+            memory=self._memory,
+            progress=self._progress,
+        )
+
+    def _weigh(
+        self,
+        fitted: Fitted,
+        candidates: Candidates | None,
+        contributors: Contributors | None,
+        generated: Vectors,
+        k: int,
+    ) -> Contributors:
+        """The contributors, with ridge weights where these were asked for."""
+        if contributors is not None and self.settings.weighting not in RIDGES:
+            return contributors
+        with self._progress.stage("weights (ridge)", len(generated)) as advance:
+            weigher = self._ridge(fitted)
+            if contributors is None:
+                weighed = weigher.globally(generated, candidates, k)
+            else:
+                weighed = weigher.within(contributors, generated, k)
+            advance(len(generated))
+        return weighed
+
+    def _ridge(self, fitted: Fitted) -> RidgeWeigher:
+        if self._weigher is None:
+            self._weigher = RidgeWeigher(fitted, self.settings.seed, self._memory)
+        return self._weigher
 
     def _rerank_terms(self, fitted: Fitted) -> list[Term]:
         return [

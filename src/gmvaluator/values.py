@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.rerank import Contributors
 
 Temperature = float | Literal["auto"]
-Weighting = Callable[[NDArray[np.float32], Temperature], NDArray[np.float64]]
+Weighting = Callable[[Contributors, Temperature], NDArray[np.float64]]
 
 # halvings of the bracket 1e-4 … 1e4 of each image's spread of distances: far below a digit of use
 BISECTIONS = 50
@@ -26,7 +27,7 @@ class Contributions:
     Attributes:
         rows: (m, k) int64, row of the training image.
         distances: (m, k) float32, in the re-rank distance's unit.
-        scores: (m, k) float64, V(x_i, x̂_j) of Eq. 6; each row sums to that image's quality.
+        scores: (m, k) float64, V(x_i, x̂_j); each row sums to that image's quality.
         n_train: number of training images.
     """
 
@@ -101,7 +102,52 @@ def _entropy(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-(weights * logarithms).sum(axis=1), dtype=np.float64)
 
 
-WEIGHTINGS: Mapping[str, Weighting] = {"softmax": softmax_weights}
+def shapley_weights(
+    distances: NDArray[np.float32], beyond: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Shapley values of nearest-neighbour coverage, in shares along the last axis of (m, k).
+
+    The game: a set S of training images covers a generated image by v(S) = d₀ − min(d₀, min_{i∈S}
+    d_i), where d₀ is the distance of the nearest image beyond the k. Images that far are null
+    players, so the k hold the whole of v: with distances in order and d_(k+1) = d₀, the r-th
+    nearest has φ_r = Σ_{t=r}^{k} (d_(t+1) − d_(t)) / t, and Σ_r φ_r = d₀ − d_(1) (by the airport
+    game of Littlechild & Owen, 1973).
+
+    Args:
+        distances: (m, k), ascending.
+        beyond: (m,) d₀; None: the last of the k, which then has no share.
+    """
+    k = distances.shape[1]
+    last = distances[:, -1] if beyond is None else beyond
+    ends = np.concatenate([distances, last[:, None]], axis=1).astype(np.float64)
+    steps = np.maximum(np.diff(ends, axis=1), 0) / np.arange(1, k + 1)
+    return _shares(np.cumsum(steps[:, ::-1], axis=1)[:, ::-1])
+
+
+def _shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row divided by its sum; equal shares where that is 0."""
+    total = weights.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.full_like(weights, 1 / weights.shape[1])
+    np.divide(weights, total, out=shares, where=total > 0)
+    return shares
+
+
+def _ridge(contributors: Contributors, temperature: Temperature) -> NDArray[np.float64]:
+    del temperature
+    if contributors.ridge is None:
+        raise InputError("these contributors have no ridge weights; see gmvaluator.weighing")
+    return _shares(contributors.ridge)
+
+
+WEIGHTINGS: Mapping[str, Weighting] = MappingProxyType(
+    {
+        "softmax": lambda found, temperature: softmax_weights(found.distances, temperature),
+        "shapley": lambda found, _: shapley_weights(found.distances, found.beyond),
+        "ridge": _ridge,
+        "global-ridge": _ridge,
+    }
+)
+RIDGES = ("ridge", "global-ridge")
 
 
 def check_weighting(weighting: str, temperature: Temperature) -> None:
@@ -117,6 +163,11 @@ def check_weighting(weighting: str, temperature: Temperature) -> None:
         raise InputError(
             f"temperature={temperature} is not positive; pass a number above 0 or auto"
         )
+    if weighting != "softmax" and temperature != 1.0:
+        raise InputError(
+            f"temperature={temperature} has no part in weighting {weighting}; leave it out or take "
+            "softmax"
+        )
 
 
 def contribute(
@@ -129,7 +180,7 @@ def contribute(
     """Contribution scores V(x_i, x̂_j) = q_j · w_ij of every contributor (Eq. 4 and 6).
 
     Args:
-        contributors: k nearest training images of each generated one, (m, k).
+        contributors: k training images of each generated one, (m, k).
         quality: (m,) q_j, 0 bad … 1 good.
         weighting: a name in `WEIGHTINGS`.
         temperature: τ > 0, in the unit of the distances, or `auto`: matched for each image.
@@ -143,7 +194,7 @@ def contribute(
         raise InputError(f"quality has shape {quality.shape} for {m} generated images; pass ({m},)")
     if not bool(np.all((quality >= 0) & (quality <= 1))):
         raise InputError("quality must lie between 0 (bad) and 1 (good); rescale what you pass")
-    weights = WEIGHTINGS[weighting](contributors.distances, temperature)
+    weights = WEIGHTINGS[weighting](contributors, temperature)
     return Contributions(
         rows=contributors.rows,
         distances=contributors.distances,

@@ -277,7 +277,9 @@ def _rank_correlations(first: Floats, second: Floats) -> Floats:
     centred = [each - each.mean(axis=0) for each in ranks]
     spread = np.sqrt([np.square(each).sum(axis=0) for each in centred]).prod(axis=0)
     common = (centred[0] * centred[1]).sum(axis=0)
-    return np.divide(common, spread, out=np.full(len(common), np.nan), where=spread > 0)
+    found: Floats = np.full(len(common), np.nan)
+    np.divide(common, spread, out=found, where=spread > 0)
+    return found
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:

@@ -204,7 +204,11 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
         return valuation.contributions.scores
     if settings.get("signed"):
         return valuation.contributions.scores[:, :k]
-    return shares_of(valuation, k=k) * valuation.quality[:, None]
+    kept = valuation.contributions.scores[:, :k]
+    total = kept.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.zeros_like(kept)
+    np.divide(kept, total, out=shares, where=total > 0)
+    return shares * valuation.quality[:, None]
 
 
 def check_weighted(context: Context, has_no: str) -> None:

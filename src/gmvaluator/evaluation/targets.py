@@ -58,7 +58,7 @@ def losses(model: GeneratorModel, images: ImageSet) -> Losses:
     Raises:
         InputError: a model with classes, of another family, or images it does not draw.
     """
-    for kind, measure in _MEASURES.items():
+    for kind, measure in _MEASURES:
         if isinstance(model, kind):
             with torch.no_grad():
                 return measure(model.eval(), images)
@@ -109,17 +109,15 @@ def _nearness(model: Any, images: ImageSet) -> Losses:
     found = {}
     for name, encoder in (("pixels", f"pixels@{model.config.size}"), ("features", GAN_ENCODER)):
         built = load_encoder(encoder, Weights(), Runtime("cpu"))
-        placed = [
-            Space.fit(built.metric, vectors).place(vectors)
-            for vectors in (embed(each, built).vectors for each in (images, drawn))
-        ]
-        squared, _ = nearest(*placed, NEIGHBOURS)
+        asked, offered = (embed(each, built).vectors for each in (images, drawn))
+        space = Space.fit(built.metric, offered)
+        squared, _ = nearest(space.place(asked), space.place(offered), NEIGHBOURS)
         found[name] = np.sqrt(squared.astype(np.float64)).mean(axis=1)
     return found
 
 
-_MEASURES: Mapping[type[GeneratorModel], Callable[[Any, ImageSet], Losses]] = {
-    VAE: _elbo,
-    DDPM: _denoising,
-    AdversarialModel: _nearness,
-}
+_MEASURES: tuple[tuple[Any, Callable[[Any, ImageSet], Losses]], ...] = (
+    (VAE, _elbo),
+    (DDPM, _denoising),
+    (AdversarialModel, _nearness),
+)

@@ -130,4 +130,4 @@ def _measure(job: Job, generated: ImageSet, model: Path, file: Path) -> None:
     with torch_threads(1):
         found = losses(load_generator(model), generated)
     with publish_file(file) as part, part.open("wb") as handle:
-        np.savez(handle, **found)
+        np.savez(handle, **found)  # type: ignore[arg-type]

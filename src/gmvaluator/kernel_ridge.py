@@ -1,0 +1,160 @@
+"""Kernel ridge weights: how much a training image adds to what the others already tell.
+
+A generative model that was trained on x_1 … x_n answers near x̂ much as a kernel smoother would.
+With K = (k(x_i, x_l)) and k(x̂) = (k(x_i, x̂)) the smoother's weights are
+
+    w(x̂) = (K + λN)⁻¹ k(x̂),
+
+and w_i² is how far its answer moves, in mean square, when the answer at x_i is disturbed: the
+influence of one sample on kernel ridge regression. Unlike a distance, w_i is small where other
+training images say the same. A weight below 0 counts as 0.
+
+k is Gaussian, exp(−‖x − y‖² / 4s), where s is the median squared distance of a training image to
+its nearest neighbour: no label and no generated image decides it. N is the noise's covariance: 1 on
+its diagonal, and a much narrower Gaussian off it. So copies of an image share one noise, and are
+one observation: with N = I, c copies would count as c independent ones and gain by it. Here the
+weight of an image is shared out among its copies, and the sum of their squares falls to 1/c.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+from gmvaluator.geometry import Vectors, blocks, nearest
+from gmvaluator.memory import allocate
+
+SAMPLE = 512  # training images whose nearest neighbours set the scale
+NEIGHBOURS = 16
+WIDE = 2.0  # k's variance, in scales
+NARROW = 0.01  # N's
+RIDGE = 1.0  # λ
+JITTER = 1e-3  # of λ; copies alone would make K + λN singular
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The Gaussian kernel of a training set.
+
+    Attributes:
+        scale: s, in units of squared distance between placed vectors.
+    """
+
+    scale: float
+
+    @staticmethod
+    def fit(vectors: Vectors, order: NDArray[np.int64]) -> Kernel:
+        """Learn the scale from (n, dim) placed training vectors.
+
+        The nearest neighbour of an image is the nearest that differs from it. `order` fixes the
+        sample, whatever the order of the set.
+        """
+        sample = order[:SAMPLE]
+        squared, _ = nearest(vectors[sample], vectors, min(NEIGHBOURS, len(vectors)))
+        first = np.where(squared > 0, squared, np.inf).min(axis=1)
+        known = first[np.isfinite(first)]
+        return Kernel(float(np.median(known)) if len(known) else 1.0)
+
+    def to_generated(self, squared: NDArray[np.floating]) -> NDArray[np.float64]:
+        """k(x̂) from squared distances (..., n), each row times a constant that keeps it from 0."""
+        exact = squared.astype(np.float64)
+        exact -= exact.min(axis=-1, keepdims=True)
+        return np.asarray(np.exp(-exact / (2 * WIDE * self.scale)))
+
+    def wide(self, left: Vectors, right: Vectors) -> NDArray[np.float32]:
+        """k of every pair, (l, r)."""
+        squared = squared_distances(left, right)
+        squared /= np.float32(-2 * WIDE * self.scale)
+        return np.exp(squared, out=squared)
+
+    def among_training(self, vectors: Vectors) -> NDArray[np.float32]:
+        """K + λN of (n, dim) vectors, (n, n)."""
+        squared = squared_distances(vectors, vectors)
+        np.fill_diagonal(squared, 0)
+        whole: NDArray[np.float32] = np.exp(squared / np.float32(-2 * WIDE * self.scale))
+        near = squared < 30 * 2 * NARROW * self.scale  # further, N is below 1e-13
+        whole[near] += RIDGE * np.exp(-squared[near] / np.float32(2 * NARROW * self.scale))
+        np.fill_diagonal(whole, 1 + RIDGE * (1 + JITTER))
+        return whole
+
+
+def ridge_within(
+    kernel: Kernel,
+    rows: NDArray[np.int64],
+    train: Vectors,
+    generated: Vectors,
+    *,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Squared positive weights within each generated image's own candidates → (m, c) float64.
+
+    Args:
+        kernel: of the training set.
+        rows: (m, c) candidates.
+        train, generated: placed vectors, (n, dim) and (m, dim).
+        threads: generated images at work at once (default: all processors).
+    """
+    weights = np.empty(rows.shape)
+
+    def solve(part: slice) -> None:
+        for j in range(part.start, part.stop):
+            near = train[rows[j]]
+            squared = squared_distances(near, generated[j : j + 1])[:, 0]
+            system = kernel.among_training(near).astype(np.float64)
+            factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+            found = cho_solve(factor, kernel.to_generated(squared), check_finite=False)
+            weights[j] = np.square(np.maximum(found, 0))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(solve, blocks(len(rows), 1, 16)))
+    return weights
+
+
+def ridge_of_all(
+    kernel: Kernel, train: Vectors, generated: Vectors, k: int, *, memory: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The k greatest squared positive weights of each generated image, all n taking part.
+
+    One (n, n) system is factorised for all. Returns rows and weights, each (m, k), greatest first.
+    """
+    n, m = len(train), len(generated)
+    system = allocate((n, n), memory)
+    system[:] = kernel.among_training(train)
+    factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    rows, weights = np.empty((m, k), dtype=np.int64), np.empty((m, k))
+    for part in blocks(m, 8 * n):
+        squared = squared_distances(generated[part], train)
+        right = kernel.to_generated(squared).astype(np.float32).T
+        found = np.square(np.maximum(cho_solve(factor, right, check_finite=False).T, 0))
+        everyone = np.broadcast_to(np.arange(n), found.shape)
+        rows[part], weights[part] = greatest(everyone, found, k)
+    return rows, weights
+
+
+def greatest(
+    rows: NDArray[np.int64], weights: NDArray[np.floating], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of (m, c) rows and weights the k greatest of each, greatest first → (m, k) each."""
+    columns = np.argpartition(-weights, k - 1, axis=1)[:, :k]
+    columns.sort(axis=1)
+    kept = np.take_along_axis(weights, columns, axis=1)
+    order = np.argsort(-kept, axis=1, kind="stable")
+    columns = np.take_along_axis(columns, order, axis=1)
+    return (
+        np.take_along_axis(rows, columns, axis=1),
+        np.take_along_axis(weights, columns, axis=1).astype(np.float64),
+    )
+
+
+def squared_distances(left: Vectors, right: Vectors) -> NDArray[np.float32]:
+    """Squared distances, (l, r), by one matrix product; rounding below 0 is cut off."""
+    products: NDArray[np.float32] = left @ right.T
+    products *= -2
+    products += np.einsum("ij,ij->i", left, left)[:, None]
+    products += np.einsum("ij,ij->i", right, right)[None]
+    np.maximum(products, 0, out=products)
+    return products
