@@ -275,6 +275,78 @@ def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
     _finish(index_choice(context, indexes, k, name=options["name"] or "pq"), options)
 
 
+@evaluate.command()
+@_shared(2_000)
+@click.option(
+    "--remove",
+    "ks",
+    type=int,
+    multiple=True,
+    default=(10, 50, 100, 500),
+    show_default=True,
+    help="Training images removed for a generated image. Repeatable.",
+)
+@click.option(
+    "--images", type=int, default=10, show_default=True, help="Generated images removed for."
+)
+@click.option(
+    "--share",
+    "shares",
+    type=float,
+    multiple=True,
+    default=(0.1, 0.3, 0.5, 0.7),
+    show_default=True,
+    help="Part of all training images removed by value. Repeatable.",
+)
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(["image", "model"]),
+    multiple=True,
+    default=("image", "model"),
+    show_default=True,
+    help="Remove for single generated images, or by value for the whole model. Repeatable.",
+)
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors to sum values of.")
+def counterfactual(
+    ks: tuple[int, ...],
+    images: int,
+    shares: tuple[float, ...],
+    parts: tuple[str, ...],
+    k: int,
+    **options: Any,
+) -> None:
+    """Does it change the model when its most valuable training images are removed?
+
+    Each --generator is a family; it is trained anew, small and unconditional, without the images
+    that each valuer names, without random ones and without the nearest pixels. --seeds counts the
+    draws of random images.
+    """
+    from gmvaluator.evaluation.recipes import QUICK_RECIPES
+    from gmvaluator.evaluation.studies import counterfactual as study
+
+    if options["generated"]:
+        raise InputError(
+            "counterfactual trains its generators; pass --generator NAME, no --generated"
+        )
+    setup = _setup(options)
+    recipes = setup.recipes()
+    if not options["conditional"]:
+        recipes = {name: QUICK_RECIPES.get(name, each) for name, each in recipes.items()}
+    result = study.counterfactual(
+        setup.context(subjects=False),
+        recipes,
+        ks=ks,
+        images=images,
+        shares=shares,
+        k=k,
+        real=setup.held_out,
+        parts=parts,
+        name=options["name"] or "counterfactual",
+    )
+    _finish(result, options)
+
+
 @evaluate.command("all")
 @_shared(100)
 @click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")

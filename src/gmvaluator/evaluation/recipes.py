@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.evaluation.workspace import Workspace
@@ -39,6 +40,21 @@ class Recipe:
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
+# Small enough to be trained hundreds of times, unconditional, and as good as that allows.
+QUICK_RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "beta-vae": Recipe("beta-vae", 1_200, {"hidden": "256,256", "latent": 16}),
+        "gan": Recipe(
+            "gan", 3_000, {"hidden": "128,256,512", "critic_hidden": "256,128", "ema": 0.99}
+        ),
+        # all labels hidden and no guidance: a model without classes
+        "ddpm": Recipe(
+            "ddpm", 2_500, {"width": 24, "batch_size": 32, "label_dropout": 1, "guidance": 0}
+        ),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Job:
     """One generator to train: a recipe on a training set.
@@ -48,17 +64,27 @@ class Job:
         recipe: what to train.
         train: on what.
         seed: of the training.
+        without: rows of the training images that are removed, ascending; see `train_generator`.
     """
 
     name: str
     recipe: Recipe
     train: ImageSet
     seed: int = 0
+    without: tuple[int, ...] = ()
 
     def file(self, work: Workspace) -> Path:
         """Where the generator is, or will be."""
-        name = f"{self.name}-{self.recipe.tag}-seed{self.seed}.safetensors"
+        name = f"{self.name}-{self.recipe.tag}-seed{self.seed}{self._removal}.safetensors"
         return work.path("generators", name)
+
+    @property
+    def _removal(self) -> str:
+        """Part of the file's name that differs between removals; none for the whole set."""
+        if not self.without:
+            return ""
+        digest = hashlib.blake2b(repr(self.without).encode(), digest_size=6).hexdigest()
+        return f"-without{len(self.without)}-{digest}"
 
 
 def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Path]:
@@ -85,4 +111,5 @@ def train_job(job: Job, file: str | Path) -> None:
         settings=job.recipe.settings,
         conditional=job.recipe.conditional or None,
         threads=1,
+        without=job.without,
     )

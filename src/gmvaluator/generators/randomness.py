@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Streams of one seed. They keep weights, orders, steps and samples apart.
-WEIGHTS, CRITIC, ORDER, STEP, IMAGE, STATISTICS = range(6)
+WEIGHTS, CRITIC, ORDER, STEP, IMAGE, STATISTICS, REPLACEMENT = range(7)
 
 
 def derived_seed(*numbers: int) -> int:
@@ -53,6 +53,26 @@ def batch_rows(seed: int, step: int, n: int, size: int) -> NDArray[np.int64]:
     for epoch in np.unique(epochs).tolist():
         here = epochs == epoch
         rows[here] = _order(seed, epoch, n)[places[here] % n]
+    return rows
+
+
+def replaced_rows(
+    rows: NDArray[np.int64], removed: NDArray[np.bool_], seed: int, step: int
+) -> NDArray[np.int64]:
+    """The rows of a batch, with kept images in the places of removed ones.
+
+    A place goes through a random order of images that follows from seed, step and place alone,
+    and takes the first kept one: removing more images changes no place that held kept ones.
+
+    Args:
+        rows: (B,) as `batch_rows` gives them.
+        removed: (n,) bool, not all of them.
+        seed, step: of the training.
+    """
+    chance = np.random.default_rng([seed, REPLACEMENT, step])
+    while (gone := removed[rows]).any():
+        # drawn for every place, so that no place's draws depend on another's
+        rows = np.where(gone, chance.integers(len(removed), size=len(rows)), rows)
     return rows
 
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
 from gmvaluator.generators.base import Learner, TrainingBatch
 from gmvaluator.generators.checkpoints import Checkpoint, Progressed
 from gmvaluator.generators.data import TrainingData
 from gmvaluator.generators.files import SUFFIX, list_snapshots, snapshot_folder
-from gmvaluator.generators.randomness import STEP, batch_rows, generator
+from gmvaluator.generators.randomness import STEP, batch_rows, generator, replaced_rows
 from gmvaluator.progress import Advance
 
 _LOSS_POINTS = 100  # entries of the loss history
@@ -28,13 +30,17 @@ _LOSS_POINTS = 100  # entries of the loss history
 
 @dataclass
 class Run:
-    """One training: its data, what learns, and how far it is."""
+    """One training: its data, what learns, and how far it is.
+
+    `removed` is (N,) bool: the images of the data that no batch shows.
+    """
 
     target: Path
     data: TrainingData
     learner: Learner
     checkpoint: Checkpoint
     every: int
+    removed: NDArray[np.bool_]
     done: Progressed = field(default_factory=Progressed)
 
     def start(self, *, overwrite: bool) -> int:
@@ -87,6 +93,7 @@ class Run:
         done, config = self.done, self.checkpoint.request["settings"]
         seed = self.checkpoint.request["seed"]
         rows = batch_rows(seed, done.step, len(self.data.images), config["batch_size"])
+        rows = replaced_rows(rows, self.removed, seed, done.step)
         labels = None if self.data.labels is None else torch.from_numpy(self.data.labels[rows])
         batch = TrainingBatch(
             torch.from_numpy(self.data.images[rows]), labels, generator(seed, STEP, done.step)
@@ -129,9 +136,11 @@ class Run:
         training = {
             "steps": self.steps,
             "seed": request["seed"],
-            "n_images": len(self.data.images),
+            "n_images": int((~self.removed).sum()),
             "data": request["data"],
         }
+        if request["without"] is not None:
+            training["without"] = request["without"]
         metadata = {
             "step": str(self.done.step),
             "learning_rate": repr(self.learner.set_rates(max(0, self.done.step - 1))),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators import generator_class
@@ -37,7 +39,7 @@ class TrainedGenerator:
         steps: updates taken.
         seconds: spent on them, interrupted calls included.
         losses: (step, mean of each loss since the entry before), about 100 entries.
-        n_images: training images.
+        n_images: training images, removed ones left out.
         label_names: names of the classes, in the order of their numbers; () = unconditional.
         n_parameters: numbers in the model that draws.
         skipped: images that could not be read.
@@ -93,6 +95,7 @@ def train_generator(
     keep: int = 0,
     threads: int | None = None,
     overwrite: bool = False,
+    without: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> TrainedGenerator:
     """Train a generator of family `name` and save it as the file `out` (.safetensors).
@@ -111,10 +114,15 @@ def train_generator(
             the last one being the final weights.
         threads: processor threads; None = torch's setting.
         overwrite: replace `out`, and drop a checkpoint of another request.
+        without: rows of the readable images that are removed, to see what they did: everything
+            else happens as with all images. Batches, their order and the noise of each step stay
+            those of the whole set; only the places of removed images are taken by others, drawn
+            by seed, step and place.
         progress: told of the stages "read train" and "train <name>".
 
     Raises:
-        InputError: unknown family or setting, bad values, no labels where they are needed.
+        InputError: unknown family or setting, bad values, no labels where they are needed, or
+            `without` names an image twice, one that is not there, or all of them.
         RunError: `out` exists or cannot be written, a checkpoint of another request is there, or
             a loss is no longer a finite number. Nothing is published then.
         KeyboardInterrupt: stopped; a checkpoint holds what was done, and the same call goes on.
@@ -140,6 +148,7 @@ def train_generator(
             channels=read.images.shape[1],
             classes=len(read.label_names),
         )
+        removed = _removed(without, len(read.images))
         model = kind(config, read.label_names, seed)
         request = {
             "family": name,
@@ -148,9 +157,11 @@ def train_generator(
             "seed": seed,
             "steps": steps,
             "keep": keep,
+            "without": np.flatnonzero(removed).tolist() or None,
         }
         every = checkpoint_every or max(1, steps // 20)
-        run = Run(target, read, model.learner(steps, seed), Checkpoint(target, request), every)
+        learner, checkpoint = model.learner(steps, seed), Checkpoint(target, request)
+        run = Run(target, read, learner, checkpoint, every, removed)
         resumed_at = run.start(overwrite=overwrite)
         with said.stage(f"train {name}", steps) as advance:
             run.finish(advance)
@@ -160,7 +171,7 @@ def train_generator(
         steps,
         run.done.seconds,
         tuple(run.done.losses),
-        len(read.images),
+        int((~removed).sum()),
         read.label_names,
         model.n_parameters,
         read.skipped,
@@ -197,6 +208,24 @@ def _check_numbers(
             raise InputError(f"{name}={value!r} was given; wanted a whole number ≥ {lowest}.")
     if keep > steps:
         raise InputError(f"keep={keep} exceeds the {steps} steps; pass keep ≤ {steps}.")
+
+
+def _removed(without: Sequence[int] | None, n: int) -> NDArray[np.bool_]:
+    """(n,) bool."""
+    removed = np.zeros(n, dtype=bool)
+    rows = np.asarray([] if without is None else without)
+    if not rows.size:
+        return removed
+    whole = rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)
+    if not whole or rows.min() < 0 or rows.max() >= n or len(np.unique(rows)) < len(rows):
+        raise InputError(
+            f"without: {rows.size} entries from {rows.min()} to {rows.max()} were given; wanted "
+            f"distinct row numbers from 0 to {n - 1}."
+        )
+    removed[rows] = True
+    if removed.all():
+        raise InputError(f"without removes all {n} images; leave some to train on.")
+    return removed
 
 
 def _conditional(config: type[GeneratorConfig], conditional: bool | None) -> bool:

@@ -1,0 +1,118 @@
+"""How near the images that a model draws come to real ones: FID, precision and recall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmvaluator.baselines.gan_metrics import FrechetDistance
+from gmvaluator.embeddings import embed
+from gmvaluator.encoders import load_encoder
+from gmvaluator.encoders.backends import Runtime
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError
+from gmvaluator.geometry import Vectors
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+from gmvaluator.quality import EQUAL
+from gmvaluator.weights import Weights
+
+ENCODER = "efficientnet-lite0@96"
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What distinguishes drawn images from real ones.
+
+    Attributes:
+        fid: Fréchet distance of Gaussians fitted to both, 0 = alike.
+        precision: share of drawn images that could be real.
+        recall: share of real images that could be drawn.
+    """
+
+    fid: float
+    precision: float
+    recall: float
+
+
+@cache
+def fixed_encoder(name: str) -> Encoder:
+    """An encoder by name, on the processor; compiled once in a process that measures many models.
+
+    Raises:
+        MissingPackageError, MissingWeightsError: what it needs is not at hand.
+    """
+    return load_encoder(name, Weights(), Runtime("cpu"))
+
+
+def image_features(images: ImageSet, progress: Progress | None = None) -> Vectors:
+    """(n, 1,280) features of all images.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    encoder = fixed_encoder(ENCODER)
+    return embed(images, encoder, strict=True, progress=progress, stage="embed for FID").vectors
+
+
+def likeness(real: Vectors, drawn: Vectors, seed: int = 0) -> Likeness:
+    """Compare features of (r, F) real and (d, F) drawn images.
+
+    FID takes all of them (Heusel et al., NeurIPS 2017, Eq. 6). Precision and recall take as many
+    of one as of the other, as published; of the larger set a random part.
+
+    Raises:
+        InputError: too few images.
+    """
+    n = min(len(real), len(drawn))
+    if n <= NEIGHBOURS:
+        raise InputError(
+            f"{len(real)} real and {len(drawn)} drawn images; pass more than {NEIGHBOURS} of each"
+        )
+    first, second = (
+        np.ascontiguousarray(each[np.random.default_rng(seed).permutation(len(each))[:n]])
+        for each in (real, drawn)
+    )
+    return Likeness(frechet_distance(real, drawn), *precision_and_recall(first, second, NEIGHBOURS))
+
+
+def frechet_distance(first: Vectors, second: Vectors) -> float:
+    """Of Gaussians fitted to (a, F) and (b, F) vectors: ‖μ − μ'‖² + tr(C + C' − 2 (C C')^½)."""
+    metric = FrechetDistance(lambda vectors: vectors, torch.from_numpy(np.asarray(first)))
+    with torch.no_grad():
+        return float(metric(torch.from_numpy(np.asarray(second))))
+
+
+def precision_and_recall(real: Vectors, drawn: Vectors, k: int) -> tuple[float, float]:
+    """Share of drawn vectors within the manifold of the real ones, and the other way round.
+
+    Kynkäänniemi et al., NeurIPS 2019, Eq. 1 and 2: a manifold is the union of spheres around its
+    vectors, each of which reaches to the k-th nearest other one.
+
+    Args:
+        real, drawn: (n, F) each.
+        k: neighbours, below n.
+    """
+    between = _squared(drawn, real)
+    return _share_within(between, real, k), _share_within(between.T, drawn, k)
+
+
+def _share_within(squared: NDArray[np.float64], centres: Vectors, k: int) -> float:
+    """(p, n) squared distances of points from (n, F) centres → share of points in a sphere."""
+    # the nearest to a centre is the centre itself
+    radii = np.partition(_squared(centres, centres), k, axis=1)[:, k]
+    return float((squared <= radii).any(axis=1).mean())
+
+
+def _squared(first: Vectors, second: Vectors) -> NDArray[np.float64]:
+    """(a, F), (b, F) → (a, b) squared distances; those of equal vectors are exactly 0."""
+    # float64: the product leaves no digits of a small distance in float32
+    one, other = (each.astype(np.float64) for each in (first, second))
+    sums = np.einsum("ij,ij->i", one, one)[:, None] + np.einsum("ij,ij->i", other, other)
+    squared = sums - 2 * (one @ other.T)
+    return np.where(squared <= EQUAL * sums, 0.0, squared)

@@ -1,0 +1,127 @@
+"""Models retrained without some training images, and what they draw from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.recipes import Job, Recipe, train_job
+from gmvaluator.evaluation.study import Context, FittedValuer
+from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.generators import load_generator
+from gmvaluator.generators.training import torch_threads
+from gmvaluator.images import ImageSet
+from gmvaluator.progress import Progress
+from gmvaluator.publishing import publish_file
+from gmvaluator.samplers.base import file_digest
+from gmvaluator.valuation import Valuation
+
+Images = NDArray[np.uint8]
+SEED = 0  # of the training and of what is drawn; every model has the same
+
+NEAREST_PIXEL, RANDOM = "nearest-pixel", "random"
+
+
+def whole_job(context: Context, name: str, recipe: Recipe) -> Job:
+    """The training of a generator on all images.
+
+    Raises:
+        InputError: a conditional recipe.
+    """
+    if recipe.conditional:
+        raise InputError(f"{name} is conditional; a class would tell what images cannot")
+    stem = f"{name}-{context.train_name}-n{len(context.train)}"
+    return Job(stem, recipe, context.train, SEED)
+
+
+def without(job: Job, rows: Iterable[int] | NDArray[np.int64]) -> Job:
+    """The same training without these rows."""
+    return replace(job, without=tuple(np.sort(np.asarray(rows, dtype=np.int64)).tolist()))
+
+
+def random_order(n: int, seed: int) -> NDArray[np.int64]:
+    """(n,) rows in the order in which a draw of random images removes them."""
+    return np.random.default_rng([seed, n]).permutation(n)
+
+
+def drawn_by(jobs: Sequence[Job], m: int, work: Workspace, progress: Progress) -> list[Images]:
+    """What the models of all jobs draw, (m, H, W[, 3]) each; the missing are trained side by side.
+
+    Image i has its own noise, the same for every model.
+    """
+    files = [work.path("drawn", f"{job.file(work).stem}-m{m}.npz") for job in jobs]
+    missing = {file: job for file, job in zip(files, jobs, strict=True) if not file.is_file()}
+    tasks = [partial(_draw, job, m, job.file(work), file) for file, job in missing.items()]
+    side_by_side(tasks, "retrain", progress)
+    return [np.load(file)["images"] for file in files]
+
+
+def _draw(job: Job, m: int, model: Path, file: Path) -> None:
+    """Train one model unless it is there, draw, and keep the images."""
+    images = draw_from(job, m, model)
+    with publish_file(file) as part, part.open("wb") as handle:
+        np.savez_compressed(handle, images=images)
+
+
+def draw_from(job: Job, m: int, model: Path) -> Images:
+    """m images of a job's model, which is trained unless it is there; for workers."""
+    if not model.is_file():
+        train_job(job, model)
+    with torch_threads(1):
+        return load_generator(model).sample(m, seed=SEED)
+
+
+def as_set(images: Images) -> ImageSet:
+    """Drawn images as an image set."""
+    return ImageSet.open(list(images))
+
+
+class Valued:
+    """Valuations of what the model of all images draws.
+
+    Args:
+        context: the study's.
+        job: of that model; it is trained already.
+        k: contributors a generated image.
+    """
+
+    def __init__(self, context: Context, job: Job, k: int) -> None:
+        self._context = context
+        self._job = job
+        self._k = k
+        self._model = job.file(context.work)
+
+    def suited(self) -> list[NamedValuer]:
+        """The study's valuers that can value this model's images."""
+        found = [each.suited(self._model) for each in self._context.valuers]
+        return [each for each in found if each is not None]
+
+    def key(self, valuer: NamedValuer, m: int) -> dict[str, object]:
+        """What decides a valuation."""
+        return {
+            "valuer": dict(valuer.settings),
+            "train": self._context.train_name,
+            "n_train": len(self._context.train),
+            "generator": file_digest(self._model),
+            "m": m,
+            "k": self._k,
+        }
+
+    def value(self, valuer: NamedValuer, images: Images) -> Valuation:
+        """Raises `InputError` if a training image cannot be read: rows would name others."""
+        train = self._context.train
+        valuation = FittedValuer(valuer, train, self._k).value(as_set(images), SEED)
+        if tuple(valuation.train_ids) != tuple(train.ids):
+            raise InputError(
+                f"{len(train) - len(valuation.train_ids)} training images cannot be read; leave "
+                "them out of the set"
+            )
+        return valuation

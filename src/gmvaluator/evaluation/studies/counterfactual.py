@@ -1,0 +1,144 @@
+"""Is it true? Training images are removed, models retrained, and what they draw is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.distribution import ENCODER, NEIGHBOURS
+from gmvaluator.evaluation.recipes import Recipe
+from gmvaluator.evaluation.removal import NEAREST_PIXEL, RANDOM
+from gmvaluator.evaluation.results import Draw, StudyResult, Table
+from gmvaluator.evaluation.studies.counterfactual_image import (
+    Moved,
+    draw_movement,
+    movement_tables,
+    removal_for_images,
+)
+from gmvaluator.evaluation.studies.counterfactual_model import (
+    MEASURES,
+    Curve,
+    curve_tables,
+    draw_curves,
+    removal_by_value,
+)
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
+from gmvaluator.images import ImageSet
+
+KS = (10, 50, 100, 500)
+IMAGES = 10
+SHARES = (0.1, 0.3, 0.5, 0.7)
+PARTS = ("image", "model")
+
+_SAME = (
+    "Every model has the same seed and sees the same batches and noise; only the places of removed "
+    "images are taken by others, drawn at random. With nothing removed the model is the same bit "
+    "for bit."
+)
+
+
+def counterfactual(
+    context: Context,
+    recipes: Mapping[str, Recipe],
+    *,
+    ks: Sequence[int] = KS,
+    images: int = IMAGES,
+    shares: Sequence[float] = SHARES,
+    k: int = 50,
+    real: ImageSet | None = None,
+    parts: Sequence[str] = PARTS,
+    name: str = "counterfactual",
+) -> StudyResult:
+    """Remove what valuers call important, retrain, and see.
+
+    The nearest pixels and random images are always removed too.
+
+    Args:
+        context: its subjects are not used; its seeds are draws of random images.
+        recipes: name → unconditional generator.
+        ks: training images removed for each generated image.
+        images: generated images of the first part.
+        shares: of the training images, removed by value.
+        k: contributors a generated image where values are summed over the context's m images.
+        real: images that drawn ones should be like (default: the training images).
+        parts: `image` (remove for one image), `model` (remove by total value), or both.
+        name: of the result.
+
+    Raises:
+        InputError: an unknown part, no recipe, or numbers that do not fit.
+    """
+    if not recipes or not parts or (unknown := set(parts) - set(PARTS)):
+        given = f"part {unknown.pop()}" if recipes and parts else "no generator or part"
+        raise InputError(f"{given}; pass a generator to train, and {' or '.join(PARTS)}")
+    context = replace(context, valuers=_compared(context.valuers))
+    tables: list[Table] = []
+    notes, details, plots = [_SAME], {}, dict[str, Draw]()
+    if "image" in parts:
+        moved = removal_for_images(context, recipes, sorted(ks), images)
+        tables += movement_tables(context, moved)
+        notes += [_moved_note(context), *_left_out(context, moved, "single images")]
+        details["image"] = [vars(each) for each in moved]
+        plots["moved"] = partial(draw_movement, found=moved)
+    if "model" in parts:
+        reference = context.train if real is None else real
+        curves = removal_by_value(context, recipes, sorted(shares), k, reference)
+        tables += curve_tables(context, curves)
+        notes.append(_model_note(context, reference, held_out=real is not None))
+        notes += _left_out(context, curves, "what the model draws")
+        details["model"] = [vars(each) for each in curves]
+        plots |= {each: partial(draw_curves, found=curves, measure=each) for each in MEASURES}
+    asked = {"ks": sorted(ks), "images": images, "shares": sorted(shares), "k": k}
+    return StudyResult(
+        name=name,
+        title="Counterfactuals: training images removed, models retrained",
+        tables=tuple(tables),
+        parameters=context.parameters()
+        | {"recipes": {each: asdict(recipe) for each, recipe in recipes.items()}}
+        | {**asked, "parts": list(parts)},
+        notes=tuple(notes),
+        details=details,
+        plots=plots,
+    )
+
+
+def _compared(valuers: Sequence[NamedValuer]) -> list[NamedValuer]:
+    """With the nearest pixels; random images are drawn several times by the study itself."""
+    kept = [each for each in valuers if each.settings.get("valuer") != RANDOM]
+    if all(each.name != NEAREST_PIXEL for each in kept):
+        kept.append(named_valuer(NEAREST_PIXEL))
+    return kept
+
+
+def _left_out(context: Context, found: Sequence[Moved | Curve], what: str) -> list[str]:
+    """A sentence on each valuer that could not judge a generator."""
+    there = {(each.generator, each.valuer) for each in found}
+    return [
+        f"{valuer.name} is left out of {generator}: it does not value {what} of this generator."
+        for generator in dict.fromkeys(each.generator for each in found)
+        for valuer in context.valuers
+        if (generator, valuer.name) not in there
+    ]
+
+
+def _moved_note(context: Context) -> str:
+    return (
+        "moved: mean distance of a generated image from itself, drawn again from the same noise by "
+        "the model without its K contributors of the highest score; pixels: root of the mean "
+        "squared difference in [0, 1], else the encoder's distance. × random: ratio to the mean "
+        f"over {context.seeds} removals of K random images, of the same generated images; the "
+        "share counts images that moved farther than that mean. The last column tells how far the "
+        "m − 1 images moved for which nothing was removed. Intervals: 95 % over images."
+    )
+
+
+def _model_note(context: Context, reference: ImageSet, *, held_out: bool) -> str:
+    kind = "held-out" if held_out else "training"
+    return (
+        f"FID, precision and recall (k = {NEIGHBOURS}) of {context.m} drawn images against "
+        f"{len(reference)} {kind} ones, on features of {ENCODER}. Values are sums over "
+        f"{context.m} images of the model of all training images; images of equal value are in "
+        f"random order. random: mean and 95 % interval of {context.seeds} draws."
+    )

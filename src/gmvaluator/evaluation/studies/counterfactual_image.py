@@ -1,0 +1,233 @@
+"""Removing the contributors of one generated image: does it move? (D-TRAK's protocol)
+
+Zheng et al., "Intriguing properties of data attribution on diffusion models", ICLR 2024 (arXiv
+2311.00500), section on counterfactual evaluation: remove the images of the highest scores for one
+generated image, train again with the same seed, draw it again from the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
+from gmvaluator.evaluation.recipes import Job, Recipe
+from gmvaluator.evaluation.removal import (
+    RANDOM,
+    Images,
+    Valued,
+    drawn_by,
+    random_order,
+    whole_job,
+    without,
+)
+from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.valuers import NamedValuer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# (m, m): row j holds how far each image moves when images are removed for image j
+Moves = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What one way to choose K images for removal did to the images of one generator.
+
+    Attributes:
+        generator, valuer: names; `random` for images drawn at random.
+        k: images removed.
+        own: by distance, (m,) how far each image moved when images were removed for it; for
+            `random` the mean of several draws.
+        others: by distance, (m,) how far the other images moved then, on average.
+    """
+
+    generator: str
+    valuer: str
+    k: int
+    own: dict[str, list[float]]
+    others: dict[str, list[float]]
+
+
+def removal_for_images(
+    context: Context, recipes: Mapping[str, Recipe], ks: Sequence[int], m: int
+) -> list[Moved]:
+    """Remove the K contributors of highest score of each of m generated images, and redraw it.
+
+    Args:
+        context: its seeds are draws of random images.
+        recipes: name → unconditional generator.
+        ks: images removed, ascending.
+        m: generated images.
+
+    Raises:
+        InputError: numbers that do not fit, or a conditional recipe.
+    """
+    n = len(context.train)
+    if not ks or list(ks) != sorted(set(ks)) or not 1 <= ks[0] <= ks[-1] < n or m < 1:
+        raise InputError(
+            f"{list(ks)} of {n} images removed for {m} generated ones; pass ascending numbers "
+            f"from 1 to {n - 1} and at least 1 generated image"
+        )
+    return [
+        moved
+        for name, recipe in recipes.items()
+        for moved in _of_generator(context, name, recipe, ks, m)
+    ]
+
+
+def _of_generator(
+    context: Context, name: str, recipe: Recipe, ks: Sequence[int], m: int
+) -> list[Moved]:
+    whole = whole_job(context, name, recipe)
+    (originals,) = drawn_by([whole], m, context.work, context.progress)
+    # (valuer, K) → a training for each generated image, or for each random draw
+    jobs: dict[tuple[str, int], list[Job]] = {}
+    draws = [random_order(len(context.train), seed) for seed in range(context.seeds)]
+    for k in ks:
+        jobs[RANDOM, k] = [without(whole, draw[:k]) for draw in draws]
+    for valuer, rows in _contributors(context, whole, originals, max(ks)).items():
+        for k in ks:
+            jobs[valuer, k] = [without(whole, own[:k]) for own in rows]
+    flat = [job for own in jobs.values() for job in own]
+    redrawn = drawn_by(flat, m, context.work, context.progress)
+    movement = Movement(originals, context.train)
+    found = iter(
+        [
+            _measured(context, whole, job, movement, images)
+            for job, images in zip(flat, redrawn, strict=True)
+        ]
+    )
+    return [
+        _moved(name, valuer, k, [next(found) for _ in own], m) for (valuer, k), own in jobs.items()
+    ]
+
+
+def _contributors(
+    context: Context, whole: Job, originals: Images, k: int
+) -> dict[str, NDArray[np.int64]]:
+    """(m, k) training rows by valuer, those of the highest score first."""
+    valued = Valued(context, whole, k)
+    found = {}
+    for valuer in valued.suited():
+        key = valued.key(valuer, len(originals))
+        rank = partial(_ranked, valued, valuer, originals, k)
+        rows = context.work.piece("counterfactual-contributors", key, rank)["rows"]
+        # a valuer of the whole set says nothing of a single image
+        if rows is not None:
+            found[valuer.name] = np.asarray(rows, dtype=np.int64)
+    return found
+
+
+def _ranked(valued: Valued, valuer: NamedValuer, originals: Images, k: int) -> dict[str, Any]:
+    valuation = valued.value(valuer, originals)
+    if valuation.info["settings"].get("whole_set"):
+        return {"rows": None}
+    scores, rows = valuation.contributions.scores, valuation.contributions.rows
+    if rows.shape[1] < k:
+        raise InputError(
+            f"{valuer.name} gives {rows.shape[1]} contributors an image, and {k} are to be "
+            "removed; remove fewer"
+        )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return {"rows": np.take_along_axis(rows, order, axis=1).tolist()}
+
+
+def _measured(
+    context: Context, whole: Job, job: Job, movement: Movement, redrawn: Images
+) -> dict[str, list[float]]:
+    key = {
+        "of": whole.file(context.work).name,
+        "without": job.file(context.work).name,
+        "m": len(redrawn),
+        "distances": list(DISTANCES),
+    }
+    return context.work.piece("counterfactual-moves", key, lambda: movement.of(redrawn))
+
+
+def _moved(
+    generator: str, valuer: str, k: int, found: Sequence[dict[str, list[float]]], m: int
+) -> Moved:
+    own, others = {}, {}
+    for distance in DISTANCES:
+        moves: Moves = np.array([each[distance] for each in found])
+        if valuer == RANDOM:
+            moves = np.repeat(moves.mean(axis=0)[None], m, axis=0)
+        itself = np.diagonal(moves)
+        own[distance] = itself.tolist()
+        rest = (moves.sum(axis=1) - itself) / max(1, m - 1)
+        others[distance] = rest.tolist() if m > 1 else [float("nan")]
+    return Moved(generator, valuer, k, own, others)
+
+
+def movement_tables(context: Context, found: Sequence[Moved]) -> list[Table]:
+    """One table a generator and distance."""
+    columns = (
+        "removed by",
+        "K",
+        "moved",
+        "× random",
+        "moved more than by random",
+        "the other images, × random",
+    )
+    return [
+        Table(
+            f"{context.train_name}, images of {generator}, {distance}: "
+            f"{len(found[0].own[distance])} images, each without K training images of its own",
+            columns,
+            grid([_row(each, found, distance) for each in found if each.generator == generator]),
+        )
+        for generator in dict.fromkeys(each.generator for each in found)
+        for distance in DISTANCES
+    ]
+
+
+def _row(each: Moved, found: Sequence[Moved], distance: str) -> list[Cell]:
+    own = each.own[distance]
+    row: list[Cell] = [each.valuer, each.k, mean_interval(own)]
+    if each.valuer == RANDOM:
+        return [*row, None, None, None]
+    chance = _chance(each, found)
+    return [
+        *row,
+        ratio_interval(own, chance.own[distance]),
+        float(np.mean(np.array(own) > np.array(chance.own[distance]))),
+        ratio_interval(each.others[distance], chance.others[distance]).mean,
+    ]
+
+
+def _chance(each: Moved, found: Sequence[Moved]) -> Moved:
+    """The random removal of as many images."""
+    at = (each.generator, RANDOM, each.k)
+    return next(other for other in found if (other.generator, other.valuer, other.k) == at)
+
+
+def draw_movement(figure: Figure, found: Sequence[Moved]) -> None:
+    """Movement of pixels relative to random removal over K, a panel a generator."""
+    generators = list(dict.fromkeys(each.generator for each in found))
+    panels = figure.subplots(1, len(generators), sharey=True, squeeze=False)[0]
+    for panel, generator in zip(panels, generators, strict=True):
+        own = [each for each in found if each.generator == generator and each.valuer != RANDOM]
+        for valuer in dict.fromkeys(each.valuer for each in own):
+            line = [each for each in own if each.valuer == valuer]
+            ratios = [
+                ratio_interval(each.own[PIXELS], _chance(each, found).own[PIXELS]).mean
+                for each in line
+            ]
+            panel.plot([each.k for each in line], ratios, marker="o", label=valuer)
+        panel.axhline(1, color="black", linestyle=":", label=RANDOM)
+        panel.set_xscale("log")
+        panel.set_xlabel("training images removed")
+        panel.set_title(generator)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("movement (pixels), × random")
+    panels[0].legend(fontsize="small")

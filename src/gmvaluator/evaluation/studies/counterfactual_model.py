@@ -1,0 +1,258 @@
+"""Removing the images of the lowest or the highest value: what becomes of the model?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.distribution import ENCODER, Likeness, image_features, likeness
+from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.recipes import Job, Recipe
+from gmvaluator.evaluation.removal import (
+    RANDOM,
+    Images,
+    Valued,
+    as_set,
+    draw_from,
+    drawn_by,
+    random_order,
+    whole_job,
+    without,
+)
+from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.images import ImageSet
+from gmvaluator.publishing import publish_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOWEST, HIGHEST = "lowest", "highest"
+MEASURES = tuple(field.name for field in fields(Likeness))
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How a model's drawings change as more of its training images are removed.
+
+    Attributes:
+        generator, valuer: names; `random` for images drawn at random.
+        end: which images are removed, `lowest` or `highest` values; empty for `random`.
+        shares: of the training images that are removed, ascending from 0.
+        measured: by measure, one list over the shares for each random draw (one for a valuer).
+    """
+
+    generator: str
+    valuer: str
+    end: str
+    shares: list[float]
+    measured: dict[str, list[list[float]]]
+
+    def area(self, measure: str) -> Interval:
+        """Area under the curve over the width of the shares: a mean height."""
+        heights = np.array(self.measured[measure])
+        trapezoids = (heights[:, 1:] + heights[:, :-1]) / 2 * np.diff(self.shares)
+        return mean_interval(trapezoids.sum(axis=1) / self.shares[-1])
+
+
+def removal_by_value(
+    context: Context, recipes: Mapping[str, Recipe], shares: Sequence[float], k: int, real: ImageSet
+) -> list[Curve]:
+    """Remove the images of the lowest or highest total value over m generated ones, and retrain.
+
+    Args:
+        context: its m images are valued, and as many are drawn from every model; its seeds are
+            draws of random images.
+        recipes: name → unconditional generator.
+        shares: of the training images to remove, ascending, between 0 and 1.
+        k: contributors a generated image.
+        real: images that drawn ones should be like.
+
+    Raises:
+        InputError: shares that do not fit, or a conditional recipe.
+    """
+    n = len(context.train)
+    counts = [round(share * n) for share in shares]
+    if not counts or counts != sorted(set(counts)) or not 1 <= counts[0] <= counts[-1] < n:
+        raise InputError(
+            f"shares {list(shares)} of {n} training images; pass ascending ones between 0 and 1"
+        )
+    reference = _reference(context, real)
+    return [
+        curve
+        for name, recipe in recipes.items()
+        for curve in _of_generator(context, name, recipe, shares, k, reference)
+    ]
+
+
+def _of_generator(
+    context: Context,
+    generator: str,
+    recipe: Recipe,
+    shares: Sequence[float],
+    k: int,
+    reference: Path,
+) -> list[Curve]:
+    whole = whole_job(context, generator, recipe)
+    (originals,) = drawn_by([whole], context.m, context.work, context.progress)
+    # (valuer, end) → orders in which training images are removed
+    orders: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
+    for valuer, values in _values(context, whole, originals, k).items():
+        ascending = ascending_rows(values)
+        orders |= {(valuer, LOWEST): [ascending], (valuer, HIGHEST): [ascending[::-1]]}
+    orders[RANDOM, ""] = [random_order(len(context.train), seed) for seed in range(context.seeds)]
+    counts = [0, *(round(share * len(context.train)) for share in shares)]
+    jobs = {
+        at: [[without(whole, order[:count]) for count in counts] for order in own]
+        for at, own in orders.items()
+    }
+    flat = [job for own in jobs.values() for line in own for job in line]
+    found = iter(_measured(context, flat, reference))
+    likenesses = {at: [[next(found) for _ in line] for line in own] for at, own in jobs.items()}
+    return [
+        Curve(
+            generator,
+            valuer,
+            end,
+            [0.0, *shares],
+            {name: [[getattr(each, name) for each in line] for line in own] for name in MEASURES},
+        )
+        for (valuer, end), own in likenesses.items()
+    ]
+
+
+def ascending_rows(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(n,) rows from the lowest value to the highest; equal ones in a random, fixed order.
+
+    Images that are nobody's contributors all have value 0, and their order in the set may mean
+    something.
+    """
+    chance = np.random.default_rng(0).permutation(len(values))
+    return np.asarray(np.lexsort((chance, values)), dtype=np.int64)
+
+
+def _values(
+    context: Context, whole: Job, originals: Images, k: int
+) -> dict[str, NDArray[np.float64]]:
+    """(n,) values by valuer."""
+    valued = Valued(context, whole, k)
+
+    def compute(valuer: NamedValuer) -> dict[str, Any]:
+        return {"values": valued.value(valuer, originals).values.tolist()}
+
+    return {
+        valuer.name: np.array(
+            context.work.piece(
+                "counterfactual-values", valued.key(valuer, context.m), partial(compute, valuer)
+            )["values"]
+        )
+        for valuer in valued.suited()
+    }
+
+
+def _reference(context: Context, real: ImageSet) -> Path:
+    """File of the features of real images."""
+    listed = repr((real.ids, real.location, ENCODER))
+    tag = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    file = context.work.path("features", f"{tag}.npy")
+    if not file.is_file():
+        features = image_features(real, context.progress)
+        with publish_file(file) as part, part.open("wb") as handle:
+            np.save(handle, features)
+    return file
+
+
+def _measured(context: Context, jobs: Sequence[Job], reference: Path) -> list[Likeness]:
+    """Likeness of what each job's model draws; the missing models are trained side by side."""
+    work = context.work
+    files = [
+        work.path("likeness", f"{job.file(work).stem}-m{context.m}-{reference.stem}.npz")
+        for job in jobs
+    ]
+    missing = {file: job for file, job in zip(files, jobs, strict=True) if not file.is_file()}
+    tasks = [
+        partial(_measure, job, context.m, job.file(work), reference, file)
+        for file, job in missing.items()
+    ]
+    side_by_side(tasks, "retrain and measure", context.progress)
+    kept = [np.load(file) for file in files]
+    return [Likeness(**{name: float(each[name]) for name in MEASURES}) for each in kept]
+
+
+def _measure(job: Job, m: int, model: Path, reference: Path, file: Path) -> None:
+    """Train one model unless it is there, draw, and keep how like the real images that is."""
+    features = image_features(as_set(draw_from(job, m, model)))
+    found = likeness(np.load(reference), features)
+    with publish_file(file) as part, part.open("wb") as handle:
+        np.savez(handle, **asdict(found))
+
+
+def curve_tables(context: Context, found: Sequence[Curve]) -> list[Table]:
+    """One table a generator and measure, and one of the areas."""
+    shares = [f"{100 * share:g} %" for share in found[0].shares[1:]]
+    tables = [
+        Table(
+            f"{context.train_name}, images of {generator}, {measure} without a share of the "
+            "training images",
+            ("valuer", "removed first", "none", *shares),
+            grid([_row(each, measure) for each in found if each.generator == generator]),
+        )
+        for generator in dict.fromkeys(each.generator for each in found)
+        for measure in MEASURES
+    ]
+    areas = [row for each in found if each.end == LOWEST for row in _areas(each, found)]
+    columns = ("images of", "valuer", "measure", "lowest", RANDOM, "highest", "highest − lowest")
+    title = f"{context.train_name}, mean height of the curves (area / width)"
+    return [*tables, Table(title, columns, grid(areas))]
+
+
+def _row(each: Curve, measure: str) -> list[Cell]:
+    heights = np.array(each.measured[measure]).T
+    return [each.valuer, each.end, *(mean_interval(at) for at in heights)]
+
+
+def _areas(lowest: Curve, found: Sequence[Curve]) -> list[list[Cell]]:
+    """A row a measure."""
+    own = {(each.valuer, each.end): each for each in found if each.generator == lowest.generator}
+    rows: list[list[Cell]] = []
+    for measure in MEASURES:
+        low = lowest.area(measure).mean
+        high = own[lowest.valuer, HIGHEST].area(measure).mean
+        chance = own[RANDOM, ""].area(measure)
+        rows.append([lowest.generator, lowest.valuer, measure, low, chance, high, high - low])
+    return rows
+
+
+def draw_curves(figure: Figure, found: Sequence[Curve], measure: str) -> None:
+    """A panel a generator: highest values removed as solid lines, lowest as dashed ones."""
+    generators = list(dict.fromkeys(each.generator for each in found))
+    valuers = [name for name in dict.fromkeys(each.valuer for each in found) if name != RANDOM]
+    panels = figure.subplots(1, len(generators), squeeze=False)[0]
+    styles = {HIGHEST: "-", LOWEST: "--", "": ":"}
+    for panel, generator in zip(panels, generators, strict=True):
+        for each in found:
+            if each.generator == generator:
+                colour = "black" if each.valuer == RANDOM else f"C{valuers.index(each.valuer)}"
+                panel.plot(
+                    [100 * share for share in each.shares],
+                    np.mean(each.measured[measure], axis=0),
+                    marker=".",
+                    color=colour,
+                    linestyle=styles[each.end],
+                    label=f"{each.valuer} {each.end}".strip(),
+                )
+        panel.set_xlabel("training images removed, %")
+        panel.set_title(generator)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(measure)
+    panels[0].legend(fontsize="x-small")
