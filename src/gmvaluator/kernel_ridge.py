@@ -10,10 +10,11 @@ influence of one sample on kernel ridge regression. Unlike a distance, w_i is sm
 training images say the same. A weight below 0 counts as 0.
 
 k is Gaussian, exp(−‖x − y‖² / 4s), where s is the median squared distance of a training image to
-its nearest neighbour: no label and no generated image decides it. N is the noise's covariance: 1 on
-its diagonal, and a much narrower Gaussian off it. So copies of an image share one noise, and are
-one observation: with N = I, c copies would count as c independent ones and gain by it. Here the
-weight of an image is shared out among its copies, and the sum of their squares falls to 1/c.
+its nearest neighbour: no label and no generated image decides it. N is the noise's covariance: a
+much narrower Gaussian, exp(−‖x − y‖² / 0.02s), and ¼ more on its diagonal. So copies of an image
+share most of their noise, and are hardly more than one observation: with N = I, c copies would
+count as c independent ones and gain by it. Here the weight of an image is shared out among its
+copies, and the sum of their squares falls about as 1/c.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from gmvaluator.geometry import Vectors, blocks, nearest
+from gmvaluator.geometry import Vectors, blocks, nearest, pair_squared
 from gmvaluator.memory import allocate
 
 SAMPLE = 512  # training images whose nearest neighbours set the scale
@@ -33,7 +34,7 @@ NEIGHBOURS = 16
 WIDE = 2.0  # k's variance, in scales
 NARROW = 0.01  # N's
 RIDGE = 1.0  # λ
-JITTER = 1e-3  # of λ; copies alone would make K + λN singular
+JITTER = 0.25  # of λ, for each image: near copies would else take opposite weights
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,16 @@ class Kernel:
 
     def among_training(self, vectors: Vectors) -> NDArray[np.float32]:
         """K + λN of (n, dim) vectors, (n, n)."""
-        squared = squared_distances(vectors, vectors)
-        np.fill_diagonal(squared, 0)
-        whole: NDArray[np.float32] = np.exp(squared / np.float32(-2 * WIDE * self.scale))
-        near = squared < 30 * 2 * NARROW * self.scale  # further, N is below 1e-13
-        whole[near] += RIDGE * np.exp(-squared[near] / np.float32(2 * NARROW * self.scale))
+        whole = squared_distances(vectors, vectors)
+        # beyond this N is below 1e-13; within it, the product's rounding would show
+        first, second = np.nonzero(np.triu(whole < 30 * 2 * NARROW * self.scale, 1))
+        exact = pair_squared(vectors, first, vectors, second)
+        whole[first, second] = whole[second, first] = exact
+        whole /= np.float32(-2 * WIDE * self.scale)
+        np.exp(whole, out=whole)
+        shared = RIDGE * np.exp(exact / np.float32(-2 * NARROW * self.scale))
+        whole[first, second] += shared
+        whole[second, first] += shared
         np.fill_diagonal(whole, 1 + RIDGE * (1 + JITTER))
         return whole
 
@@ -102,8 +108,9 @@ def ridge_within(
 
     def solve(part: slice) -> None:
         for j in range(part.start, part.stop):
-            near = train[rows[j]]
-            squared = squared_distances(near, generated[j : j + 1])[:, 0]
+            # seen from the generated image: short vectors, whose products lose fewer digits
+            near = train[rows[j]] - generated[j]
+            squared = np.einsum("ij,ij->i", near, near)
             system = kernel.among_training(near).astype(np.float64)
             factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
             found = cho_solve(factor, kernel.to_generated(squared), check_finite=False)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from gmvaluator.geometry import Vectors, blocks
-from gmvaluator.kernel_ridge import RIDGE, Kernel, squared_distances
+from gmvaluator.kernel_ridge import JITTER, RIDGE, Kernel, squared_distances
 from gmvaluator.memory import allocate
 
 LANDMARKS = 1_024
@@ -61,7 +61,7 @@ class Landmarks:
             features[rows, :r] = block
             moments += block.T @ block
         values, axes = eigh(moments)
-        root = axes / np.sqrt(values + RIDGE)
+        root = axes / np.sqrt(values + RIDGE * (1 + JITTER))
         longest = 0.0
         for rows in blocks(n, 8 * r):
             features[rows, :r] = features[rows, :r] @ root
