@@ -271,11 +271,22 @@ def shrink(picture: Image.Image, max_side: int) -> Image.Image:
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:
     """A PNG file of an image (H, W) grey or (H, W, 3) RGB, uint8; else `InputError`."""
+    target = io.BytesIO()
+    _picture_of(array).save(target, "PNG")
+    return target.getvalue()
+
+
+def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
+    """A JPEG file (quality 1 to 95) of an image as `encode_png` takes it."""
+    target = io.BytesIO()
+    _picture_of(array).save(target, "JPEG", quality=quality)
+    return target.getvalue()
+
+
+def _picture_of(array: NDArray[np.uint8]) -> Image.Image:
     channels = array.shape[2:]
     if array.dtype != np.uint8 or array.ndim < 2 or channels not in ((), (3,)) or not array.size:
         raise InputError(
             f"{array.dtype} of shape {array.shape} was given; wanted uint8 (H, W) or (H, W, 3)."
         )
-    target = io.BytesIO()
-    Image.fromarray(array).save(target, "PNG")
-    return target.getvalue()
+    return Image.fromarray(array)

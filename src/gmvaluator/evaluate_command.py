@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -347,6 +347,23 @@ def counterfactual(
     _finish(result, options)
 
 
+@evaluate.command()
+@_shared(200)
+@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@click.option("--owners", type=int, default=5, show_default=True, help="TRAIN is dealt among.")
+def planted(k: int, owners: int, **options: Any) -> None:
+    """Known sources: are they found, and do scores and owners' shares tell the truth?
+
+    Generated images are made of TRAIN, which needs no labels: copies under graded transformations,
+    mixtures of two, and sets of which each owner has a known share. No --generator is needed.
+    """
+    from gmvaluator.evaluation.studies import planted as study
+
+    _refuse(options, ("generators", "conditional", "generated", "held_out"))
+    context = _setup(options, attributed=False).context(subjects=False)
+    _finish(study.planted(context, k, owners, name=options["name"] or "planted"), options)
+
+
 @evaluate.command("all")
 @_shared(100)
 @click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
@@ -384,7 +401,16 @@ def _compare_classes(
     _finish(identical_class(context, ks, name=named, title=title, notes=notes), options)
 
 
-def _setup(options: dict[str, Any]) -> Setup:
+def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:
+    """Raise InputError for an option of what is attributed, in a study that makes that itself."""
+    flags = {"generators": "--generator"}
+    for name in names:
+        if options[name]:
+            flag = flags.get(name, f"--{name.replace('_', '-')}")
+            raise InputError(f"this study makes its generated images of TRAIN; leave {flag} out")
+
+
+def _setup(options: dict[str, Any], *, attributed: bool = True) -> Setup:
     """What the shared options ask for; nothing is trained yet."""
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.progress import as_progress
@@ -402,6 +428,7 @@ def _setup(options: dict[str, Any]) -> Setup:
         n=options["n"],
         work=options["work"],
         train_name=options["train_name"],
+        attributed=attributed,
         progress=as_progress(not options["quiet"] and not options["as_json"]),
     )
 

@@ -67,6 +67,7 @@ class Setup:
         n: int | None = None,
         work: str | Path,
         train_name: str | None = None,
+        attributed: bool = True,
         progress: Progress | None = None,
     ) -> Setup:
         """Open the sets and check what needs no long work.
@@ -80,11 +81,13 @@ class Setup:
             n: take a random subset of the training images.
             work: see `Workspace`.
             train_name: default: the name of the training set's file or folder.
+            attributed: False for studies that make the generated images themselves, and need no
+                generator and no set of them.
 
         Raises:
             InputError: nothing to attribute, unknown names, numbers out of range, bad sources.
         """
-        if not generators and not generated:
+        if attributed and not generators and not generated:
             raise InputError("nothing to attribute; pass --generator NAME or --generated NAME=SET")
         for what, number in (("seeds", seeds), ("m", m)):
             if number < 1:

@@ -1,0 +1,211 @@
+"""Do valuers find the sources of generated images where these are known?
+
+Copies of training images under graded transformations, mixtures of two, and sets in which owners of
+training images are the source of known shares. No generator is needed, and no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.known_sources import Pool, Truth
+from gmvaluator.evaluation.planted_images import MIXTURES, planted_subjects
+from gmvaluator.evaluation.results import StudyResult
+from gmvaluator.evaluation.source_metrics import (
+    BIN_EDGES,
+    FIRST,
+    Reliability,
+    brier_scores,
+    found_sources,
+    owner_shares,
+    score_shares,
+    source_shares,
+    split_of,
+)
+from gmvaluator.evaluation.studies.planted_plots import plots
+from gmvaluator.evaluation.studies.planted_tables import NOTES, tables
+from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
+from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.valuation import Valuation
+
+
+def planted(
+    context: Context, k: int = 50, owners: int = 5, *, name: str = "planted"
+) -> StudyResult:
+    """Recall of known sources, calibration of scores, and shares of owners.
+
+    Args:
+        context: its training set gives the sources; its subjects are not used, and m is the number
+            of images of every sort: of each transformation, of each mixture, of each set of owners.
+        k: contributors a generated image, at least 10.
+        owners: that the training images are dealt among.
+        name: of the result.
+
+    Raises:
+        InputError: a valuer without shares, numbers that do not fit, or too few training images.
+        ImageError: a training image cannot be read.
+    """
+    _check(context, k)
+    pool = Pool.read(context.train)
+    subjects = planted_subjects(pool, context.work, owners=owners)
+    context = replace(context, subjects=list(subjects.values()))
+
+    def prepare(valuer: NamedValuer) -> Callable[[Subject, int], Mapping[str, Any]]:
+        fitted = FittedValuer(valuer, context.train, k)
+
+        def compute(subject: Subject, seed: int) -> Mapping[str, Any]:
+            made = subjects[subject.name].planted(context.m, seed)
+            own = made.train is not context.train
+            valuing = FittedValuer(valuer, made.train, k) if own else fitted
+            return MEASURES[subject.name](valuing.value(made.images, seed), made.truth)
+
+        return compute
+
+    extra = {"k": k, "first": FIRST, "bins": list(BIN_EDGES)}
+    pieces = walk(context, "planted", extra, prepare)
+    valuers = [valuer.name for valuer in context.valuers]
+    twins = len(context.train) - len(pool.single)
+    return StudyResult(
+        name=name,
+        title="Generated images with known sources",
+        tables=tuple(tables(context.train_name, pieces, valuers, context.m, k)),
+        parameters=context.parameters() | {"k": k, "owners": owners, "side": pool.side},
+        notes=(
+            *NOTES,
+            f"{twins} of {len(context.train)} training images equal another one and are no source.",
+        ),
+        details={"pieces": [vars(piece) for piece in pieces]},
+        plots=plots(pieces, valuers),
+    )
+
+
+def _check(context: Context, k: int) -> None:
+    check_weighted(context, "scores that are shares of an image")
+    for valuer in context.valuers:
+        if valuer.settings.get("valuer") == "same-class":
+            raise InputError(
+                "same-class goes by labels, which these images have none of; leave it out"
+            )
+    if not FIRST <= k <= len(context.train):
+        raise InputError(
+            f"k={k} of {len(context.train)} training images; recall@{FIRST} needs k ≥ {FIRST}, "
+            "and no more than there are"
+        )
+
+
+def measure_copies(valuation: Valuation, truth: Truth) -> dict[str, Any]:
+    """Recall and share of the source by transformation; reliability over all of them."""
+    rows, shares = _shares(valuation)
+    sources = truth.sources
+    of_source = source_shares(rows, shares, sources)[:, 0]
+    at_once, soon = (found_sources(rows, sources, first)[:, 0] for first in (1, FIRST))
+    each = {
+        str(kind): {
+            "recall@1": float(at_once[chosen].mean()),
+            f"recall@{FIRST}": float(soon[chosen].mean()),
+            "share": _mean(of_source[chosen]),
+            "quality": float(valuation.quality[chosen].mean()),
+        }
+        for kind, chosen in _by_kind(truth)
+    }
+    is_source = rows == sources
+    # the best has the highest score, whatever the order
+    best = np.argmax(np.nan_to_num(shares), axis=1)[:, None]
+    surest = [np.take_along_axis(part, best, axis=1) for part in (shares, is_source)]
+    return {
+        "kinds": each,
+        f"recall@{FIRST}": float(soon.mean()),
+        "all": _told(Reliability.of(shares, is_source)),
+        "best": _told(Reliability.of(surest[0], surest[1].astype(bool))),
+        "brier": _mean(brier_scores(rows, shares, sources)),
+        "without score": int(np.isnan(shares[:, 0]).sum()),
+    }
+
+
+def measure_mixtures(valuation: Valuation, truth: Truth) -> dict[str, Any]:
+    """Recall of both sources by mixture, and how their scores follow the shares mixed."""
+    rows, shares = _shares(valuation)
+    found = found_sources(rows, truth.sources, FIRST)
+    of_sources = source_shares(rows, shares, truth.sources)
+    split = split_of(of_sources)
+    each = {
+        str(kind): {
+            "first": float(found[chosen, 0].mean()),
+            "second": float(found[chosen, 1].mean()),
+            "both": float(found[chosen].all(axis=1).mean()),
+            "share": _mean(of_sources[chosen].sum(axis=1)),
+            "split": _mean(split[chosen]),
+        }
+        for kind, chosen in _by_kind(truth)
+    }
+    blended = np.isin(truth.kinds, list(MIXTURES))
+    given, got = truth.weights[blended, 0], split[blended]
+    known = ~np.isnan(got)
+    varied = known.sum() > 1 and np.ptp(got[known]) > 0 and np.ptp(given[known]) > 0
+    return {
+        "kinds": each,
+        "correlation": float(np.corrcoef(given[known], got[known])[0, 1]) if varied else None,
+        "error": _mean(np.abs(got - given)),
+        "with split": float(known.mean()),
+    }
+
+
+def measure_owners(valuation: Valuation, truth: Truth) -> dict[str, Any]:
+    """Owners' shares by values and by first contributors beside the known ones, by set."""
+    rows, scores = valuation.contributions.rows, valuation.contributions.scores
+    first = np.ones((len(rows), 1))
+    found = {}
+    for name, known in zip(truth.sets, truth.known, strict=True):
+        chosen = truth.kinds == name
+        by_values = owner_shares(rows[chosen], scores[chosen], truth.owners)
+        by_first = owner_shares(rows[chosen, :1], first[chosen], truth.owners)
+        found[str(name)] = {
+            "known": _numbers(known),
+            "values": _numbers(by_values),
+            "first": _numbers(by_first),
+        }
+    return {"sets": found, "held": (np.bincount(truth.owners) / len(truth.owners)).tolist()}
+
+
+MEASURES: Mapping[str, Callable[[Valuation, Truth], dict[str, Any]]] = {
+    "copies": measure_copies,
+    "mixtures": measure_mixtures,
+    "owners": measure_owners,
+    "style": measure_owners,
+}
+
+
+def _shares(valuation: Valuation) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    contributions = valuation.contributions
+    return contributions.rows, score_shares(contributions.scores)
+
+
+def _by_kind(truth: Truth) -> list[tuple[str, NDArray[np.bool_]]]:
+    kinds = truth.kinds[np.sort(np.unique(truth.kinds, return_index=True)[1])]
+    return [(kind, truth.kinds == kind) for kind in kinds]
+
+
+def _told(reliability: Reliability) -> dict[str, Any]:
+    return {
+        "counts": reliability.counts.tolist(),
+        "confidence": reliability.confidence.tolist(),
+        "right": reliability.right.tolist(),
+        "error": _numbers(np.array([reliability.error]))[0],
+    }
+
+
+def _mean(numbers: NDArray[np.float64]) -> float | None:
+    """Of what is known; None where nothing is."""
+    known = numbers[~np.isnan(numbers)]
+    return float(known.mean()) if len(known) else None
+
+
+def _numbers(numbers: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(number) else float(number) for number in numbers]

@@ -1,0 +1,187 @@
+"""Copies of images under graded transformations, each by a name that tells its grade.
+
+Every transformation takes (b, S, S) grey or (b, S, S, 3) colour images, uint8, and gives as many
+of the same shape. What an edge leaves free takes the colour of the edge. Lengths in pixels are
+those at 32 px and grow with the side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from gmvaluator.decoding import PIXEL_LIMIT, decode, encode_jpeg
+from gmvaluator.evaluation.planting import add_gaussian_noise
+
+Images = NDArray[np.uint8]
+
+REFERENCE_SIDE = 32
+GREY = 128
+SQUARE = 1 / 3  # of the side
+LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
+SEPIA = (1.0, 0.78, 0.5)
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """A way to copy images.
+
+    Attributes:
+        name: what it does, and how much.
+        apply: (images, random numbers) → images of the same shape.
+        colour: whether it needs colour images.
+    """
+
+    name: str
+    apply: Callable[[Images, np.random.Generator], Images]
+    colour: bool = False
+
+
+def mixed(first: Images, second: Images, share: float | NDArray[np.float64]) -> Images:
+    """Pixel by pixel share · first + (1 − share) · second; one share, or one that broadcasts."""
+    return _bytes(share * first.astype(np.float64) + (1 - share) * second)
+
+
+def spliced(first: Images, second: Images) -> Images:
+    """The left half of the first beside the right half of the second."""
+    whole = first.copy()
+    half = first.shape[2] // 2
+    whole[:, :, half:] = second[:, :, half:]
+    return whole
+
+
+def styled(images: Images) -> Images:
+    """In a style that no photograph and no written digit has: grey inverted, colour in sepia."""
+    if images.ndim == 3:
+        return np.asarray(255 - images)
+    light = images.astype(np.float64) @ np.array(LUMINANCE)
+    return _bytes(light[..., None] * np.array(SEPIA))
+
+
+def _bytes(pixels: NDArray[np.floating[Any]]) -> Images:
+    """Rounded; within 0 … 255."""
+    return np.asarray(np.rint(pixels), dtype=np.uint8)
+
+
+def _same(images: Images, rng: np.random.Generator) -> Images:
+    return images.copy()
+
+
+def _flipped(images: Images, rng: np.random.Generator) -> Images:
+    return np.ascontiguousarray(images[:, :, ::-1])
+
+
+def _compressed(quality: int, images: Images, rng: np.random.Generator) -> Images:
+    files = [encode_jpeg(image, quality) for image in images]
+    return np.stack([np.asarray(decode(file, PIXEL_LIMIT)) for file in files])
+
+
+def _cropped(share: float, images: Images, rng: np.random.Generator) -> Images:
+    """`share` of each side cut off, the rest as large as the whole was."""
+    return _resampled(images, np.eye(2) * (1 - 2 * share))
+
+
+def _rotated(degrees: float, images: Images, rng: np.random.Generator) -> Images:
+    """Anticlockwise, as the image is seen."""
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return _resampled(images, np.array([[cos, -sin], [sin, cos]]))
+
+
+def _resampled(images: Images, matrix: NDArray[np.float64]) -> Images:
+    """Bilinear; (2, 2) from places (x, y) of the result to places of the image, centre = 0."""
+    planes = torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).double()
+    affine = torch.from_numpy(np.hstack([matrix, np.zeros((2, 1))])).expand(len(planes), 2, 3)
+    grid = functional.affine_grid(affine, list(planes.shape), align_corners=False)
+    taken = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    bytes_ = taken.round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    return np.ascontiguousarray(bytes_.reshape(images.shape))
+
+
+def _shifted(pixels: int, images: Images, rng: np.random.Generator) -> Images:
+    """To the right."""
+    by = max(1, round(pixels * images.shape[2] / REFERENCE_SIDE))
+    return np.concatenate([np.repeat(images[:, :, :1], by, axis=2), images[:, :, :-by]], axis=2)
+
+
+def _blurred(pixels: float, images: Images, rng: np.random.Generator) -> Images:
+    from scipy.ndimage import gaussian_filter
+
+    sigma = pixels * images.shape[2] / REFERENCE_SIDE
+    sigmas = (0, sigma, sigma, 0)[: images.ndim]
+    soft = gaussian_filter(images.astype(np.float64), sigmas, mode="nearest")
+    return _bytes(soft)
+
+
+def _noised(sigma: float, images: Images, rng: np.random.Generator) -> Images:
+    return add_gaussian_noise(images, sigma, int(rng.integers(2**32)))
+
+
+def _brighter(gain: float, images: Images, rng: np.random.Generator) -> Images:
+    return _bytes(np.clip(images * gain, 0, 255))
+
+
+def _flatter(gain: float, images: Images, rng: np.random.Generator) -> Images:
+    """Less contrast: pixels drawn towards the middle grey."""
+    return _bytes((images - 127.5) * gain + 127.5)
+
+
+def _recoloured(images: Images, rng: np.random.Generator) -> Images:
+    """Red becomes green, green blue, blue red."""
+    return np.ascontiguousarray(np.roll(images, 1, axis=3))
+
+
+def _occluded(images: Images, rng: np.random.Generator) -> Images:
+    """A grey square at a random place of each image."""
+    covered, size = images.copy(), images.shape[1]
+    side = max(1, round(SQUARE * size))
+    for image, (top, left) in zip(
+        covered, rng.integers(0, size - side + 1, (len(images), 2)).tolist(), strict=True
+    ):
+        image[top : top + side, left : left + side] = GREY
+    return covered
+
+
+TRANSFORMATIONS: tuple[Transformation, ...] = (
+    Transformation("identity", _same),
+    Transformation("flip", _flipped),
+    *(Transformation(f"JPEG {quality}", partial(_compressed, quality)) for quality in (90, 50, 20)),
+    *(Transformation(f"crop {cut} %", partial(_cropped, cut / 100)) for cut in (5, 10, 20)),
+    *(Transformation(f"shift {pixels} px", partial(_shifted, pixels)) for pixels in (1, 2, 4)),
+    *(Transformation(f"rotation {angle}°", partial(_rotated, angle)) for angle in (5, 15)),
+    Transformation("blur 1 px", partial(_blurred, 1.0)),
+    *(Transformation(f"noise {sigma}", partial(_noised, sigma)) for sigma in (0.05, 0.2)),
+    Transformation("brightness × 1.3", partial(_brighter, 1.3)),
+    Transformation("contrast × 0.6", partial(_flatter, 0.6)),
+    Transformation("channels", _recoloured, colour=True),
+    Transformation("grey square", _occluded),
+)
+# that hardly anyone would call another image
+EASY = ("identity", "JPEG 90", "JPEG 50", "JPEG 20", "crop 5 %")
+# that generated images are made by where it is owners that are asked for
+MILD = ("JPEG 50", "crop 5 %", "shift 1 px", "rotation 5°", "noise 0.05", "brightness × 1.3")
+
+
+def suited(colour: bool) -> tuple[Transformation, ...]:
+    """Those that apply to colour or to grey images."""
+    return tuple(each for each in TRANSFORMATIONS if colour or not each.colour)
+
+
+def mildly(images: Images, rng: np.random.Generator) -> Images:
+    """Each image under one of the `MILD` transformations, drawn at random."""
+    named = {each.name: each for each in TRANSFORMATIONS}
+    drawn = rng.integers(0, len(MILD), len(images))
+    copies = images.copy()
+    for number, name in enumerate(MILD):
+        chosen = drawn == number
+        if chosen.any():
+            copies[chosen] = named[name].apply(images[chosen], rng)
+    return copies
