@@ -35,14 +35,16 @@ def plots(pieces: Sequence[Piece], valuers: Sequence[str]) -> dict[str, Draw]:
 def _draw_recall(figure: Figure, pieces: Sequence[Piece], valuers: Sequence[str]) -> None:
     panel = figure.subplots()
     kinds = kinds_of(pieces, "copies")
-    for valuer in valuers:
-        line = [over_seeds(pieces, valuer, "copies", "kinds", kind, RECALL).mean for kind in kinds]
-        panel.plot(range(len(kinds)), line, marker="o", markersize=4, label=valuer)
-    panel.set_xticks(range(len(kinds)), kinds, rotation=60, ha="right", fontsize="small")
+    places = np.arange(len(kinds))
+    beside = np.linspace(-0.3, 0.3, len(valuers) + 2)[1:-1]  # many are 1, and would hide each other
+    for valuer, offset in zip(valuers, beside, strict=True):
+        found = [over_seeds(pieces, valuer, "copies", "kinds", kind, RECALL).mean for kind in kinds]
+        panel.scatter(places + offset, found, s=14, label=valuer)
+    panel.set_xticks(places, kinds, rotation=60, ha="right", fontsize="small")
     panel.set_ylim(-0.02, 1.02)
     panel.set_ylabel(OF_COPIES[RECALL])
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
 
 
 def _draw_calibration(figure: Figure, pieces: Sequence[Piece], valuers: Sequence[str]) -> None:
