@@ -12,6 +12,7 @@ import click
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
+    from gmvaluator.evaluation.recipes import Recipe
     from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.evaluation.valuers import NamedValuer
@@ -276,6 +277,23 @@ def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
 
 
 @evaluate.command()
+@_shared(100)
+@click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
+@click.option("--k", type=int, default=200, show_default=True, help="Contributors an image.")
+def lds(subsets: int, k: int, **options: Any) -> None:
+    """Counterfactual truth: do scores foretell what retraining on random halves does?
+
+    Each --generator is a family; it is trained anew, small and unconditional, --seeds times on each
+    of the halves, single-threaded and side by side. Needs no labels.
+    """
+    from gmvaluator.evaluation.studies import lds as study
+
+    setup, recipes = _retrained(options, "lds")
+    context = setup.context(subjects=False)
+    _finish(study.lds(context, recipes, subsets, k, name=options["name"] or "lds"), options)
+
+
+@evaluate.command()
 @_shared(2_000)
 @click.option(
     "--remove",
@@ -322,17 +340,9 @@ def counterfactual(
     that each valuer names, without random ones and without the nearest pixels. --seeds counts the
     draws of random images.
     """
-    from gmvaluator.evaluation.recipes import QUICK_RECIPES
     from gmvaluator.evaluation.studies import counterfactual as study
 
-    if options["generated"]:
-        raise InputError(
-            "counterfactual trains its generators; pass --generator NAME, no --generated"
-        )
-    setup = _setup(options)
-    recipes = setup.recipes()
-    if not options["conditional"]:
-        recipes = {name: QUICK_RECIPES.get(name, each) for name, each in recipes.items()}
+    setup, recipes = _retrained(options, "counterfactual")
     result = study.counterfactual(
         setup.context(subjects=False),
         recipes,
@@ -399,6 +409,19 @@ def _compare_classes(
     context = setup.context(valuers=able)
     named = options["name"] or name
     _finish(identical_class(context, ks, name=named, title=title, notes=notes), options)
+
+
+def _retrained(options: dict[str, Any], study: str) -> tuple[Setup, dict[str, Recipe]]:
+    """The setup of a study that trains its generators again and again, and their recipes."""
+    from gmvaluator.evaluation.recipes import QUICK_RECIPES
+
+    if options["generated"]:
+        raise InputError(f"{study} trains its generators; pass --generator NAME, no --generated")
+    setup = _setup(options)
+    recipes = setup.recipes()
+    if not options["conditional"]:
+        recipes = {name: QUICK_RECIPES.get(name, each) for name, each in recipes.items()}
+    return setup, recipes
 
 
 def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:

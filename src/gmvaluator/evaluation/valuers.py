@@ -66,6 +66,9 @@ class NamedValuer:
         return None if generator is None else self.bind(generator)
 
 
+PIXELS: Mapping[str, Any] = MappingProxyType(
+    {"encoder": "pixels@28", "rerank": "none", "quality": "none"}
+)
 # The paper's four variants differ in the re-rank (its Tables 2 and 4). The low-pass ones recall by
 # pixels at 14 px: drawn digits differ from written ones in texture, which features see first.
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -82,7 +85,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 1.0},
         },
         "paper": dict(PRESETS["paper"]),
-        "nearest-pixel": {"encoder": "pixels@28", "rerank": "none", "quality": "none"},
+        "nearest-pixel": PIXELS,
+        "pixel-shapley": {**PIXELS, "weighting": "shapley"},
+        "pixel-ridge": {**PIXELS, "weighting": "ridge"},
+        "global-ridge": {**PIXELS, "weighting": "global-ridge"},
     }
 )
 TRIVIAL = ("random", "same-class")
@@ -141,6 +147,13 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         return GMValuator(**{"k": k, "seed": seed, **settings})
 
     return NamedValuer(name, make, dict(settings))
+
+
+def anew(valuer: NamedValuer) -> NamedValuer:
+    """The same valuer that keeps nothing and finds nothing kept, for honest seconds."""
+    if valuer.baseline:
+        return valuer
+    return variant(valuer.name, {**valuer.settings, "cache": False})
 
 
 def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:

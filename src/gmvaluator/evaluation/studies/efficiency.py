@@ -12,13 +12,22 @@ from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
 from gmvaluator.evaluation.subjects import Subject
-from gmvaluator.evaluation.valuers import NamedValuer, variant
+from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STAGES = ("embed train", "fit", "embed generated", "recall", "rerank", "quality", "values")
+STAGES = (
+    "embed train",
+    "fit",
+    "embed generated",
+    "recall",
+    "rerank",
+    "weights",
+    "quality",
+    "values",
+)
 PAPER_ROW = {"st-lpips": "lpips"}
 
 
@@ -117,20 +126,13 @@ def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> list[Pi
         def compute(subject: Subject, seed: int) -> dict[str, Any]:
             images = subject.sample(context.m, seed).images
             return {
-                str(n): _seconds(_cold(valuer), random_subset(context.train, n), images, k)
+                str(n): _seconds(anew(valuer), random_subset(context.train, n), images, k)
                 for n in sizes
             }
 
         return compute
 
-    return walk(context, kind, {"sizes": list(sizes), "k": k}, prepare)
-
-
-def _cold(valuer: NamedValuer) -> NamedValuer:
-    """The same valuer that keeps nothing and finds nothing kept."""
-    if valuer.baseline:
-        return valuer
-    return variant(valuer.name, {**valuer.settings, "cache": False})
+    return walk(context, kind, {"sizes": list(sizes), "k": k, "stages": list(STAGES)}, prepare)
 
 
 def _seconds(valuer: NamedValuer, train: ImageSet, images: ImageSet, k: int) -> dict[str, float]:
