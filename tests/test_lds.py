@@ -141,9 +141,12 @@ def test_loss_of_a_vae_is_its_own(digits: ImageSet) -> None:
     found = losses(model, digits.select(np.arange(5)))["elbo"]
     pixels = torch.stack([torch.from_numpy(digits[row][:, :, :1].copy()) for row in range(5)])
     pixels = pixels.permute(0, 3, 1, 2).float() / 255
+    chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        draws = [model.loss(pixels, None, torch.randn(5, 2)).item() for _ in range(400)]
-    assert found.mean() == pytest.approx(np.mean(draws), rel=0.01)
+        noises = [torch.randn((5, 2), generator=chance) for _ in range(400)]
+        draws = [model.loss(pixels, None, noise).item() for noise in noises]
+    # sixteen codes against 400: the mean of the few may be off by some of their errors
+    assert abs(found.mean() - np.mean(draws)) < 4 * np.std(draws) / np.sqrt(targets.ELBO_DRAWS)
     np.testing.assert_array_equal(found, losses(model, digits.select(np.arange(5)))["elbo"])
 
 
