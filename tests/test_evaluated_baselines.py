@@ -59,7 +59,7 @@ def test_draws_and_loss_of_vae_tracin_come_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown settings encoder; choose from draws, antithetic"):
         choose_valuers((), file)
     file.write_text('[other]\nvaluer = "trak"\n')
-    with pytest.raises(InputError, match="valuer other is a 'trak'; write valuer = 'vae-tracin'"):
+    with pytest.raises(InputError, match="other is a 'trak'; write valuer = 'vae-tracin' or 'nda'"):
         choose_valuers((), file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def assemble(
     seconds: Mapping[str, float],
     quality: NDArray[np.float64] | None = None,
     skipped: Sequence[tuple[str, Skip]] = (),
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Valuation:
     """A valuation of all images of both sets.
 
@@ -39,6 +41,7 @@ def assemble(
         seconds: time by stage.
         quality: (m,) what each generated image hands out (default: 1).
         skipped: (`train` or `generated`, image left out of its set before).
+        more: further entries of `info`.
     """
     return Valuation(
         train_ids=train.ids,
@@ -48,7 +51,7 @@ def assemble(
         quality=np.ones(len(generated)) if quality is None else quality,
         contributions=contributions,
         skipped=tuple(skipped),
-        info=_info(train, len(generated), generated.location, settings, seed, seconds),
+        info=_info(train, len(generated), generated.location, settings, seed, seconds) | dict(more),
     )
 
 

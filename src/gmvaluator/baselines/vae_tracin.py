@@ -23,6 +23,7 @@ from gmvaluator.arrays import known_labels
 from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.partial_sums import PartialSums
+from gmvaluator.baselines.reading import read_pixels
 from gmvaluator.baselines.vae_gradients import LOSSES, Loss, Objective
 from gmvaluator.baselines.vae_influence import (
     Influence,
@@ -35,7 +36,7 @@ from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
 from gmvaluator.decoding import Interpolation
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
-from gmvaluator.generators.data import class_numbers, read_training_data
+from gmvaluator.generators.data import class_numbers
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
@@ -219,19 +220,14 @@ class VAETracIn:
         channels, height, width = self._shape
         if height != width:
             raise InputError(f"images of {height} × {width}; VAE-TracIn takes square ones")
-        read = read_training_data(
-            images, height, self._progress, conditional=False, interpolation=self._interpolation
-        )
-        pixels = read.images
+        read = read_pixels(images, height, self._progress, self._interpolation)
+        pixels = read.pixels
         if channels < pixels.shape[1]:
             raise InputError(
                 f"{images!r} has colour images, and the network takes grey ones; pass grey images"
             )
-        bad = {skip.id for skip in read.skipped}
-        good = [row for row, name in enumerate(images.ids) if name not in bad]
-        readable = images.select(good)
         whole = np.broadcast_to(pixels, (len(pixels), channels, height, width))
-        return _Read(readable, Pixels(whole, self._class_numbers(readable)), read.skipped)
+        return _Read(read.images, Pixels(whole, self._class_numbers(read.images)), read.skipped)
 
     def _class_numbers(self, images: ImageSet) -> NDArray[np.int64] | None:
         if not self._classes:

@@ -196,8 +196,9 @@ def shares_of(
 def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
     """(m, k) scores of a valuation's first k contributors, as if no others had been kept.
 
-    GMValuator's weights are shared out anew among the first k; a baseline's scores stay as they
-    are, and all of them where it values by the whole generated set.
+    GMValuator's weights are shared out anew among the first k, and so are a baseline's own shares;
+    a baseline's influences stay as they are, and all of them where it values by the whole
+    generated set.
     """
     settings = valuation.info["settings"]
     if settings.get("whole_set"):
@@ -213,7 +214,7 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
 
 def check_weighted(context: Context, has_no: str) -> None:
     """Raises `InputError` if a valuer's scores are not weights times quality."""
-    if fixed := [each.name for each in context.valuers if each.signed]:
+    if fixed := [each.name for each in context.valuers if not each.weighted]:
         raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
 
 

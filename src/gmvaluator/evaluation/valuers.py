@@ -55,9 +55,9 @@ class NamedValuer:
         return "valuer" in self.settings
 
     @property
-    def signed(self) -> bool:
-        """Whether its scores are influences, of either sign."""
-        return self.baseline and self.settings["valuer"] not in TRIVIAL
+    def weighted(self) -> bool:
+        """Whether its scores are weights of distances times quality, and not scores of its own."""
+        return not self.baseline or self.settings["valuer"] in TRIVIAL
 
     def suited(self, generator: Path | None) -> NamedValuer | None:
         """This valuer for images drawn by a generator; None where it cannot value them."""
@@ -93,6 +93,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 TRIVIAL = ("random", "same-class")
 TRACIN = "vae-tracin"
+NDA = "nda"
+NDA_SETTINGS = ("size", "t", "patch", "topk", "scales", "alpha", "candidates", "memory")
 IF4GAN = "if4gan"  # made by `traced_gan`, of what a study is given
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
 ENCODERS = (
@@ -111,18 +113,18 @@ DISTANCES = ("none", "l2@28", "st-lpips:alex@32", "st-lpips:vgg@32", "lpips:alex
 
 
 def named_valuer(name: str) -> NamedValuer:
-    """One of `VARIANTS` or `TRIVIAL`, or VAE-TracIn.
+    """One of `VARIANTS` or `TRIVIAL`, VAE-TracIn or NDA.
 
     Raises:
         InputError: unknown name.
     """
     if name in TRIVIAL:
         return NamedValuer(name, lambda k, seed: _trivial(name, k, seed), {"valuer": name})
-    if name == TRACIN:
-        return vae_tracin(name, {})
+    if name in RIVALS:
+        return RIVALS[name](name, {})
     if name not in VARIANTS:
         raise InputError(
-            f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL, TRACIN))}, "
+            f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL, *RIVALS))}, "
             "or describe your own in a file (--valuers)"
         )
     return variant(name, VARIANTS[name])
@@ -134,12 +136,8 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     Raises:
         InputError: an argument that GMValuator does not have.
     """
-    allowed = {*SETTING_NAMES, "device", "backend", "cache", "memory", "weights"}
-    if unknown := set(settings) - allowed:
-        raise InputError(
-            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
-            f"{', '.join(sorted(allowed))}"
-        )
+    extra = ("device", "backend", "cache", "memory", "weights")
+    _check_settings(name, settings, sorted((*SETTING_NAMES, *extra)))
 
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
@@ -190,12 +188,7 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     Raises:
         InputError: an argument that it does not take here.
     """
-    allowed = ("draws", "antithetic", "loss", "beta", "memory")
-    if unknown := set(settings) - set(allowed):
-        raise InputError(
-            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
-            f"{', '.join(allowed)}"
-        )
+    _check_settings(name, settings, ("draws", "antithetic", "loss", "beta", "memory"))
     told = {"valuer": TRACIN, **settings}
 
     def unbound(k: int, seed: int) -> Valuer:
@@ -218,6 +211,28 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         return NamedValuer(name, make, told)
 
     return NamedValuer(name, unbound, told, bind)
+
+
+def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    """NDA with these arguments (`NDA_SETTINGS`), as a study's valuer.
+
+    Raises:
+        InputError: an argument that it does not take here.
+    """
+    _check_settings(name, settings, NDA_SETTINGS)
+
+    def make(k: int, seed: int) -> Valuer:
+        from gmvaluator.baselines.nda import NDA
+
+        return NDA(k=k, seed=seed, **settings)
+
+    return NamedValuer(name, make, {"valuer": NDA, **settings})
+
+
+# published methods that are no variant of GMValuator, by what `valuer = …` calls them in a file
+RIVALS: Mapping[str, Callable[[str, Mapping[str, Any]], NamedValuer]] = MappingProxyType(
+    {TRACIN: vae_tracin, NDA: nda}
+)
 
 
 def encoder_valuers() -> list[NamedValuer]:
@@ -253,7 +268,7 @@ def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]
 def read_valuers(file: Path) -> list[NamedValuer]:
     """Valuers described in TOML: one table a valuer, its keys the arguments of `GMValuator`.
 
-    With `valuer = "vae-tracin"` in it, those of VAE-TracIn.
+    With `valuer = "vae-tracin"` or `valuer = "nda"` in it, those of VAE-TracIn or NDA.
 
     Raises:
         InputError: the file is missing, is not TOML, or a table has unknown settings.
@@ -271,9 +286,20 @@ def read_valuers(file: Path) -> list[NamedValuer]:
 
 def _described(name: str, table: dict[str, Any]) -> NamedValuer:
     kind = table.pop("valuer", None)
-    if kind not in (None, TRACIN):
-        raise InputError(f"valuer {name} is a {kind!r}; write valuer = {TRACIN!r} or leave it out")
-    return variant(name, table) if kind is None else vae_tracin(name, table)
+    if kind is None:
+        return variant(name, table)
+    if kind not in RIVALS:
+        wanted = " or ".join(repr(each) for each in RIVALS)
+        raise InputError(f"valuer {name} is a {kind!r}; write valuer = {wanted}, or leave it out")
+    return RIVALS[kind](name, table)
+
+
+def _check_settings(name: str, settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    if unknown := set(settings) - set(allowed):
+        raise InputError(
+            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
+            f"{', '.join(allowed)}"
+        )
 
 
 def choose_valuers(

@@ -111,7 +111,7 @@ def calibration(
         name: of the result.
 
     Raises:
-        InputError: a valuer whose scores are signed.
+        InputError: a valuer whose scores are not weights times quality.
     """
     check_weighted(context, "quality")
     n_noised = mixed[0].n_noised(context.m)

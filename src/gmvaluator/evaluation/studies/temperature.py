@@ -62,7 +62,7 @@ def temperature(
         name: of the result.
 
     Raises:
-        InputError: a valuer whose scores are signed.
+        InputError: a valuer whose scores are not weights times quality.
     """
 
     check_weighted(context, "temperature")
