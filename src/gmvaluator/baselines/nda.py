@@ -56,7 +56,8 @@ class NDA:
         alpha: 0 to 1, used with `scales=2`.
         k: training images that are kept for each generated one.
         candidates: look only at so many training images, the nearest in pixels. None looks at
-            all; see docs for what a restriction costs.
+            all, as published. A restriction changes the result: patches match anywhere, and of
+            the 50 best of 5,000 digits 1,000 candidates keep a third.
         seed: of the noise.
         memory: budget such as `2GB` for sums of weights.
         progress: hears how far it is.
