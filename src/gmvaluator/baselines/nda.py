@@ -174,7 +174,6 @@ class NDA:
         window, alpha = self._windows[0]
         return {
             "valuer": "nda",
-            "shares": True,
             "k": self.k,
             "size": train.pixels.shape[-1],
             "t": self._t,

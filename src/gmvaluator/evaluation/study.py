@@ -189,7 +189,14 @@ def measure(
 def shares_of(
     valuation: Valuation, temperature: Temperature = 1.0, k: int | None = None
 ) -> NDArray[np.float64]:
-    """(m, k) softmax weights w_ij of a valuation's first k contributors at another temperature."""
+    """(m, k) softmax weights w_ij of a valuation's first k contributors at another temperature.
+
+    Raises:
+        InputError: the valuation's weights are no softmax of distances.
+    """
+    weighting = valuation.info["settings"].get("weighting", "softmax")
+    if weighting != "softmax":
+        raise InputError(f"weighting {weighting} has no temperature; pass variants with softmax")
     return softmax_weights(valuation.contributions.distances[:, :k], temperature)
 
 
