@@ -119,8 +119,10 @@ def test_retraining_is_kept_and_goes_on(digits: ImageSet, work: Path, tmp_path: 
     recipes.train_job(job, file)
     from gmvaluator.generators import load_generator
 
-    np.testing.assert_array_equal(
-        losses(load_generator(file), first.generated)["elbo"], first.losses["elbo"][1, 1]
+    np.testing.assert_allclose(
+        losses(load_generator(file), first.generated)["elbo"],
+        first.losses["elbo"][1, 1],
+        rtol=1e-5,  # another number of threads sums in another order
     )
 
 
