@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from gmvaluator.generators import running
 from gmvaluator.generators.training import TrainedGenerator, train_generator
 
 # Settings that make each family small; sizes of images as the family takes them.
@@ -19,6 +23,22 @@ TINY: dict[str, dict[str, Any]] = {
     "ddpm": {"size": 28, "width": 8, "warmup": 2, "sampling_steps": 2, "batch_size": 8},
     "biggan": {"size": 32, "width": 2, "latent": 8, "shared": 4, "batch_size": 8},
 }
+
+
+@contextmanager
+def broken_off(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """A training in here must die at this step, by an error that it does not catch."""
+    take_step = running.Run._take_step
+
+    def failing(run: running.Run) -> None:
+        if run.done.step == step:
+            raise MemoryError
+        take_step(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.Run, "_take_step", failing)
+        with pytest.raises(MemoryError):
+            yield
 
 
 def halves(n: int = 32, size: int = 8, channels: int = 3) -> tuple[NDArray[np.uint8], list[str]]:

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from generator_checks import train_tiny, write_halves
+from generator_checks import broken_off, train_tiny, write_halves
 from gmvaluator import GMValuator, ImageSet
 from gmvaluator.arrays import load_pixels
 from gmvaluator.baselines.assembling import assemble_for_set
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import recipes as recipes_module
-from gmvaluator.evaluation import removal
+from gmvaluator.evaluation import removal, retraining
 from gmvaluator.evaluation.distribution import image_features, likeness, precision_and_recall
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
@@ -33,7 +33,7 @@ from gmvaluator.evaluation.studies.counterfactual_model import Curve, ascending_
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators import FAMILIES, generator_class, load_generator, running
+from gmvaluator.generators import FAMILIES, generator_class, load_generator
 from gmvaluator.generators.base import TrainingBatch
 from gmvaluator.generators.config import parse_settings
 from gmvaluator.generators.files import read_metadata
@@ -148,17 +148,8 @@ def test_a_removal_goes_on_only_from_its_own_checkpoint(
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     asked: dict[str, Any] = {"steps": 6, "checkpoint_every": 3, "without": np.array([3, 1])}
     train_tiny("beta-vae", data, whole, **asked)
-    take_step = running.Run._take_step
-
-    def failing(run: running.Run) -> None:
-        if run.done.step == 4:
-            raise MemoryError
-        take_step(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(running.Run, "_take_step", failing)
-        with pytest.raises(MemoryError):
-            train_tiny("beta-vae", data, cut, **asked)
+    with broken_off(monkeypatch, 4):
+        train_tiny("beta-vae", data, cut, **asked)
     for others in ((1, 2), None):
         with pytest.raises(RunError, match=r"belongs to another training \(different: without\)"):
             train_tiny("beta-vae", data, cut, **(asked | {"without": others}))
@@ -358,8 +349,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append(stage)
             task()
 
-    for module in (removal, counterfactual_model):
-        monkeypatch.setattr(module, "side_by_side", here)
+    monkeypatch.setattr(retraining, "side_by_side", here)
     monkeypatch.setattr(counterfactual_model, "image_features", cheap_features)
     return names
 

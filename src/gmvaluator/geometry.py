@@ -117,6 +117,18 @@ def pair_squared(
     return squared
 
 
+def squared_by_product(
+    left: NDArray[np.floating], right: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squared distances of all pairs by one matrix product in float64, (l, r).
+
+    And the sums of both squared norms: rounding of those is what is left of a distance that is 0.
+    """
+    one, other = (each.astype(np.float64, copy=False) for each in (left, right))
+    sums = np.einsum("ij,ij->i", one, one)[:, None] + np.einsum("ij,ij->i", other, other)
+    return sums - 2 * (one @ other.T), sums
+
+
 def nearest(
     queries: Vectors, points: Vectors, n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

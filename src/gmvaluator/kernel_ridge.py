@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
 
 from gmvaluator.geometry import Vectors, blocks, nearest, pair_squared
-from gmvaluator.memory import allocate
 
 SAMPLE = 512  # training images whose nearest neighbours set the scale
 NEIGHBOURS = 16
@@ -116,45 +116,42 @@ def ridge_within(
             found = cho_solve(factor, kernel.to_generated(squared), check_finite=False)
             weights[j] = np.square(np.maximum(found, 0))
 
-    with ThreadPoolExecutor(threads) as pool:
+    # one thread a system: on matrices this small, threads within a product mostly wait
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         list(pool.map(solve, blocks(len(rows), 1, 16)))
     return weights
 
 
 def ridge_of_all(
-    kernel: Kernel, train: Vectors, generated: Vectors, k: int, *, memory: int
+    kernel: Kernel, train: Vectors, generated: Vectors, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The k greatest squared positive weights of each generated image, all n taking part.
 
     One (n, n) system is factorised for all. Returns rows and weights, each (m, k), greatest first.
     """
     n, m = len(train), len(generated)
-    system = allocate((n, n), memory)
-    system[:] = kernel.among_training(train)
-    factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    factor = cho_factor(
+        kernel.among_training(train), lower=True, overwrite_a=True, check_finite=False
+    )
     rows, weights = np.empty((m, k), dtype=np.int64), np.empty((m, k))
     for part in blocks(m, 8 * n):
         squared = squared_distances(generated[part], train)
         right = kernel.to_generated(squared).astype(np.float32).T
         found = np.square(np.maximum(cho_solve(factor, right, check_finite=False).T, 0))
-        everyone = np.broadcast_to(np.arange(n), found.shape)
-        rows[part], weights[part] = greatest(everyone, found, k)
+        rows[part], weights[part] = greatest(found, k)
     return rows, weights
 
 
 def greatest(
-    rows: NDArray[np.int64], weights: NDArray[np.floating], k: int
+    weights: NDArray[np.floating], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of (m, c) rows and weights the k greatest of each, greatest first → (m, k) each."""
+    """Columns and values of the k greatest of each row of (m, c), greatest first → (m, k) each."""
     columns = np.argpartition(-weights, k - 1, axis=1)[:, :k]
     columns.sort(axis=1)
     kept = np.take_along_axis(weights, columns, axis=1)
     order = np.argsort(-kept, axis=1, kind="stable")
     columns = np.take_along_axis(columns, order, axis=1)
-    return (
-        np.take_along_axis(rows, columns, axis=1),
-        np.take_along_axis(weights, columns, axis=1).astype(np.float64),
-    )
+    return columns, np.take_along_axis(weights, columns, axis=1).astype(np.float64)
 
 
 def squared_distances(left: Vectors, right: Vectors) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, MissingPackageError
-from gmvaluator.geometry import Vectors, blocks, nearest
+from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.weights import Weights, load_state, load_strict
@@ -107,9 +107,7 @@ def _sphere_ratios(
     points: NDArray[np.float64], real: NDArray[np.float64], squared_radii: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(b, dim), (r, dim), (r,) → (b,) largest radius / distance, at most 1."""
-    norms = np.einsum("ij,ij->i", points, points)[:, None]
-    sums = norms + np.einsum("ij,ij->i", real, real)
-    squared = sums - 2 * (points @ real.T)
+    squared, sums = squared_by_product(points, real)
     inside = squared <= np.maximum(squared_radii, EQUAL * sums)
     ratio = np.divide(squared_radii, squared, where=~inside, out=np.ones_like(squared))
     return np.asarray(np.sqrt(ratio.max(axis=1)), dtype=np.float64)

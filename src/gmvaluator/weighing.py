@@ -7,6 +7,7 @@ are those of the greatest kernel ridge weight (`kernel_ridge`), within its candi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from gmvaluator.fitted import Fitted
 from gmvaluator.geometry import Vectors, pair_squared
 from gmvaluator.kernel_ridge import Kernel, greatest, ridge_of_all, ridge_within
 from gmvaluator.landmarks import Landmarks
-from gmvaluator.recall import Candidates, build_index, choose_index
+from gmvaluator.recall import Candidates, Index, build_index, choose_index
 from gmvaluator.rerank import Contributors
 
 EXACT_OPERATIONS = 2e12
@@ -35,15 +36,17 @@ class RidgeWeigher:
         self._fitted = fitted
         self._seed = seed
         self._memory = memory
-        self._kernel: Kernel | None = None
-        self._landmarks: Landmarks | None = None
+        self._indexes: dict[str, Index] = {}
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """Learned when it is first asked for."""
-        if self._kernel is None:
-            self._kernel = Kernel.fit(self._fitted.vectors, self._fitted.order)
-        return self._kernel
+        return Kernel.fit(self._fitted.vectors, self._fitted.order)
+
+    @cached_property
+    def _landmarks(self) -> Landmarks:
+        fitted = self._fitted
+        return Landmarks.fit(self.kernel, fitted.vectors, fitted.order, memory=self._memory)
 
     def within(self, contributors: Contributors, generated: Vectors, k: int) -> Contributors:
         """Of (m, c) contributors the k of the greatest weight, solved for among the c.
@@ -53,8 +56,7 @@ class RidgeWeigher:
             generated: (m, dim) vectors in the recall space.
         """
         weights = ridge_within(self.kernel, contributors.rows, self._fitted.vectors, generated)
-        places = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
-        places, kept = greatest(places, weights, k)
+        places, kept = greatest(weights, k)
         return replace(
             contributors,
             rows=np.take_along_axis(contributors.rows, places, axis=1),
@@ -75,11 +77,12 @@ class RidgeWeigher:
         """
         train = self._fitted.vectors
         if nearest is None:
-            rows, weights = ridge_of_all(self.kernel, train, generated, k, memory=self._memory)
+            rows, weights = ridge_of_all(self.kernel, train, generated, k)
         else:
             candidates = self._union(nearest, generated)
             found = ridge_within(self.kernel, candidates, train, generated)
-            rows, weights = greatest(candidates, found, k)
+            places, weights = greatest(found, k)
+            rows = np.take_along_axis(candidates, places, axis=1)
         asking = np.repeat(np.arange(len(generated)), k)
         squared = pair_squared(generated, asking, train, rows.ravel()).reshape(rows.shape)
         return Contributors(
@@ -98,16 +101,15 @@ class RidgeWeigher:
         """(m, 2c) distinct rows: by turns the nearest and those of the greatest weight."""
         fitted = self._fitted
         c = nearest.rows.shape[1]
-        if self._landmarks is None:
-            self._landmarks = Landmarks.fit(
-                self.kernel, fitted.vectors, fitted.order, memory=self._memory
-            )
         vectors = self._landmarks.train
         n, dim = vectors.shape
         name = choose_index(n, len(generated), dim, memory=self._memory)
-        index = build_index(vectors, name, order=fitted.order, seed=self._seed)
+        if name not in self._indexes:
+            self._indexes[name] = build_index(vectors, name, order=fitted.order, seed=self._seed)
         wanted = min(2 * c, n)
-        _, heavy = index.search(self._landmarks.queries(self.kernel, generated), wanted)
+        _, heavy = self._indexes[name].search(
+            self._landmarks.queries(self.kernel, generated), wanted
+        )
         turns = np.concatenate(
             [np.stack([nearest.rows, heavy[:, :c]], axis=2).reshape(len(heavy), -1), heavy[:, c:]],
             axis=1,

@@ -15,7 +15,7 @@ from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Vectors
+from gmvaluator.geometry import Vectors, squared_by_product
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.quality import EQUAL
@@ -111,8 +111,6 @@ def _share_within(squared: NDArray[np.float64], centres: Vectors, k: int) -> flo
 
 def _squared(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     """(a, F), (b, F) → (a, b) squared distances; those of equal vectors are exactly 0."""
-    # float64: the product leaves no digits of a small distance in float32
-    one, other = (each.astype(np.float64) for each in (first, second))
-    sums = np.einsum("ij,ij->i", one, one)[:, None] + np.einsum("ij,ij->i", other, other)
-    squared = sums - 2 * (one @ other.T)
+    # float32 would leave no digits of a small distance
+    squared, sums = squared_by_product(first, second)
     return np.where(squared <= EQUAL * sums, 0.0, squared)

@@ -300,16 +300,23 @@ def contributor_overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> 
     return np.asarray(np.array(common) / first.shape[1], dtype=np.float64)
 
 
+def shares_of_total(scores: Floats, nothing: float = 0.0) -> Floats:
+    """(m, k) scores as parts of their row's sum; `nothing` where a row has none."""
+    total = scores.sum(axis=1, keepdims=True)
+    shares: Floats = np.full(scores.shape, nothing)
+    np.divide(scores, total, out=shares, where=total > 0)
+    return shares
+
+
 def perplexity(scores: Floats) -> Floats:
     """How many equal contributors would share as evenly: exp of the entropy of (m, k) → (m,).
 
     NaN for an image without any score.
     """
-    total = scores.sum(axis=1, keepdims=True)
-    shares = np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)
+    shares = shares_of_total(scores)
     logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     even = np.exp(-(shares * logarithms).sum(axis=1))
-    even[total[:, 0] == 0] = np.nan
+    even[scores.sum(axis=1) == 0] = np.nan
     return np.asarray(even, dtype=np.float64)
 
 

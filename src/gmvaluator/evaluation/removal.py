@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.recipes import Job, Recipe, train_job
+from gmvaluator.evaluation.recipes import Job
+from gmvaluator.evaluation.retraining import outcomes
 from gmvaluator.evaluation.study import Context, FittedValuer
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators import load_generator
-from gmvaluator.generators.training import torch_threads
+from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
-from gmvaluator.publishing import publish_file
 from gmvaluator.samplers.base import file_digest
 from gmvaluator.valuation import Valuation
 
@@ -28,18 +25,6 @@ Images = NDArray[np.uint8]
 SEED = 0  # of the training and of what is drawn; every model has the same
 
 NEAREST_PIXEL, RANDOM = "nearest-pixel", "random"
-
-
-def whole_job(context: Context, name: str, recipe: Recipe) -> Job:
-    """The training of a generator on all images.
-
-    Raises:
-        InputError: a conditional recipe.
-    """
-    if recipe.conditional:
-        raise InputError(f"{name} is conditional; a class would tell what images cannot")
-    stem = f"{name}-{context.train_name}-n{len(context.train)}"
-    return Job(stem, recipe, context.train, SEED)
 
 
 def without(job: Job, rows: Iterable[int] | NDArray[np.int64]) -> Job:
@@ -57,26 +42,20 @@ def drawn_by(jobs: Sequence[Job], m: int, work: Workspace, progress: Progress) -
 
     Image i has its own noise, the same for every model.
     """
-    files = [work.path("drawn", f"{job.file(work).stem}-m{m}.npz") for job in jobs]
-    missing = {file: job for file, job in zip(files, jobs, strict=True) if not file.is_file()}
-    tasks = [partial(_draw, job, m, job.file(work), file) for file, job in missing.items()]
-    side_by_side(tasks, "retrain", progress)
-    return [np.load(file)["images"] for file in files]
+    kept = outcomes(
+        jobs,
+        partial(_drawn, m=m),
+        folder="drawn",
+        tail=f"m{m}",
+        stage="retrain",
+        work=work,
+        progress=progress,
+    )
+    return [each["images"] for each in kept]
 
 
-def _draw(job: Job, m: int, model: Path, file: Path) -> None:
-    """Train one model unless it is there, draw, and keep the images."""
-    images = draw_from(job, m, model)
-    with publish_file(file) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, images=images)
-
-
-def draw_from(job: Job, m: int, model: Path) -> Images:
-    """m images of a job's model, which is trained unless it is there; for workers."""
-    if not model.is_file():
-        train_job(job, model)
-    with torch_threads(1):
-        return load_generator(model).sample(m, seed=SEED)
+def _drawn(model: GeneratorModel, m: int) -> dict[str, Images]:
+    return {"images": model.sample(m, seed=SEED)}
 
 
 def as_set(images: Images) -> ImageSet:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gmvaluator import versions
 from gmvaluator.errors import MissingPackageError, RunError
 from gmvaluator.evaluation.metrics import Interval
@@ -136,6 +139,11 @@ class StudyResult:
 
     def _plot_file(self, plot: str) -> str:
         return f"{self.name}-{plot}.svg"
+
+
+def listed(numbers: NDArray[np.float64]) -> list[float | None]:
+    """As JSON keeps them: NaN is null."""
+    return [None if np.isnan(number) else float(number) for number in numbers]
 
 
 def grid(rows: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:

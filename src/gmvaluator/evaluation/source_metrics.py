@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import shares_of_total
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -29,10 +30,7 @@ def score_shares(scores: Floats) -> Floats:
     """
     if (scores < 0).any():
         raise InputError("negative scores have no shares; pass those of a GMValuator")
-    total = scores.sum(axis=1, keepdims=True)
-    shares: Floats = np.full(scores.shape, np.nan)
-    np.divide(scores, total, out=shares, where=total > 0)
-    return shares
+    return shares_of_total(scores, np.nan)
 
 
 def found_sources(rows: Rows, sources: Rows, first: int) -> NDArray[np.bool_]:
@@ -109,10 +107,7 @@ def brier_scores(rows: Rows, shares: Floats, sources: Rows) -> Floats:
 
 def split_of(of_sources: Floats) -> Floats:
     """(m,) first source's part of what both sources got of (m, 2); NaN where neither got any."""
-    total = of_sources.sum(axis=1)
-    split: Floats = np.full(len(total), np.nan)
-    np.divide(of_sources[:, 0], total, out=split, where=total > 0)
-    return split
+    return shares_of_total(of_sources, np.nan)[:, 0]
 
 
 def owner_shares(rows: Rows, scores: Floats, owners: Rows) -> Floats:

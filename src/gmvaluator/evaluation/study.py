@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.arrays import known_labels
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.metrics import Interval, mean_interval, shares_of_total
 from gmvaluator.evaluation.subjects import Sample, Subject
 from gmvaluator.evaluation.valuers import NamedValuer, Valuer
 from gmvaluator.evaluation.workspace import Workspace
@@ -212,11 +212,7 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
         return valuation.contributions.scores
     if settings.get("signed"):
         return valuation.contributions.scores[:, :k]
-    kept = valuation.contributions.scores[:, :k]
-    total = kept.sum(axis=1, keepdims=True)
-    shares: NDArray[np.float64] = np.zeros_like(kept)
-    np.divide(kept, total, out=shares, where=total > 0)
-    return shares * valuation.quality[:, None]
+    return shares_of_total(valuation.contributions.scores[:, :k]) * valuation.quality[:, None]
 
 
 def check_weighted(context: Context, has_no: str) -> None:

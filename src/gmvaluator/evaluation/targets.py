@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmvaluator.embeddings import embed
-from gmvaluator.encoders import load_encoder
-from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.distribution import ENCODER, fixed_encoder
 from gmvaluator.generators.adversarial import AdversarialModel
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.beta_vae import VAE
@@ -28,7 +27,6 @@ from gmvaluator.generators.randomness import STATISTICS, generator
 from gmvaluator.geometry import Space, nearest
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Silent
-from gmvaluator.weights import Weights
 
 Losses = dict[str, NDArray[np.float64]]
 
@@ -37,14 +35,13 @@ ELBO_DRAWS = 16
 NOISINGS = 64  # (time, noise) pairs an image
 DRAWN = 2_000  # images drawn from a GAN
 NEIGHBOURS = 10
-GAN_ENCODER = "efficientnet-lite0@96"
 
 WHAT: Mapping[str, str] = {
     "elbo": f"the negative β-ELBO in nats, mean of {ELBO_DRAWS} codes",
     "denoising": f"the squared error of the predicted noise, mean of {NOISINGS} times and noises",
     "pixels": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by pixels",
     "features": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by "
-    f"{GAN_ENCODER}",
+    f"{ENCODER}",
 }
 
 
@@ -107,8 +104,8 @@ def _denoising(model: Any, images: ImageSet) -> Losses:
 def _nearness(model: Any, images: ImageSet) -> Losses:
     drawn = ImageSet.open(list(model.sample(DRAWN, seed=SEED)))
     found = {}
-    for name, encoder in (("pixels", f"pixels@{model.config.size}"), ("features", GAN_ENCODER)):
-        built = load_encoder(encoder, Weights(), Runtime("cpu"))
+    for name, encoder in (("pixels", f"pixels@{model.config.size}"), ("features", ENCODER)):
+        built = fixed_encoder(encoder)
         asked, offered = (embed(each, built).vectors for each in (images, drawn))
         space = Space.fit(built.metric, offered)
         squared, _ = nearest(space.place(asked), space.place(offered), NEIGHBOURS)

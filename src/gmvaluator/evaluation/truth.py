@@ -7,7 +7,7 @@ halves of the training set, and ask of a score whether its sum over a half foret
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.recipes import Job, Recipe, train_job, trained
-from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.evaluation.recipes import Recipe, trained
+from gmvaluator.evaluation.retraining import outcomes, whole_job
+from gmvaluator.evaluation.targets import losses
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators import load_generator
-from gmvaluator.generators.training import torch_threads
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
-from gmvaluator.publishing import publish_file
 from gmvaluator.samplers import draw, load_sampler
 
 SHARE = 0.5  # of the training images in a subset
@@ -90,44 +88,30 @@ def ground_truth(
     Raises:
         InputError: a conditional recipe, or numbers too small.
     """
-    if recipe.conditional:
-        raise InputError(f"{name} is conditional; a class would tell what images cannot")
     if seeds < 1 or m < 1:
         raise InputError(f"{seeds} seeds and {m} generated images; pass at least 1 of each")
-    stem = f"{name}-{train_name}-n{len(train)}"
+    job = whole_job(name, recipe, train, train_name)
     chosen = random_subsets(len(train), subsets)
-    (whole,) = trained([Job(stem, recipe, train)], work, progress)
+    (whole,) = trained([job], work, progress)
     folder = work.path("samples", f"{whole.stem}-m{m}-unlabelled")
     draw(load_sampler(whole), m, folder, seed=0, progress=progress)
     generated = ImageSet.open(folder)
     tag = hashlib.sha256("".join(generated.ids).encode() + whole.read_bytes()).hexdigest()[:8]
     jobs = [
-        Job(f"half{number}-{stem}", recipe, train.select(np.flatnonzero(subset)), seed)
-        for number, subset in enumerate(chosen)
+        replace(job, name=f"half{number}-{job.name}", train=half, seed=seed)
+        for number, half in enumerate(train.select(np.flatnonzero(each)) for each in chosen)
         for seed in range(seeds)
     ]
-    files = [work.path("losses", f"{job.file(work).stem}-m{m}-{tag}.npz") for job in jobs]
-    tasks = [
-        partial(_measure, job, generated, job.file(work), file)
-        for job, file in zip(jobs, files, strict=True)
-        if not file.is_file()
-    ]
-    side_by_side(tasks, f"retrain {name}", progress)
-    kept = [np.load(file) for file in files]
-    losses = {
-        loss: np.stack([each[loss] for each in kept]).reshape(subsets, seeds, m)
-        for loss in kept[0].files
+    kept = outcomes(
+        jobs,
+        partial(losses, images=generated),
+        folder="losses",
+        tail=f"m{m}-{tag}",
+        stage=f"retrain {name}",
+        work=work,
+        progress=progress,
+    )
+    found = {
+        loss: np.stack([each[loss] for each in kept]).reshape(subsets, seeds, m) for loss in kept[0]
     }
-    return GroundTruth(name, generated, whole, chosen, losses)
-
-
-def _measure(job: Job, generated: ImageSet, model: Path, file: Path) -> None:
-    """Train one model unless it is there, and keep its losses."""
-    from gmvaluator.evaluation.targets import losses
-
-    if not model.is_file():
-        train_job(job, model)
-    with torch_threads(1):
-        found = losses(load_generator(model), generated)
-    with publish_file(file) as part, part.open("wb") as handle:
-        np.savez(handle, **found)  # type: ignore[arg-type]
+    return GroundTruth(name, generated, whole, chosen, found)

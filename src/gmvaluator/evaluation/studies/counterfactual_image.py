@@ -25,10 +25,10 @@ from gmvaluator.evaluation.removal import (
     Valued,
     drawn_by,
     random_order,
-    whole_job,
     without,
 )
 from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.retraining import whole_job
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
 
@@ -88,7 +88,7 @@ def removal_for_images(
 def _of_generator(
     context: Context, name: str, recipe: Recipe, ks: Sequence[int], m: int
 ) -> list[Moved]:
-    whole = whole_job(context, name, recipe)
+    whole = whole_job(name, recipe, context.train, context.train_name)
     (originals,) = drawn_by([whole], m, context.work, context.progress)
     # (valuer, K) → a training for each generated image, or for each random draw
     jobs: dict[tuple[str, int], list[Job]] = {}

@@ -18,19 +18,19 @@ from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.recipes import Job, Recipe
 from gmvaluator.evaluation.removal import (
     RANDOM,
+    SEED,
     Images,
     Valued,
     as_set,
-    draw_from,
     drawn_by,
     random_order,
-    whole_job,
     without,
 )
 from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.retraining import outcomes, whole_job
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.evaluation.workers import side_by_side
+from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet
 from gmvaluator.publishing import publish_file
 
@@ -103,7 +103,7 @@ def _of_generator(
     k: int,
     reference: Path,
 ) -> list[Curve]:
-    whole = whole_job(context, generator, recipe)
+    whole = whole_job(generator, recipe, context.train, context.train_name)
     (originals,) = drawn_by([whole], context.m, context.work, context.progress)
     # (valuer, end) → orders in which training images are removed
     orders: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
@@ -174,27 +174,22 @@ def _reference(context: Context, real: ImageSet) -> Path:
 
 def _measured(context: Context, jobs: Sequence[Job], reference: Path) -> list[Likeness]:
     """Likeness of what each job's model draws; the missing models are trained side by side."""
-    work = context.work
-    files = [
-        work.path("likeness", f"{job.file(work).stem}-m{context.m}-{reference.stem}.npz")
-        for job in jobs
-    ]
-    missing = {file: job for file, job in zip(files, jobs, strict=True) if not file.is_file()}
-    tasks = [
-        partial(_measure, job, context.m, job.file(work), reference, file)
-        for file, job in missing.items()
-    ]
-    side_by_side(tasks, "retrain and measure", context.progress)
-    kept = [np.load(file) for file in files]
+    kept = outcomes(
+        jobs,
+        partial(_measure, m=context.m, reference=reference),
+        folder="likeness",
+        tail=f"m{context.m}-{reference.stem}",
+        stage="retrain and measure",
+        work=context.work,
+        progress=context.progress,
+    )
     return [Likeness(**{name: float(each[name]) for name in MEASURES}) for each in kept]
 
 
-def _measure(job: Job, m: int, model: Path, reference: Path, file: Path) -> None:
-    """Train one model unless it is there, draw, and keep how like the real images that is."""
-    features = image_features(as_set(draw_from(job, m, model)))
-    found = likeness(np.load(reference), features)
-    with publish_file(file) as part, part.open("wb") as handle:
-        np.savez(handle, **asdict(found))
+def _measure(model: GeneratorModel, m: int, reference: Path) -> dict[str, float]:
+    """How like the real images a model's drawings are."""
+    features = image_features(as_set(model.sample(m, seed=SEED)))
+    return asdict(likeness(np.load(reference), features))
 
 
 def curve_tables(context: Context, found: Sequence[Curve]) -> list[Table]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gmvaluator.evaluation.metrics import (
     Interval,
@@ -23,7 +21,7 @@ from gmvaluator.evaluation.metrics import (
     noise_ceiling,
 )
 from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, listed
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.targets import WHAT
 from gmvaluator.evaluation.truth import GroundTruth, ground_truth
@@ -89,7 +87,7 @@ def lds(
             "subsets": subsets,
             "trainings_of_each": context.seeds,
             "k": k,
-            "subjects": {each: vars(recipe) | {} for each, recipe in recipes.items()},
+            "recipes": {each: asdict(recipe) for each, recipe in recipes.items()},
         },
         notes=(*_notes(ceilings), *unsuited),
         details={
@@ -147,15 +145,11 @@ def _scored(train: ImageSet, valuer: NamedValuer, truth: GroundTruth, k: int) ->
     seconds = time.perf_counter() - start
     return {
         "lds": {
-            loss: _listed(linear_datamodeling_score(scores, truth.subsets, losses.mean(axis=1)))
+            loss: listed(linear_datamodeling_score(scores, truth.subsets, losses.mean(axis=1)))
             for loss, losses in truth.losses.items()
         },
         "seconds": round(seconds, 3),
     }
-
-
-def _listed(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def _tables(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Pool, Truth
 from gmvaluator.evaluation.planted_images import MIXTURES, planted_subjects
-from gmvaluator.evaluation.results import StudyResult
+from gmvaluator.evaluation.results import StudyResult, listed
 from gmvaluator.evaluation.source_metrics import (
     BIN_EDGES,
     FIRST,
@@ -167,9 +167,9 @@ def measure_owners(valuation: Valuation, truth: Truth) -> dict[str, Any]:
         by_values = owner_shares(rows[chosen], scores[chosen], truth.owners)
         by_first = owner_shares(rows[chosen, :1], first[chosen], truth.owners)
         found[str(name)] = {
-            "known": _numbers(known),
-            "values": _numbers(by_values),
-            "first": _numbers(by_first),
+            "known": listed(known),
+            "values": listed(by_values),
+            "first": listed(by_first),
         }
     return {"sets": found, "held": (np.bincount(truth.owners) / len(truth.owners)).tolist()}
 
@@ -197,7 +197,7 @@ def _told(reliability: Reliability) -> dict[str, Any]:
         "counts": reliability.counts.tolist(),
         "confidence": reliability.confidence.tolist(),
         "right": reliability.right.tolist(),
-        "error": _numbers(np.array([reliability.error]))[0],
+        "error": listed(np.array([reliability.error]))[0],
     }
 
 
@@ -205,7 +205,3 @@ def _mean(numbers: NDArray[np.float64]) -> float | None:
     """Of what is known; None where nothing is."""
     known = numbers[~np.isnan(numbers)]
     return float(known.mean()) if len(known) else None
-
-
-def _numbers(numbers: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(number) else float(number) for number in numbers]
