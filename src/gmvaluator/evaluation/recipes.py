@@ -40,16 +40,28 @@ class Recipe:
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-# Small enough to be trained hundreds of times, unconditional, and as good as that allows.
+# Small enough to be trained hundreds of times, unconditional, and as good as that allows. All
+# labels of a diffusion model hidden and no guidance: a model without classes.
+_FREE = {"label_dropout": 1, "guidance": 0}
 QUICK_RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "beta-vae": Recipe("beta-vae", 1_200, {"hidden": "256,256", "latent": 16}),
+        "beta-vae-z32": Recipe("beta-vae", 1_200, {"hidden": "256,256", "latent": 32}),
         "gan": Recipe(
             "gan", 3_000, {"hidden": "128,256,512", "critic_hidden": "256,128", "ema": 0.99}
         ),
-        # all labels hidden and no guidance: a model without classes
-        "ddpm": Recipe(
-            "ddpm", 2_500, {"width": 24, "batch_size": 32, "label_dropout": 1, "guidance": 0}
+        "ddpm": Recipe("ddpm", 2_500, {"width": 24, "batch_size": 32, **_FREE}),
+        "mlp-ddpm": Recipe(
+            "ddpm",
+            2_500,
+            {
+                "network": "mlp",
+                "predicts": "image",
+                "batch_size": 128,
+                "ema": 0.99,
+                "warmup": 100,
+                **_FREE,
+            },
         ),
     }
 )

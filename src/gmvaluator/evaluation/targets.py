@@ -21,7 +21,7 @@ from gmvaluator.generators.adversarial import AdversarialModel
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.beta_vae import VAE
 from gmvaluator.generators.data import read_training_data
-from gmvaluator.generators.ddpm import DDPM, add_noise, signal_shares
+from gmvaluator.generators.ddpm import DDPM
 from gmvaluator.generators.layers import to_signed
 from gmvaluator.generators.randomness import STATISTICS, generator
 from gmvaluator.geometry import Space, nearest
@@ -38,7 +38,8 @@ NEIGHBOURS = 10
 
 WHAT: Mapping[str, str] = {
     "elbo": f"the negative β-ELBO in nats, mean of {ELBO_DRAWS} codes",
-    "denoising": f"the squared error of the predicted noise, mean of {NOISINGS} times and noises",
+    "denoising": f"the squared error of the predicted noise (image, of a model that predicts it), "
+    f"mean of {NOISINGS} times and noises",
     "pixels": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by pixels",
     "features": f"the mean distance to the {NEIGHBOURS} nearest of {DRAWN:,} drawn images, by "
     f"{ENCODER}",
@@ -88,16 +89,14 @@ def _elbo(model: Any, images: ImageSet) -> Losses:
 
 def _denoising(model: Any, images: ImageSet) -> Losses:
     signed = to_signed(_pixels(model, images))
-    shares = signal_shares(model.config)
     nobody = torch.full((len(signed),), model.classes)
     total = np.zeros(len(signed))
     for draw in range(NOISINGS):
         # evenly spread times: the middle of each of as many equal parts
-        time = int((draw + 0.5) / NOISINGS * len(shares))
+        time = int((draw + 0.5) / NOISINGS * model.config.times)
         noise = torch.randn(signed.shape, generator=generator(SEED, STATISTICS, draw))
         times = torch.full((len(signed),), time)
-        found = model.predict(add_noise(signed, noise, shares[times]), times, nobody)
-        total += (found - noise).square().flatten(1).mean(dim=1).double().numpy()
+        total += model.errors(signed, noise, times, nobody).double().numpy()
     return {"denoising": total / NOISINGS}
 
 

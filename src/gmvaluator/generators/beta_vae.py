@@ -58,8 +58,7 @@ class BetaVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.hidden or any(not isinstance(w, int) or w < 1 for w in self.hidden):
-            raise InputError(f"hidden={self.hidden}; beta-vae wants at least one width ≥ 1.")
+        self.widths("hidden")
 
     @property
     def pixels(self) -> int:

@@ -70,6 +70,13 @@ class GeneratorConfig:
         """Refuse settings that are not > 0 and finite."""
         self.between(0.0, 1e30, *names, open_low=True)
 
+    def widths(self, *names: str) -> None:
+        """Refuse settings that are no list of at least one width ≥ 1."""
+        for name in names:
+            value = getattr(self, name)
+            if not value or any(not isinstance(width, int) or width < 1 for width in value):
+                raise InputError(f"{name}={value}; {self.name} wants at least one width ≥ 1.")
+
     def one_of(self, name: str, *allowed: object) -> None:
         """Refuse a setting that is none of these."""
         value = getattr(self, name)

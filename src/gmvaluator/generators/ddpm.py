@@ -19,6 +19,7 @@ from torch import Tensor
 from gmvaluator.generators.averaging import average_step
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch, half_cosine
 from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.denoising_mlp import DenoisingMLP
 from gmvaluator.generators.layers import (
     autocast,
     fast_precision,
@@ -35,8 +36,11 @@ from gmvaluator.generators.unet import UNet
 class DDPMConfig(GeneratorConfig):
     """Shape, training recipe and sampling of the diffusion model."""
 
-    width: int = 48  # channels at half of the image's side; twice as many at a quarter
-    blocks: int = 1  # residual blocks at each resolution, down and up
+    network: Literal["unet", "mlp"] = "unet"
+    width: int = 48  # U-Net: channels at half of the image's side; twice as many at a quarter
+    blocks: int = 1  # U-Net: residual blocks at each resolution, down and up
+    hidden: tuple[int, ...] = (512, 512, 512)  # fully connected: widths of the hidden layers
+    predicts: Literal["noise", "image"] = "noise"  # what the network's output means
     times: int = 1000  # steps T of the forward process
     schedule: Literal["cosine", "linear"] = "cosine"  # of the noise
     label_dropout: float = 0.1  # share of labels hidden in training
@@ -65,6 +69,9 @@ class DDPMConfig(GeneratorConfig):
         self.between(0.0, 0.999999, "ema")
         self.between(0.0, 100.0, "guidance")
         self.positive("learning_rate")
+        self.one_of("network", "unet", "mlp")
+        self.widths("hidden")
+        self.one_of("predicts", "noise", "image")
         self.one_of("schedule", "cosine", "linear")
         self.one_of("precision", "auto", "float32", "bfloat16")
 
@@ -113,7 +120,7 @@ def ddim(
 
 
 class DDPM(GeneratorModel):
-    """A U-Net that predicts the noise in noisy images; class `classes` stands for no class."""
+    """A network that predicts the noise in noisy images; class `classes` stands for no class."""
 
     config_class: ClassVar[type[GeneratorConfig]] = DDPMConfig
     sampling: ClassVar[tuple[str, ...]] = ("sampling_steps", "guidance")
@@ -122,18 +129,41 @@ class DDPM(GeneratorModel):
     def __init__(self, config: DDPMConfig, label_names: Sequence[str] = (), seed: int = 0) -> None:
         super().__init__(config, label_names)
         with untouched_randomness():
-            self.network = UNet(config.channels, config.classes, config.width, config.blocks)
+            self.network: UNet | DenoisingMLP = (
+                UNet(config.channels, config.classes, config.width, config.blocks)
+                if config.network == "unet"
+                else DenoisingMLP(config.image_shape, config.classes, config.hidden)
+            )
         initialise(self, generator(seed, WEIGHTS), "fan-in", spread=1.0)
         self.network.silence_outputs()
+        self.shares = signal_shares(config)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
         return self.config.image_shape
 
     def predict(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """(B, C, H, W) noisy images, (B,) times 0 … T − 1, (B,) classes → the noise in them."""
-        predicted: Tensor = self.network(noisy, times / self.config.times, labels)
-        return predicted
+        """(B, C, H, W) noisy images, (B,) times 0 … T − 1, (B,) classes → the noise in them.
+
+        A network that predicts the image says so of the noise too (Ho et al., Eq. 4).
+        """
+        output: Tensor = self.network(noisy, times / self.config.times, labels)
+        if self.config.predicts == "noise":
+            return output
+        share = self.shares.to(noisy.device)[times][:, None, None, None]
+        return (noisy - share.sqrt() * output) / (1.0 - share).sqrt()
+
+    def errors(self, images: Tensor, noise: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, H, W) images in [−1, 1] and noise, (B,) times and classes → (B,) training losses.
+
+        The mean squared error of what the network predicts: the noise (Ho et al., Eq. 14), or the
+        image.
+        """
+        shares = self.shares.to(images.device)
+        noisy = add_noise(images, noise, shares[times])
+        output = self.network(noisy, times / self.config.times, labels).to(torch.float32)
+        wanted = noise if self.config.predicts == "noise" else images
+        return (output - wanted).square().flatten(1).mean(dim=1)
 
     def guided(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """ε_∅ + s · (ε_c − ε_∅): Ho & Salimans, Eq. 6 with s = 1 + w = `guidance`."""
@@ -153,7 +183,7 @@ class DDPM(GeneratorModel):
             times = torch.full((len(noisy),), time, device=noisy.device)
             return self.guided(noisy, times, asked)
 
-        shares = signal_shares(self.config).to(noise.device)
+        shares = self.shares.to(noise.device)
         return to_unit(ddim(noise, shares, self.config.sampling_steps, predict))
 
     def learner(self, steps: int, seed: int = 0) -> DDPMLearner:
@@ -162,12 +192,11 @@ class DDPM(GeneratorModel):
 
 
 class DDPMLearner(Learner):
-    """Minimises the squared error of the predicted noise (Ho et al., Eq. 14)."""
+    """Minimises the squared error of what the network predicts."""
 
     def __init__(self, model: DDPM, steps: int) -> None:
         self.model, self.steps, config = model, steps, model.config
         self.average = copy.deepcopy(model).requires_grad_(False)
-        self.shares = signal_shares(config)
         self.precision = fast_precision() if config.precision == "auto" else config.precision
         optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
         super().__init__({"model": model, "average": self.average}, {"optimizer": optimizer})
@@ -175,12 +204,10 @@ class DDPMLearner(Learner):
     def update(self, batch: TrainingBatch, step: int) -> dict[str, float]:
         images = to_signed(batch.images)
         noise = torch.randn(images.shape, generator=batch.generator)
-        times = torch.randint(len(self.shares), (len(images),), generator=batch.generator)
+        times = torch.randint(self.model.config.times, (len(images),), generator=batch.generator)
         labels = self.dropped(batch.labels, batch.generator)
-        noisy = add_noise(images, noise, self.shares[times])
         with autocast(self.precision):
-            predicted = self.model.predict(noisy, times, labels)
-        loss = (predicted.to(torch.float32) - noise).square().mean()
+            loss = self.model.errors(images, noise, times, labels).mean()
         self.descend("optimizer", loss)
         # while training is young, the average forgets its random start sooner
         average_step(self.average, self.model, self.model.config.ema, step)

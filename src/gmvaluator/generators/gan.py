@@ -13,7 +13,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gmvaluator.errors import InputError
 from gmvaluator.generators.adversarial import (
     AdversarialConfig,
     AdversarialLearner,
@@ -41,9 +40,7 @@ class GANConfig(AdversarialConfig):
         super().__post_init__()
         self.one_of("norm", "batch", "layer", "none")
         self.at_least(2 if self.norm == "batch" else 1, "batch_size")
-        for widths in (self.hidden, self.critic_hidden):
-            if not widths or any(not isinstance(w, int) or w < 1 for w in widths):
-                raise InputError(f"hidden widths {widths}; gan wants at least one width ≥ 1.")
+        self.widths("hidden", "critic_hidden")
 
     @property
     def pixels(self) -> int:

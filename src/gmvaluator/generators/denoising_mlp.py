@@ -1,0 +1,40 @@
+"""A fully connected network that predicts noise: the U-Net's cheap and unstructured companion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gmvaluator.generators.layers import mlp, with_class
+from gmvaluator.generators.unet import time_waves
+
+TIME = 64  # sines and cosines that tell the time
+
+
+class DenoisingMLP(nn.Module):
+    """(B, C, S, S) noisy images, (B,) times in [0, 1], (B,) classes → (B, C, S, S) noise.
+
+    Class `classes` is the null class of classifier-free guidance. `hidden` are the widths of the
+    layers between, with SiLU.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], classes: int, hidden: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        pixels = math.prod(image_shape)
+        widths = (pixels + TIME + classes + 1, *hidden, pixels)
+        self.layers = mlp(widths, lambda _width, _place: [nn.SiLU()])
+
+    def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        known = torch.cat([images.flatten(1), time_waves(times, TIME)], dim=1)
+        noise: Tensor = self.layers(with_class(known, labels, self.classes + 1))
+        return noise.reshape(images.shape)
+
+    def silence_outputs(self) -> None:
+        """Zero the last layer's weights: start by predicting no noise."""
+        nn.init.zeros_(self.layers[-1].weight)
