@@ -58,7 +58,7 @@ class BetaVAEConfig(VAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.widths("hidden")
+        self.some_widths("hidden")
 
     @property
     def pixels(self) -> int:

@@ -70,7 +70,7 @@ class GeneratorConfig:
         """Refuse settings that are not > 0 and finite."""
         self.between(0.0, 1e30, *names, open_low=True)
 
-    def widths(self, *names: str) -> None:
+    def some_widths(self, *names: str) -> None:
         """Refuse settings that are no list of at least one width ≥ 1."""
         for name in names:
             value = getattr(self, name)

@@ -70,7 +70,7 @@ class DDPMConfig(GeneratorConfig):
         self.between(0.0, 100.0, "guidance")
         self.positive("learning_rate")
         self.one_of("network", "unet", "mlp")
-        self.widths("hidden")
+        self.some_widths("hidden")
         self.one_of("predicts", "noise", "image")
         self.one_of("schedule", "cosine", "linear")
         self.one_of("precision", "auto", "float32", "bfloat16")

@@ -40,7 +40,7 @@ class GANConfig(AdversarialConfig):
         super().__post_init__()
         self.one_of("norm", "batch", "layer", "none")
         self.at_least(2 if self.norm == "batch" else 1, "batch_size")
-        self.widths("hidden", "critic_hidden")
+        self.some_widths("hidden", "critic_hidden")
 
     @property
     def pixels(self) -> int:
