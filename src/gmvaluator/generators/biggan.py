@@ -68,7 +68,7 @@ class BigGANConfig(GeneratorConfig):
         self.one_of("precision", "auto", "float32", "bfloat16")
 
     @property
-    def some_widths(self) -> tuple[int, ...]:
+    def widths(self) -> tuple[int, ...]:
         """Channels at 4, 8, 16 and 32 pixels."""
         return 4 * self.width, 4 * self.width, 2 * self.width, self.width
 

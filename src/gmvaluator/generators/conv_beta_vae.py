@@ -36,7 +36,7 @@ class ConvBetaVAEConfig(VAEConfig):
         self.at_least(1, "width")
 
     @property
-    def some_widths(self) -> tuple[int, ...]:
+    def widths(self) -> tuple[int, ...]:
         """Channels after each halving: 28 → 14 → 7 pixels, or 32 → 16 → 8 → 4."""
         return tuple(self.width * 2**i for i in range(2 if self.size == 28 else 3))
 
