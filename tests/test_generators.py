@@ -23,6 +23,7 @@ from gmvaluator.generators.conv_beta_vae import ConvBetaVAE, ConvBetaVAEConfig
 from gmvaluator.generators.ddpm import DDPM, DDPMConfig, add_noise, ddim, signal_shares
 from gmvaluator.generators.gan import GAN, GANConfig
 from gmvaluator.generators.spectral import SpectralConv2d, SpectralLinear, normalised
+from gmvaluator.generators.unet import UNet
 
 NAMES = tuple(FAMILIES)
 
@@ -103,6 +104,43 @@ def test_ddim_with_the_true_noise_returns_the_image() -> None:
         torch.testing.assert_close(ddim(start, shares, steps, true_noise), image, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("network", ["unet", "mlp"])
+def test_a_network_that_predicts_the_image_says_the_same_of_the_noise(network: str) -> None:
+    settings = {**TINY["ddpm"], "network": network, "hidden": (8,), "predicts": "image"}
+    model = DDPM(DDPMConfig(**settings, classes=1), seed=3)
+    for i, parameter in enumerate(model.parameters()):
+        parameter.data = 0.1 * normal(*parameter.shape, seed=i)
+    images, noise = normal(3, 1, 28, 28, seed=1).clamp(-1, 1), normal(3, 1, 28, 28, seed=2)
+    times, labels = torch.tensor([10, 500, 900]), torch.zeros(3, dtype=torch.int64)
+    share = signal_shares(model.config)[times]
+    noisy = add_noise(images, noise, share)
+    with torch.no_grad():
+        image = model.network(noisy, times / model.config.times, labels)
+        found = model.predict(noisy, times, labels)
+        errors = model.errors(images, noise, times, labels)
+    torch.testing.assert_close(add_noise(image, found, share), noisy)
+    torch.testing.assert_close(errors, ((image - images) ** 2).mean(dim=(1, 2, 3)))
+    assert float(errors.max()) > 0
+
+
+def test_a_fully_connected_diffusion_model_is_drawn_saved_and_learns(tmp_path: Path) -> None:
+    data = write_halves(tmp_path / "halves.npz", size=28, channels=1)
+    settings = {"network": "mlp", "hidden": (32,), "predicts": "image", "learning_rate": 1e-2}
+    losses = []
+    for steps in (1, 60):
+        file = tmp_path / f"{steps}.safetensors"
+        train_tiny("ddpm", data, file, steps=steps, settings=settings)
+        model = load_generator(file)
+        assert isinstance(model, DDPM)
+        assert model.sample(3, seed=1).shape == (3, 28, 28)
+        images = torch.full((8, 1, 28, 28), -0.85)
+        images[:, :, :, :14] = 0.7
+        times, labels = torch.full((8,), 300), torch.zeros(8, dtype=torch.int64)
+        with torch.no_grad():
+            losses.append(float(model.errors(images, normal(*images.shape), times, labels).mean()))
+    assert losses[1] < 0.5 * losses[0]
+
+
 def test_guidance_of_one_is_the_conditional_model_and_of_zero_the_free_one() -> None:
     model = tiny("ddpm")
     assert isinstance(model, DDPM)
@@ -133,6 +171,7 @@ def test_dropped_labels_teach_the_null_class() -> None:
     assert torch.equal(dropped[~hidden], labels[~hidden])
     for i, parameter in enumerate(model.parameters()):
         parameter.data = 0.1 * normal(*parameter.shape, seed=i)
+    assert isinstance(model.network, UNet)
     before = model.network.label.weight.detach().clone()
     loss = model.predict(normal(2, 1, 28, 28), torch.tensor([3, 4]), torch.tensor([2, 2])).sum()
     learner.descend("optimizer", loss)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -417,11 +418,8 @@ def _retrained(options: dict[str, Any], study: str) -> tuple[Setup, dict[str, Re
 
     if options["generated"]:
         raise InputError(f"{study} trains its generators; pass --generator NAME, no --generated")
-    setup = _setup(options)
-    recipes = setup.recipes()
-    if not options["conditional"]:
-        recipes = {name: QUICK_RECIPES.get(name, each) for name, each in recipes.items()}
-    return setup, recipes
+    setup = _setup(options, recipes=QUICK_RECIPES)
+    return setup, setup.recipes()
 
 
 def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:
@@ -433,7 +431,12 @@ def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:
             raise InputError(f"this study makes its generated images of TRAIN; leave {flag} out")
 
 
-def _setup(options: dict[str, Any], *, attributed: bool = True) -> Setup:
+def _setup(
+    options: dict[str, Any],
+    *,
+    attributed: bool = True,
+    recipes: Mapping[str, Recipe] = MappingProxyType({}),
+) -> Setup:
     """What the shared options ask for; nothing is trained yet."""
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.progress import as_progress
@@ -441,6 +444,7 @@ def _setup(options: dict[str, Any], *, attributed: bool = True) -> Setup:
     return Setup.open(
         train=options["train"],
         generators=options["generators"],
+        recipes=recipes,
         conditional=options["conditional"],
         generated=dict(_named(text) for text in options["generated"]),
         held_out=options["held_out"],

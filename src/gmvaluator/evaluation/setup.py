@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gmvaluator.arrays import random_subset
@@ -57,6 +58,7 @@ class Setup:
         *,
         train: Any,
         generators: Sequence[str] | Mapping[str, Recipe] = (),
+        recipes: Mapping[str, Recipe] = MappingProxyType({}),
         conditional: bool = False,
         generated: Mapping[str, Any] | None = None,
         held_out: Any = None,
@@ -75,7 +77,8 @@ class Setup:
         Args:
             train, held_out: any source of `ImageSet`.
             generators: families to train on `train`, or generator files; or recipes by name.
-            conditional: train families named so as class-conditional.
+            recipes: what else `generators` may name; a family's name then means this recipe.
+            conditional: train what is named so as class-conditional.
             generated: name → labelled source.
             valuers, valuers_file: see `choose_valuers`; none for studies that bring their own.
             n: take a random subset of the training images.
@@ -104,7 +107,7 @@ class Setup:
         return Setup(
             train=images,
             train_name=train_name or location.stem,
-            generators=_recipes(generators, conditional),
+            generators=_recipes(generators, recipes, conditional),
             generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
             held_out=held_out,
             valuers=choose_valuers(valuers, valuers_file, made) if valuers or valuers_file else (),
@@ -217,21 +220,24 @@ def _if4gan(held_out: ImageSet | None, work: Workspace, progress: Progress) -> N
 
 
 def _recipes(
-    generators: Sequence[str] | Mapping[str, Recipe], conditional: bool
+    generators: Sequence[str] | Mapping[str, Recipe],
+    recipes: Mapping[str, Recipe],
+    conditional: bool,
 ) -> dict[str, Recipe | Path]:
     """What was named, by the name that tables give it."""
     if isinstance(generators, Mapping):
         return dict(generators)
+    known = {name: Recipe(name) for name in FAMILIES} | dict(recipes)
     found: dict[str, Recipe | Path] = {}
     for name in generators:
         path = Path(name)
-        if name not in FAMILIES and not path.is_file():
+        if name not in known and not path.is_file():
             raise InputError(
                 f"{name} is neither a generator file nor a family; the families are "
-                f"{', '.join(FAMILIES)}"
+                f"{', '.join(known)}"
             )
-        label = name if name in FAMILIES else path.stem
+        label = name if name in known else path.stem
         if label in found:
             raise InputError(f"two generators are called {label}; rename a file or drop one")
-        found[label] = Recipe(name, conditional=conditional) if name in FAMILIES else path
+        found[label] = replace(known[name], conditional=conditional) if name in known else path
     return found

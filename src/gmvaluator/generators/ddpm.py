@@ -161,9 +161,9 @@ class DDPM(GeneratorModel):
         """
         shares = self.shares.to(images.device)
         noisy = add_noise(images, noise, shares[times])
-        output = self.network(noisy, times / self.config.times, labels).to(torch.float32)
+        output: Tensor = self.network(noisy, times / self.config.times, labels)
         wanted = noise if self.config.predicts == "noise" else images
-        return (output - wanted).square().flatten(1).mean(dim=1)
+        return (output.to(torch.float32) - wanted).square().flatten(1).mean(dim=1)
 
     def guided(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """ε_∅ + s · (ε_c − ε_∅): Ho & Salimans, Eq. 6 with s = 1 + w = `guidance`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,4 +38,4 @@ class DenoisingMLP(nn.Module):
 
     def silence_outputs(self) -> None:
         """Zero the last layer's weights: start by predicting no noise."""
-        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(cast(nn.Linear, self.layers[-1]).weight)
