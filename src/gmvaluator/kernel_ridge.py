@@ -186,8 +186,8 @@ def greatest(
 def squared_distances(left: Vectors, right: Vectors) -> NDArray[np.float32]:
     """Squared distances, (l, r), by one matrix product; rounding below 0 is cut off."""
     products: NDArray[np.float32] = left @ right.T
-    lengths = (np.einsum("ij,ij->i", each, each) for each in (left, right))
-    return _to_squared(products, next(lengths)[:, None], next(lengths)[None])
+    ours, theirs = (np.einsum("ij,ij->i", each, each) for each in (left, right))
+    return _to_squared(products, ours[:, None], theirs[None])
 
 
 def _to_squared(
