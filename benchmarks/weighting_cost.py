@@ -39,10 +39,11 @@ TAKING_TURNS = [
     for k in (DEFAULT_K, DEFAULT_CANDIDATES)
     for weighting in ("softmax", "shapley", "ridge")
 ]
-PIXELS = "pixels@28"
+PIXELS, PERCEPTUAL = "pixels@28", "st-lpips:alex@32"
 ALONE: dict[str, dict[str, Any]] = {
     "softmax": {"rerank": "none"},
     "softmax, re-ranked": {},
+    f"softmax, re-ranked by {PERCEPTUAL}": {"rerank": PERCEPTUAL},
     f"global-ridge, {PIXELS}": {
         "encoder": PIXELS,
         "rerank": "none",
@@ -50,6 +51,7 @@ ALONE: dict[str, dict[str, Any]] = {
     },
     "global-ridge": {"rerank": "none", "weighting": "global-ridge"},
 }
+BASES = [name for name in ALONE if name.startswith("softmax")]
 ROUNDS = {"at hand": 7, "anew": 3}
 PARTS = [*ROUNDS, *ALONE]
 
@@ -170,12 +172,12 @@ def spread(ratios: Sequence[float]) -> str:
 
 
 def alone_table(parts: dict[str, Any]) -> list[str]:
-    """Whole cold runs by stage, and ratios to both runs of the encoder with softmax."""
-    bases = [parts[name]["seconds"] if name in parts else None for name in list(ALONE)[:2]]
+    """Whole cold runs by stage, and ratios to those of the encoder with softmax."""
+    bases = [parts[name]["seconds"] if name in parts else None for name in BASES]
     lines = [
         "| run | n | m | embed | fit | recall | rerank | weights | quality, values | total, s "
-        "| CPU, s | to softmax | to softmax, re-ranked | peak memory, GB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| CPU, s | {' | '.join(f'to {name}' for name in BASES)} | peak memory, GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in filter(parts.__contains__, ALONE):
         one, s = parts[name], parts[name]["stages"]
