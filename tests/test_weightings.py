@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gmvaluator import GMValuator, ImageSet, Valuation, weighing
+from gmvaluator import GMValuator, ImageSet, Valuation, kernel_ridge, weighing
 from gmvaluator.errors import InputError
 from gmvaluator.kernel_ridge import JITTER, NARROW, RIDGE, WIDE, Kernel, ridge_of_all, ridge_within
 from gmvaluator.landmarks import Landmarks
@@ -114,6 +114,26 @@ def test_ridge_equals_its_definition() -> None:
         shares(weights), np.take_along_axis(wanted, order, axis=1), atol=1e-5
     )
     assert (np.diff(weights, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("images_together", [1, 3, 8])
+def test_ridge_solves_each_image_with_its_own_candidates(
+    images_together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has other candidates, copies and near copies among them, whatever the batch."""
+    train, generated = clustered()
+    rng = np.random.default_rng(5)
+    kernel = Kernel.fit(train, np.arange(len(train)))
+    near = train[:30] + 0.01 * rng.normal(size=(30, train.shape[1])).astype(np.float32)
+    train = np.concatenate([train, near, train[:20]])
+    rows = np.stack([rng.permutation(len(train))[:70] for _ in generated])
+    monkeypatch.setattr(
+        kernel_ridge, "BATCH_BYTES", images_together * 70 * train.shape[1] * train.itemsize
+    )
+    found = shares(ridge_within(kernel, rows, train, generated, threads=2))
+    for j, own in enumerate(rows):
+        wanted = shares(ridge_by_definition(kernel, train[own], generated[j : j + 1]))
+        np.testing.assert_allclose(found[j], wanted[0], atol=1e-5)
 
 
 def test_the_kernels_scale_is_the_median_squared_distance_to_another_image() -> None:

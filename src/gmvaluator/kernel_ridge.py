@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, lapack
 from threadpoolctl import threadpool_limits
 
 from gmvaluator.geometry import Vectors, blocks, nearest, pair_squared
@@ -35,6 +35,7 @@ WIDE = 2.0  # k's variance, in scales
 NARROW = 0.01  # N's
 RIDGE = 1.0  # λ
 JITTER = 0.25  # of λ, for each image: near copies would else take opposite weights
+BATCH_BYTES = 2 << 20  # vectors worked on together: few calls, and little enough for the cache
 
 
 @dataclass(frozen=True)
@@ -72,20 +73,33 @@ class Kernel:
         squared /= np.float32(-2 * WIDE * self.scale)
         return np.exp(squared, out=squared)
 
-    def among_training(self, vectors: Vectors) -> NDArray[np.float32]:
-        """K + λN of (n, dim) vectors, (n, n)."""
-        whole = squared_distances(vectors, vectors)
+    def among_training(self, vectors: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """K + λN of each of b sets of n vectors, and the squared lengths of these.
+
+        Args:
+            vectors: (b, n, dim).
+
+        Returns:
+            (b, n, n), of which the lower triangles are to be read, and (b, n).
+        """
+        b, n, dim = vectors.shape
+        whole: NDArray[np.float32] = vectors @ vectors.transpose(0, 2, 1)
+        lengths = np.einsum("bii->bi", whole).copy()
+        _to_squared(whole, lengths[:, :, None], lengths[:, None, :])
         # beyond this N is below 1e-13; within it, the product's rounding would show
-        first, second = np.nonzero(np.triu(whole < 30 * 2 * NARROW * self.scale, 1))
-        exact = pair_squared(vectors, first, vectors, second)
-        whole[first, second] = whole[second, first] = exact
+        near = whole < np.float32(30 * 2 * NARROW * self.scale)
+        near &= np.tri(n, k=-1, dtype=bool)
+        found = np.flatnonzero(near)
+        first, second = found // n, found // (n * n) * n + found % n
+        flat = vectors.reshape(b * n, dim)
+        exact = pair_squared(flat, first, flat, second)
+        cells = whole.reshape(-1)
+        cells[found] = exact
         whole /= np.float32(-2 * WIDE * self.scale)
         np.exp(whole, out=whole)
-        shared = RIDGE * np.exp(exact / np.float32(-2 * NARROW * self.scale))
-        whole[first, second] += shared
-        whole[second, first] += shared
-        np.fill_diagonal(whole, 1 + RIDGE * (1 + JITTER))
-        return whole
+        cells[found] += RIDGE * np.exp(exact / np.float32(-2 * NARROW * self.scale))
+        np.einsum("bii->bi", whole)[...] = 1 + RIDGE * (1 + JITTER)
+        return whole, lengths
 
 
 def ridge_within(
@@ -104,22 +118,38 @@ def ridge_within(
         train, generated: placed vectors, (n, dim) and (m, dim).
         threads: generated images at work at once (default: all processors).
     """
+    m, c = rows.shape
     weights = np.empty(rows.shape)
 
     def solve(part: slice) -> None:
-        for j in range(part.start, part.stop):
-            # seen from the generated image: short vectors, whose products lose fewer digits
-            near = train[rows[j]] - generated[j]
-            squared = np.einsum("ij,ij->i", near, near)
-            system = kernel.among_training(near).astype(np.float64)
-            factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-            found = cho_solve(factor, kernel.to_generated(squared), check_finite=False)
-            weights[j] = np.square(np.maximum(found, 0))
+        # seen from the generated image: short vectors, whose products lose fewer digits
+        near = train[rows[part]]
+        near -= generated[part, None]
+        systems, squared = kernel.among_training(near)
+        found = _solved(systems.astype(np.float64), kernel.to_generated(squared))
+        weights[part] = np.square(np.maximum(found, 0))
 
-    # one thread a system: on matrices this small, threads within a product mostly wait
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(solve, blocks(len(rows), 1, 16)))
+    # one thread a batch: on matrices this small, threads within a product mostly wait
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=_alone) as pool:
+        list(pool.map(solve, blocks(m, 4 * c * train.shape[1], BATCH_BYTES)))
     return weights
+
+
+def _alone() -> None:
+    """Keep faiss to the calling thread, in this thread."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+
+
+def _solved(systems: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solutions of b positive definite systems given by lower triangles → (b, n); uses both up."""
+    for number, (system, side) in enumerate(zip(systems, right, strict=True)):
+        # LAPACK reads by columns: to it the lower triangle is the upper one
+        _, right[number], failed = lapack.dposv(system.T, side, lower=0, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError(f"kernel system is not positive definite ({failed})")
+    return right
 
 
 def ridge_of_all(
@@ -130,9 +160,8 @@ def ridge_of_all(
     One (n, n) system is factorised for all. Returns rows and weights, each (m, k), greatest first.
     """
     n, m = len(train), len(generated)
-    factor = cho_factor(
-        kernel.among_training(train), lower=True, overwrite_a=True, check_finite=False
-    )
+    systems, _ = kernel.among_training(train[None])
+    factor = cho_factor(systems[0], lower=True, overwrite_a=True, check_finite=False)
     rows, weights = np.empty((m, k), dtype=np.int64), np.empty((m, k))
     for part in blocks(m, 8 * n):
         squared = squared_distances(generated[part], train)
@@ -157,8 +186,15 @@ def greatest(
 def squared_distances(left: Vectors, right: Vectors) -> NDArray[np.float32]:
     """Squared distances, (l, r), by one matrix product; rounding below 0 is cut off."""
     products: NDArray[np.float32] = left @ right.T
+    ours, theirs = (np.einsum("ij,ij->i", each, each) for each in (left, right))
+    return _to_squared(products, ours[:, None], theirs[None])
+
+
+def _to_squared(
+    products: NDArray[np.float32], left: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Inner products made squared distances in place, by the squared lengths of both sides."""
     products *= -2
-    products += np.einsum("ij,ij->i", left, left)[:, None]
-    products += np.einsum("ij,ij->i", right, right)[None]
-    np.maximum(products, 0, out=products)
-    return products
+    products += left
+    products += right
+    return np.maximum(products, 0, out=products)
