@@ -32,6 +32,7 @@ LAYERS = (
     {"settings", "valuation"},
     {"baselines", "fitted"},
     {"fitting", "saved", "index_cache", "weighing"},
+    {"recalling"},
     {"valuator"},
     {"report", "doctor", "evaluation"},
     {"demo", "console"},

@@ -21,11 +21,11 @@ from gmvaluator.evaluate_command import evaluate
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
-    from gmvaluator.values import Temperature
+    from gmvaluator.values import AnyTemperature
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PRESET_NAMES = ("offline", "paper")
+PRESET_NAMES = ("offline", "paper", "robust")
 
 FIT_OPTIONS = (
     click.option(
@@ -33,11 +33,15 @@ FIT_OPTIONS = (
         type=click.Choice(PRESET_NAMES),
         default="offline",
         show_default=True,
-        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA.",
+        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA; "
+        "robust: offline, and finds altered and mirrored copies.",
     ),
     click.option(
         "--encoder",
         help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
+    ),
+    click.option(
+        "--second-encoder", help="Encoder that candidates are recalled by as well, half of them."
     ),
     click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
     click.option(
@@ -81,8 +85,14 @@ VALUE_OPTIONS = (
     ),
     click.option(
         "--temperature",
-        metavar="FLOAT|auto",
-        help="Temperature τ of the softmax (1.0); auto: matched for each generated image.",
+        metavar="FLOAT|auto|spacing",
+        help="Temperature τ of the softmax (1.0); auto: matched for each generated image; spacing: "
+        "a twentieth of the distance between neighbouring training images.",
+    ),
+    click.option(
+        "--mirror/--no-mirror",
+        default=None,
+        help="Compare each generated image and its mirror image, the nearer counts (no).",
     ),
 )
 OUTPUT_OPTIONS = (
@@ -473,14 +483,16 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     return arguments | {"progress": not quiet and not as_json}
 
 
-def _temperature(text: str) -> Temperature:
+def _temperature(text: str) -> AnyTemperature:
     if text == "auto":
         return "auto"
+    if text == "spacing":
+        return "spacing"
     try:
         return float(text)
     except ValueError:
         raise InputError(
-            f"--temperature {text!r} is no number; pass one above 0, or auto"
+            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
         ) from None
 
 

@@ -63,17 +63,26 @@ class FittedTerm:
 
 
 @dataclass(frozen=True, eq=False)
+class RecallSpace:
+    """A space that candidates are recalled in, and the (n, dim) training vectors placed in it."""
+
+    space: Space
+    vectors: Vectors
+
+
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """Learned state of a `GMValuator`.
 
     Attributes:
         train: the readable training images.
-        space: the recall space.
+        space: the recall space; the first, where there are two.
         vectors: (n, dim) float32 training vectors placed in it.
+        second: the other recall space, where one was asked for.
         order: (n,) see `TrainingSet.order`.
         terms: the re-rank distances, in the settings' order.
         realism: reference of the realism score, where that is the quality.
-        encoders: fingerprint of each encoder by name.
+        encoders: fingerprint of each encoder by name, those of the recall first.
         weights: sha256 of each weight file by name.
         seconds: fitting time by stage.
         tally: training images encoded, or found in the cache, while fitting.
@@ -89,6 +98,12 @@ class Fitted:
     weights: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    second: RecallSpace | None = None
+
+    @property
+    def spaces(self) -> tuple[RecallSpace, ...]:
+        """All recall spaces, the first first."""
+        return (RecallSpace(self.space, self.vectors), *([self.second] if self.second else []))
 
     @property
     def ties(self) -> NDArray[np.int64]:
@@ -155,6 +170,7 @@ def save_fitted(
             "location": train.location,
             "fingerprint": train.fingerprint,
             "metric": fitted.space.metric,
+            "second_metric": fitted.second.space.metric if fitted.second else None,
             "terms": [
                 {"name": term.name, "metric": term.space.metric, "scale": term.scale}
                 for term in fitted.terms
@@ -189,8 +205,8 @@ def load_fitted(folder: Path, marker: dict[str, Any]) -> Fitted:
         fitted = _assemble(marker, arrays, columns, skipped)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"index {folder} is damaged ({error}); make the index again") from error
-    if fitted.train.fingerprint != marker["fingerprint"] or len(fitted.vectors) != len(
-        fitted.train.ids
+    if fitted.train.fingerprint != marker["fingerprint"] or any(
+        len(each.vectors) != len(fitted.train.ids) for each in fitted.spaces
     ):
         raise RunError(f"the files of index {folder} do not fit together; make the index again")
     return fitted
@@ -200,6 +216,10 @@ def _arrays(fitted: Fitted) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"vectors": fitted.vectors, "order": fitted.order}
     if fitted.space.mean is not None:
         arrays["mean"] = fitted.space.mean
+    if fitted.second is not None:
+        arrays["second.vectors"] = fitted.second.vectors
+        if fitted.second.space.mean is not None:
+            arrays["second.mean"] = fitted.second.space.mean
     for number, term in enumerate(fitted.terms):
         if term.space.mean is not None:
             arrays[f"term{number}.mean"] = term.space.mean
@@ -233,6 +253,12 @@ def _assemble(
     realism = None
     if "realism.rows" in arrays:
         realism = RealismReference(arrays["realism.rows"], arrays["realism.radii"])
+    second = None
+    # absent from indexes made before there was a second space
+    if marker.get("second_metric") is not None:
+        second = RecallSpace(
+            Space(marker["second_metric"], arrays.get("second.mean")), arrays["second.vectors"]
+        )
     return Fitted(
         train=train,
         space=Space(marker["metric"], arrays.get("mean")),
@@ -243,4 +269,5 @@ def _assemble(
         encoders=marker["encoders"],
         weights=marker["weights"],
         seconds=marker["seconds"],
+        second=second,
     )

@@ -36,8 +36,11 @@ __all__ = [
     "Index",
     "Rows",
     "build_index",
+    "by_turns",
     "check_index_name",
     "choose_index",
+    "first_distinct",
+    "nearer",
     "open_index",
     "recall",
     "save_index",
@@ -211,6 +214,46 @@ def recall(index: Index, space: Space, generated: Vectors, n: int, *, n_train: i
     """
     squared, rows = index.search(generated, n)
     return Candidates(rows=rows, distances=space.distance(squared), n_train=n_train)
+
+
+def nearer(found: Candidates) -> Candidates:
+    """Candidates of m images from those of 2m: of an image, and m places on of its mirror image.
+
+    Each training image counts once, at the smaller of its distances. Exact where `found` is: what
+    is among the nearest of the two together is among the nearest of one.
+    """
+    both, n = found.rows.shape
+    by_image = (2, both // 2, n)
+    rows = np.concatenate(list(found.rows.reshape(by_image)), axis=1)
+    distances = np.concatenate(list(found.distances.reshape(by_image)), axis=1)
+    order = np.lexsort((rows, distances), axis=1)
+    rows, distances = (np.take_along_axis(each, order, axis=1) for each in (rows, distances))
+    first = first_distinct(rows, n)
+    return Candidates(
+        rows=np.take_along_axis(rows, first, axis=1),
+        distances=np.take_along_axis(distances, first, axis=1),
+        n_train=found.n_train,
+    )
+
+
+def by_turns(first: Candidates, second: Candidates) -> Candidates:
+    """As many candidates as each has, by turns from both: the nearest in each of two spaces.
+
+    Their distances are NaN, since those of two spaces do not compare; a re-rank gives its own.
+    """
+    m, n = first.rows.shape
+    turns = np.stack([first.rows, second.rows], axis=2).reshape(m, 2 * n)
+    rows = np.take_along_axis(turns, first_distinct(turns, n), axis=1)
+    return Candidates(rows, np.full(rows.shape, np.nan, np.float32), first.n_train)
+
+
+def first_distinct(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """(m, n) places of the first n distinct numbers of each row of (m, w), in their order."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    again = np.zeros(rows.shape, dtype=bool)
+    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return np.argsort(again, axis=1, kind="stable")[:, :n]
 
 
 def _cause(error: BaseException) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.embeddings import Tally, encode_batches
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.mirrored import Mirrored
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors, pair_squared
 from gmvaluator.images import Batch, ImageSet
@@ -62,6 +64,7 @@ class Side:
         placed: placed vectors by encoder fingerprint, each (n, dim).
         keys: n content keys that the images must still have; None where they cannot change.
         tally: counts what passes through the networks.
+        mirrored: whether the n images are followed by their n mirror images; 2n vectors then.
     """
 
     images: ImageSet
@@ -69,6 +72,7 @@ class Side:
     placed: dict[str, Vectors]
     keys: tuple[str, ...] | None = None
     tally: Tally = field(default_factory=Tally)
+    mirrored: bool = False
 
 
 def pair_distances(
@@ -83,16 +87,17 @@ def pair_distances(
     """Distances of the (m, c) pairs (generated image j, training image pairs[j, p]) → (m, c).
 
     Vectors at hand are used; otherwise generated images are encoded first and each training
-    image in a pair passes once, however many pairs it is in. Of `memory` bytes half may hold
-    vectors of generated images; more of them go to a scratch file.
+    image in a pair passes once, however many pairs it is in. Mirror images, where the generated
+    side has them, are images like the others: 2m rows of pairs then. Of `memory` bytes half may
+    hold vectors of generated images; more of them go to a scratch file.
     """
     m, c = pairs.shape
     train_vectors = train.placed.get(term.encoder.fingerprint)
     if train_vectors is not None:
-        vectors = _placed(term, generated, memory, progress)
+        vectors = placed_vectors(term, generated, memory, progress)
         squared = pair_squared(vectors, np.repeat(np.arange(m), c), train_vectors, pairs.ravel())
     else:
-        vectors = _placed(term, generated, memory, progress)
+        vectors = placed_vectors(term, generated, memory, progress)
         squared = _stream(term, pairs, train, vectors, progress)
     return term.space.distance(squared.reshape(m, c))
 
@@ -115,7 +120,8 @@ def rerank(
         train: the n training images the candidates' rows count.
         generated: the m generated images.
         terms: none keeps the recall's order and distances; one gives its distance as it is;
-            several give Σ_t w_t·d_t/scale_t / Σ_t w_t.
+            several give Σ_t w_t·d_t/scale_t / Σ_t w_t. Of a generated image and its mirror image,
+            where that side has them, the nearer counts.
         k: contributors a generated image, at most c.
         ties: (n,) ranks that order training images at equal distance (default: their rows).
         memory: bytes that may be used; see `pair_distances`.
@@ -129,17 +135,10 @@ def rerank(
         raise InputError(f"k={k} contributors of {c} candidates; pass 1 ≤ k ≤ candidates")
     if not terms:
         distances = candidates.distances
-    elif len(terms) == 1:
-        distances = pair_distances(
-            terms[0], candidates.rows, train, generated, memory=memory, progress=progress
-        )
     else:
-        total = np.zeros((m, c), dtype=np.float64)
-        for term in terms:
-            total += (term.weight / term.scale) * pair_distances(
-                term, candidates.rows, train, generated, memory=memory, progress=progress
-            )
-        distances = (total / sum(term.weight for term in terms)).astype(np.float32)
+        pairs = np.tile(candidates.rows, (2 if generated.mirrored else 1, 1))
+        each = _mean_distances(terms, pairs, train, generated, memory, progress)
+        distances = each.reshape(-1, m, c).min(axis=0)
     tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
     order = np.lexsort((tie_ranks, distances), axis=1)
     ranked = np.take_along_axis(distances, order, axis=1)
@@ -151,17 +150,52 @@ def rerank(
     )
 
 
-def _placed(term: Term, side: Side, memory: int, progress: Progress | None) -> Vectors:
-    """All vectors of a side in the term's space, on disk where memory would not hold them."""
+def _mean_distances(
+    terms: Sequence[Term],
+    pairs: NDArray[np.int64],
+    train: Side,
+    generated: Side,
+    memory: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """The distance of one term as it is, the weighted mean of scaled ones of several."""
+    if len(terms) == 1:
+        return pair_distances(terms[0], pairs, train, generated, memory=memory, progress=progress)
+    total = np.zeros(pairs.shape, dtype=np.float64)
+    for term in terms:
+        total += (term.weight / term.scale) * pair_distances(
+            term, pairs, train, generated, memory=memory, progress=progress
+        )
+    return np.asarray(total / sum(term.weight for term in terms), dtype=np.float32)
+
+
+def placed_vectors(
+    term: Term,
+    side: Side,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+    *,
+    what: str = "generated",
+) -> Vectors:
+    """All vectors of a side in the term's space, on disk where half of `memory` does not hold them.
+
+    Args:
+        what: names the side's images in progress.
+
+    Raises:
+        InputError: an image can no longer be read.
+    """
     at_hand = side.placed.get(term.encoder.fingerprint)
     if at_hand is not None:
         return at_hand
-    n = len(side.rows)
+    encoders = [term.encoder, *([Mirrored(term.encoder)] if side.mirrored else [])]
+    n = len(encoders) * len(side.rows)
     vectors: Vectors | None = None
-    with (progress or Silent()).stage(f"{term.encoder.name}: generated", n) as advance:
+    with (progress or Silent()).stage(f"{term.encoder.name}: {what}", n) as advance:
         start = 0
-        for batch, block in encode_batches(
-            side.images, term.encoder, rows=side.rows, strict=True, tally=side.tally
+        for batch, block in chain.from_iterable(
+            encode_batches(side.images, encoder, rows=side.rows, strict=True, tally=side.tally)
+            for encoder in encoders
         ):
             if vectors is None:
                 vectors = allocate((n, block.shape[1]), memory // 2)

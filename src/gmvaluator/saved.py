@@ -12,7 +12,7 @@ from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.fitted import Fitted, TrainingSet
 from gmvaluator.images import ImageSet
-from gmvaluator.settings import SETTING_NAMES, Settings
+from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings
 from gmvaluator.valuation import MARKER, read_marker
 
 
@@ -34,7 +34,9 @@ def read_run(run: Path) -> SavedRun:
     info = read_marker(run, MARKER, "run")
     try:
         train = info["inputs"]["train"]
-        settings = {name: info["settings"][name] for name in SETTING_NAMES}
+        recorded = info["settings"]
+        wanted = [name for name in SETTING_NAMES if name in recorded or name not in LATER_SETTINGS]
+        settings = {name: recorded[name] for name in wanted}
         return SavedRun(settings, train["source"], train["fingerprint"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
@@ -47,12 +49,13 @@ def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -
         InputError: an encoder or quality was an object of the process that saved them.
     """
     kept = {name: value for name, value in saved.items() if name not in changes}
-    named = [kept.get("encoder", "none"), *kept.get("rerank", {})]
+    second = kept.get("second_encoder") or "none"
+    named = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
     objects = [name for name in named if not is_name(name)]
     if objects:
         raise InputError(
             f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
-            "(encoder=…, rerank=…)"
+            "(encoder=…, second_encoder=…, rerank=…)"
         )
     if kept.get("quality") == "given":
         raise InputError(
@@ -62,14 +65,19 @@ def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -
 
 
 def check_index(
-    fitted: Fitted, settings: Settings, encoders: Sequence[Encoder], folder: Path
+    fitted: Fitted,
+    settings: Settings,
+    encoders: Sequence[Encoder],
+    rerankers: Sequence[Encoder],
+    folder: Path,
 ) -> None:
     """Refuse an index that other settings or weights made.
 
     Args:
         fitted: the index's learned state.
         settings: of the valuator that takes it up.
-        encoders: of its recall and re-rank.
+        encoders: of its recall.
+        rerankers: of its re-rank.
         folder: of the index.
 
     Raises:
@@ -82,12 +90,24 @@ def check_index(
             f"index {folder} was made for re-rank {known}, not {wanted}; make an index with "
             "these settings"
         )
-    for encoder in encoders:
+    if (fitted.second is None) != (settings.second_encoder is None):
+        raise RunError(
+            f"index {folder} was made with another second encoder than "
+            f"{settings.second_encoder}; make an index with these settings"
+        )
+    for encoder in (*encoders, *rerankers):
         if fitted.encoders.get(encoder.name) != encoder.fingerprint:
             raise RunError(
                 f"index {folder} was made with another {encoder.name} (weights or input size "
                 "differ); make the index again"
             )
+    # one of the re-rank may be known too, but the vectors are those of the first
+    recalls = list(fitted.encoders)[: len(encoders)]
+    if recalls != [encoder.name for encoder in encoders]:
+        raise RunError(
+            f"index {folder} was made for recall by {' and '.join(recalls)}; make an index with "
+            "these settings"
+        )
     if settings.quality == "realism" and fitted.realism is None:
         raise RunError(
             f"index {folder} was made with another quality and holds no reference for 'realism'; "

@@ -12,7 +12,7 @@ from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.recall import check_index_name
-from gmvaluator.values import Temperature, check_weighting
+from gmvaluator.values import RIDGES, AnyTemperature, check_weighting
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
@@ -46,8 +46,10 @@ class Settings:
     k: int | None
     candidates: int | None
     weighting: str
-    temperature: Temperature
+    temperature: AnyTemperature
     seed: int
+    second_encoder: str | None = None
+    mirror: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
@@ -55,6 +57,8 @@ class Settings:
 
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
+LATER_SETTINGS = ("second_encoder", "mirror")
+"""Settings that runs of earlier versions do not record: their defaults are what was done then."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
@@ -65,6 +69,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "quality": "maniqa",
         "weighting": "softmax",
         "temperature": 1.0,
+    },
+    "robust": {
+        "second_encoder": "pixels@14",
+        "mirror": True,
+        "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
+        "temperature": "spacing",
     },
 }
 
@@ -121,6 +131,16 @@ def check_settings(settings: Settings) -> None:
         raise InputError(
             "weighting global-ridge finds contributors by their weight among all training images, "
             "without a re-rank; pass rerank='none', or weighting='ridge'"
+        )
+    if settings.mirror and settings.weighting in RIDGES:
+        raise InputError(
+            f"weighting {settings.weighting} compares images as they are; pass mirror=False, or "
+            "weighting softmax or shapley"
+        )
+    if settings.second_encoder is not None and not settings.rerank:
+        raise InputError(
+            "distances of two recall spaces do not compare; pass a rerank that orders the "
+            "candidates of both, or leave second_encoder out"
         )
     for name, value in (("k", settings.k), ("candidates", settings.candidates)):
         if value is not None and value < 1:

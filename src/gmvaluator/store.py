@@ -91,6 +91,10 @@ class Table:
         self._places: dict[bytes, tuple[Shard, int]] | None = None
         self._fresh: dict[bytes, NDArray[np.float32]] = {}
 
+    def beside(self, form: str) -> Table:
+        """A table of the same encoder's vectors of the images in another form, such as mirrored."""
+        return Table(self.folder.with_name(f"{self.folder.name}-{form}"), f"{self.name} {form}")
+
     def __contains__(self, key: str) -> bool:
         raw = bytes.fromhex(key)
         with self._lock:

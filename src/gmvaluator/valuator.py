@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,9 @@ from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.fitted import INDEX_MARKER, Fitted, load_fitted, save_fitted
-from gmvaluator.fitting import fit_images
+from gmvaluator.fitting import fit_images, learn_spacing
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.index_cache import IndexCache
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.quality import (
@@ -34,7 +33,8 @@ from gmvaluator.quality import (
     realism,
     require_quality,
 )
-from gmvaluator.recall import Candidates, choose_index, recall
+from gmvaluator.recall import Candidates
+from gmvaluator.recalling import Recaller
 from gmvaluator.rerank import Contributors, Side, Term, rerank
 from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
@@ -48,7 +48,13 @@ from gmvaluator.settings import (
 )
 from gmvaluator.store import Store, as_store
 from gmvaluator.valuation import Valuation, read_marker
-from gmvaluator.values import RIDGES, Temperature, contribute
+from gmvaluator.values import (
+    RIDGES,
+    SPACING_SHARE,
+    AnyTemperature,
+    Temperature,
+    contribute,
+)
 from gmvaluator.weighing import RidgeWeigher
 from gmvaluator.weights import Weights
 
@@ -69,6 +75,7 @@ class GMValuator:
 
     Args:
         encoder: name, encoder or `torch.nn.Module` whose space candidates are recalled in.
+        second_encoder: another one; half of the candidates are then recalled in its space.
         index: `auto`, `exact`, `pq`, `ivfpq` or a faiss factory string.
         rerank: one or several distances (names, encoders, or {name: weight}), or `none`.
         quality: `realism`, `maniqa`, `none`, an array of m numbers, or a function of the
@@ -77,7 +84,9 @@ class GMValuator:
         candidates: training images recalled before the re-rank (default 200, likewise).
         weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
             ridge in the recall space, within the candidates) or `global-ridge` (among all).
-        temperature: τ of Eq. 6, or `auto`: each generated image's own, by its perplexity.
+        temperature: τ of Eq. 6; `auto`: each generated image's own, by its perplexity; or
+            `spacing`: a twentieth of the median distance from a training image to the next one.
+        mirror: compare each generated image and its mirror image; the nearer counts.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
@@ -98,13 +107,15 @@ class GMValuator:
         self,
         *,
         encoder: str | Encoder | torch.nn.Module = "efficientnet-lite0",
+        second_encoder: str | Encoder | torch.nn.Module | None = None,
         index: str = "auto",
         rerank: Rerank = DEFAULT_RERANK,
         quality: object = "realism",
         k: int | None = None,
         candidates: int | None = None,
         weighting: str = "softmax",
-        temperature: Temperature = 1.0,
+        temperature: AnyTemperature = 1.0,
+        mirror: bool = False,
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -120,7 +131,10 @@ class GMValuator:
         self._runtime.resolved()
         self._progress = as_progress(progress)
         self._terms = rerank_terms(rerank)
-        own = None if isinstance(encoder, str) else self._as_encoder(encoder)
+        own, second = (
+            None if each is None or isinstance(each, str) else self._as_encoder(each)
+            for each in (encoder, second_encoder)
+        )
         if isinstance(quality, str) and quality not in QUALITY_NAMES:
             raise InputError(
                 f"unknown quality {quality!r}; choose one of {', '.join(QUALITY_NAMES)}, "
@@ -129,6 +143,7 @@ class GMValuator:
         self._quality = quality
         self.settings = Settings(
             encoder=encoder if isinstance(encoder, str) else own.name if own else "",
+            second_encoder=second.name if second else cast("str | None", second_encoder),
             index=index,
             rerank=tuple((term.name, term.weight) for term in self._terms),
             quality=quality if isinstance(quality, str) else "given",
@@ -136,21 +151,32 @@ class GMValuator:
             candidates=candidates,
             weighting=weighting,
             temperature=temperature,
+            mirror=mirror,
             seed=seed,
         )
         check_settings(self.settings)
         # a named encoder is loaded last: mistakes in cheaper settings are told at once
         self._encoder = own or self._as_encoder(encoder)
+        self._encoders = [self._encoder]
+        if second_encoder is not None:
+            self._encoders.append(second or self._as_encoder(second_encoder))
+            if self._encoders[1].fingerprint == self._encoder.fingerprint:
+                raise InputError(
+                    f"second_encoder is the encoder, {self._encoder.name}; pass another one, or "
+                    "leave it out"
+                )
         self.fitted_: Fitted | None = None
         self._train: ImageSet | None = None
-        self._rerankers: dict[str, Encoder] = {self.settings.encoder: self._encoder}
-        self._indexes: IndexCache | None = None
-        self._weigher: RidgeWeigher | None = None
+        names = (self.settings.encoder, self.settings.second_encoder or "")
+        self._rerankers: dict[str, Encoder] = dict(zip(names, self._encoders, strict=False))
+        self._forget()
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """`paper` (CLIP, PQ, DreamSim, MANIQA, as published) or `offline` (the default).
+        """`paper` (CLIP, PQ, DreamSim, MANIQA, as published), `offline` (the default) or `robust`.
 
+        `robust` finds copies that were compressed, cropped or mirrored, and tells owners' shares:
+        recall by features and by small pixels, mirror images, a temperature of the data's scale.
         `changes` replace or add settings.
         """
         return cls(**(preset_settings(name) | changes))
@@ -171,7 +197,7 @@ class GMValuator:
         rerankers = self.require()
         self.fitted_ = fit_images(
             images,
-            self._encoder,
+            self._encoders,
             rerankers,
             self.settings,
             strict=strict,
@@ -179,8 +205,7 @@ class GMValuator:
             progress=self._progress,
         )
         self._train = images
-        self._indexes = None
-        self._weigher = None
+        self._forget()
         return self
 
     def value(self, generated: object, *, strict: bool = False) -> Valuation:
@@ -206,11 +231,13 @@ class GMValuator:
                 progress=self._progress,
                 stage="embed generated",
             )
-            vectors = fitted.space.place(embeddings.vectors, in_place=True)
+            placed = self._recaller(fitted).place(images, embeddings)
+            # the images as they are: mirror images, if any, come after them
+            vectors = placed[0][: len(embeddings.rows)]
         k, n_candidates = resolve_counts(self.settings, len(fitted.train.ids))
         with _timed(seconds, "recall"):
-            index_name, candidates = self._recall(fitted, vectors, n_candidates)
-        train_side, generated_side = self._sides(fitted, images, embeddings, vectors)
+            index_names, candidates = self._recall(fitted, placed, n_candidates)
+        train_side, generated_side = self._sides(fitted, images, embeddings, placed)
         with _timed(seconds, "rerank"):
             ranked = self._rank(fitted, candidates, train_side, generated_side, k)
         with _timed(seconds, "weights"):
@@ -218,11 +245,12 @@ class GMValuator:
         with _timed(seconds, "quality"):
             quality = self._measure_quality(fitted, images, embeddings, vectors)
         with _timed(seconds, "values"):
+            temperature = self._temperature(fitted, train_side)
             contributions = contribute(
                 contributors,
                 quality,
                 weighting=self.settings.weighting,
-                temperature=self.settings.temperature,
+                temperature=temperature,
             )
         labels = images.labels
         resolved = replace(self.settings, k=k, candidates=n_candidates)
@@ -240,7 +268,8 @@ class GMValuator:
             ),
             info={
                 "format": 1,
-                "settings": resolved.as_json() | {"index_used": index_name},
+                "settings": resolved.as_json()
+                | {"index_used": ", ".join(index_names), "temperature_used": temperature},
                 "n_train": len(fitted.train.ids),
                 "n_generated": len(ids),
                 "versions": versions.installed(),
@@ -296,8 +325,7 @@ class GMValuator:
         marker = read_marker(folder, INDEX_MARKER, "index")
         fitted = load_fitted(folder, marker)
         valuator = cls(**named_settings(marker["settings"], changes, f"index {folder}"))
-        encoders = [valuator._encoder, *valuator.require()]
-        check_index(fitted, valuator.settings, encoders, folder)
+        check_index(fitted, valuator.settings, valuator._encoders, valuator.require(), folder)
         location = fitted.train.location if train is None else train
         if location is not None:
             valuator._train = reopen(location, fitted.train, folder)
@@ -352,25 +380,36 @@ class GMValuator:
         named = {name: Path(path) for name, path in (paths or {}).items()}
         return Weights(named, self._store.folder / "weights" if self._store else None)
 
+    def _forget(self) -> None:
+        """Drop what was learned of another training set."""
+        self._kept_recaller: Recaller | None = None
+        self._weigher: RidgeWeigher | None = None
+        self._spacing: float | None = None
+
+    def _recaller(self, fitted: Fitted) -> Recaller:
+        if self._kept_recaller is None:
+            self._kept_recaller = Recaller(
+                fitted, self._encoders, self.settings, self._store, self._memory, self._progress
+            )
+        return self._kept_recaller
+
     def _recall(
-        self, fitted: Fitted, generated: Vectors, n_candidates: int
-    ) -> tuple[str, Candidates | None]:
-        """The index that was taken and what it found; nothing where all images take part."""
-        if self.settings.weighting == "global-ridge" and self._ridge(fitted).exact(len(generated)):
-            return "none", None
-        n, dim = fitted.vectors.shape
-        name = self.settings.index
-        if name == "auto":
-            name = choose_index(n, len(generated), dim, memory=self._memory)
-        if self._indexes is None:
-            lasting = getattr(self._encoder, "table", None) is not None
-            own = self._encoder.fingerprint if lasting else None
-            self._indexes = IndexCache(fitted, own, self._store, self.settings.seed)
-        with self._progress.stage(f"recall ({name})", len(generated)) as advance:
-            index = self._indexes.get(name)
-            found = recall(index, fitted.space, generated, n_candidates, n_train=n)
-            advance(len(generated))
-        return name, found
+        self, fitted: Fitted, generated: Sequence[Vectors], n_candidates: int
+    ) -> tuple[tuple[str, ...], Candidates | None]:
+        """The indexes that were taken and what they found; nothing where all images take part."""
+        m = len(generated[0])
+        if self.settings.weighting == "global-ridge" and self._ridge(fitted).exact(m):
+            return ("none",), None
+        return self._recaller(fitted).find(generated, n_candidates)
+
+    def _temperature(self, fitted: Fitted, train: Side) -> Temperature:
+        """What the settings ask for, as numbers where the training images decide."""
+        if self.settings.temperature != "spacing":
+            return self.settings.temperature
+        if self._spacing is None:
+            terms = self._rerank_terms(fitted)
+            self._spacing = learn_spacing(terms, train, fitted.space, fitted.vectors, fitted.order)
+        return SPACING_SHARE * self._spacing
 
     def _rank(
         self,
@@ -428,11 +467,15 @@ class GMValuator:
         ]
 
     def _sides(
-        self, fitted: Fitted, images: ImageSet, embeddings: Embeddings, vectors: Vectors
+        self,
+        fitted: Fitted,
+        images: ImageSet,
+        embeddings: Embeddings,
+        generated: Sequence[Vectors],
     ) -> tuple[Side, Side]:
         """What the re-rank compares: (training images, generated images)."""
-        own = self._encoder.fingerprint
-        if self._train is None and any(self._load(t).fingerprint != own for t in self._terms):
+        own = [encoder.fingerprint for encoder in self._encoders]
+        if self._train is None and any(self._load(t).fingerprint not in own for t in self._terms):
             raise InputError(
                 "re-ranking reads the training images, and this index was made from images in "
                 "memory; pass them: GMValuator.load(path, train=images)"
@@ -442,11 +485,17 @@ class GMValuator:
             Side(
                 self._train if self._train is not None else images,
                 train.rows,
-                {own: fitted.vectors},
+                {name: each.vectors for name, each in zip(own, fitted.spaces, strict=True)},
                 train.keys,
                 fitted.tally.copy(),
             ),
-            Side(images, embeddings.rows, {own: vectors}, tally=embeddings.tally),
+            Side(
+                images,
+                embeddings.rows,
+                dict(zip(own, generated, strict=True)),
+                tally=embeddings.tally,
+                mirrored=self.settings.mirror,
+            ),
         )
 
     def _measure_quality(

@@ -16,7 +16,7 @@ from gmvaluator.fitted import Fitted
 from gmvaluator.geometry import Vectors, pair_squared
 from gmvaluator.kernel_ridge import Kernel, greatest, ridge_of_all, ridge_within
 from gmvaluator.landmarks import Landmarks
-from gmvaluator.recall import Candidates, Index, build_index, choose_index
+from gmvaluator.recall import Candidates, Index, build_index, choose_index, first_distinct
 from gmvaluator.rerank import Contributors
 
 EXACT_OPERATIONS = 2e12
@@ -114,14 +114,4 @@ class RidgeWeigher:
             [np.stack([nearest.rows, heavy[:, :c]], axis=2).reshape(len(heavy), -1), heavy[:, c:]],
             axis=1,
         )
-        return _first_distinct(turns, wanted)
-
-
-def _first_distinct(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """The first n distinct numbers of each row of (m, w), in their order."""
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    again = np.zeros(rows.shape, dtype=bool)
-    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    first = np.argsort(again, axis=1, kind="stable")[:, :n]
-    return np.take_along_axis(rows, first, axis=1)
+        return np.take_along_axis(turns, first_distinct(turns, wanted), axis=1)

@@ -84,6 +84,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "encoder": "pixels@14",
             "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 1.0},
         },
+        "robust": dict(PRESETS["robust"]),
         "paper": dict(PRESETS["paper"]),
         "nearest-pixel": PIXELS,
         "pixel-shapley": {**PIXELS, "weighting": "shapley"},

@@ -1,0 +1,54 @@
+"""The encoder of mirror images: what another encoder sees of an image flipped left to right."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.geometry import Metric
+from gmvaluator.images import Preprocessing
+from gmvaluator.store import Table
+from gmvaluator.weights import WeightFile
+
+FORM = "mirrored"
+
+
+class Mirrored:
+    """An `Encoder` that flips what `encoder` is fed, and shares its network.
+
+    Its vectors are kept beside those of `encoder`, where these are kept.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        table: Table | None = getattr(encoder, "table", None)
+        self.table = None if table is None else table.beside(FORM)
+
+    @property
+    def name(self) -> str:
+        return f"{self._encoder.name} {FORM}"
+
+    @property
+    def metric(self) -> Metric:
+        return self._encoder.metric
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._encoder.preprocessing
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self._encoder.fingerprint}|{FORM}"
+
+    @property
+    def weights(self) -> tuple[WeightFile, ...]:
+        return self._encoder.weights
+
+    def prepare(self) -> None:
+        """Compile the network that both share."""
+        self._encoder.prepare()
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) uint8 RGB → (B, dim) float32, of the images flipped left to right."""
+        return self._encoder.encode(np.ascontiguousarray(pixels[..., ::-1]))
