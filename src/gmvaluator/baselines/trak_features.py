@@ -19,10 +19,11 @@ Features = NDArray[np.float32]
 
 # of a batch's gradients: larger ones leave the processor's caches and take twice as long
 _MOST_BYTES = 24 << 20
+_MOST_ROWS = 256  # images times draws that pass through the network at once
 
 
 class ProjectedGradients:
-    """Features φ(x) of images, a batch at a time.
+    """Features φ(x) of images, a batch at a time; all draws of an image pass at once.
 
     Args:
         network: what is differentiated, on the device where it works.
@@ -51,7 +52,8 @@ class ProjectedGradients:
             None if projections is None else SparseProjection(length, projections, seed)
         )
         self.size = length if projections is None else projections
-        self._batch = max(1, min(_MOST_BYTES, memory) // (4 * length))
+        fitting = min(_MOST_BYTES, memory) // (4 * length)
+        self._batch = max(1, min(fitting, _MOST_ROWS // network.draws))
 
     def __call__(self, images: Pixels, advance: Advance) -> Features:
         """(N, K) features.
