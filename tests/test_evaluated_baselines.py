@@ -9,6 +9,7 @@ import pytest
 
 from generator_checks import train_tiny
 from gmvaluator.baselines.gan_steps import GANRecipe
+from gmvaluator.baselines.trak import TRAK
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation import traced_gan
 from gmvaluator.evaluation.studies.calibration import calibration
@@ -16,6 +17,7 @@ from gmvaluator.evaluation.studies.efficiency import efficiency
 from gmvaluator.evaluation.studies.identical_class import identical_class
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.valuers import choose_valuers
+from gmvaluator.samplers.base import file_digest
 from test_evaluation import Digits, _quick_classifier, files, open_setup, row, rows_of
 
 __all__ = ["files"]
@@ -58,8 +60,9 @@ def test_draws_and_loss_of_vae_tracin_come_from_a_file(tmp_path: Path) -> None:
     file.write_text('[few]\nvaluer = "vae-tracin"\nencoder = "pixels"\n')
     with pytest.raises(InputError, match="unknown settings encoder; choose from draws, antithetic"):
         choose_valuers((), file)
-    file.write_text('[other]\nvaluer = "trak"\n')
-    with pytest.raises(InputError, match="other is a 'trak'; write valuer = 'vae-tracin' or 'nda'"):
+    file.write_text('[other]\nvaluer = "tracin"\n')
+    wanted = "other is a 'tracin'; write valuer = 'vae-tracin' or 'nda' or 'trak' or 'd-trak'"
+    with pytest.raises(InputError, match=wanted):
         choose_valuers((), file)
 
 
@@ -97,3 +100,53 @@ def test_if4gan_ranks_noised_images_and_tells_its_agreement(
 def test_if4gan_needs_held_out_images(files: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"measures by images .* pass --held-out"):
         open_setup(files, tmp_path, valuers=("if4gan",))
+
+
+def test_trak_takes_its_settings_and_models_from_a_file(vae: Path, tmp_path: Path) -> None:
+    file, second = tmp_path / "valuers.toml", tmp_path / "second.safetensors"
+    second.write_bytes(vae.read_bytes())
+    file.write_text(
+        f'[two]\nvaluer = "d-trak"\ndraws = 2\nmodels = ["{second}"]\n'
+        '[one]\nvaluer = "trak"\nprojections = 64\n'
+    )
+    two, one = choose_valuers((), file)
+    assert one.settings == {"valuer": "trak", "projections": 64}
+    assert two.settings["models"] == [file_digest(second)[:16]]
+    bound = two.suited(vae)
+    assert bound is not None
+    made = bound.make(3, 0)
+    assert isinstance(made, TRAK)
+    assert made._settings() | {"projections": 0} == {
+        "valuer": "d-trak",
+        "signed": True,
+        "k": 3,
+        "models": 2,
+        "draws": 2,
+        "projections": 0,
+        "damping": 1.0,
+    }
+    with pytest.raises(InputError, match=r"two looks into the generator: pass a VAE or a ddpm"):
+        two.make(3, 0)
+    file.write_text('[one]\nvaluer = "trak"\nmodels = ["nowhere.safetensors"]\n')
+    with pytest.raises(InputError, match=r"valuer one: nowhere.safetensors is no file"):
+        choose_valuers((), file)
+    file.write_text('[one]\nvaluer = "trak"\nmodels = "vae.safetensors"\n')
+    with pytest.raises(InputError, match=r"models = 'vae.safetensors'; list generator files"):
+        choose_valuers((), file)
+
+
+def test_trak_looks_only_into_generators_that_fit(
+    files: tuple[Path, Path], vae: Path, tmp_path: Path
+) -> None:
+    gan, other = tmp_path / "gan.safetensors", tmp_path / "other.safetensors"
+    train_tiny("gan", files[0], gan)
+    train_tiny("beta-vae", files[0], other)
+    (alone,) = choose_valuers(("trak",), None)
+    assert alone.suited(None) is None
+    assert alone.suited(gan) is None
+    assert alone.suited(other) is not None
+    file = tmp_path / "valuers.toml"
+    file.write_text(f'[two]\nvaluer = "trak"\nmodels = ["{other}"]\n')
+    (two,) = choose_valuers((), file)
+    assert two.suited(vae) is None
+    assert two.suited(other) is not None

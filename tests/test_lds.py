@@ -11,20 +11,24 @@ import pytest
 import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from gmvaluator import ImageSet
 from gmvaluator.cli import cli
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import recipes, targets
+from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.metrics import linear_datamodeling_score, noise_ceiling
 from gmvaluator.evaluation.recipes import Recipe
+from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.studies.lds import lds
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.targets import losses
 from gmvaluator.evaluation.truth import GroundTruth, ground_truth, random_subsets
-from gmvaluator.evaluation.valuers import named_valuer
+from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.evaluation.workspace import Workspace
-from gmvaluator.generators import generator_class
+from gmvaluator.generators import generator_class, load_generator
+from gmvaluator.generators.files import list_snapshots
 from gmvaluator.progress import Silent
 
 TINY = Recipe("beta-vae", 4, {"hidden": "8", "latent": 2, "size": 28, "batch_size": 8})
@@ -117,8 +121,6 @@ def test_retraining_is_kept_and_goes_on(train: ImageSet, work: Path, tmp_path: P
     job = recipes.Job("mine", TINY, train.select(np.flatnonzero(first.subsets[1])), 1)
     file = tmp_path / "mine.safetensors"
     recipes.train_job(job, file)
-    from gmvaluator.generators import load_generator
-
     np.testing.assert_allclose(
         losses(load_generator(file), first.generated)["elbo"],
         first.losses["elbo"][1, 1],
@@ -183,12 +185,56 @@ def test_images_it_cannot_draw_are_refused(train: ImageSet) -> None:
         losses(model_of("beta-vae", hidden=(8,), latent=2), ImageSet.open(list(colours)))
 
 
+def _unmade(k: int, seed: int) -> Any:
+    raise AssertionError("nothing to value with")
+
+
+def test_snapshots_join_a_kept_model_that_stays_as_it_is(train: ImageSet, tmp_path: Path) -> None:
+    first = truth_of(train, tmp_path)
+    kept = {file: file.read_bytes() for file in (tmp_path / "generators").glob("*.safetensors")}
+    again = truth_of(train, tmp_path, keep=2)
+    snapshots = list_snapshots(first.generator)
+    assert [each.step for each in snapshots] == [2, 4]
+    assert [load_file(each.path).keys() for each in snapshots[1:]] == [
+        load_file(first.generator).keys()
+    ]
+    for name, weights in load_file(first.generator).items():
+        assert torch.equal(load_file(snapshots[1].path)[name], weights)
+    assert {file: file.read_bytes() for file in kept} == kept
+    np.testing.assert_array_equal(again.losses["elbo"], first.losses["elbo"])
+    assert list((tmp_path / "snapshots").iterdir()) == []
+    times = [each.path.stat().st_mtime_ns for each in snapshots]
+    truth_of(train, tmp_path, keep=2)
+    assert [each.path.stat().st_mtime_ns for each in snapshots] == times
+
+
+def test_snapshots_of_another_model_are_refused(train: ImageSet, tmp_path: Path) -> None:
+    job, work = recipes.Job("own", TINY, train), Workspace(tmp_path)
+    recipes.train_job(job, job.file(work))
+    model = load_generator(job.file(work))
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+    model.save(job.file(work))
+    with pytest.raises(RunError, match=r"own-\w+-seed0.safetensors was trained on another machine"):
+        keep_snapshots(job, 2, work, Silent())
+    assert list_snapshots(job.file(work)) == ()
+
+
+def test_snapshots_are_wanted_by_vae_tracin_of_a_vae() -> None:
+    valuers = [named_valuer("trak"), named_valuer("vae-tracin")]
+    assert snapshots_wanted(valuers, "beta-vae") == 5
+    assert snapshots_wanted(valuers, "ddpm") == 0
+    assert snapshots_wanted(valuers[:1], "beta-vae") == 0
+
+
 def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) -> None:
-    names = ("nearest-pixel", "global-ridge", "vae-tracin", "random")
+    names = ("nearest-pixel", "global-ridge", "vae-tracin", "trak", "d-trak", "random")
+    blind = NamedValuer("blind", _unmade, {"valuer": "blind"}, lambda _: None)
+    whole = NamedValuer("if4gan", _unmade, {"valuer": "if4gan"})
     context = Context(
         train=train,
         subjects=(),
-        valuers=[named_valuer(name) for name in names],
+        valuers=[*(named_valuer(name) for name in names), blind, whole],
         seeds=2,
         m=6,
         work=Workspace(work),
@@ -196,13 +242,9 @@ def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) 
     )
     result = lds(context, {"beta-vae": TINY}, subsets=4, k=20)
     (table,) = result.tables
-    assert [row[0] for row in table.rows] == [
-        "nearest-pixel",
-        "global-ridge",
-        "random",
-        "attainable",
-    ]
-    assert any("vae-tracin cannot look into beta-vae" in note for note in result.notes)
+    assert [row[0] for row in table.rows] == [*names, "attainable"]
+    assert "blind cannot look into beta-vae: left out there." in result.notes
+    assert any(note.startswith("if4gan is left out: it scores") for note in result.notes)
     # by hand, from what was kept
     truth = truth_of(train, work)
     valuer = named_valuer("nearest-pixel").make(20, 0)

@@ -15,8 +15,9 @@ from torch import nn
 
 from generator_checks import halves, train_tiny, write_halves
 from gmvaluator import ImageSet, Valuation
+from gmvaluator.baselines.proponents import opponents, proponents
+from gmvaluator.baselines.sample_gradients import Batch
 from gmvaluator.baselines.vae_gradients import (
-    Batch,
     ElboNetwork,
     Loss,
     Objective,
@@ -32,7 +33,7 @@ from gmvaluator.baselines.vae_models import (
     module_checkpoints,
     official_checkpoints,
 )
-from gmvaluator.baselines.vae_tracin import VAETracIn, opponents, proponents
+from gmvaluator.baselines.vae_tracin import VAETracIn
 from gmvaluator.errors import GMValuatorError, InputError, RunError
 from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig
 from gmvaluator.generators.conv_beta_vae import ConvBetaVAE, ConvBetaVAEConfig

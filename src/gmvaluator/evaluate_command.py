@@ -44,7 +44,7 @@ SHARED = (
         "valuers",
         multiple=True,
         metavar="NAME",
-        help="default, no-rerank, l2, st-lpips, nearest-pixel, nda, random, … Repeatable.",
+        help="default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, random, … Repeatable.",
     ),
     click.option(
         "--valuers",

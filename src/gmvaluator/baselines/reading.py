@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arrays import known_labels
 from gmvaluator.decoding import Interpolation
-from gmvaluator.generators.data import read_training_data
+from gmvaluator.errors import InputError
+from gmvaluator.generators.data import class_numbers, read_training_data
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.progress import Progress
 
@@ -42,3 +45,83 @@ def read_pixels(
     bad = {skip.id for skip in read.skipped}
     good = [row for row, name in enumerate(images.ids) if name not in bad]
     return ReadSet(images.select(good), read.images, read.skipped)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as a network takes them.
+
+    Attributes:
+        bytes: (N, C, H, W) uint8.
+        labels: (N,) class numbers of a conditional network, else None.
+    """
+
+    bytes: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def part(self, rows: slice) -> Pixels:
+        """Some of them."""
+        return Pixels(self.bytes[rows], None if self.labels is None else self.labels[rows])
+
+
+@dataclass(frozen=True)
+class NetworkSet:
+    """A set without the images that cannot be read, as a network takes it."""
+
+    images: ImageSet
+    pixels: Pixels
+    skipped: tuple[Skip, ...]
+
+
+def read_for_network(
+    images: ImageSet,
+    shape: tuple[int, int, int],
+    classes: Sequence[str],
+    progress: Progress,
+    interpolation: Interpolation = "bicubic",
+) -> NetworkSet:
+    """All readable images at the size of a network's input, with class numbers.
+
+    Args:
+        images: the set.
+        shape: (C, H, W) of the input.
+        classes: names of the network's classes; none: labels are not looked at.
+        progress: hears how far it is.
+        interpolation: of the resizing.
+
+    Raises:
+        InputError: an input that is not square, colour images for a grey network, none that can
+            be read, or a label that is missing or none of the classes.
+    """
+    channels, height, width = shape
+    if height != width:
+        raise InputError(f"images of {height} × {width}; pass a network that takes square ones")
+    read = read_pixels(images, height, progress, interpolation)
+    if channels < read.pixels.shape[1]:
+        raise InputError(
+            f"{images!r} has colour images, and the network takes grey ones; pass grey images"
+        )
+    whole = np.broadcast_to(read.pixels, (len(read.pixels), channels, height, width))
+    numbers = _class_numbers(read.images, classes) if classes else None
+    return NetworkSet(read.images, Pixels(whole, numbers), read.skipped)
+
+
+def skipped_of(train: NetworkSet, generated: NetworkSet) -> list[tuple[str, Skip]]:
+    """What was left out of both sets, as a `Valuation` lists it."""
+    return [
+        *(("train", skip) for skip in train.skipped),
+        *(("generated", skip) for skip in generated.skipped),
+    ]
+
+
+def _class_numbers(images: ImageSet, classes: Sequence[str]) -> NDArray[np.int64]:
+    labels = known_labels(images, "images of a conditional network")
+    if unknown := set(labels) - set(classes):
+        raise InputError(
+            f"label {sorted(unknown)[0]!r} is none of the network's classes; it knows "
+            f"{', '.join(classes)}"
+        )
+    return class_numbers(labels, classes)

@@ -4,7 +4,7 @@ Where all parameters sit in linear layers that are called once, the gradient of 
 of few outer products of its inputs a and the gradients δ at its outputs, and a dot product of two
 gradients is Σ (a·a' + 1)(δ·δ'): gradients are never written out. An encoder's inputs do not depend
 on the code that is drawn, so its δ is averaged over draws before anything is multiplied. Other
-networks get explicit gradients, by `torch.func.vmap` of `torch.func.grad`.
+networks get explicit gradients (`sample_gradients`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmvaluator.baselines.sample_gradients import Batch, sample_gradients
 from gmvaluator.generators.beta_vae import kl_divergence
 
 Loss = Literal["bce", "squared-error", "official"]
@@ -54,21 +55,6 @@ class Objective:
             channels = pixels.shape[1]
             return (error / channels + self.beta * divergence) / _OFFICIAL_SCALE
         return error + self.beta * divergence
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images to take gradients of.
-
-    Attributes:
-        pixels: (B, C, H, W) in [0, 1].
-        labels: (B,) class numbers, None for networks without classes.
-        noise: (B, S, z) standard normal, S draws an image.
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
-    noise: Tensor
 
 
 class ElboNetwork(nn.Module):
@@ -201,20 +187,7 @@ def factorised(network: ElboNetwork, batch: Batch) -> FactorisedGradients:
 
 def explicit(network: ElboNetwork, batch: Batch) -> ExplicitGradients:
     """The gradients of any network without coupling between the images of a batch."""
-    parameters = {name: each.detach() for name, each in network.named_parameters()}
-
-    def loss(weights: dict[str, Tensor], pixels: Tensor, labels: Any, noise: Tensor) -> Tensor:
-        alone = None if labels is None else labels[None]
-        arguments = (pixels[None], alone, noise[None])
-        alone_loss: Tensor = torch.func.functional_call(network, weights, arguments)[0]
-        return alone_loss
-
-    own_label = None if batch.labels is None else 0
-    each = torch.func.vmap(
-        torch.func.grad(loss), in_dims=(None, 0, own_label, 0), randomness="error"
-    )
-    gradients = each(parameters, batch.pixels, batch.labels, batch.noise)
-    return ExplicitGradients(torch.cat([part.flatten(1) for part in gradients.values()], dim=1))
+    return ExplicitGradients(sample_gradients(network, batch))
 
 
 def can_factorise(network: ElboNetwork, batch: Batch) -> bool:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gmvaluator.baselines.partial_sums import PartialSums
+from gmvaluator.baselines.reading import Pixels
+from gmvaluator.baselines.sample_gradients import Batch
 from gmvaluator.baselines.vae_gradients import (
-    Batch,
     ElboNetwork,
     Gradients,
     Objective,
@@ -35,22 +36,6 @@ Influence = NDArray[np.float64]
 _STREAM: dict[Side, int] = {"train": 0, "test": 1}
 _MOST_IMAGES = 256  # a batch; more gain nothing on a processor
 _FLOAT = 4  # bytes
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Images as a network takes them.
-
-    Attributes:
-        bytes: (N, C, H, W) uint8.
-        labels: (N,) class numbers of a conditional network, else None.
-    """
-
-    bytes: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
-
-    def __len__(self) -> int:
-        return len(self.bytes)
 
 
 @dataclass(frozen=True)
@@ -124,7 +109,7 @@ class Influences:
         checkpoints = len(self._asked.checkpoints)
         with self._progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
             for rows in slices(m, width):
-                block = _part(test, rows)
+                block = test.part(rows)
                 key = self._key(train, block)
                 found, done = self._sums.resume(key, (n, len(block)))
                 advance(done * n)
@@ -144,7 +129,7 @@ class Influences:
             advance(done * n)
             for checkpoint in self._loaded(train, done):
                 for rows in slices(n, self._batch_size(checkpoint, 1)):
-                    norms = self._gradients(checkpoint, _part(train, rows), "train").squared_norms()
+                    norms = self._gradients(checkpoint, train.part(rows), "train").squared_norms()
                     found[rows] += checkpoint.weight * norms.double().cpu().numpy()
                     advance(rows.stop - rows.start)
                 done += 1
@@ -162,10 +147,10 @@ class Influences:
         n, m = len(train), len(test)
         found = np.empty((n, m))
         for columns in slices(m, self._held_together(checkpoint, m)):
-            against = self._joined(checkpoint, _part(test, columns))
+            against = self._joined(checkpoint, test.part(columns))
             width = columns.stop - columns.start
             for rows in slices(n, self._batch_size(checkpoint, width)):
-                own = self._gradients(checkpoint, _part(train, rows), "train")
+                own = self._gradients(checkpoint, train.part(rows), "train")
                 found[rows, columns] = own.dot(against).double().cpu().numpy()
                 if columns.stop == m:
                     advance(rows.stop - rows.start)
@@ -175,7 +160,7 @@ class Influences:
     def _joined(self, checkpoint: _Loaded, test: Pixels) -> Gradients:
         """Gradients of test images, computed in batches and held together."""
         batches = slices(len(test), self._batch_size(checkpoint, 1))
-        parts = [self._gradients(checkpoint, _part(test, rows), "test") for rows in batches]
+        parts = [self._gradients(checkpoint, test.part(rows), "test") for rows in batches]
         return parts[0].join(parts)
 
     def _gradients(self, checkpoint: _Loaded, images: Pixels, side: Side) -> Gradients:
@@ -221,7 +206,7 @@ class Influences:
         elbo.eval().requires_grad_(True)
         kind = next(elbo.parameters())
         # two images, three draws: what sees images and what sees draws differ in their rows
-        probe = _part(train, slice(0, 1))
+        probe = train.part(slice(0, 1))
         pixels = torch.from_numpy(np.repeat(probe.bytes, 2, axis=0)).to(kind.device, kind.dtype)
         labels = None if probe.labels is None else torch.from_numpy(np.repeat(probe.labels, 2))
         labels = None if labels is None else labels.to(kind.device)
@@ -274,10 +259,6 @@ def slices(n: int, size: int) -> Iterator[slice]:
     """0 … n in pieces."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
-
-
-def _part(images: Pixels, rows: slice) -> Pixels:
-    return Pixels(images.bytes[rows], None if images.labels is None else images.labels[rows])
 
 
 def _latent(

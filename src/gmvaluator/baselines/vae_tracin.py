@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,16 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from gmvaluator.arrays import known_labels
 from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.partial_sums import PartialSums
-from gmvaluator.baselines.reading import read_pixels
+from gmvaluator.baselines.proponents import strongest
+from gmvaluator.baselines.reading import NetworkSet, read_for_network, skipped_of
 from gmvaluator.baselines.vae_gradients import LOSSES, Loss, Objective
 from gmvaluator.baselines.vae_influence import (
     Influence,
     Influences,
-    Pixels,
     Request,
     loaded_network,
 )
@@ -36,21 +34,10 @@ from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
 from gmvaluator.decoding import Interpolation
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
-from gmvaluator.generators.data import class_numbers
-from gmvaluator.images import ImageSet, Skip
+from gmvaluator.images import ImageSet
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.valuation import Valuation
-from gmvaluator.values import Contributions
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A set without the images that cannot be read."""
-
-    images: ImageSet
-    pixels: Pixels
-    skipped: tuple[Skip, ...]
 
 
 class VAETracIn:
@@ -128,7 +115,7 @@ class VAETracIn:
         self._device, _ = Runtime(device, "torch").resolved()
         self._sums = PartialSums(work)
         self._progress = progress or Silent()
-        self._train: _Read | None = None
+        self._train: NetworkSet | None = None
 
     def fit(self, train: object) -> Self:
         """Read the training images into memory, at the network's size.
@@ -153,24 +140,17 @@ class VAETracIn:
         check_enough(k, n, "training images")
         images = self._read(ImageSet.open(generated))
         start = time.perf_counter()
-        rows, scores = [], []
-        for influence in self._influences(train).blocks(train.pixels, images.pixels):
-            rows.append(proponents(influence, k))
-            scores.append(np.take_along_axis(influence, rows[-1].T, axis=0).T)
+        influences = self._influences(train).blocks(train.pixels, images.pixels)
+        contributions = strongest(influences, k)
         self._sums.forget()
-        kept = np.concatenate(scores)
         return assemble(
             train.images,
             images.images,
-            # nearer is more influential
-            Contributions(np.concatenate(rows), (-kept).astype(np.float32), kept, n),
+            contributions,
             settings=self._settings(),
             seed=self.seed,
             seconds={"values": time.perf_counter() - start},
-            skipped=[
-                *(("train", skip) for skip in train.skipped),
-                *(("generated", skip) for skip in images.skipped),
-            ],
+            skipped=skipped_of(train, images),
         )
 
     def influence(self, images: object) -> Influence:
@@ -193,7 +173,7 @@ class VAETracIn:
         self._sums.forget()
         return found
 
-    def _influences(self, train: _Read) -> Influences:
+    def _influences(self, train: NetworkSet) -> Influences:
         request = Request(
             self._checkpoints,
             self._objective,
@@ -216,45 +196,10 @@ class VAETracIn:
             "checkpoints": [each.step for each in self._checkpoints],
         }
 
-    def _read(self, images: ImageSet) -> _Read:
-        channels, height, width = self._shape
-        if height != width:
-            raise InputError(f"images of {height} × {width}; VAE-TracIn takes square ones")
-        read = read_pixels(images, height, self._progress, self._interpolation)
-        pixels = read.pixels
-        if channels < pixels.shape[1]:
-            raise InputError(
-                f"{images!r} has colour images, and the network takes grey ones; pass grey images"
-            )
-        whole = np.broadcast_to(pixels, (len(pixels), channels, height, width))
-        return _Read(read.images, Pixels(whole, self._class_numbers(read.images)), read.skipped)
-
-    def _class_numbers(self, images: ImageSet) -> NDArray[np.int64] | None:
-        if not self._classes:
-            return None
-        labels = known_labels(images, "images of a conditional network")
-        if unknown := set(labels) - set(self._classes):
-            raise InputError(
-                f"label {sorted(unknown)[0]!r} is none of the network's classes; it knows "
-                f"{', '.join(self._classes)}"
-            )
-        return class_numbers(labels, self._classes)
-
-
-def proponents(influence: Influence, k: int) -> NDArray[np.int64]:
-    """(m, k) rows of the k training images of greatest influence on each test image, best first.
-
-    Args:
-        influence: (n_train, m).
-        k: 1 to n_train.
-    """
-    order = np.argsort(-influence, axis=0, kind="stable")
-    return np.ascontiguousarray(order[:k].T)
-
-
-def opponents(influence: Influence, k: int) -> NDArray[np.int64]:
-    """(m, k) rows of the k training images of least influence, the most negative first."""
-    return proponents(-influence, k)
+    def _read(self, images: ImageSet) -> NetworkSet:
+        return read_for_network(
+            images, self._shape, self._classes, self._progress, self._interpolation
+        )
 
 
 def _told(network: nn.Module, name: str, given: Any) -> Any:

@@ -112,8 +112,11 @@ def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Pa
     return files
 
 
-def train_job(job: Job, file: str | Path) -> None:
-    """Train one generator in this process, with one thread."""
+def train_job(job: Job, file: str | Path, keep: int = 0) -> None:
+    """Train one generator in this process, with one thread; `keep` as `train_generator` takes it.
+
+    What is kept does not change the weights.
+    """
     train_generator(
         job.recipe.family,
         job.train,
@@ -122,6 +125,7 @@ def train_job(job: Job, file: str | Path) -> None:
         seed=job.seed,
         settings=job.recipe.settings,
         conditional=job.recipe.conditional or None,
+        keep=keep,
         threads=1,
         without=job.without,
     )

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.recipes import Job
 from gmvaluator.evaluation.retraining import outcomes
+from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.study import Context, FittedValuer
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.evaluation.workspace import Workspace
@@ -80,7 +82,10 @@ class Valued:
 
     def suited(self) -> list[NamedValuer]:
         """The study's valuers that can value this model's images."""
-        found = [each.suited(self._model) for each in self._context.valuers]
+        context = self._context
+        count = snapshots_wanted(context.valuers, self._job.recipe.family)
+        keep_snapshots(self._job, count, context.work, context.progress)
+        found = [each.suited(self._model) for each in context.valuers]
         return [each for each in found if each is not None]
 
     def key(self, valuer: NamedValuer, m: int) -> dict[str, object]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.recipes import Recipe, trained
 from gmvaluator.evaluation.retraining import outcomes, whole_job
+from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.targets import losses
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.images import ImageSet
@@ -71,6 +72,7 @@ def ground_truth(
     seeds: int,
     work: Workspace,
     progress: Progress,
+    keep: int = 0,
 ) -> GroundTruth:
     """Train on all and on random halves, and measure; what a run before has done is kept.
 
@@ -84,15 +86,18 @@ def ground_truth(
         seeds: trainings of each half; seeds are 0, 1, … and the same for every half.
         work: keeps models and losses.
         progress: hears how far it is.
+        keep: snapshots of the training on all images, for valuers that look at them.
 
     Raises:
         InputError: a conditional recipe, or numbers too small.
+        RunError: snapshots that cannot be had; see `keep_snapshots`.
     """
     if seeds < 1 or m < 1:
         raise InputError(f"{seeds} seeds and {m} generated images; pass at least 1 of each")
     job = whole_job(name, recipe, train, train_name)
     chosen = random_subsets(len(train), subsets)
     (whole,) = trained([job], work, progress)
+    keep_snapshots(job, keep, work, progress)
     folder = work.path("samples", f"{whole.stem}-m{m}-unlabelled")
     draw(load_sampler(whole), m, folder, seed=0, progress=progress)
     generated = ImageSet.open(folder)

@@ -94,6 +94,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 TRIVIAL = ("random", "same-class")
 TRACIN = "vae-tracin"
+TRAK = "trak"
+D_TRAK = "d-trak"
 NDA = "nda"
 NDA_SETTINGS = ("size", "t", "patch", "topk", "scales", "alpha", "candidates", "memory")
 IF4GAN = "if4gan"  # made by `traced_gan`, of what a study is given
@@ -114,7 +116,7 @@ DISTANCES = ("none", "l2@28", "st-lpips:alex@32", "st-lpips:vgg@32", "lpips:alex
 
 
 def named_valuer(name: str) -> NamedValuer:
-    """One of `VARIANTS` or `TRIVIAL`, VAE-TracIn or NDA.
+    """One of `VARIANTS`, `TRIVIAL` or `RIVALS`.
 
     Raises:
         InputError: unknown name.
@@ -138,7 +140,7 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         InputError: an argument that GMValuator does not have.
     """
     extra = ("device", "backend", "cache", "memory", "weights")
-    _check_settings(name, settings, sorted((*SETTING_NAMES, *extra)))
+    check_settings(name, settings, sorted((*SETTING_NAMES, *extra)))
 
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
@@ -180,38 +182,22 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 
 
-def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    """VAE-TracIn with these arguments, as a study's valuer.
+def _vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    from gmvaluator.evaluation.gradient_valuers import vae_tracin
 
-    They are `draws`, `antithetic`, `loss`, `beta` and `memory`. It values what a β-VAE draws whose
-    training kept snapshots.
+    return vae_tracin(name, settings)
 
-    Raises:
-        InputError: an argument that it does not take here.
-    """
-    _check_settings(name, settings, ("draws", "antithetic", "loss", "beta", "memory"))
-    told = {"valuer": TRACIN, **settings}
 
-    def unbound(k: int, seed: int) -> Valuer:
-        raise InputError(
-            f"{name} looks into the generator: pass a β-VAE whose training kept snapshots "
-            "(gmvaluator train-generator beta-vae … --keep 5)"
-        )
+def _trak(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    from gmvaluator.evaluation.gradient_valuers import trak
 
-    def bind(generator: Path) -> NamedValuer | None:
-        from gmvaluator.generators.files import list_snapshots, read_metadata
+    return trak(name, settings, "loss")
 
-        if "vae" not in read_metadata(generator).get("format", "") or not list_snapshots(generator):
-            return None
 
-        def make(k: int, seed: int) -> Valuer:
-            from gmvaluator.baselines.vae_tracin import VAETracIn
+def _d_trak(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    from gmvaluator.evaluation.gradient_valuers import trak
 
-            return VAETracIn(generator, k=k, seed=seed, **settings)
-
-        return NamedValuer(name, make, told)
-
-    return NamedValuer(name, unbound, told, bind)
+    return trak(name, settings, "square")
 
 
 def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
@@ -220,7 +206,7 @@ def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     Raises:
         InputError: an argument that it does not take here.
     """
-    _check_settings(name, settings, NDA_SETTINGS)
+    check_settings(name, settings, NDA_SETTINGS)
 
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.baselines.nda import NDA
@@ -232,7 +218,7 @@ def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
 
 # published methods that are no variant of GMValuator, by what `valuer = …` calls them in a file
 RIVALS: Mapping[str, Callable[[str, Mapping[str, Any]], NamedValuer]] = MappingProxyType(
-    {TRACIN: vae_tracin, NDA: nda}
+    {TRACIN: _vae_tracin, NDA: nda, TRAK: _trak, D_TRAK: _d_trak}
 )
 
 
@@ -269,7 +255,7 @@ def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]
 def read_valuers(file: Path) -> list[NamedValuer]:
     """Valuers described in TOML: one table a valuer, its keys the arguments of `GMValuator`.
 
-    With `valuer = "vae-tracin"` or `valuer = "nda"` in it, those of VAE-TracIn or NDA.
+    With `valuer = "nda"` in it, or another of `RIVALS`, the arguments of that one.
 
     Raises:
         InputError: the file is missing, is not TOML, or a table has unknown settings.
@@ -295,7 +281,8 @@ def _described(name: str, table: dict[str, Any]) -> NamedValuer:
     return RIVALS[kind](name, table)
 
 
-def _check_settings(name: str, settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def check_settings(name: str, settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raises `InputError` for settings of a valuer that it does not have."""
     if unknown := set(settings) - set(allowed):
         raise InputError(
             f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "

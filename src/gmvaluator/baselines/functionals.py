@@ -1,0 +1,124 @@
+"""What gradient-based valuers differentiate: a number that a generator gives to an image.
+
+`loss` is the generator's own training loss (TRAK, Park et al. 2023). `square` is the mean square of
+what the network puts out, whatever it was to put out (D-TRAK, Zheng et al. 2024, arXiv 2311.00500,
+section 4): it has no theory, and foretells retraining of diffusion models better.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, cast
+
+from torch import Tensor, arange, nn
+
+from gmvaluator.baselines.vae_gradients import ElboNetwork, Objective
+from gmvaluator.errors import InputError
+from gmvaluator.generators.base import GeneratorModel
+from gmvaluator.generators.beta_vae import VAE
+from gmvaluator.generators.ddpm import DDPM, add_noise
+
+Functional = Literal["loss", "square"]
+FUNCTIONALS: tuple[Functional, ...] = ("loss", "square")
+
+
+class Differentiated(nn.Module):
+    """A generator whose forward pass is one number an image, the mean over S draws of noise."""
+
+    def __init__(self, draws: int) -> None:
+        super().__init__()
+        self.draws = draws
+
+    @property
+    @abstractmethod
+    def noise_shape(self) -> tuple[int, ...]:
+        """(S, …) of the standard normal noise of one image."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1], (B,) class numbers or None, (B, S, …) → (B,)."""
+
+
+class VAENumber(Differentiated):
+    """Of a VAE: its negative β-ELBO in nats, or the mean square of the decoder's logits."""
+
+    def __init__(self, model: VAE, functional: Functional, draws: int) -> None:
+        super().__init__(draws)
+        self.square = functional == "square"
+        # the model in one place only: torch.func swaps the weights of each place
+        self.elbo = ElboNetwork(model, Objective("bce", model.config.beta))
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.draws, self._model.config.latent
+
+    @property
+    def _model(self) -> VAE:
+        return cast("VAE", self.elbo.network)
+
+    def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        if not self.square:
+            losses: Tensor = self.elbo(pixels, labels, noise)
+            return losses
+        mean, spread = self._model.encode(pixels, labels)
+        codes = mean[:, None] + noise * (0.5 * spread).exp()[:, None]
+        repeated = None if labels is None else labels.repeat_interleave(self.draws)
+        logits = self._model.decode(codes.flatten(0, 1), repeated)
+        return logits.square().reshape(len(pixels), -1).mean(dim=1)
+
+
+class DDPMNumber(Differentiated):
+    """Of a diffusion model: its denoising loss, or the mean square of the network's output.
+
+    The mean over evenly spaced times, the middle of each of as many equal parts, with one noise
+    each.
+    """
+
+    def __init__(self, model: DDPM, functional: Functional, draws: int) -> None:
+        super().__init__(draws)
+        self.model = model
+        self.square = functional == "square"
+        self.times = ((arange(draws) + 0.5) / draws * model.config.times).long()
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.draws, *self.model.config.image_shape
+
+    def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        images = (2 * pixels - 1).repeat_interleave(self.draws, dim=0)
+        times = self.times.to(pixels.device).repeat(len(pixels))
+        known = times.new_full((len(pixels),), self.model.classes) if labels is None else labels
+        numbers = self._numbers(
+            images, noise.flatten(0, 1), times, known.repeat_interleave(self.draws)
+        )
+        return numbers.reshape(len(pixels), self.draws).mean(dim=1)
+
+    def _numbers(self, images: Tensor, noise: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        if not self.square:
+            return self.model.errors(images, noise, times, labels)
+        noisy = add_noise(images, noise, self.model.shares.to(images.device)[times])
+        output: Tensor = self.model.network(noisy, times / self.model.config.times, labels)
+        return output.square().flatten(1).mean(dim=1)
+
+
+def differentiated(model: GeneratorModel, functional: Functional, draws: int) -> Differentiated:
+    """A generator, ready for gradients of a functional.
+
+    Raises:
+        InputError: a family without a loss of its own.
+    """
+    if isinstance(model, VAE):
+        return VAENumber(model, functional, draws)
+    if isinstance(model, DDPM):
+        return DDPMNumber(model, functional, draws)
+    raise InputError(
+        f"a {model.config.name} has no loss of single images to take gradients of; pass a VAE or "
+        "a ddpm"
+    )
+
+
+def classes_learnt(model: GeneratorModel) -> tuple[str, ...]:
+    """The classes that a generator was told in training; none of a ddpm that hid all of them."""
+    if isinstance(model, DDPM) and model.config.label_dropout == 1:
+        return ()
+    return model.label_names

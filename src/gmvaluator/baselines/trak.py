@@ -1,0 +1,262 @@
+"""TRAK and D-TRAK: kernel regression on projected gradients of a trained generator.
+
+Sources: Park et al. 2023 (arXiv 2303.14186), section 3; Zheng et al. 2024 (arXiv 2311.00500),
+section 4. φ(x) is the gradient of a functional of the generator at image x in all parameters,
+projected to K numbers. The score of training image x_i for z is φ(z)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x_i). TRAK's
+factor for how wrong the model is on x_i (Q) is 1, since the functional is the loss itself. Scores
+of several models are averaged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from gmvaluator.baselines.assembling import assemble
+from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
+from gmvaluator.baselines.functionals import (
+    FUNCTIONALS,
+    Functional,
+    classes_learnt,
+    differentiated,
+)
+from gmvaluator.baselines.proponents import Influence, strongest
+from gmvaluator.baselines.reading import NetworkSet, Pixels, read_for_network, skipped_of
+from gmvaluator.baselines.trak_features import Features, ProjectedGradients
+from gmvaluator.encoders.backends import Runtime
+from gmvaluator.errors import InputError
+from gmvaluator.generators import load_generator
+from gmvaluator.images import ImageSet
+from gmvaluator.memory import parse_memory
+from gmvaluator.progress import Progress, Silent
+from gmvaluator.valuation import Valuation
+
+NAMES: dict[Functional, str] = {"loss": "trak", "square": "d-trak"}
+_BLOCK = 1024  # features that are multiplied at once in double precision
+
+
+class DampedKernel:
+    """Scores φ(z)ᵀ (ΦᵀΦ + λI)⁻¹ Φᵀ by the smaller of two systems.
+
+    (ΦᵀΦ + λI)⁻¹ Φᵀ = Φᵀ (ΦΦᵀ + λI)⁻¹, so that K × K or n × n numbers are factorised.
+
+    Args:
+        features: Φ, (n, K).
+        damping: λ as a part of the mean of the min(n, K) eigenvalues that ΦᵀΦ can have.
+
+    Raises:
+        InputError: without damping, features that depend on each other, or none but zeros.
+    """
+
+    def __init__(self, features: Features, damping: float) -> None:
+        self._features = features
+        n, size = features.shape
+        self._wide = size > n
+        gram = np.zeros((min(n, size),) * 2)
+        for start in range(0, max(n, size), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            block = features[:, part] if self._wide else features[part].T
+            block = block.astype(np.float64)
+            gram += block @ block.T
+        self.regularizer = damping * float(np.trace(gram)) / len(gram)
+        gram[np.diag_indices_from(gram)] += self.regularizer
+        try:
+            self._factor = cho_factor(gram, lower=True, overwrite_a=True)
+        except LinAlgError:
+            raise InputError(
+                f"{n} gradients of {size} numbers depend on each other, and damping={damping} does "
+                "not help; pass a larger damping"
+            ) from None
+
+    def scores(self, generated: Features) -> NDArray[np.float64]:
+        """(b, K) features → (n, b)."""
+        asked = generated.astype(np.float64).T
+        if self._wide:
+            return np.asarray(cho_solve(self._factor, self._times(asked)))
+        return self._times(cho_solve(self._factor, asked))
+
+    def _times(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Φ times (K, b), in double precision a block of rows at a time."""
+        found = np.empty((len(self._features), columns.shape[1]))
+        for start in range(0, len(found), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            found[part] = self._features[part].astype(np.float64) @ columns
+        return found
+
+
+class TRAK:
+    """Values training images by kernel regression on gradients of one or several generators.
+
+    Scores are signed and unbounded: a positive one says that training on the image lowered the
+    loss of the generated one. The laws of GMValuator's scores (≥ 0, sums of q) do not hold.
+
+    Args:
+        models: generator file; or several, of one family and config, trained on the same images
+            with other seeds.
+        functional: `loss`: TRAK on the generator's training loss; `square`: D-TRAK. See
+            `functionals`.
+        k: contributors of a generated image that are kept; None keeps all, so that values are sums
+            over all of them, the negative ones too.
+        draws: S, noises that an image's gradient is averaged over: codes of a VAE, (time, noise) of
+            a ddpm at evenly spaced times.
+        projections: K; None takes gradients whole.
+        damping: λ as a part of the mean eigenvalue of ΦᵀΦ (of the min(n, K) that can differ from
+            zero). TRAK is published without it, D-TRAK with the best of a grid by LDS itself.
+        seed: of projections and noise. All images get the same noise.
+        memory: budget such as `2GB` for gradients, features and scores.
+        device: `auto` takes a GPU where there is one.
+        progress: hears how far it is.
+
+    Raises:
+        InputError: no model, models that differ, a family without a loss of single images, or
+            numbers out of range.
+        RunError: a file that cannot be read.
+    """
+
+    def __init__(
+        self,
+        models: str | Path | Sequence[str | Path],
+        *,
+        functional: Functional = "loss",
+        k: int | None = 50,
+        draws: int = 32,
+        projections: int | None = 2048,
+        damping: float = 1.0,
+        seed: int = 0,
+        memory: int | str | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        if functional not in FUNCTIONALS:
+            raise InputError(f"functional={functional!r}; choose from {', '.join(FUNCTIONALS)}")
+        for name, number in (("k", k), ("draws", draws), ("projections", projections)):
+            check_at_least(1, name, 1 if number is None else number)
+        check_at_least(0, "seed", seed)
+        self.k = k
+        self.seed = seed
+        self._functional: Functional = functional
+        self._draws = draws
+        self._projections = projections
+        self._damping = float(damping)
+        if not 0 <= self._damping < float("inf"):
+            raise InputError(f"damping={damping} was given; pass a number ≥ 0")
+        self._memory = parse_memory(memory)
+        self._device, _ = Runtime(device, "torch").resolved()
+        self._progress = progress or Silent()
+        self._files = _listed(models)
+        first = load_generator(self._files[0])
+        differentiated(first, functional, draws)  # refuses other families before anything is read
+        for file in self._files[1:]:
+            if (other := load_generator(file)).config != first.config:
+                raise InputError(
+                    f"{file} is another {other.config.name} than {self._files[0]}; pass models "
+                    "that differ in their seed only"
+                )
+        self._shape = first.config.image_shape
+        self._classes = classes_learnt(first)
+        self._train: NetworkSet | None = None
+        self._kernels: list[DampedKernel] = []
+        self._seconds = 0.0
+
+    def fit(self, train: object) -> Self:
+        """Take and factorise the features of the training images.
+
+        Raises:
+            InputError: no image can be read, a label that a conditional model needs is missing, or
+                gradients that need damping.
+            RunError: a gradient is not finite.
+        """
+        read = self._read(ImageSet.open(train))
+        start = time.perf_counter()
+        self._kernels = [
+            DampedKernel(features, self._damping)
+            for features in self._features(read.pixels, "gradients of train")
+        ]
+        self._train = read
+        self._seconds = time.perf_counter() - start
+        return self
+
+    def value(self, generated: object) -> Valuation:
+        """The k training images of greatest score for each generated one.
+
+        Raises:
+            InputError: not fitted, or k exceeds the training images.
+            RunError: a gradient is not finite.
+        """
+        train = fitted(self._train)
+        n = len(train.pixels)
+        k = n if self.k is None else self.k
+        check_enough(k, n, "training images")
+        images = self._read(ImageSet.open(generated))
+        start = time.perf_counter()
+        contributions = strongest(self._blocks(images.pixels, n), k)
+        return assemble(
+            train.images,
+            images.images,
+            contributions,
+            settings=self._settings(),
+            seed=self.seed,
+            seconds={"gradients": self._seconds, "values": time.perf_counter() - start},
+            skipped=skipped_of(train, images),
+        )
+
+    def influence(self, images: object) -> Influence:
+        """(n_train, n_test) scores of the training images for each of `images`.
+
+        The orientation is that of the dattri library's metrics. Raises as `value` does.
+        """
+        train, read = fitted(self._train), self._read(ImageSet.open(images))
+        return np.concatenate(list(self._blocks(read.pixels, len(train.pixels))), axis=1)
+
+    def _blocks(self, images: Pixels, n: int) -> Iterator[Influence]:
+        """(n, b) scores of as many images at a time as fit into memory."""
+        width = max(1, self._memory // 4 // (3 * 8 * n))
+        features = list(self._features(images, "gradients of generated"))
+        for start in range(0, len(images), width):
+            part = slice(start, start + width)
+            found = [
+                kernel.scores(each[part])
+                for kernel, each in zip(self._kernels, features, strict=True)
+            ]
+            yield np.mean(found, axis=0)
+
+    def _features(self, images: Pixels, stage: str) -> Iterator[Features]:
+        """(N, K) of each model, one model at a time in memory."""
+        with self._progress.stage(stage, len(self._files) * len(images)) as advance:
+            for number, file in enumerate(self._files):
+                network = differentiated(load_generator(file), self._functional, self._draws)
+                gradients = ProjectedGradients(
+                    network.eval().to(self._device),
+                    projections=self._projections,
+                    seed=(self.seed, number),
+                    memory=self._memory // 4,
+                    name=str(file),
+                )
+                yield gradients(images, advance)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "valuer": NAMES[self._functional],
+            "signed": True,
+            "k": self.k,
+            "models": len(self._files),
+            "draws": self._draws,
+            "projections": self._projections,
+            "damping": self._damping,
+        }
+
+    def _read(self, images: ImageSet) -> NetworkSet:
+        return read_for_network(images, self._shape, self._classes, self._progress)
+
+
+def _listed(models: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    files = (models,) if isinstance(models, str | Path) else models
+    if not files:
+        raise InputError("no model was given; pass a generator file")
+    return tuple(Path(file) for file in files)
