@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from gmvaluator import memory
 from gmvaluator import rerank as rerank_module
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
+from gmvaluator.encoders.mirrored import Mirrored
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet, Preprocessing
@@ -105,6 +107,35 @@ def test_each_image_passes_the_network_once(
     rerank(candidates, *sides(images), [Term(counting.encoder, Space("euclidean"))], 5)
     assert set(counting.seen.values()) == {1}
     assert len(counting.seen) == len(np.unique(candidates.rows)) + M
+
+
+def test_mirror_images_take_part_and_training_images_still_pass_once(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    """Of an image and its mirror image the nearer counts, by the whole weighted mean."""
+    counting = Counting()
+    train, generated = sides(images)
+    terms = [
+        Term(counting.encoder, Space("euclidean"), 2.0, 3.0),
+        Term(Counting(7).encoder, Space("euclidean"), 1.0, 0.5),
+    ]
+    found = rerank(candidates, train, replace(generated, mirrored=True), terms, 5)
+    passed = 2 * M + len(np.unique(candidates.rows))
+    assert sum(counting.seen.values()) == passed
+    forms = []
+    for mirrored in (False, True):
+        each = []
+        for term in terms:
+            flipped = Mirrored(term.encoder) if mirrored else term.encoder
+            train_vectors = all_vectors(images[0], term.encoder)[candidates.rows]
+            gaps = all_vectors(images[1], flipped)[:, None] - train_vectors
+            each.append(term.weight / term.scale * np.linalg.norm(gaps, axis=2))
+        forms.append(sum(each) / 3.0)
+    nearer = np.minimum(*forms)
+    assert (forms[1] < forms[0]).any()
+    np.testing.assert_allclose(found.distances, np.sort(nearer, axis=1)[:, :5], rtol=1e-5)
+    order = np.argsort(nearer, axis=1)[:, :5]
+    np.testing.assert_array_equal(found.rows, np.take_along_axis(candidates.rows, order, axis=1))
 
 
 def test_contributors_are_the_k_nearest_in_order(

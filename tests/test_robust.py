@@ -13,16 +13,18 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
-from gmvaluator.cli import cli
+from gmvaluator.cli import PRESET_NAMES, cli
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
 from gmvaluator.encoders.mirrored import Mirrored
+from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.fitted import TrainingSet
 from gmvaluator.fitting import learn_spacing
 from gmvaluator.geometry import Space
 from gmvaluator.images import Preprocessing
 from gmvaluator.recall import Candidates, by_turns, nearer
 from gmvaluator.rerank import Side, Term
+from gmvaluator.settings import PRESETS
 from gmvaluator.values import SPACING_SHARE, contribute, softmax_weights
 from image_makers import encode as png
 from image_makers import write_files
@@ -416,6 +418,11 @@ def test_preset_by_command(train_folder: Path, digits: Digits, tmp_path: Path) -
     result = CliRunner().invoke(cli, [str(each) for each in [*plain, "--overwrite", *small]])
     assert result.exit_code == 0, result.output
     assert Valuation.load(run).info["settings"]["mirror"] is False
+
+
+def test_preset_is_offered_by_every_name_it_has() -> None:
+    assert tuple(PRESETS) == PRESET_NAMES
+    assert named_valuer("robust").settings == PRESETS["robust"]
 
 
 def test_a_learned_temperature_is_no_number_for_contribute(digits: Digits) -> None:
