@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from results import publish
+from threadpoolctl import threadpool_info
 
 from gmvaluator import GMValuator, ImageSet
 from gmvaluator.settings import DEFAULT_CANDIDATES, DEFAULT_K
@@ -79,8 +80,10 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         parts[part] = {"load_before": round(load, 2)} | json.loads(done.stdout.splitlines()[-1])
         print(part, json.dumps(parts[part]), flush=True)
-        # each part as soon as it is there
-        publish(args.out, "weighting_cost", {"parts": parts}, tables(parts))
+        # each part as soon as it is there; the products' speed depends on the BLAS
+        blas = {each["architecture"] for each in threadpool_info() if "architecture" in each}
+        result = {"blas": sorted(blas), "parts": parts}
+        publish(args.out, "weighting_cost", result, tables(parts))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
