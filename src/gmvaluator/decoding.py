@@ -260,6 +260,17 @@ def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return picture.resize((size, size), _FILTERS[preprocessing.interpolation], box=box)
 
 
+def refit(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """(B, 3, H, W) images that were fitted to one network's input, fitted to another's."""
+    if pixels.shape[2:] == (preprocessing.size, preprocessing.size):
+        return pixels
+    fitted = np.empty((*pixels.shape[:2], preprocessing.size, preprocessing.size), np.uint8)
+    for target, image in zip(fitted, pixels, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        target[:] = np.asarray(fit(picture, preprocessing)).transpose(2, 0, 1)
+    return fitted
+
+
 def shrink(picture: Image.Image, max_side: int) -> Image.Image:
     """The picture scaled to at most `max_side` pixels a side; smaller ones stay as they are."""
     scale = max_side / max(picture.size)

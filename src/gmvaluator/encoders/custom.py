@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gmvaluator.encoders._modules import state_file
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Encoder, Network
 from gmvaluator.errors import InputError
@@ -58,7 +58,7 @@ def wrap(
             module=module,
             preprocessing=preprocessing,
             metric=metric,
-            weights=(_state_file(name, module),),
+            weights=(state_file(name, module),),
         )
         device = runtime.device if runtime else "auto"
         return NetworkEncoder(network, Runtime(device, "torch"))
@@ -128,14 +128,3 @@ class FunctionEncoder:
 
 def _wrong_kind(name: str, given: object) -> str:
     return f"encoder {name} returned a {type(given).__name__}; return (B, dim) numbers"
-
-
-def _state_file(name: str, module: torch.nn.Module) -> WeightFile:
-    """The module's state as if it were a file, so that results record which weights were used."""
-    digest = hashlib.sha256(repr(module).encode())
-    for key, tensor in module.state_dict().items():
-        digest.update(key.encode())
-        # as bytes: numpy has no bfloat16
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return WeightFile(name=name, path=None, sha256=digest.hexdigest())

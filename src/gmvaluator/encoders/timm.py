@@ -19,25 +19,34 @@ from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict
 # EfficientNet-Lite0; trained at 224, chosen by benchmarks/class_ratio.py
 DEFAULT_SIZE = 160
 MINIMUM_SIZE = 32
+STAGES = tuple(f"stage{number}" for number in range(1, 8))
+STAGE_GRID = 4  # cells a side
 
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos", "box": "box"}
 
 
 def build_efficientnet_lite0(variant: str | None, size: int | None, weights: Weights) -> Network:
-    """`efficientnet-lite0[:root|plain][@size]` (Tan & Le; weights Apache-2.0).
+    """`efficientnet-lite0[:root|plain|stage1…stage7][@size]` (Tan & Le; weights Apache-2.0).
 
     1,280 pooled features, by default their square roots, which keep the few large ones from
-    deciding the distance; `plain` takes them as they are (docs/offline-preset.md compares).
+    deciding the distance; `plain` takes them as they are (docs/offline-preset.md compares). A
+    stage is what that many of the seven blocks end in, early ones near the pixels; its features
+    are averaged within each cell of a 4 × 4 grid, 16 times 16, 24, 40, 80, 112, 192 or 320.
     """
-    form = variant_of("efficientnet-lite0", variant, ("root", "plain"))
+    form = variant_of("efficientnet-lite0", variant, ("root", "plain", *STAGES))
     side = input_size("efficientnet-lite0", size, DEFAULT_SIZE, MINIMUM_SIZE)
     file = weights.resolve("efficientnet-lite0")
     model = load_efficientnet_lite0(file)
-    model.reset_classifier(0)
-    stages = [Root()] if form == "root" else []
+    if form in STAGES:
+        stem = (model.conv_stem, model.bn1, model.blocks[: 1 + STAGES.index(form)])
+        pool = torch.nn.AdaptiveAvgPool2d(STAGE_GRID)
+        stages: tuple[torch.nn.Module, ...] = (*stem, pool, torch.nn.Flatten())
+    else:
+        model.reset_classifier(0)
+        stages = (model, Root()) if form == "root" else (model,)
     return Network(
         name=f"efficientnet-lite0:{form}@{side}",
-        module=frozen(Normalise([127.0] * 3, [128.0] * 3), model, *stages),
+        module=frozen(Normalise([127.0] * 3, [128.0] * 3), *stages),
         preprocessing=Preprocessing(side),
         metric="centred-cosine",
         weights=(file,),

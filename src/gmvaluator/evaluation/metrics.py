@@ -254,6 +254,10 @@ class NoiseCeiling:
     agreement: Interval
     attainable: float
 
+    def share(self, score: Interval) -> float:
+        """A mean LDS as a share of what is attainable; NaN where nothing is."""
+        return score.mean / self.attainable if self.attainable else math.nan
+
 
 def noise_ceiling(losses: NDArray[np.float64]) -> NoiseCeiling:
     """From losses of (subsets, seeds, m).

@@ -165,6 +165,17 @@ class DDPM(GeneratorModel):
         wanted = noise if self.config.predicts == "noise" else images
         return (output.to(torch.float32) - wanted).square().flatten(1).mean(dim=1)
 
+    def middle(self, images: Tensor, noise: Tensor, time: int) -> Tensor:
+        """(B, C, H, W) images in [−1, 1] and noise → the network's middle layer, flat (B, width).
+
+        The images are noised to `time`, 0 … T − 1, and have no class.
+        """
+        # by shape: len would be a constant for what traces this
+        times = torch.full((images.shape[0],), time, device=images.device)
+        nobody = torch.full_like(times, self.classes)
+        noisy = add_noise(images, noise, self.shares.to(images.device)[times])
+        return self.network.middle(noisy, times / self.config.times, nobody).flatten(1)
+
     def guided(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """ε_∅ + s · (ε_c − ε_∅): Ho & Salimans, Eq. 6 with s = 1 + w = `guidance`."""
         scale = self.config.guidance

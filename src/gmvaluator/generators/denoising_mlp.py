@@ -32,9 +32,18 @@ class DenoisingMLP(nn.Module):
         self.layers = mlp(widths, lambda _width, _place: [nn.SiLU()])
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        known = torch.cat([images.flatten(1), time_waves(times, TIME)], dim=1)
-        noise: Tensor = self.layers(with_class(known, labels, self.classes + 1))
+        noise: Tensor = self.layers(self._known(images, times, labels))
         return noise.reshape(images.shape)
+
+    def middle(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """The middle hidden layer after its SiLU, (B, width)."""
+        hidden = len(self.layers) // 2  # each with its SiLU, then the output layer
+        found: Tensor = self.layers[: 2 * ((hidden + 1) // 2)](self._known(images, times, labels))
+        return found
+
+    def _known(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        known = torch.cat([images.flatten(1), time_waves(times, TIME)], dim=1)
+        return with_class(known, labels, self.classes + 1)
 
     def silence_outputs(self) -> None:
         """Zero the last layer's weights: start by predicting no noise."""

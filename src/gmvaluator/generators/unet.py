@@ -50,24 +50,43 @@ class UNet(nn.Module):
         self.leave = nn.Conv2d(width, 4 * channels, 3, padding=1)
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        condition = F.silu(self.time(time_waves(times, self.width)) + self.label(labels))
-        h = self.enter(F.pixel_unshuffle(images, 2))  # (B, width, S/2, S/2)
-        high = []
-        for block in self.down_high:
-            h = block(h, condition)
-            high.append(h)
-        h = self.shrink(h)  # (B, width, S/4, S/4)
-        low = []
-        for block in self.down_low:
-            h = block(h, condition)
-            low.append(h)
-        h = self.middle_out(self.attention(self.middle_in(h, condition)), condition)
+        condition = self._condition(times, labels)
+        h, high, low = self._descend(images, condition)
+        h = self._middle(h, condition)
         for block in self.up_low:
             h = block(torch.cat([h, low.pop()], dim=1), condition)
         h = self.grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         for block in self.up_high:
             h = block(torch.cat([h, high.pop()], dim=1), condition)
         return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), 2)
+
+    def middle(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        """What the lowest resolution holds before the way up, (B, 2 · width, S/4, S/4)."""
+        condition = self._condition(times, labels)
+        h, _, _ = self._descend(images, condition)
+        return self._middle(h, condition)
+
+    def _condition(self, times: Tensor, labels: Tensor) -> Tensor:
+        return F.silu(self.time(time_waves(times, self.width)) + self.label(labels))
+
+    def _descend(
+        self, images: Tensor, condition: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The way down: where it ends, and what each block at both resolutions hands across."""
+        h = self.enter(F.pixel_unshuffle(images, 2))  # (B, width, S/2, S/2)
+        high, low = [], []
+        for block in self.down_high:
+            h = block(h, condition)
+            high.append(h)
+        h = self.shrink(h)  # (B, width, S/4, S/4)
+        for block in self.down_low:
+            h = block(h, condition)
+            low.append(h)
+        return h, high, low
+
+    def _middle(self, h: Tensor, condition: Tensor) -> Tensor:
+        ended: Tensor = self.middle_out(self.attention(self.middle_in(h, condition)), condition)
+        return ended
 
     def silence_outputs(self) -> None:
         """Zero the last layer of each residual branch and of the network: start as an identity."""

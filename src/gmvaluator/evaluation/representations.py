@@ -1,0 +1,218 @@
+"""Spaces to ask for counterfactual signal, written as text, and the valuers that ask them.
+
+A space is an encoder's name, or one of what a name cannot say, since it needs the training images
+or the generator: `pca:64@28` and `pca:64:whitened@28`, `generator#LAYER` (the generator's own, see
+`GeneratorEncoder`), and mixtures of any of these, `pixels@28 + 0.5 * generator#code`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from gmvaluator.encoders import parse_name
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.valuers import NamedValuer, Valuer, usable, variant
+from gmvaluator.images import ImageSet
+
+if TYPE_CHECKING:
+    from gmvaluator.encoders.base import Encoder
+    from gmvaluator.store import Store
+
+WEIGHTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "Eq. 6": {"weighting": "softmax", "temperature": 1.0},
+        "Eq. 6, τ auto": {"weighting": "softmax", "temperature": "auto"},
+        "global-ridge": {"weighting": "global-ridge"},
+    }
+)
+COMPONENTS = (16, 64, 256)
+OWN = "generator#"
+
+_PART = re.compile(r"(?:(?P<weight>\d+(\.\d+)?)\s*\*\s*)?(?P<text>\S+)")
+_PCA = re.compile(r"pca:(?P<components>\d+)(?P<whitened>:whitened)?@(?P<size>\d+)")
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space as it was written, and its parts with their weights: one, or those of a mixture."""
+
+    name: str
+    parts: tuple[tuple[str, float], ...]
+
+    @staticmethod
+    def parse(text: str) -> Space:
+        """Read a space.
+
+        Raises:
+            InputError: a part that is no space.
+        """
+        parts = []
+        for each in text.split("+"):
+            match = _PART.fullmatch(each.strip())
+            if match is None:
+                raise InputError(
+                    f"space {text!r} cannot be read; write an encoder's name, pca:64@28, "
+                    f"{OWN}code, or a mixture such as pixels@28 + 0.5 * pca:64@28"
+                )
+            _check(match["text"])
+            parts.append((match["text"], float(match["weight"] or 1)))
+        if len({part for part, _ in parts}) < len(parts):
+            raise InputError(f"space {text!r} names a part twice; give it a weight")
+        return Space(text, tuple(parts))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of the generator that it needs, without their times."""
+        owned = [part.removeprefix(OWN) for part, _ in self.parts if part.startswith(OWN)]
+        return tuple(layer.partition(":")[0] for layer in owned)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders that it names."""
+        return tuple(
+            part for part, _ in self.parts if not part.startswith(OWN) and not _PCA.fullmatch(part)
+        )
+
+    def build(self, train: ImageSet, generator: Path | None, store: Store | None) -> Encoder:
+        """The encoder of this space, fitted on the training images where it has to be.
+
+        Raises:
+            InputError: more components than images, or a layer that the generator lacks.
+            MissingPackageError, MissingWeightsError: what an encoder needs is not at hand.
+        """
+        from gmvaluator.encoders.mixture import Mixture
+
+        built = {_build(part, train, generator, store): weight for part, weight in self.parts}
+        return Mixture.fit(train, built) if len(built) > 1 else next(iter(built))
+
+
+def default_spaces(side: int, n: int) -> tuple[str, ...]:
+    """What the study asks of n training images of `side` pixels."""
+    components = [each for each in COMPONENTS if each < n]
+    full = f"pixels@{side}"
+    return (
+        full,
+        f"pixels@{side // 2}",
+        f"pixels@{side // 4}",
+        *(f"pca:{each}@{side}" for each in components),
+        *(f"pca:{each}:whitened@{side}" for each in components),
+        f"random-conv:1@{side}",
+        f"random-conv:2@{side}",
+        *(f"efficientnet-lite0:stage{each}@96" for each in (1, 3, 5)),
+        "efficientnet-lite0:plain@96",
+        "st-lpips:alex@32",
+        f"{full} + pixels@{side // 4}",
+        f"{full} + random-conv:2@{side}",
+        f"{full} + efficientnet-lite0:stage1@96",
+        f"{OWN}code",
+        f"{OWN}first",
+        f"{full} + {OWN}code",
+        *(f"{OWN}middle:{time}" for time in (100, 300, 600)),
+        f"{full} + {OWN}middle:300",
+    )
+
+
+def at_hand(spaces: Sequence[Space]) -> tuple[list[Space], list[str]]:
+    """Those whose encoders' packages and weights are here, and a sentence on each other one."""
+    able, notes = [], []
+    for space in spaces:
+        _, missing = usable(
+            [variant(each, {"encoder": each, "rerank": "none"}) for each in space.encoders]
+        )
+        if missing:
+            alone = space.encoders == (space.name,)
+            notes += missing if alone else [f"{space.name} is left out. {' '.join(missing)}"]
+        else:
+            able.append(space)
+    return able, notes
+
+
+def space_valuers(space: Space, train: ImageSet, store: Store | None) -> dict[str, NamedValuer]:
+    """A valuer of that space for each of `WEIGHTINGS`; they share one encoder.
+
+    Args:
+        space: any; one that needs layers of the generator is bound to a generator that has them.
+        train: the training images that valuers will be fitted on.
+        store: keeps what named encoders compute.
+    """
+    build = cache(lambda generator: space.build(train, generator, store))
+    return {
+        label: _valuer(space, label, weighting, build) for label, weighting in WEIGHTINGS.items()
+    }
+
+
+def _valuer(
+    space: Space,
+    label: str,
+    weighting: Mapping[str, Any],
+    build: Callable[[Path | None], Encoder],
+) -> NamedValuer:
+    name = f"{space.name}, {label}"
+    settings = {"space": space.name, **weighting}
+
+    def make(k: int, seed: int, generator: Path | None = None) -> Valuer:
+        from gmvaluator.valuator import GMValuator
+
+        if space.layers and generator is None:
+            raise InputError(f"{space.name} looks into the generator; pass one of its file")
+        return GMValuator(
+            encoder=build(generator),
+            rerank="none",
+            quality="none",
+            k=k,
+            seed=seed,
+            cache=False,
+            **weighting,
+        )
+
+    def bind(generator: Path) -> NamedValuer | None:
+        from gmvaluator.encoders.generator import layers_of
+        from gmvaluator.weights import sha256_of
+
+        if not set(space.layers) <= set(layers_of(generator)):
+            return None
+        known = {**settings, "generator": sha256_of(generator)}
+        return NamedValuer(name, lambda k, seed: make(k, seed, generator), known)
+
+    return NamedValuer(name, make, settings, bind if space.layers else None)
+
+
+def _check(part: str) -> None:
+    from gmvaluator.encoders.generator import LAYERS
+
+    if part.startswith(OWN):
+        layers = sorted({layer for each in LAYERS.values() for layer in each})
+        if part.removeprefix(OWN).partition(":")[0] not in layers:
+            raise InputError(f"{part} names no layer of a generator; pass {', '.join(layers)}")
+    elif part.startswith("pca:"):
+        if not _PCA.fullmatch(part):
+            raise InputError(f"space {part!r} cannot be read; write pca:64@28, pca:64:whitened@28")
+    else:
+        parse_name(part)
+
+
+def _build(part: str, train: ImageSet, generator: Path | None, store: Store | None) -> Encoder:
+    from gmvaluator.encoders import load_encoder
+    from gmvaluator.encoders.backends import Runtime
+    from gmvaluator.encoders.generator import GeneratorEncoder
+    from gmvaluator.encoders.principal import PrincipalComponents
+    from gmvaluator.weights import Weights
+
+    if part.startswith(OWN):
+        if generator is None:
+            raise InputError(f"{part} looks into the generator, and there is none")
+        return GeneratorEncoder(generator, part.removeprefix(OWN), store=store)
+    if match := _PCA.fullmatch(part):
+        return PrincipalComponents.fit(
+            train,
+            int(match["components"]),
+            size=int(match["size"]),
+            whiten=match["whitened"] is not None,
+        )
+    return load_encoder(part, Weights(), Runtime(), store)
