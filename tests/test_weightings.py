@@ -284,3 +284,11 @@ def test_weights_that_were_not_asked_for() -> None:
     found = Contributors(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), 1)
     with pytest.raises(InputError, match="no ridge weights"):
         contribute(found, np.ones(1), weighting="ridge")
+
+
+def test_preset_counterfactual_is_kernel_ridge_on_pixels(sets: Sets) -> None:
+    preset = GMValuator.preset("counterfactual", cache=False, k=30).fit(sets[0]).value(sets[1])
+    spelt = value(sets, encoder="pixels@28", quality="none", weighting="global-ridge")
+    np.testing.assert_array_equal(preset.values, spelt.values)
+    assert preset.info["settings"]["weighting"] == "global-ridge"
+    assert (preset.quality == 1).all()

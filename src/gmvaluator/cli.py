@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PRESET_NAMES = ("offline", "paper", "robust")
+PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
 
 FIT_OPTIONS = (
     click.option(
@@ -34,7 +34,8 @@ FIT_OPTIONS = (
         default="offline",
         show_default=True,
         help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA; "
-        "robust: offline, and finds altered and mirrored copies.",
+        "robust: offline, and finds altered and mirrored copies; counterfactual: what retraining "
+        "without an image would show.",
     ),
     click.option(
         "--encoder",

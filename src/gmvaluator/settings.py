@@ -76,6 +76,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "temperature": "spacing",
     },
+    "counterfactual": {
+        "encoder": "pixels@28",
+        "rerank": "none",
+        "quality": "none",
+        "weighting": "global-ridge",
+    },
 }
 
 

@@ -173,11 +173,19 @@ class GMValuator:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """`paper` (CLIP, PQ, DreamSim, MANIQA, as published), `offline` (the default) or `robust`.
+        """A valuator by the name of its settings (`gmvaluator.settings.PRESETS`).
 
-        `robust` finds copies that were compressed, cropped or mirrored, and tells owners' shares:
-        recall by features and by small pixels, mirror images, a temperature of the data's scale.
-        `changes` replace or add settings.
+        `offline`: the default. `paper`: CLIP, PQ, DreamSim, MANIQA, as published. `robust` finds
+        copies that were compressed, cropped or mirrored, and tells owners' shares: recall by
+        features and by small pixels, mirror images, a temperature of the data's scale.
+        `counterfactual` says best what retraining without an image shows: kernel ridge on pixels
+        among all training images (docs/truth.md).
+
+        Args:
+            changes: settings to replace or add.
+
+        Raises:
+            InputError: unknown preset.
         """
         return cls(**(preset_settings(name) | changes))
 

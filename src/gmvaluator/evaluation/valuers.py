@@ -89,7 +89,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "nearest-pixel": PIXELS,
         "pixel-shapley": {**PIXELS, "weighting": "shapley"},
         "pixel-ridge": {**PIXELS, "weighting": "ridge"},
-        "global-ridge": {**PIXELS, "weighting": "global-ridge"},
+        "global-ridge": dict(PRESETS["counterfactual"]),
     }
 )
 TRIVIAL = ("random", "same-class")
