@@ -17,6 +17,7 @@ from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import recipes, targets
+from gmvaluator.evaluation.datamodeling import score_by_others
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.metrics import linear_datamodeling_score, noise_ceiling
 from gmvaluator.evaluation.recipes import Recipe
@@ -253,6 +254,9 @@ def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) 
     wanted = linear_datamodeling_score(scores, truth.subsets, truth.losses["elbo"].mean(axis=1))
     shown: Any = table.rows[0][1]
     assert shown.mean == pytest.approx(wanted.mean())
+    losses = truth.losses["elbo"].mean(axis=1)
+    assert table.columns[3] == "by others"
+    assert table.rows[0][3] == pytest.approx(score_by_others(scores, truth.subsets, losses))
     files = {file.name for file in result.save(tmp_path / "out")}
     assert files == {"lds.json", "lds.md", "lds-bars.svg"}
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from gmvaluator.evaluation.datamodeling import (
     ATTAINABLE_NOTE,
     AXES_NOTE,
+    OTHERS_NOTE,
     SUBSETS,
     K,
     Measured,
@@ -66,6 +67,7 @@ def lds(
         notes=(
             *found.notes(),
             AXES_NOTE,
+            OTHERS_NOTE,
             f"{ATTAINABLE_NOTE} Seconds: fitting and valuing, everything computed anew.",
             *(
                 f"{valuer} cannot look into {generator}: left out there."
@@ -80,6 +82,7 @@ def lds(
                     "generator": generator,
                     "loss": loss,
                     "lds": score,
+                    "by_others": found.by_others.get((valuer, generator, loss)),
                     "s": found.seconds[valuer, generator, loss],
                 }
                 for (valuer, generator, loss), score in found.scores.items()
@@ -99,12 +102,15 @@ def _tables(context: Context, found: Measured) -> list[Table]:
             place = (valuer.name, generator, loss)
             if place in found.scores:
                 score = found.scores[place]
-                rows.append((valuer.name, score, ceiling.share(score), found.seconds[place]))
-        rows.append(("attainable", ceiling.attainable, 1.0, None))
+                others = found.by_others.get(place)
+                rows.append(
+                    (valuer.name, score, ceiling.share(score), others, found.seconds[place])
+                )
+        rows.append(("attainable", ceiling.attainable, 1.0, None, None))
         tables.append(
             Table(
                 f"{context.train_name}, {generator}, {loss}",
-                ("valuer", "LDS", "of attainable", "seconds"),
+                ("valuer", "LDS", "of attainable", "by others", "seconds"),
                 grid(rows),
             )
         )
