@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from generator_checks import train_tiny, write_halves
 from gmvaluator.errors import InputError, MissingPackageError, RunError
 from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig
 from gmvaluator.images import ImageSet
@@ -338,6 +339,20 @@ def test_a_folder_holds_one_request(tmp_path: Path) -> None:
     request = json.loads((out / MANIFEST).read_text())
     assert (request["m"], request["seed"]) == (2, 2)
     assert len(ImageSet.open(out)) == 2
+
+
+def test_a_draw_goes_on_where_it_was_moved_to_with_its_model(tmp_path: Path) -> None:
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    train_tiny("beta-vae", write_halves(tmp_path / "halves.npz"), here / "g.safetensors")
+    draw(load_sampler(here / "g.safetensors"), 3, here / "drawn", seed=1)
+    here.rename(there)
+    (there / "drawn" / "000001.png").unlink()
+    moved = load_sampler(there / "g.safetensors")
+    assert draw(moved, 3, there / "drawn", seed=1).n_kept == 2
+    other.mkdir()
+    (there / "g.safetensors").rename(other / "renamed.safetensors")
+    with pytest.raises(RunError, match="different: sampler"):
+        draw(load_sampler(other / "renamed.safetensors"), 3, there / "drawn", seed=1)
 
 
 def test_files_of_others_are_never_touched(tmp_path: Path) -> None:

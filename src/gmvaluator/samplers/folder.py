@@ -148,8 +148,7 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
             _publish(manifest, json.dumps(request, indent=1).encode())
             return
         held = json.loads(manifest.read_text("utf-8"))
-        if held != request:
-            changed = [key for key in request if held.get(key) != request[key]]
+        if changed := _changed(held, request):
             if not overwrite:
                 raise RunError(
                     f"{folder} holds another draw (different: {', '.join(changed)}); choose a new "
@@ -162,6 +161,15 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
         raise RunError(f"Cannot write {folder}: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{manifest} is damaged; delete {folder} or choose another.") from error
+
+
+def _changed(held: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """What a draw differs in; the same model file in another folder is no difference."""
+    found = [key for key in request if held.get(key) != request[key]]
+    names = [Path(each["sampler"]).name for each in (held, request)]
+    if found == ["sampler"] and request["fingerprint"] and names[0] == names[1]:
+        return []
+    return found
 
 
 def _remove(folder: Path, paths: Sequence[Path]) -> None:
