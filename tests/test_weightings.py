@@ -292,3 +292,20 @@ def test_preset_counterfactual_is_kernel_ridge_on_pixels(sets: Sets) -> None:
     np.testing.assert_array_equal(preset.values, spelt.values)
     assert preset.info["settings"]["weighting"] == "global-ridge"
     assert (preset.quality == 1).all()
+
+
+@pytest.mark.parametrize("weighting", ["ridge", "global-ridge"])
+@pytest.mark.parametrize("coloured", [False, True])
+def test_grey_images_are_weighed_by_one_channel_as_by_three(
+    sets: Sets, monkeypatch: pytest.MonkeyPatch, weighting: str, coloured: bool
+) -> None:
+    train, generated = sets
+    if coloured:  # generated images may have colours that the training images have not
+        tint = np.array([1.0, 0.6, 0.3])
+        grey = [generated[row][:, :, :1] for row in range(len(generated))]
+        generated = ImageSet.open([(each * tint).astype(np.uint8) for each in grey])
+    lean = value((train, generated), weighting=weighting, k=600)
+    monkeypatch.setattr(weighing, "_repeat_thrice", lambda _vectors: False)
+    whole = value((train, generated), weighting=weighting, k=600)
+    np.testing.assert_allclose(lean.score_matrix(), whole.score_matrix(), atol=2e-5)
+    assert not np.array_equal(lean.score_matrix(), whole.score_matrix())  # another way to it

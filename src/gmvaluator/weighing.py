@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.fitted import Fitted
-from gmvaluator.geometry import Vectors, pair_squared
+from gmvaluator.geometry import Vectors, blocks, pair_squared
 from gmvaluator.kernel_ridge import Kernel, greatest, ridge_of_all, ridge_within
 from gmvaluator.landmarks import Landmarks
+from gmvaluator.memory import allocate
 from gmvaluator.recall import Candidates, Index, build_index, choose_index, first_distinct
 from gmvaluator.rerank import Contributors
 
@@ -41,12 +42,27 @@ class RidgeWeigher:
     @cached_property
     def kernel(self) -> Kernel:
         """Learned when it is first asked for."""
-        return Kernel.fit(self._fitted.vectors, self._fitted.order)
+        return Kernel.fit(self._train, self._fitted.order)
+
+    @cached_property
+    def _train(self) -> Vectors:
+        """(n, dim) training vectors as products take them: a third as long where all are grey."""
+        vectors = self._fitted.vectors
+        if not _repeat_thrice(vectors):
+            return vectors
+        n, dim = vectors.shape
+        lean = allocate((n, dim // 3), self._memory // 2)
+        for rows in blocks(n, 4 * dim):
+            lean[rows] = _one_of_three(vectors[rows])
+        return lean
+
+    def _asking(self, generated: Vectors) -> Vectors:
+        """(m, dim) generated vectors beside `_train`."""
+        return generated if self._train is self._fitted.vectors else _one_of_three(generated)
 
     @cached_property
     def _landmarks(self) -> Landmarks:
-        fitted = self._fitted
-        return Landmarks.fit(self.kernel, fitted.vectors, fitted.order, memory=self._memory)
+        return Landmarks.fit(self.kernel, self._train, self._fitted.order, memory=self._memory)
 
     def within(self, contributors: Contributors, generated: Vectors, k: int) -> Contributors:
         """Of (m, c) contributors the k of the greatest weight, solved for among the c.
@@ -55,7 +71,8 @@ class RidgeWeigher:
             contributors: re-ranked, or all candidates.
             generated: (m, dim) vectors in the recall space.
         """
-        weights = ridge_within(self.kernel, contributors.rows, self._fitted.vectors, generated)
+        asking = self._asking(generated)
+        weights = ridge_within(self.kernel, contributors.rows, self._train, asking)
         places, kept = greatest(weights, k)
         return replace(
             contributors,
@@ -75,16 +92,17 @@ class RidgeWeigher:
             generated: (m, dim) vectors in the recall space.
             nearest: c nearest of each generated image; None where all are solved for.
         """
-        train = self._fitted.vectors
+        asking = self._asking(generated)
         if nearest is None:
-            rows, weights = ridge_of_all(self.kernel, train, generated, k)
+            rows, weights = ridge_of_all(self.kernel, self._train, asking, k)
         else:
-            candidates = self._union(nearest, generated)
-            found = ridge_within(self.kernel, candidates, train, generated)
+            candidates = self._union(nearest, asking)
+            found = ridge_within(self.kernel, candidates, self._train, asking)
             places, weights = greatest(found, k)
             rows = np.take_along_axis(candidates, places, axis=1)
-        asking = np.repeat(np.arange(len(generated)), k)
-        squared = pair_squared(generated, asking, train, rows.ravel()).reshape(rows.shape)
+        train = self._fitted.vectors
+        numbers = np.repeat(np.arange(len(generated)), k)
+        squared = pair_squared(generated, numbers, train, rows.ravel()).reshape(rows.shape)
         return Contributors(
             rows=rows,
             distances=self._fitted.space.distance(squared),
@@ -97,21 +115,36 @@ class RidgeWeigher:
         n = len(self._fitted.vectors)
         return n * n * (n / 3 + 2 * m) <= EXACT_OPERATIONS and 4 * n * n <= self._memory
 
-    def _union(self, nearest: Candidates, generated: Vectors) -> NDArray[np.int64]:
+    def _union(self, nearest: Candidates, asking: Vectors) -> NDArray[np.int64]:
         """(m, 2c) distinct rows: by turns the nearest and those of the greatest weight."""
         fitted = self._fitted
         c = nearest.rows.shape[1]
         vectors = self._landmarks.train
         n, dim = vectors.shape
-        name = choose_index(n, len(generated), dim, memory=self._memory)
+        name = choose_index(n, len(asking), dim, memory=self._memory)
         if name not in self._indexes:
             self._indexes[name] = build_index(vectors, name, order=fitted.order, seed=self._seed)
         wanted = min(2 * c, n)
-        _, heavy = self._indexes[name].search(
-            self._landmarks.queries(self.kernel, generated), wanted
-        )
+        _, heavy = self._indexes[name].search(self._landmarks.queries(self.kernel, asking), wanted)
         turns = np.concatenate(
             [np.stack([nearest.rows, heavy[:, :c]], axis=2).reshape(len(heavy), -1), heavy[:, c:]],
             axis=1,
         )
         return np.take_along_axis(turns, first_distinct(turns, wanted), axis=1)
+
+
+def _repeat_thrice(vectors: Vectors) -> bool:
+    """Whether the thirds of each vector are the same, as pixels of grey images in RGB are."""
+    n, dim = vectors.shape
+    parts = (vectors[rows].reshape(-1, 3, dim // 3) for rows in blocks(n, 4 * dim) if dim % 3 == 0)
+    return dim % 3 == 0 and all(bool((part == part[:, :1]).all()) for part in parts)
+
+
+def _one_of_three(vectors: Vectors) -> NDArray[np.float32]:
+    """(b, dim) → (b, dim / 3), that are as far from grey vectors made so, but for a constant each.
+
+    Σ_c ‖g_c − x‖² = 3 ‖ḡ − x‖² + Σ_c ‖g_c − ḡ‖² for the three thirds g_c of a vector and the third
+    x of a grey one, and a constant of a generated image leaves its weights as they are.
+    """
+    mean = vectors.reshape(len(vectors), 3, -1).mean(axis=1)
+    return np.asarray(np.sqrt(np.float32(3)) * mean)
