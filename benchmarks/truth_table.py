@@ -98,9 +98,9 @@ def planted(result: Found) -> Found:
 
 
 def class_ratio(result: Found) -> Found:
-    """ρ at K contributors, all generators together (the first table)."""
+    """ρ by scores at K contributors."""
     table = result["tables"][0]
-    at = next(place for place, name in enumerate(table["columns"]) if name.endswith(K))
+    at = table["columns"].index(f"by scores, k = {K}")
     return {row[0]: _interval(row[at]) for row in table["rows"] if isinstance(row[at], dict)}
 
 
@@ -131,16 +131,18 @@ COLUMNS: tuple[Column, ...] = (
     (f"{REMOVED} removed, × random, MLP diffusion", "counterfactual_mnist_mlp_ddpm", moved),
     ("planted, digits", "planted_mnist", planted),
     ("planted, CIFAR-10", "planted_cifar10", planted),
-    ("C1, digits", "c1_truth", class_ratio),
-    ("C3, digits", "c3_truth", out_of_distribution),
+    ("C1, digits", "c1_truth_mnist", class_ratio),
+    ("C1, CIFAR-10", "c1_truth_cifar10", class_ratio),
+    ("C3, digits", "c3_truth_mnist", out_of_distribution),
     ("seconds", "lds_mnist_vae", seconds),
 )
 NOTES = (
     f"× random: how far an image moves (pixels) when its {REMOVED} best contributors are removed "
     "and the model is trained again, relative to random ones.",
     "Planted: the lowest recall@10 of the source among identity, flip, JPEG and small crops.",
-    f"C1: part of the {K} contributors that have the generated image's class. C3: AUROC of noised "
-    "against clean training images by value, of the generator where it is lowest.",
+    f"C1: part of the scores that goes to the class of the image, {K} contributors of real test "
+    "images. C3: AUROC of noised against clean training images by value, of the generator where it "
+    "is lowest.",
     "Seconds: 5,000 training and 100 generated images, everything computed anew; see each result "
     "for versions and seeds.",
 )
