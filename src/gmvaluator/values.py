@@ -20,8 +20,9 @@ Weighting = Callable[[Contributors, Temperature], NDArray[np.float64]]
 SPACING_SHARE = 1 / 20
 """Temperature `spacing`: this part of the training images' median distance to the nearest other.
 
-An image that lies nearer than unrelated ones do then gets nearly all of the score. Chosen on digits
-of MNIST: `evaluate planted` finds the owners' shares as well with half of it, not with twice.
+An image that lies nearer than unrelated ones do then gets nearly all of the score. Chosen with the
+figures of both MNIST and CIFAR-10 in view: `evaluate planted` finds the owners' shares as well with
+half of it, not with twice.
 """
 # halvings of the bracket 1e-4 … 1e4 of each image's spread of distances: far below a digit of use
 BISECTIONS = 50
