@@ -139,7 +139,7 @@ COLUMNS: tuple[Column, ...] = (
 NOTES = (
     f"× random: how far an image moves (pixels) when its {REMOVED} best contributors are removed "
     "and the model is trained again, relative to random ones.",
-    "Planted: the lowest recall@10 of the source among identity, flip, JPEG and small crops.",
+    "Planted: the lowest recall@10 of the source among identity, flip, JPEG and a crop of 5 %.",
     f"C1: part of the scores that goes to the class of the image, {K} contributors of real test "
     "images. C3: AUROC of noised against clean training images by value, of the generator where it "
     "is lowest.",

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.cli import PRESET_NAMES, cli
@@ -157,7 +159,7 @@ def test_the_nearer_of_both_counts_once() -> None:
     all_distances = rng.random((2, 5, 30)).astype(np.float32)  # (form, m, n)
     rows = np.argsort(all_distances, axis=2)[..., :8]
     distances = np.take_along_axis(all_distances, rows, axis=2)
-    merged = nearer(Candidates(rows.reshape(10, 8), distances.reshape(10, 8), 30))
+    merged = nearer(Candidates(rows.reshape(10, 8), distances.reshape(10, 8), 30), np.arange(30))
     for j in range(5):
         nearest = all_distances[:, j].min(axis=0)
         np.testing.assert_array_equal(merged.rows[j], np.argsort(nearest)[:8])
@@ -166,10 +168,32 @@ def test_the_nearer_of_both_counts_once() -> None:
 
 def test_two_recalls_take_turns_without_repetition() -> None:
     rows = np.array([[3, 1, 4, 5]]), np.array([[1, 2, 3, 9]])
-    first, second = (Candidates(each, np.zeros((1, 4), np.float32), 10) for each in rows)
-    assert by_turns(first, second).rows.tolist() == [[3, 1, 2, 4]]
-    assert by_turns(second, first).rows.tolist() == [[1, 3, 2, 4]]
-    assert np.isnan(by_turns(first, second).distances).all()
+    distances = np.arange(4, dtype=np.float32)[None]
+    first, second = (Candidates(each, distances, 10) for each in rows)
+    ties = np.arange(10)
+    assert by_turns(first, second, ties).rows.tolist() == [[3, 1, 2, 4]]
+    assert by_turns(second, first, ties).rows.tolist() == [[1, 3, 2, 4]]
+    assert np.isnan(by_turns(first, second, ties).distances).all()
+    # at equal distance by rank, whatever the order of the search
+    equal = Candidates(rows[0], np.zeros((1, 4), np.float32), 10)
+    assert by_turns(equal, second, ties[::-1]).rows.tolist() == [[5, 1, 4, 2]]
+
+
+def test_copies_are_chosen_among_whatever_their_order(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    images = np.repeat(chance.integers(0, 255, (6, 8, 8), dtype=np.uint8), 10, axis=0)
+    generated = list(chance.integers(0, 255, (4, 8, 8), dtype=np.uint8))
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
+    names = [f"{number:02d}.png" for number in range(60)]
+    settings: dict[str, Any] = {"encoder": "pixels@8", "second_encoder": "pixels@4", "mirror": True}
+    values = []
+    for order in (np.arange(60), chance.permutation(60)):
+        listed = tmp_path / "listed.csv"
+        listed.write_text("\n".join(["path", *(names[row] for row in order)]))
+        made = GMValuator(**settings, rerank="pixels@8", candidates=12, k=5, cache=False)
+        values.append(made.fit(listed).value(generated).values[np.argsort(order)])
+    np.testing.assert_allclose(values[0], values[1], atol=1e-9)
 
 
 def test_mirrored_encoder_sees_flipped_images_and_keeps_them_apart(digits: Digits) -> None:
@@ -372,7 +396,7 @@ def test_encoders_of_a_users_own_work_and_are_asked_for_again(
             "weighting ridge compares images as they are; pass mirror=False",
         ),
         ({"temperature": "space"}, "'space' is unknown; pass a number above 0, auto or spacing"),
-        ({"weighting": "shapley"}, "temperature=spacing has no part in weighting shapley"),
+        ({"weighting": "shapley"}, "temperature=spacing has no part in weighting shapley; pass te"),
     ],
 )
 def test_settings_that_cannot_work_say_so(changes: dict[str, Any], message: str) -> None:
@@ -430,3 +454,21 @@ def test_a_learned_temperature_is_no_number_for_contribute(digits: Digits) -> No
     found = valuator.value(digits[0][20:22]).contributions
     with pytest.raises(InputError, match="spacing is learned of training images"):
         contribute(found, np.ones(2), temperature="spacing")  # type: ignore[arg-type]
+
+
+def test_second_encoder_can_be_left_out_of_a_preset(digits: Digits) -> None:
+    made = GMValuator.preset("robust", second_encoder="none", rerank="none", cache=False)
+    assert made.settings.second_encoder is None
+    assert made.fit(digits[0][:60]).value(digits[0][60:63]).contributions.rows.shape == (3, 50)
+
+
+def test_two_encoders_of_one_name_are_refused() -> None:
+    networks = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)) for _ in range(2)]
+    first, second = (wrap(each, preprocessing=Preprocessing(8)) for each in networks)
+    given: list[dict[str, Any]] = [
+        {"second_encoder": second, "rerank": first},
+        {"rerank": second},
+    ]
+    for settings in given:
+        with pytest.raises(InputError, match="two encoders are called Sequential"):
+            GMValuator(encoder=first, **settings)

@@ -5,6 +5,7 @@ Every vector is compared with what the same thing is by hand.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,8 @@ def test_vectors_have_their_length_whatever_the_batch(
     make, dim = MADE[name]
     encoder = make(train, files)
     assert isinstance(encoder, Encoder)
-    assert encoder.name.startswith(name)
+    # a generator is named by its content too
+    assert re.sub(r"^generator (\S+) [0-9a-f]{8}", r"generator:\1", encoder.name).startswith(name)
     whole = embed(train, encoder, batch_size=30).vectors
     assert whole.shape == (30, dim)
     assert whole.dtype == np.float32
@@ -366,9 +368,28 @@ def test_a_generator_by_name_values_images(train: ImageSet, files: dict[str, Pat
     valuation = valuator.value(train.select(np.arange(4)))
     assert valuation.contributions.rows[:, 0].tolist() == [0, 1, 2, 3]
     assert valuation.info["settings"]["encoder"] == name
-    assert list(valuation.info["weights"]) == ["generator:beta-vae.safetensors"]
+    (weight,) = valuation.info["weights"]
+    assert re.fullmatch(r"generator beta-vae.safetensors [0-9a-f]{8}", weight)
     with pytest.raises(InputError, match=r"draws images of 28 px, not 32; leave @32 out"):
         named(f"{name}@32")
+
+
+def test_generators_of_one_file_name_are_kept_apart(
+    train: ImageSet, files: dict[str, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / files["beta-vae"].name
+    model_of("beta-vae", seed=1).save(other)
+    one, two = (f"generator:{file}#code" for file in (files["beta-vae"], other))
+    valuator = GMValuator(encoder=one, rerank=two, k=3, candidates=5, cache=False).fit(train)
+    assert len(valuator.value(train.select(np.arange(4))).info["weights"]) == 2
+    valuator.save(tmp_path / "index")
+    assert GMValuator.load(tmp_path / "index").fitted_ is not None
+    own = GMValuator(encoder=GeneratorEncoder(other), rerank="none", k=3, candidates=5, cache=False)
+    own.fit(train).save(tmp_path / "own")
+    with pytest.raises(InputError, match="an encoder given in Python; pass it again"):
+        GMValuator.load(tmp_path / "own")
+    again = GMValuator.load(tmp_path / "own", encoder=GeneratorEncoder(other))
+    assert again.fitted_ is not None
 
 
 def test_what_generators_lack_is_told(files: dict[str, Path], tmp_path: Path) -> None:

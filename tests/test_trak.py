@@ -338,6 +338,7 @@ def test_gradients_that_are_not_finite_are_told(trained: list[Path], tmp_path: P
     [
         (lambda files: TRAK([]), "no model was given"),
         (lambda files: TRAK(files[0], functional=WRONG), "functional='mean'; choose from loss"),
+        (lambda files: TRAK(files[0], projections=10), "projections=10; pass a multiple of 4"),
         (lambda files: TRAK(files[0], draws=0), "draws=0 was given"),
         (lambda files: TRAK(files[0], projections=0), "projections=0 was given"),
         (lambda files: TRAK(files[0], damping=-1.0), "damping=-1.0 was given; pass a number"),

@@ -42,7 +42,8 @@ FIT_OPTIONS = (
         help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
     ),
     click.option(
-        "--second-encoder", help="Encoder that candidates are recalled by as well, half of them."
+        "--second-encoder",
+        help="Encoder that candidates are recalled by as well, half of them; none: leave it out.",
     ),
     click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
     click.option(

@@ -131,7 +131,7 @@ def ridge_within(
 
     # one thread a batch: on matrices this small, threads within a product mostly wait
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=_alone) as pool:
-        list(pool.map(solve, blocks(m, 4 * c * train.shape[1], BATCH_BYTES)))
+        list(pool.map(solve, blocks(m, 4 * c * train.shape[1] + 13 * c * c, BATCH_BYTES)))
     return weights
 
 

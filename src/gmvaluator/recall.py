@@ -58,7 +58,7 @@ PQ_BYTES = 200
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Training images recalled for each generated one, nearest first.
+    """Training images recalled for each generated one: nearest first, or two spaces by turns.
 
     Attributes:
         rows: (m, candidates) int64, row of the training image.
@@ -216,17 +216,21 @@ def recall(index: Index, space: Space, generated: Vectors, n: int, *, n_train: i
     return Candidates(rows=rows, distances=space.distance(squared), n_train=n_train)
 
 
-def nearer(found: Candidates) -> Candidates:
+def nearer(found: Candidates, ties: NDArray[np.int64]) -> Candidates:
     """Candidates of m images from those of 2m: of an image, and m places on of its mirror image.
 
     Each training image counts once, at the smaller of its distances. Exact where `found` is: what
     is among the nearest of the two together is among the nearest of one.
+
+    Args:
+        found: (2m, n), see above.
+        ties: (n_train,) ranks that order training images at equal distance.
     """
     both, n = found.rows.shape
     by_image = (2, both // 2, n)
     rows = np.concatenate(list(found.rows.reshape(by_image)), axis=1)
     distances = np.concatenate(list(found.distances.reshape(by_image)), axis=1)
-    order = np.lexsort((rows, distances), axis=1)
+    order = np.lexsort((ties[rows], distances), axis=1)
     rows, distances = (np.take_along_axis(each, order, axis=1) for each in (rows, distances))
     first = first_distinct(rows, n)
     return Candidates(
@@ -236,13 +240,21 @@ def nearer(found: Candidates) -> Candidates:
     )
 
 
-def by_turns(first: Candidates, second: Candidates) -> Candidates:
+def by_turns(first: Candidates, second: Candidates, ties: NDArray[np.int64]) -> Candidates:
     """As many candidates as each has, by turns from both: the nearest in each of two spaces.
 
     Their distances are NaN, since those of two spaces do not compare; a re-rank gives its own.
+
+    Args:
+        first, second: (m, n) each.
+        ties: (n_train,) ranks that order training images at equal distance.
     """
     m, n = first.rows.shape
-    turns = np.stack([first.rows, second.rows], axis=2).reshape(m, 2 * n)
+    ranked = [
+        np.take_along_axis(each.rows, np.lexsort((ties[each.rows], each.distances), axis=1), axis=1)
+        for each in (first, second)
+    ]
+    turns = np.stack(ranked, axis=2).reshape(m, 2 * n)
     rows = np.take_along_axis(turns, first_distinct(turns, n), axis=1)
     return Candidates(rows, np.full(rows.shape, np.nan, np.float32), first.n_train)
 

@@ -106,8 +106,11 @@ class Recaller:
                 each = recall(indexes.get(name), fitted.space, vectors, n, n_train=n_train)
                 advance(len(vectors))
             names.append(name)
-            found.append(nearer(each) if self._settings.mirror else each)
-        return tuple(names), found[0] if len(found) == 1 else by_turns(*found)
+            found.append(nearer(each, self._fitted.ties) if self._settings.mirror else each)
+        if len(found) == 1:
+            return tuple(names), found[0]
+        first, second = found
+        return tuple(names), by_turns(first, second, self._fitted.ties)
 
     def _followed(self, vectors: Vectors, term: Term, side: Side) -> Vectors:
         """(m, dim) vectors, then those of the same images by another encoder: (2m, dim)."""

@@ -131,6 +131,7 @@ class GMValuator:
         self._runtime.resolved()
         self._progress = as_progress(progress)
         self._terms = rerank_terms(rerank)
+        second_encoder = None if second_encoder == "none" else second_encoder
         own, second = (
             None if each is None or isinstance(each, str) else self._as_encoder(each)
             for each in (encoder, second_encoder)
@@ -165,6 +166,8 @@ class GMValuator:
                     f"second_encoder is the encoder, {self._encoder.name}; pass another one, or "
                     "leave it out"
                 )
+        given = [term.encoder for term in self._terms if not isinstance(term.encoder, str)]
+        _check_names([*self._encoders, *given])
         self.fitted_: Fitted | None = None
         self._train: ImageSet | None = None
         names = (self.settings.encoder, self.settings.second_encoder or "")
@@ -532,3 +535,13 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
     return {"source": location, "fingerprint": fingerprint}
+
+
+def _check_names(encoders: Sequence[Encoder]) -> None:
+    """Refuse encoders that differ and share a name: settings and indexes know them by it."""
+    for each in encoders:
+        if any(other.name == each.name and other.fingerprint != each.fingerprint
+               for other in encoders):  # fmt: skip
+            raise InputError(
+                f"two encoders are called {each.name}; give one another name (wrap(…, name=…))"
+            )

@@ -173,8 +173,8 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> None:
         )
     if weighting != "softmax" and temperature != 1.0:
         raise InputError(
-            f"temperature={temperature} has no part in weighting {weighting}; leave it out or take "
-            "softmax"
+            f"temperature={temperature} has no part in weighting {weighting}; pass "
+            "temperature=1.0, or take softmax"
         )
 
 

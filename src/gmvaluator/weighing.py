@@ -48,17 +48,12 @@ class RidgeWeigher:
     def _train(self) -> Vectors:
         """(n, dim) training vectors as products take them: a third as long where all are grey."""
         vectors = self._fitted.vectors
-        if not _repeat_thrice(vectors):
-            return vectors
-        n, dim = vectors.shape
-        lean = allocate((n, dim // 3), self._memory // 2)
-        for rows in blocks(n, 4 * dim):
-            lean[rows] = _one_of_three(vectors[rows])
-        return lean
+        return _one_of_three(vectors, self._memory) if _repeat_thrice(vectors) else vectors
 
     def _asking(self, generated: Vectors) -> Vectors:
         """(m, dim) generated vectors beside `_train`."""
-        return generated if self._train is self._fitted.vectors else _one_of_three(generated)
+        grey = self._train is not self._fitted.vectors
+        return _one_of_three(generated, self._memory) if grey else generated
 
     @cached_property
     def _landmarks(self) -> Landmarks:
@@ -140,11 +135,15 @@ def _repeat_thrice(vectors: Vectors) -> bool:
     return dim % 3 == 0 and all(bool((part == part[:, :1]).all()) for part in parts)
 
 
-def _one_of_three(vectors: Vectors) -> NDArray[np.float32]:
+def _one_of_three(vectors: Vectors, memory: int) -> Vectors:
     """(b, dim) → (b, dim / 3), that are as far from grey vectors made so, but for a constant each.
 
     Σ_c ‖g_c − x‖² = 3 ‖ḡ − x‖² + Σ_c ‖g_c − ḡ‖² for the three thirds g_c of a vector and the third
     x of a grey one, and a constant of a generated image leaves its weights as they are.
     """
-    mean = vectors.reshape(len(vectors), 3, -1).mean(axis=1)
-    return np.asarray(np.sqrt(np.float32(3)) * mean)
+    n, dim = vectors.shape
+    lean = allocate((n, dim // 3), memory // 2)
+    for rows in blocks(n, 4 * dim):
+        mean = vectors[rows].reshape(-1, 3, dim // 3).mean(axis=1)
+        lean[rows] = np.sqrt(np.float32(3)) * mean
+    return lean

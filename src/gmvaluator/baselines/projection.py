@@ -13,6 +13,8 @@ from gmvaluator.errors import InputError
 
 Floats = NDArray[np.floating[Any]]
 
+PARTS = 4  # non-zeros a column
+
 
 class SparseProjection:
     """Keeps dot products up to noise: E⟨Sx, Sy⟩ = ⟨x, y⟩, of variance about ‖x‖²‖y‖² / size.
@@ -32,7 +34,7 @@ class SparseProjection:
         InputError: `size` is no multiple of `parts`.
     """
 
-    def __init__(self, length: int, size: int, seed: Sequence[int], parts: int = 4) -> None:
+    def __init__(self, length: int, size: int, seed: Sequence[int], parts: int = PARTS) -> None:
         if size < parts or size % parts:
             raise InputError(f"size={size} of {parts} parts; pass a multiple of {parts}")
         chance = np.random.default_rng([*seed, length, size])

@@ -26,6 +26,7 @@ from gmvaluator.baselines.functionals import (
     classes_learnt,
     differentiated,
 )
+from gmvaluator.baselines.projection import PARTS
 from gmvaluator.baselines.proponents import Influence, strongest
 from gmvaluator.baselines.reading import NetworkSet, Pixels, read_for_network, skipped_of
 from gmvaluator.baselines.trak_features import Features, ProjectedGradients
@@ -105,11 +106,12 @@ class TRAK:
             over all of them, the negative ones too.
         draws: S, noises that an image's gradient is averaged over: codes of a VAE, (time, noise) of
             a ddpm at evenly spaced times.
-        projections: K; None takes gradients whole.
+        projections: K, a multiple of 4; None takes gradients whole.
         damping: λ as a part of the mean eigenvalue of ΦᵀΦ (of the min(n, K) that can differ from
             zero). TRAK is published without it, D-TRAK with the best of a grid by LDS itself.
         seed: of projections and noise. All images get the same noise.
-        memory: budget such as `2GB` for gradients, features and scores.
+        memory: budget such as `2GB` for gradients, features and scores of one model; the system
+            of min(n, K)² numbers comes on top.
         device: `auto` takes a GPU where there is one.
         progress: hears how far it is.
 
@@ -138,6 +140,8 @@ class TRAK:
         for name, number in (("k", k), ("draws", draws), ("projections", projections)):
             check_at_least(1, name, 1 if number is None else number)
         check_at_least(0, "seed", seed)
+        if projections is not None and projections % PARTS:
+            raise InputError(f"projections={projections}; pass a multiple of {PARTS}")
         self.k = k
         self.seed = seed
         self._functional: Functional = functional

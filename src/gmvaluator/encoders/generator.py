@@ -93,12 +93,15 @@ def _network(file: Path, layer: str | None) -> Network:
     module = _layer_of(model, kind, time, file)
     side = model.config.size
     named = f"{kind}:{module.time}" if isinstance(module, Middle) else kind
+    digest = sha256_of(file)
+    # its content tells it from others; no name that finds a file, which may be anywhere
+    own = f"generator {file.name} {digest[:8]}"
     return Network(
-        name=f"generator:{file.name}#{named}@{side}",
+        name=f"{own}#{named}@{side}",
         module=frozen(Channels(model.config.channels), module),
         preprocessing=Preprocessing(side),
         metric="euclidean",
-        weights=(WeightFile(f"generator:{file.name}", file, sha256_of(file)),),
+        weights=(WeightFile(own, file, digest),),
     )
 
 

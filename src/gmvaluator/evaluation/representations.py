@@ -154,7 +154,7 @@ def _valuer(
     build: Callable[[Path | None], Encoder],
 ) -> NamedValuer:
     name = f"{space.name}, {label}"
-    settings = {"space": space.name, **weighting}
+    settings = {"space": space.name, **weighting, **_files_of(space)}
 
     def make(k: int, seed: int, generator: Path | None = None) -> Valuer:
         from gmvaluator.valuator import GMValuator
@@ -181,6 +181,15 @@ def _valuer(
         return NamedValuer(name, lambda k, seed: make(k, seed, generator), known)
 
     return NamedValuer(name, make, settings, bind if space.layers else None)
+
+
+def _files_of(space: Space) -> dict[str, Any]:
+    """What is in the generator files that a space names; their paths do not tell."""
+    from gmvaluator.weights import sha256_of
+
+    names = [part.removeprefix("generator:") for part in space.encoders if "generator:" in part]
+    files = [Path(name.partition("#")[0].partition("@")[0]) for name in names]
+    return {"files": [sha256_of(file) for file in files if file.is_file()]} if files else {}
 
 
 def _check(part: str) -> None:

@@ -166,10 +166,10 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
 def _changed(held: dict[str, Any], request: dict[str, Any]) -> list[str]:
     """What a draw differs in; the same model file in another folder is no difference."""
     found = [key for key in request if held.get(key) != request[key]]
-    names = [Path(each["sampler"]).name for each in (held, request)]
-    if found == ["sampler"] and request["fingerprint"] and names[0] == names[1]:
-        return []
-    return found
+    if found != ["sampler"] or not request["fingerprint"]:
+        return found
+    names = {Path(str(each.get("sampler"))).name for each in (held, request)}
+    return [] if len(names) == 1 else found
 
 
 def _remove(folder: Path, paths: Sequence[Path]) -> None:

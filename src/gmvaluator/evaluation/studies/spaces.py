@@ -112,7 +112,7 @@ def _details(found: Measured, valuers: Valuers) -> list[dict[str, Any]]:
             "generator": generator,
             "loss": loss,
             "lds": found.scores[valuer.name, generator, loss],
-            "by_others": found.by_others[valuer.name, generator, loss],
+            "by_others": found.by_others.get((valuer.name, generator, loss)),
         }
         for space, by_weighting in valuers.items()
         for label, valuer in by_weighting.items()
@@ -129,7 +129,7 @@ def _tables(context: Context, found: Measured, valuers: Valuers) -> list[Table]:
             for label, valuer in by_weighting.items():
                 place = (valuer.name, generator, loss)
                 if place in found.scores:
-                    score, others = found.scores[place], found.by_others[place]
+                    score, others = found.scores[place], found.by_others.get(place)
                     rows.append((space, label, score, ceiling.share(score), others))
         rows.append(("attainable", None, ceiling.attainable, 1.0, None))
         tables.append(
