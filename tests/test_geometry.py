@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Metric, Space, Vectors, blocks, nearest, pair_squared
+from gmvaluator.geometry import (
+    Metric,
+    Space,
+    Vectors,
+    blocks,
+    evenly_spread,
+    nearest,
+    neighbour_scale,
+    pair_squared,
+)
 
 METRICS: tuple[Metric, ...] = ("euclidean", "sqeuclidean", "cosine", "centred-cosine")
 
@@ -120,3 +129,19 @@ def test_nearest_equals_brute_force(points: Vectors, n: int) -> None:
 def test_nearest_refuses_more_neighbours_than_points() -> None:
     with pytest.raises(InputError, match="4 neighbours asked of 3 points"):
         nearest(cloud(1), cloud(3), 4)
+
+
+@pytest.mark.parametrize(("n", "most"), [(1, 5), (7, 7), (7, 20), (100, 6), (1_000, 999)])
+def test_evenly_spread_rows_are_distinct_and_span_the_whole(n: int, most: int) -> None:
+    rows = evenly_spread(n, most)
+    assert len(rows) == min(n, most)
+    assert (rows[0], rows[-1]) == (0, n - 1)
+    steps = np.diff(rows)
+    assert len(steps) == 0 or (steps.min() >= 1 and steps.max() - steps.min() <= 1)
+
+
+def test_neighbour_scale_is_of_the_nearest_that_differs() -> None:
+    vectors = np.array([[0], [1], [1], [3], [7]], dtype=np.float32)
+    assert neighbour_scale(vectors, vectors) == 1  # median of 1, 1, 1, 4, 16
+    assert neighbour_scale(vectors[3:4], vectors) == 4
+    assert neighbour_scale(vectors[:1], vectors[:1]) is None

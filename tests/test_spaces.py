@@ -158,6 +158,20 @@ def test_weightings_share_one_encoder_and_generators_are_bound(
         own.make(3, 0)
 
 
+def test_a_named_generator_is_known_by_what_is_in_its_file(train: ImageSet, tmp_path: Path) -> None:
+    file = tmp_path / "vae.safetensors"
+
+    def key(text: str) -> Any:
+        return space_valuers(Space.parse(text), train, None)["Eq. 6"].settings
+
+    file.write_bytes(b"one")
+    first = key(f"generator:{file}#code")
+    assert key(f"generator:{file}#code") == first
+    file.write_bytes(b"two")
+    assert key(f"generator:{file}#code") != first
+    assert "files" not in key("pixels@14")
+
+
 def test_default_spaces_can_be_read_and_fit_the_images() -> None:
     everything = [Space.parse(name) for name in default_spaces(28, 5_000)]
     assert len({space.name for space in everything}) == len(everything) > 20

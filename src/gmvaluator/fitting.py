@@ -12,7 +12,7 @@ from gmvaluator.embeddings import embed, encode_batches
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.fitted import Fitted, FittedTerm, RecallSpace, training_set
-from gmvaluator.geometry import Space, Vectors, nearest, pair_squared
+from gmvaluator.geometry import Space, Vectors, evenly_spread, nearest, pair_squared
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.quality import RealismReference
@@ -128,8 +128,7 @@ def learn_scales(
             "pass a single rerank"
         )
     queries, others = _sample(side, vectors, order, candidates)
-    c = others.shape[1]
-    spread = np.unique(np.linspace(0, c - 1, min(SCALE_PAIRS, c)).round().astype(np.int64))
+    spread = evenly_spread(others.shape[1], SCALE_PAIRS)
     scales = []
     for term in terms:
         scale = float(np.median(pair_distances(term, others[:, spread], side, queries)))

@@ -28,6 +28,7 @@ Metric = Literal["euclidean", "sqeuclidean", "cosine", "centred-cosine"]
 Vectors = NDArray[np.float32]
 
 BLOCK_BYTES = 64 << 20
+NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,3 +148,24 @@ def nearest(
     squared = pair_squared(queries, asking, points, rows.ravel()).reshape(rows.shape)
     order = np.lexsort((rows, squared), axis=1)
     return np.take_along_axis(squared, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def neighbour_scale(asked: Vectors, vectors: Vectors) -> float | None:
+    """Median squared distance from some of the images to the nearest one that differs from each.
+
+    Looked for among the `NEIGHBOURS` nearest; an image with that many copies has none, and where
+    all are so there is no scale.
+
+    Args:
+        asked: (s, dim) vectors of the images, placed.
+        vectors: (n, dim) of all images.
+    """
+    squared, _ = nearest(asked, vectors, min(NEIGHBOURS, len(vectors)))
+    first = np.where(squared > 0, squared, np.inf).min(axis=1)
+    known = first[np.isfinite(first)]
+    return float(np.median(known)) if len(known) else None
+
+
+def evenly_spread(n: int, most: int) -> NDArray[np.int64]:
+    """Distinct rows of n, ascending, the first and the last among them: all, or `most` of them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))

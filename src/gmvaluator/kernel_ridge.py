@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, lapack
 from threadpoolctl import threadpool_limits
 
-from gmvaluator.geometry import Vectors, blocks, nearest, pair_squared
+from gmvaluator.geometry import Vectors, blocks, neighbour_scale, pair_squared
 
 SAMPLE = 512  # training images whose nearest neighbours set the scale
-NEIGHBOURS = 16
 WIDE = 2.0  # k's variance, in scales
 NARROW = 0.01  # N's
 RIDGE = 1.0  # λ
@@ -55,11 +54,8 @@ class Kernel:
         The nearest neighbour of an image is the nearest that differs from it. `order` fixes the
         sample, whatever the order of the set.
         """
-        sample = order[:SAMPLE]
-        squared, _ = nearest(vectors[sample], vectors, min(NEIGHBOURS, len(vectors)))
-        first = np.where(squared > 0, squared, np.inf).min(axis=1)
-        known = first[np.isfinite(first)]
-        return Kernel(float(np.median(known)) if len(known) else 1.0)
+        scale = neighbour_scale(vectors[order[:SAMPLE]], vectors)
+        return Kernel(1.0 if scale is None else scale)
 
     def to_generated(self, squared: NDArray[np.floating]) -> NDArray[np.float64]:
         """k(x̂) from squared distances (..., n), each row times a constant that keeps it from 0."""

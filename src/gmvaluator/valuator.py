@@ -539,9 +539,9 @@ def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
 
 def _check_names(encoders: Sequence[Encoder]) -> None:
     """Refuse encoders that differ and share a name: settings and indexes know them by it."""
+    known: dict[str, str] = {}
     for each in encoders:
-        if any(other.name == each.name and other.fingerprint != each.fingerprint
-               for other in encoders):  # fmt: skip
+        if known.setdefault(each.name, each.fingerprint) != each.fingerprint:
             raise InputError(
                 f"two encoders are called {each.name}; give one another name (wrap(…, name=…))"
             )

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from gmvaluator.decoding import refit
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Metric, Space, nearest
+from gmvaluator.geometry import Metric, Space, evenly_spread, neighbour_scale
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.weights import WeightFile
 
 SAMPLE = 1_024  # training images that the scales are learned of
-NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +82,7 @@ class Mixture:
             raise InputError(f"a mixture of {len(weights)} encoders; pass at least 2 different")
         _check(weights)
         images = ImageSet.open(train)
-        rows = np.unique(
-            np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).round().astype(np.int64)
-        )
+        rows = evenly_spread(len(images), SAMPLE)
         return cls([_part(each, weight, images, rows) for each, weight in weights.items()])
 
     def prepare(self) -> None:
@@ -120,11 +117,9 @@ def _part(encoder: Encoder, weight: float, images: ImageSet, rows: NDArray[np.in
     vectors = np.concatenate([encoder.encode(batch.pixels) for batch in batches])
     space = Space.fit(encoder.metric, vectors)
     placed = space.place(vectors, in_place=True)
-    squared, _ = nearest(placed, placed, min(NEIGHBOURS, len(placed)))
-    first = np.where(squared > 0, squared, np.inf).min(axis=1)
-    known = first[np.isfinite(first)]
-    if not len(known):
+    scale = neighbour_scale(placed, placed)
+    if scale is None:
         raise InputError(
             f"{encoder.name} does not tell the training images apart; leave it out of the mixture"
         )
-    return Part(encoder, space, float(np.sqrt(weight / np.median(known))))
+    return Part(encoder, space, float(np.sqrt(weight / scale)))

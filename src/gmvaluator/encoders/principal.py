@@ -11,6 +11,7 @@ from gmvaluator.encoders._modules import frozen, state_file
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
+from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, Preprocessing
 
 SIZE = 28
@@ -92,9 +93,7 @@ class PrincipalComponents(NetworkEncoder):
 
 def _pixels(images: ImageSet, size: int) -> NDArray[np.float32]:
     """(n, 3·size²) float32 in [0, 1]."""
-    rows = np.arange(len(images))
-    if len(rows) > MOST_IMAGES:
-        rows = np.unique(np.linspace(0, len(rows) - 1, MOST_IMAGES).round().astype(np.int64))
+    rows = evenly_spread(len(images), MOST_IMAGES)
     preprocessing = Preprocessing(size, interpolation="bilinear")
     blocks = [
         batch.pixels.reshape(len(batch.pixels), -1).astype(np.float32) / 255

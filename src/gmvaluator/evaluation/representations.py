@@ -187,8 +187,9 @@ def _files_of(space: Space) -> dict[str, Any]:
     """What is in the generator files that a space names; their paths do not tell."""
     from gmvaluator.weights import sha256_of
 
-    names = [part.removeprefix("generator:") for part in space.encoders if "generator:" in part]
-    files = [Path(name.partition("#")[0].partition("@")[0]) for name in names]
+    named = [parse_name(part) for part in space.encoders]
+    variants = [each.variant or "" for each in named if each.family == "generator"]
+    files = [Path(variant.partition("#")[0]) for variant in variants]
     return {"files": [sha256_of(file) for file in files if file.is_file()]} if files else {}
 
 

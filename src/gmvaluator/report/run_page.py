@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError
+from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet
 from gmvaluator.report.page import (
     OPEN_CARDS,
@@ -102,12 +103,10 @@ class _Gallery:
 
 def _spread(m: int) -> list[int]:
     """Rows of at most `GENERATED_SHOWN` generated images; the open ones span the whole set."""
-    shown, opened = (_evenly(m, n) for n in (GENERATED_SHOWN, OPEN_CARDS))
+    shown, opened = (
+        [int(row) for row in evenly_spread(m, n)] for n in (GENERATED_SHOWN, OPEN_CARDS)
+    )
     return opened + [row for row in shown if row not in opened][: GENERATED_SHOWN - len(opened)]
-
-
-def _evenly(m: int, n: int) -> list[int]:
-    return list(dict.fromkeys(np.linspace(0, m - 1, min(m, n)).round().astype(int).tolist()))
 
 
 def _generated_card(
