@@ -36,8 +36,8 @@ LAYERS = (
     {"recalling"},
     {"valuator"},
     {"report", "doctor", "evaluation"},
-    {"demo", "console"},
-    {"evaluate_command"},
+    {"demo", "console", "uncertainty", "stability"},
+    {"evaluate_command", "uncertainty_command", "stability_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
