@@ -45,7 +45,7 @@ TOP = 50
 TARGET = 0.9
 REPEATS = 8
 """Random pairs of halves a size; a pair of 10,000 images takes a tenth of a second."""
-FURTHEST = 100
+FURTHEST = 20
 """No advice goes beyond this many times the images at hand."""
 
 
