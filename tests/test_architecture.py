@@ -28,7 +28,7 @@ LAYERS = (
     {"product_quantization"},
     {"recall", "quality", "samplers"},
     {"rerank"},
-    {"values", "kernel_ridge"},
+    {"clusters", "duplicates", "values", "kernel_ridge"},
     {"landmarks"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
