@@ -114,7 +114,7 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
             alike = (apart <= 1).all(axis=1) | (step > MOST_STEPS)
             found[order[here[alike]]] = True
             found[order[there[alike]]] = True
-            if not len(here):
+            if not len(here) or found.all():
                 break
     return found
 
