@@ -83,7 +83,7 @@ def test_splitting_an_image_into_a_hundred_copies_gains_nothing(
     assert owned.sum() <= 1.01 * before.values[copied]
     np.testing.assert_allclose(owned, before.values[copied] / 100, rtol=1e-5)
     others = np.delete(np.arange(200), copied)
-    np.testing.assert_allclose(after.values[others], before.values[others], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(after.values[others], before.values[others], rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("settings", WEIGHTINGS)
