@@ -60,9 +60,11 @@ def fit_images(
     embedded = time.perf_counter()
     train = training_set(images.ids, images.labels, images.location, embeddings)
     learner = _Learner(images, encoders, rerankers, settings, memory, progress)
+    seconds = {"embed train": embedded - start}
     clusters = None
     if settings.dedup != "none":
         clusters = learner.clusters(train, embeddings)
+        seconds["find copies"] = time.perf_counter() - embedded
     compared = time.perf_counter()
     distinct, raw = _kept(train, embeddings.vectors, clusters)
     resolve_counts(settings, len(distinct.ids), copies=len(train.ids) - len(distinct.ids))
@@ -86,11 +88,7 @@ def fit_images(
         second=learned.second,
         clusters=clusters,
         dedup=settings.dedup,
-        seconds={
-            "embed train": embedded - start,
-            "find copies": compared - embedded,
-            "fit": time.perf_counter() - compared,
-        },
+        seconds=seconds | {"fit": time.perf_counter() - compared},
     )
 
 
