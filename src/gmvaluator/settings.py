@@ -71,6 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "quality": "maniqa",
         "weighting": "softmax",
         "temperature": 1.0,
+        # the paper assumes that there are no copies, and does nothing about them
         "dedup": "none",
     },
     "robust": {
