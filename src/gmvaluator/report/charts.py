@@ -30,7 +30,9 @@ def cumulative_chart(curve: Concentration) -> str:
         f'<path class="even" d="M{_x(0)} {_y(0)}L{_x(1)} {_y(1)}"/>'
         f'<polyline class="line" points="{points}"/>'
     )
-    return _frame(label, marks, ticks, ticks, "training images, most valuable first", "of all value")
+    return _frame(
+        label, marks, ticks, ticks, "training images, most valuable first", "of all value"
+    )
 
 
 def histogram_chart(counted: Histogram) -> str:
@@ -92,7 +94,7 @@ def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
     if high <= low:
         return [low]
     rough = (high - low) / 4
-    unit = 10 ** math.floor(math.log10(rough))
+    unit = 10.0 ** math.floor(math.log10(rough))
     step_size = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough)
     first = math.ceil(low / step_size)
     return [i * step_size for i in range(first, math.floor(high / step_size) + 1)]

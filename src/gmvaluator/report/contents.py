@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.report.packing import codes_of
 from gmvaluator.report.pictures import (
     CONTRIBUTORS_SHOWN,
     GALLERY_PAGE,
@@ -189,7 +190,9 @@ def collect(
         generated=tuple(cards.generated(int(j)) for j in orders.spread[:GALLERY_PAGE]),
         most=tuple(cards.value(int(row)) for row in by_rank[:VALUES_PAGE]),
         least=tuple(cards.value(int(row)) for row in by_rank[::-1][:VALUES_PAGE]),
-        groups=tuple(group_table(valuation.values, name, run.train.column(name)) for name in columns),
+        groups=tuple(
+            group_table(valuation.values, name, run.train.column(name)) for name in columns
+        ),
         skipped=tuple(
             (side, skip.id, skip.reason) for side, skip in valuation.skipped[:SKIPPED_SHOWN]
         ),
@@ -200,14 +203,11 @@ def collect(
 
 def group_table(values: NDArray[np.float64], column: str, cells: Sequence[Any]) -> GroupTable:
     """Sums of the (n,) values over equal cells, highest first; None has a group of its own."""
-    names = ["none" if cell is None else str(cell) for cell in cells]
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    codes = np.array([places[name] for name in names], dtype=np.int64)
-    totals = np.bincount(codes, weights=values, minlength=len(places))
-    counts = np.bincount(codes, minlength=len(places))
+    known, codes = codes_of(["none" if cell is None else str(cell) for cell in cells])
+    totals = np.bincount(codes, weights=values, minlength=len(known))
+    counts = np.bincount(codes, minlength=len(known))
     everything = float(values.sum())
     order = np.argsort(-totals, kind="stable")[:GROUPS_SHOWN]
-    known = list(places)
     groups = tuple(
         Group(
             name=known[place],
@@ -218,7 +218,7 @@ def group_table(values: NDArray[np.float64], column: str, cells: Sequence[Any]) 
         )
         for place in order
     )
-    return GroupTable(column, groups, len(places))
+    return GroupTable(column, groups, len(known))
 
 
 def _summary(valuation: Valuation) -> Rows:
@@ -302,5 +302,4 @@ def flatten(part: Any, name: str = "") -> Rows:
         return tuple(pairs)
     if isinstance(part, list | tuple):
         return ((name, ", ".join(str(each) for each in part)),)
-    number = isinstance(part, float)
-    return ((name, format_number(part) if number else "none" if part is None else str(part)),)
+    return ((name, "none" if part is None else str(part)),)

@@ -7,8 +7,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 _KINDS = {"u1": "Uint8Array", "u2": "Uint16Array", "u4": "Uint32Array", "f4": "Float32Array"}
 _KINDS |= {"f8": "Float64Array", "i4": "Int32Array"}
 _LEVEL = 6
+T = TypeVar("T")
 
 
 def pack_array(array: NDArray[Any]) -> dict[str, str]:
@@ -44,9 +45,9 @@ def pack_rows(rows: NDArray[np.int64]) -> dict[str, str]:
     return pack_array(rows.astype(np.uint32))
 
 
-def codes_of(cells: Sequence[Hashable]) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+def codes_of(cells: Sequence[T]) -> tuple[tuple[T, ...], NDArray[np.int64]]:
     """The distinct cells in the order of their appearance, and the place of each cell in them."""
-    places: dict[Hashable, int] = {}
+    places: dict[T, int] = {}
     codes = np.array([places.setdefault(cell, len(places)) for cell in cells], dtype=np.int64)
     return tuple(places), codes
 
