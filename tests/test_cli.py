@@ -71,7 +71,7 @@ def test_value_writes_the_run_and_says_what_it_found(
     assert status == 0
     assert "60 training images valued by 6 generated ones" in printed
     assert "embed train" in err  # progress goes to standard error
-    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES}
+    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES, "report.html"}
     valuation = Valuation.load(out)
     settings = valuation.info["settings"]
     assert (settings["k"], settings["candidates"], settings["seed"]) == (5, 20, 0)

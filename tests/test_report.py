@@ -123,7 +123,7 @@ def test_the_page_shows_the_run(made: Path, run: Run) -> None:
         *(format_number(float(first.distances[0])), format_number(float(first.scores[0]))),
         *("bad.png", "truncated", "Similarity is not cause", settings["encoder"], run.seal),
         *(valuation.info["versions"]["numpy"], valuation.info["inputs"]["train"]["fingerprint"]),
-        *(f"supports {valuation.n_supported[best]} generated", "Value by label", "embed train"),
+        *(f"supports {valuation.n_supported[best]}", "Value by label", "embed train"),
     ):
         assert str(part) in text, part
 
@@ -241,10 +241,8 @@ def hostile(run: Run) -> Run:
     sides = {}
     for side in (run.train, run.generated):
         assert side.images is not None
-        order = np.argsort(side.rows)
         images = side.images.select(side.rows)
         images.ids = renamed(side.ids)
-        del order
         labels = (NASTY,) * len(side.ids)
         sides[id(side)] = replace(side, ids=images.ids, images=images, labels=labels)
     train, generated = sides[id(run.train)], sides[id(run.generated)]
@@ -292,7 +290,10 @@ def test_a_reader_pages_searches_and_opens(
         ".replace(/ src=\"[^\"]*\"/g, '').replace(/\\s+/g, ' ').replace(/> </g, '><').trim()"
     )
     by_python = tab.ask(html_of)
-    choose = "(id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event(e.tagName === 'SELECT' ? 'change' : 'input')); }"
+    choose = (
+        "(id, value) => { const e = document.getElementById(id); e.value = value;"
+        "e.dispatchEvent(new Event(e.tagName === 'SELECT' ? 'change' : 'input')); }"
+    )
     place = "document.getElementById('gallery-place').textContent"
     first = "document.querySelector('.gen h3').textContent"
     tab.ask(f"({choose})('gallery-order', 'set')")

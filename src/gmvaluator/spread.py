@@ -81,12 +81,10 @@ def histogram(values: NDArray[np.float64], bins: int = N_BINS) -> Histogram | No
     high = float(positive.max())
     low = max(float(positive.min()), high * 1e-9)
     log_values = high > LOG_SPAN * low
-    if log_values:
-        edges = np.geomspace(low, high, bins + 1)
-    else:
-        edges = np.linspace(0.0, high, bins + 1)
+    start = low if log_values else 0.0
+    edges = (np.geomspace if log_values else np.linspace)(start, high, bins + 1)
     # rounding may put an end a hair inside
-    edges[0], edges[-1] = (low if log_values else 0.0), high
+    edges[0], edges[-1] = start, high
     counts = np.histogram(np.clip(positive, low, high), edges)[0].astype(np.int64)
     least = int(counts[counts > 0].min())
     return Histogram(edges, counts, log_values, bool(counts.max() > LOG_COUNTS * least))

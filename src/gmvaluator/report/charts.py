@@ -11,7 +11,7 @@ from gmvaluator.showing import format_number
 from gmvaluator.spread import Concentration, Histogram
 
 # the plot area within the picture, in its own units
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 440, 280, 58, 12, 14, 44
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 440, 280, 60, 12, 24, 44
 _ACROSS, _DOWN = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 
@@ -56,7 +56,7 @@ def histogram_chart(counted: Histogram) -> str:
             f"<title>{title}</title></rect>"
         )
     values = _ticks(low, high, counted.log_values)
-    across = [(_place(v, low, high, counted.log_values), format_number(v)) for v in values]
+    across = [(_place(v, low, high, counted.log_values), f"{v:g}") for v in values]
     label = (
         f"Histogram of {int(counted.counts.sum()):,} training images with a value above 0, from "
         f"{format_number(low)} to {format_number(high)}."

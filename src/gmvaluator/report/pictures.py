@@ -17,7 +17,7 @@ Side = Literal["train", "generated"]
 Key = tuple[Side, int]
 
 GALLERY_PAGE = 12
-VALUES_PAGE = 24
+VALUES_PAGE = 20
 CONTRIBUTORS_SHOWN = 10
 # generated images whose shown contributors all come before the rest
 WHOLE = 200
@@ -90,7 +90,8 @@ def spread_order(m: int) -> NDArray[np.int64]:
 def wanted(valuation: Valuation, orders: Orders) -> Iterator[Key]:
     """Pictures by how soon a reader sees them; some come more than once."""
     by_rank = np.argsort(valuation.ranks)
-    shown = valuation.contributions.rows[:, :CONTRIBUTORS_SHOWN]
+    rows = valuation.contributions.rows
+    shown = rows[:, :CONTRIBUTORS_SHOWN]
     for row in (*by_rank[:VALUES_PAGE], *by_rank[::-1][:VALUES_PAGE]):
         yield "train", int(row)
     firsts = [order[:GALLERY_PAGE] for order in (orders.spread, *orders.by_name.values())]
@@ -99,8 +100,9 @@ def wanted(valuation: Valuation, orders: Orders) -> Iterator[Key]:
         yield from (("train", int(row)) for row in shown[j])
     yield from (("train", int(row)) for row in by_rank[: 10 * VALUES_PAGE])
     yield from (("generated", int(j)) for j in orders.spread)
-    for place in range(shown.shape[1]):
-        yield from (("train", int(row)) for row in shown[orders.spread, place])
+    for place in range(rows.shape[1]):
+        yield from (("train", int(row)) for row in rows[orders.spread, place])
+    yield from (("train", int(row)) for row in by_rank)
 
 
 def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Progress) -> Pictures:

@@ -168,7 +168,7 @@ const generatedCard = (j) => {
 const valueCard = (row) => make("li", {}, linked(run, "train", row), make("div", {},
   make("b", { class: "rank" }, `#${count(run.ranks[row])}`), make("span", { class: "val" }, number(run.values[row])),
   bar(run.values[row], facts.top), make("span", { class: "id" }, bdi(run.train.ids[row])),
-  labelled(run.train.label(row)), make("small", {}, `supports ${count(run.supported[row])} generated`)));
+  labelled(run.train.label(row)), make("small", {}, `supports ${count(run.supported[row])}`)));
 
 // ---- lists with pages -----------------------------------------------------------------------
 const sorted = (n, before) => Uint32Array.from({ length: n }, (_, i) => i).sort((a, b) => before(a, b) || a - b);
