@@ -25,8 +25,12 @@ _SIDE = 128
 _CELL = 0.95  # inches
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
     """An empty figure, in inches, that no window manager holds on to.
+
+    Args:
+        width, height: of the whole.
+        solve: let matplotlib find the margins; with a hundred axes that takes seconds.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -37,7 +41,7 @@ def new_figure(width: float, height: float) -> Figure:
         raise MissingPackageError(
             "plots need matplotlib: pip install 'gmvaluator[evaluate]'"
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained" if solve else None)
 
 
 def plot_values(values: NDArray[np.float64]) -> Figure:
@@ -101,8 +105,12 @@ def plot_contributors(
         top: contributors a row.
     """
     top = max(1, min(top, contributions.rows.shape[1]))
-    figure = new_figure(_CELL * (top + 1.3), max(1, len(rows)) * _CELL * 1.5)
-    grid = figure.subplots(max(1, len(rows)), top + 1, squeeze=False)
+    lines = max(1, len(rows))
+    figure = new_figure(_CELL * (top + 1), lines * _CELL * 1.45, solve=False)
+    grid = figure.subplots(lines, top + 1, squeeze=False)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.14 / lines, top=1 - 0.22 / lines, wspace=0.12, hspace=0.5
+    )
     for axes in grid.ravel():
         axes.set_axis_off()
     for line, j in zip(grid, rows, strict=False):

@@ -72,7 +72,7 @@ def _heights(counted: Histogram) -> NDArray[np.float64]:
     if counted.log_counts:
         # one image is a tenth of a decade high, or it would be no bar
         return np.asarray(np.log10(1 + 9 * counts) / math.log10(1 + 9 * counts.max()))
-    return counts / counts.max()
+    return np.asarray(counts / counts.max())
 
 
 def _count_ticks(counted: Histogram) -> list[tuple[float, str]]:

@@ -47,7 +47,7 @@ def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...
             file = target / f"{name}.{kind}"
             with publish_file(file) as part:
                 # no date: the same run gives the same file
-                dated = {"metadata": {"CreationDate": None}} if kind == "pdf" else {}
-                figure.savefig(part, format=kind, dpi=_DPI, **dated)
+                dated = {"CreationDate": None} if kind == "pdf" else None
+                figure.savefig(part, format=kind, dpi=_DPI, metadata=dated)
             written.append(file)
     return tuple(written)
