@@ -111,8 +111,9 @@ const side = async (name) => {
   const [ids, labels, codes, states] = await tables(`${name}-ids`, `${name}-labels`, `${name}-codes`, `${name}-states`);
   return { ids, labels, codes, states, label: (row) => (codes[row] ? labels[codes[row] - 1] : null) };
 };
-const load = async () => {
-  if (run) return run;
+let loading = null;
+const load = () => { loading ??= loaded(); return loading; };
+const loaded = async () => {
   const names = ["values", "by-rank", "supported", "quality", "spread", "nearest", "stored", "rows", "distances", "scores"];
   const [train, generated, columns] = await Promise.all([side("train"), side("generated"), tables(...names), pictureIndex()]);
   const all = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
@@ -121,7 +122,6 @@ const load = async () => {
   const slots = new Int32Array(facts.m).fill(-1);
   all.stored.forEach((row, i) => { slots[row] = i; });
   run = { ...all, train, generated, ranks, slots };
-  return run;
 };
 const contributors = (j, most) => {
   const slot = run.slots[j];
@@ -183,7 +183,7 @@ const ORDERS = {
   supports: (n) => sorted(n, (a, b) => run.supported[b] - run.supported[a]),
 };
 const browser = (name, of, n, size, draw) => {
-  const state = { at: 0, rows: null, order: null };
+  const state = { at: 0, rows: null, order: null, turn: 0 };
   const [order, label, search] = [$(`${name}-order`), $(`${name}-label`), $(`${name}-search`)];
   const matching = () => {
     const asked = search.value.trim().toLowerCase();
@@ -201,8 +201,12 @@ const browser = (name, of, n, size, draw) => {
     $(`${name}-next`).disabled = last >= state.rows.length;
   };
   const refresh = guarded(async (reorder) => {
+    const turn = ++state.turn;
+    if (reorder) state.order = null;
     await load();
-    if (reorder || !state.order) state.order = ORDERS[order.value](n);
+    // a later wish draws the list; drawn again, it would lose the focus
+    if (turn !== state.turn) return;
+    state.order ??= ORDERS[order.value](n);
     state.rows = matching();
     state.at = 0;
     show();
@@ -229,7 +233,7 @@ const browser = (name, of, n, size, draw) => {
     $(`${name}-place`).textContent = `1–${count(Math.min(size, n))} of ${count(n)}`;
     $(`${name}-back`).disabled = true;
     $(`${name}-next`).disabled = n <= size;
-    return refresh;
+    return () => (state.turn ? null : refresh(true));
   };
 };
 const guarded = (action) => async (...given) => {
@@ -341,7 +345,7 @@ const start = guarded(async () => {
   const first = await every();
   // the tables open when the list comes near, not before the page is shown
   const near = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) { near.disconnect(); first(true); }
+    if (entries.some((entry) => entry.isIntersecting)) { near.disconnect(); first(); }
   }, { rootMargin: "800px" });
   near.observe($("every"));
   await route();
