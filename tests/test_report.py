@@ -371,6 +371,36 @@ def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> N
     assert tab.complaints == []
 
 
+def test_copies_that_count_once_are_told(tmp_path: Path, browser: Browser) -> None:
+    train = image_folder(tmp_path / "train", 6)
+    shutil.copy(train / "class0" / "000.png", train / "class1" / "copy.png")
+    generated = tmp_path / "generated"
+    generated.mkdir()
+    shutil.copy(train / "class0" / "000.png", generated / "drawn.png")
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="none", k=3, candidates=5, cache=False
+    )
+    valuation = valuator.fit(train).value(generated)
+    valuation.save(tmp_path / "run")
+    page = write_report(open_run(tmp_path / "run"))
+    text = text_of(page)
+    assert "1 cluster of copies. A cluster counts once" in text
+    assert "one of 2 copies" in text
+    tab = browser.page()
+    tab.open(page, READY)
+    body = "document.getElementById('detail-body')"
+    for row in range(7):
+        copy = valuation.train_ids[row] in ("class0/000.png", "class1/copy.png")
+        tab.ask(f"location.hash = '#train-{row}'")
+        tab.wait(f"{body}.textContent.includes('row {row + 1} of 7')")
+        about = tab.ask(f"{body}.textContent")
+        assert ("one of 2 copies" in about) == copy
+        assert (f"value{format_number(valuation.values[row])}share" in about) is True
+        shown = tab.ask(f"{body}.querySelectorAll('.cons li').length")
+        assert shown == valuation.n_supported[row]
+    assert tab.complaints == []
+
+
 def test_a_large_run_holds_a_part_and_says_so(
     run: Run, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

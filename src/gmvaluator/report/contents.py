@@ -26,6 +26,7 @@ from gmvaluator.valuation import Valuation
 GROUPS_SHOWN = 100
 SKIPPED_SHOWN = 200
 TROUBLES_SHOWN = 50
+COPIES_SHOWN = 50
 Rows = tuple[tuple[str, str], ...]
 
 
@@ -55,7 +56,8 @@ class ContributorCard:
 
     image: Card
     distance: float  # smaller = more alike
-    score: float  # the scores of one generated image sum to its quality
+    score: float  # of all its copies; the scores of one generated image sum to its quality
+    copies: int  # images that it stands for, itself included
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class ValueCard:
     value: float
     rank: int
     n_supported: int
+    copies: int  # images that share one score, itself included
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,23 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """A cluster of copies that count once.
+
+    Attributes:
+        id: of the image that stands for them.
+        n: images, this one included.
+        near: whether some are near copies, not exact ones.
+        value: of all of them.
+    """
+
+    id: str
+    n: int
+    near: bool
+    value: float
+
+
+@dataclass(frozen=True)
 class Cards:
     """Makes the cards of a run's images."""
 
@@ -129,6 +149,7 @@ class Cards:
                 self.image("train", int(row)),
                 float(found.distances[j, place]),
                 float(np.float32(found.scores[j, place])),
+                self.copies(int(row)),
             )
             for place, row in enumerate(found.rows[j][:CONTRIBUTORS_SHOWN])
         )
@@ -142,7 +163,12 @@ class Cards:
             float(valuation.values[row]),
             int(valuation.ranks[row]),
             int(valuation.n_supported[row]),
+            self.copies(row),
         )
+
+    def copies(self, row: int) -> int:
+        clusters = self.run.valuation.clusters
+        return 1 if clusters is None else int(clusters.sizes[row])
 
 
 @dataclass(frozen=True)
@@ -158,6 +184,8 @@ class Contents:
     most: tuple[ValueCard, ...]
     least: tuple[ValueCard, ...]
     groups: tuple[GroupTable, ...]
+    copies: tuple[Copies, ...]
+    n_copies: tuple[int, int]  # clusters of copies, images that another one stands for
     skipped: tuple[tuple[str, str, str], ...]
     n_skipped: int
     records: tuple[tuple[str, Rows], ...]
@@ -193,6 +221,8 @@ def collect(
         groups=tuple(
             group_table(valuation.values, name, run.train.column(name)) for name in columns
         ),
+        copies=_copies(valuation),
+        n_copies=(0, 0) if (found := valuation.clusters) is None else (found.groups, found.copies),
         skipped=tuple(
             (side, skip.id, skip.reason) for side, skip in valuation.skipped[:SKIPPED_SHOWN]
         ),
@@ -221,6 +251,24 @@ def group_table(values: NDArray[np.float64], column: str, cells: Sequence[Any]) 
     return GroupTable(column, groups, len(known))
 
 
+def _copies(valuation: Valuation) -> tuple[Copies, ...]:
+    """The largest clusters."""
+    clusters = valuation.clusters
+    if clusters is None or not clusters.copies:
+        return ()
+    n = len(clusters.representatives)
+    near = np.bincount(clusters.representatives, weights=clusters.near, minlength=n)
+    sums = np.bincount(clusters.representatives, weights=valuation.values, minlength=n)
+    several = clusters.kept[clusters.sizes[clusters.kept] > 1]
+    largest = several[np.argsort(-clusters.sizes[several], kind="stable")][:COPIES_SHOWN]
+    return tuple(
+        Copies(
+            valuation.train_ids[row], int(clusters.sizes[row]), bool(near[row]), float(sums[row])
+        )
+        for row in largest
+    )
+
+
 def _summary(valuation: Valuation) -> Rows:
     values = valuation.values
     rows = [
@@ -229,6 +277,11 @@ def _summary(valuation: Valuation) -> Rows:
         ("with a value above 0", f"{int((values > 0).sum()):,}"),
         ("mean quality", format_number(float(valuation.quality.mean()))),
     ]
+    told = valuation.info.get("unattributed")
+    if isinstance(told, Mapping) and isinstance(told.get("share"), int | float):
+        rows.append(("of the quality without a contributor", f"{100 * told['share']:.1f} %"))
+    if valuation.clusters is not None and valuation.clusters.copies:
+        rows.append(("copies that another image stands for", f"{valuation.clusters.copies:,}"))
     return tuple(rows)
 
 
@@ -264,6 +317,7 @@ def _troubles(run: Run, pictures: Pictures) -> tuple[Trouble, ...]:
 # parts of run.json by heading; what is in none of them comes under its own name
 _HEADINGS = {
     "settings": "Settings",
+    "unattributed": "Without a contributor",
     "seconds": "Seconds",
     "versions": "Versions",
     "weights": "Weights (SHA-256)",

@@ -114,14 +114,16 @@ const side = async (name) => {
 let loading = null;
 const load = () => { loading ??= loaded(); return loading; };
 const loaded = async () => {
-  const names = ["values", "by-rank", "supported", "quality", "spread", "nearest", "stored", "rows", "distances", "scores"];
+  const names = ["values", "by-rank", "supported", "leaders", "quality", "spread", "nearest", "stored", "rows", "distances", "scores"];
   const [train, generated, columns] = await Promise.all([side("train"), side("generated"), tables(...names), pictureIndex()]);
   const all = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
   const ranks = new Uint32Array(facts.n);
   all["by-rank"].forEach((row, i) => { ranks[row] = i + 1; });
   const slots = new Int32Array(facts.m).fill(-1);
   all.stored.forEach((row, i) => { slots[row] = i; });
-  run = { ...all, train, generated, ranks, slots };
+  const sizes = new Uint32Array(facts.n);
+  all.leaders.forEach((row) => { sizes[row]++; });
+  run = { ...all, train, generated, ranks, slots, copies: (row) => sizes[all.leaders[row]] };
 };
 const contributors = (j, most) => {
   const slot = run.slots[j];
@@ -152,13 +154,14 @@ const supports = (row) => {
 // ---- cards ----------------------------------------------------------------------------------
 const bar = (part, all) => make("i", { class: "bar", style: `--s:${share(part, all)}%` });
 const labelled = (label) => (label === null ? null : make("small", {}, "label ", bdi(label)));
+const copied = (row) => (run.copies(row) > 1 ? make("em", {}, `${count(run.copies(row))} copies`) : null);
 const pairItem = (of, row, score, distance, all, extra = null) => make("li", {},
   linked(run, of, row), bar(score, all), make("b", {}, number(score)), make("em", {}, `d ${number(distance)}`), extra,
   make("span", { class: "id" }, bdi(run[of].ids[row])));
 const generatedCard = (j) => {
   const quality = run.quality[j];
   const found = contributors(j, facts.shown);
-  const items = found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score));
+  const items = found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score, copied(c.row)));
   if (!items.length) items.push(make("li", { class: "soft" }, "In contributions.parquet."));
   return make("article", { class: "gen" },
     make("div", { class: "who" }, linked(run, "generated", j), make("h3", {}, bdi(run.generated.ids[j])),
@@ -168,7 +171,8 @@ const generatedCard = (j) => {
 const valueCard = (row) => make("li", {}, linked(run, "train", row), make("div", {},
   make("b", { class: "rank" }, `#${count(run.ranks[row])}`), make("span", { class: "val" }, number(run.values[row])),
   bar(run.values[row], facts.top), make("span", { class: "id" }, bdi(run.train.ids[row])),
-  labelled(run.train.label(row)), make("small", {}, `supports ${count(run.supported[row])}`)));
+  labelled(run.train.label(row)), make("small", {}, `supports ${count(run.supported[row])}`),
+  run.copies(row) > 1 ? make("small", {}, `one of ${count(run.copies(row))} copies`) : ""));
 
 // ---- lists with pages -----------------------------------------------------------------------
 const sorted = (n, before) => Uint32Array.from({ length: n }, (_, i) => i).sort((a, b) => before(a, b) || a - b);
@@ -252,7 +256,9 @@ const facesOf = (of, row, facts_) => make("div", { class: "about" }, linked(run,
     ...facts_.filter(([, text]) => text !== null).map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, bdi(text)))))));
 const DETAILS = {
   train: (row) => {
-    const found = supports(row);
+    const found = supports(run.leaders[row]);
+    const copies = run.copies(row);
+    const sharing = copies > 1 ? ` It is one of ${count(copies)} copies that count once: scores are of all of them, and each has an equal part.` : "";
     const shown = found.slice(0, 60);
     const value = run.values[row];
     const all = run.supported[row];
@@ -261,7 +267,7 @@ const DETAILS = {
       facesOf("train", row, [["training image", `row ${count(row + 1)} of ${count(facts.n)}`], ["value", number(value)],
         ["share of all value", facts.total > 0 ? `${number(100 * value / facts.total)} %` : null],
         ["rank", `${count(run.ranks[row])} of ${count(facts.n)}`], ["label", run.train.label(row)], ["supports", `${count(all)} generated images`]]),
-      make("p", { class: "soft" }, all ? `Generated images it contributed to${shown.length < found.length ? `, the first ${shown.length}` : ""}, highest score first.${note}` : "It is not a contributor of any generated image."),
+      make("p", { class: "soft" }, all ? `Generated images it contributed to${shown.length < found.length ? `, the first ${shown.length}` : ""}, highest score first.${note}${sharing}` : "It is not a contributor of any generated image."),
       make("ol", { class: "cons" }, ...shown.map((s) => pairItem("generated", s.row, s.score, s.distance, found[0].score,
         make("em", {}, `contributor ${s.place + 1}`)))),
     ];
@@ -271,7 +277,7 @@ const DETAILS = {
     return [
       facesOf("generated", j, [["generated image", `row ${count(j + 1)} of ${count(facts.m)}`], ["quality", number(run.quality[j])], ["label", run.generated.label(j)]]),
       make("p", { class: "soft" }, `${count(found.length)} of its ${count(facts.k)} contributors, best first${found.length < facts.k ? "; all are in contributions.parquet" : ""}.`),
-      make("ol", { class: "cons" }, ...found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score))),
+      make("ol", { class: "cons" }, ...found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score, copied(c.row)))),
     ];
   },
 };

@@ -73,6 +73,12 @@ def tables(valuation: Valuation, orders: Orders, pictures: Pictures) -> dict[str
         "values": pack_array(valuation.values),
         "by-rank": pack_rows(np.argsort(valuation.ranks)),
         "supported": pack_rows(valuation.n_supported),
+        # of each training image, the one that stands for it and its copies
+        "leaders": pack_rows(
+            np.arange(len(valuation.train_ids))
+            if valuation.clusters is None
+            else valuation.clusters.representatives
+        ),
         "quality": pack_array(valuation.quality),
         "spread": pack_rows(orders.spread),
         "nearest": pack_array(found.distances[:, 0].astype(np.float32)),
