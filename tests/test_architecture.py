@@ -29,7 +29,8 @@ LAYERS = (
     {"recall", "quality", "samplers"},
     {"rerank"},
     {"clusters", "duplicates", "values", "kernel_ridge"},
-    {"landmarks"},
+    {"landmarks", "run_sides", "showing", "spread"},
+    {"plots"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
     {"fitting", "runs", "saved", "index_cache", "weighing"},
@@ -37,7 +38,7 @@ LAYERS = (
     {"valuator"},
     {"report", "doctor", "evaluation"},
     {"demo", "console"},
-    {"evaluate_command"},
+    {"evaluate_command", "report_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

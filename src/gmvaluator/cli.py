@@ -19,6 +19,7 @@ from gmvaluator.console import (
 )
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
+from gmvaluator.report_command import report
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -136,6 +137,7 @@ def cli() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
 @click.option("--train-images", help="Where the images of an index are now, if they moved.")
+@click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
 @_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
 def value(
     train: str,
@@ -143,6 +145,7 @@ def value(
     out: Path,
     overwrite: bool,
     train_images: str | None,
+    no_report: bool,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -153,6 +156,9 @@ def value(
     TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again.
     """
     from gmvaluator.images import ImageSet
+    from gmvaluator.report import write_report
+    from gmvaluator.report.names import REPORT
+    from gmvaluator.runs import open_run
     from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
@@ -161,7 +167,13 @@ def value(
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, strict=strict)
     valuation.save(out, overwrite=overwrite)
-    print_valuation(valuation, out, as_json=as_json)
+    # a page of the run that was here before would show other numbers
+    (out / REPORT).unlink(missing_ok=True)
+    page = None
+    if not no_report:
+        run = open_run(out, train=train_images, generated=images)
+        page = write_report(run, progress=not quiet and not as_json)
+    print_valuation(valuation, out, as_json=as_json, report=page)
 
 
 @cli.command()
@@ -390,10 +402,16 @@ def sample(
 @_options(OUTPUT_OPTIONS)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
-    from gmvaluator.demo import run_demo
+    from gmvaluator.demo import PAGE, run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
-    print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
+    print_valuation(
+        result.valuation,
+        out,
+        as_json=as_json,
+        report=out / PAGE,
+        class_agreement=result.agreement,
+    )
 
 
 @cli.command()
@@ -441,6 +459,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(report)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
