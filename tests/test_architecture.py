@@ -29,7 +29,7 @@ LAYERS = (
     {"recall", "quality", "samplers"},
     {"rerank"},
     {"clusters", "duplicates", "values", "kernel_ridge"},
-    {"landmarks", "run_sides", "showing", "spread"},
+    {"landmarks", "bootstrap", "run_sides", "showing", "spread"},
     {"plots"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
@@ -37,8 +37,8 @@ LAYERS = (
     {"recalling"},
     {"valuator"},
     {"report", "doctor", "evaluation"},
-    {"demo", "console"},
-    {"evaluate_command", "report_command"},
+    {"demo", "console", "uncertainty", "stability"},
+    {"evaluate_command", "report_command", "uncertainty_command", "stability_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -20,10 +20,11 @@ from gmvaluator.console import (
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
 from gmvaluator.report_command import report
+from gmvaluator.stability_command import stability
+from gmvaluator.uncertainty_command import uncertainty
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
-    from gmvaluator.values import AnyTemperature
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -460,6 +461,8 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 cli.add_command(evaluate)
 cli.add_command(report)
+cli.add_command(uncertainty)
+cli.add_command(stability)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
@@ -495,6 +498,7 @@ def _fitted(
 
 def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
+    from gmvaluator.settings import read_temperature
     from gmvaluator.weights import Weights
 
     arguments = {name: given for name, given in options.items() if given not in (None, ())}
@@ -506,24 +510,11 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     if "rerank" in arguments:
         arguments["rerank"] = _rerank(arguments["rerank"])
     if "temperature" in arguments:
-        arguments["temperature"] = _temperature(arguments["temperature"])
+        arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
     as_json = click.get_current_context().params.get("as_json", False)
     return arguments | {"progress": not quiet and not as_json}
-
-
-def _temperature(text: str) -> AnyTemperature:
-    if text == "auto":
-        return "auto"
-    if text == "spacing":
-        return "spacing"
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(
-            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
-        ) from None
 
 
 def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:

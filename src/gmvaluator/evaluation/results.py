@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -145,6 +146,11 @@ class StudyResult:
 def listed(numbers: NDArray[np.float64]) -> list[float | None]:
     """As JSON keeps them: NaN is null."""
     return [None if np.isnan(number) else float(number) for number in numbers]
+
+
+def plots_at_hand() -> bool:
+    """Whether plots can be drawn: matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def grid(rows: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
