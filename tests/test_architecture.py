@@ -28,8 +28,9 @@ LAYERS = (
     {"product_quantization"},
     {"recall", "quality", "samplers"},
     {"rerank"},
-    {"values", "kernel_ridge"},
-    {"landmarks", "bootstrap"},
+    {"clusters", "duplicates", "values", "kernel_ridge"},
+    {"landmarks", "bootstrap", "run_sides", "showing", "spread"},
+    {"plots"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
     {"fitting", "runs", "saved", "index_cache", "weighing"},
@@ -37,7 +38,7 @@ LAYERS = (
     {"valuator"},
     {"report", "doctor", "evaluation"},
     {"demo", "console", "uncertainty", "stability"},
-    {"evaluate_command", "uncertainty_command", "stability_command"},
+    {"evaluate_command", "report_command", "uncertainty_command", "stability_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

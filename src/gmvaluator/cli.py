@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gmvaluator.console import (
+    copies_text,
     print_cache,
     print_result,
     print_valuation,
@@ -18,6 +19,7 @@ from gmvaluator.console import (
 )
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
+from gmvaluator.report_command import report
 from gmvaluator.stability_command import stability
 from gmvaluator.uncertainty_command import uncertainty
 
@@ -59,6 +61,12 @@ FIT_OPTIONS = (
     ),
     click.option("--k", type=int, help="Contributors a generated image (50)."),
     click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
+    click.option(
+        "--dedup",
+        type=click.Choice(["none", "exact", "near"]),
+        help="Copies in TRAIN that count once: exact, of equal pixels; near, looking nearly the "
+        "same as well (exact).",
+    ),
     click.option("--seed", type=int, help="Seed of the index training (0)."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."),
     click.option(
@@ -130,6 +138,7 @@ def cli() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
 @click.option("--train-images", help="Where the images of an index are now, if they moved.")
+@click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
 @_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
 def value(
     train: str,
@@ -137,6 +146,7 @@ def value(
     out: Path,
     overwrite: bool,
     train_images: str | None,
+    no_report: bool,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -147,6 +157,9 @@ def value(
     TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again.
     """
     from gmvaluator.images import ImageSet
+    from gmvaluator.report import write_report
+    from gmvaluator.report.names import REPORT
+    from gmvaluator.runs import open_run
     from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
@@ -155,7 +168,13 @@ def value(
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, strict=strict)
     valuation.save(out, overwrite=overwrite)
-    print_valuation(valuation, out, as_json=as_json)
+    # a page of the run that was here before would show other numbers
+    (out / REPORT).unlink(missing_ok=True)
+    page = None
+    if not no_report:
+        run = open_run(out, train=train_images, generated=images)
+        page = write_report(run, progress=not quiet and not as_json)
+    print_valuation(valuation, out, as_json=as_json, report=page)
 
 
 @cli.command()
@@ -186,9 +205,11 @@ def embed(
         "n_train": len(fitted.train.ids),
         "dim": fitted.vectors.shape[1],
         "skipped": len(fitted.train.skipped),
+        "copies": fitted.clusters.copies if fitted.clusters else None,
     }
     text = f"{summary['n_train']} images of {summary['dim']} numbers each in {out}"
-    print_result(summary, text + skipped_text(summary["skipped"]), as_json=as_json)
+    text += copies_text(fitted.clusters) + skipped_text(summary["skipped"])
+    print_result(summary, text, as_json=as_json)
 
 
 @cli.command()
@@ -382,10 +403,16 @@ def sample(
 @_options(OUTPUT_OPTIONS)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
-    from gmvaluator.demo import run_demo
+    from gmvaluator.demo import PAGE, run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
-    print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
+    print_valuation(
+        result.valuation,
+        out,
+        as_json=as_json,
+        report=out / PAGE,
+        class_agreement=result.agreement,
+    )
 
 
 @cli.command()
@@ -433,6 +460,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(report)
 cli.add_command(uncertainty)
 cli.add_command(stability)
 

@@ -15,6 +15,7 @@ import click
 from gmvaluator.errors import CacheWarning
 
 if TYPE_CHECKING:
+    from gmvaluator.clusters import Clusters
     from gmvaluator.upkeep import Holding
     from gmvaluator.valuation import Valuation
 
@@ -23,24 +24,43 @@ def skipped_text(n: int) -> str:
     return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
 
 
+def copies_text(clusters: Clusters | None) -> str:
+    """What was found by dedup, and which file lists it."""
+    if clusters is None or not clusters.copies:
+        return ""
+    near = int(clusters.near.sum())
+    nearly = f", {near} of them near ones," if near else ""
+    return (
+        f"\n{clusters.copies} training images are copies{nearly} and count once with their "
+        f"originals: {clusters.groups} clusters (see duplicates.parquet)"
+    )
+
+
 def print_valuation(
-    valuation: Valuation, out: Path, *, as_json: bool, class_agreement: float | None = None
+    valuation: Valuation,
+    out: Path,
+    *,
+    as_json: bool,
+    report: Path | None = None,
+    class_agreement: float | None = None,
 ) -> None:
     frame = valuation.to_pandas().sort_values("rank", kind="stable")
     n_skipped = len(valuation.skipped)
     best, worst = frame.head(10), frame.tail(10).iloc[::-1]
     summary: dict[str, Any] = {
         "out": str(out),
+        "report": None if report is None else str(report),
         "n_train": len(valuation.train_ids),
         "n_generated": len(valuation.generated_ids),
         "skipped": n_skipped,
+        "copies": valuation.clusters.copies if valuation.clusters else None,
         "seconds": valuation.info["seconds"],
         "most_valuable": json.loads(best.to_json(orient="records")),
         "least_valuable": json.loads(worst.to_json(orient="records")),
     }
     lines = [
         f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
-        f"in {sum(valuation.info['seconds'].values()):.1f} s",
+        f"in {sum(valuation.info['seconds'].values()):.1f} s" + copies_text(valuation.clusters),
         f"most valuable:\n{_table(best)}",
         f"least valuable:\n{_table(worst)}",
     ]
@@ -48,6 +68,8 @@ def print_valuation(
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
     lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
+    if report is not None:
+        lines.append(f"look at it: {report}")
     print_result(summary, "\n".join(lines), as_json=as_json)
 
 

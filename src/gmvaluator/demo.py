@@ -13,7 +13,8 @@ from gmvaluator.errors import MissingPackageError
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
 from gmvaluator.publishing import publish_file
-from gmvaluator.report.run_page import write_run_page
+from gmvaluator.report import write_report
+from gmvaluator.runs import open_run
 from gmvaluator.samplers import draw, load_sampler
 from gmvaluator.valuation import Valuation, check_run_output
 from gmvaluator.valuator import GMValuator
@@ -52,13 +53,12 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     valuation = GMValuator(progress=bars).fit(train).value(generated)
     agreement = label_agreement(valuation)
     valuation.save(out, overwrite=overwrite)
-    write_run_page(
-        valuation,
-        train,
-        generated,
+    write_report(
+        open_run(out, train=train, generated=generated),
         out / PAGE,
         title="Which digits taught the generator?",
         summary=(("contributors of the digit asked for", f"{100 * agreement:.1f} %"),),
+        progress=bars,
     )
     return DemoResult(valuation, agreement)
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.batching import Batch, Pipeline, raising
+from gmvaluator.batching import Batch, Pipeline, processors, raising
 from gmvaluator.decoding import (
     PIXEL_LIMIT,
     Preprocessing,
     content_key_of,
     decode,
+    encode_jpeg,
     encode_png,
     quiet_pillow,
     shrink,
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["PIXEL_LIMIT", "Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
+
+# JPEG blurs digits and icons, and saves little on them
+LOSSLESS_SIDE = 64
+THUMBNAIL_QUALITY = 82
 
 _T = TypeVar("_T")
 
@@ -106,6 +112,25 @@ class ImageSet:
         with quiet_pillow():
             return self._guard(row, lambda: content_key_of(raw))
 
+    def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
+        """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
+
+        Equal where two images look the same pixel by pixel, whatever their files. None where an
+        image cannot be read.
+        """
+        chosen = self._check_rows(rows)
+
+        def key(raw: Raw | ImageError) -> str | None:
+            try:
+                picture = decode(unless_error(raw), self._limit)
+            except ImageError:
+                return None
+            return content_key_of(np.asarray(picture.convert("RGB")))
+
+        with quiet_pillow(), ThreadPoolExecutor(processors(), "gmvaluator-decode") as pool:
+            for at in range(0, len(chosen), batch_size):
+                yield from pool.map(key, self._read(chosen[at : at + batch_size].tolist()))
+
     def read_bytes(self, index: int) -> bytes:
         """The encoded image as stored, or a PNG of an image that is not encoded."""
         row = self._row(index)
@@ -117,6 +142,25 @@ class ImageSet:
         if max_side < 1:
             raise InputError(f"max_side={max_side} was given; wanted at least 1 pixel.")
         return encode_png(np.asarray(shrink(self._picture(index), max_side)))
+
+    def thumbnail(self, index: int, max_side: int, key: str | None = None) -> bytes | None:
+        """The image at most `max_side` pixels a side: a PNG up to 64 pixels, else a JPEG.
+
+        None if its content key is not `key`; key and picture are of the same bytes.
+        """
+        row = self._row(index)
+        raw = self._read([row])[0]
+
+        def shrunk() -> bytes | None:
+            if key is not None and content_key_of(raw) != key:
+                return None
+            pixels = np.asarray(shrink(decode(unless_error(raw), self._limit), max_side))
+            if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
+                return encode_png(pixels)
+            return encode_jpeg(pixels, THUMBNAIL_QUALITY)
+
+        with quiet_pillow():
+            return self._guard(row, shrunk)
 
     def select(self, rows: ArrayLike) -> ImageSet:
         """The set of `rows` in the order given, sharing the source; ids stay the same.
