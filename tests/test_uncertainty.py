@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from gmvaluator import InputError, Valuation
 from gmvaluator.bootstrap import value_intervals
 from gmvaluator.cli import cli
+from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.uncertainty import Growth, Uncertainty, assess, halves, label_shares, rounded
 from gmvaluator.values import Contributions
@@ -102,6 +103,24 @@ def test_shares_of_labels_sum_to_one_inside_their_intervals() -> None:
     partly = replace(made(), train_labels=(None, *["1"] * 39))
     assert set(label_shares(partly)) == {"(no label)", "1"}
     assert label_shares(replace(made(), train_labels=None)) == {}
+
+
+def test_copies_share_their_cluster_in_ends_and_groups() -> None:
+    single = made()
+    copies = np.arange(40)
+    copies[39] = 0  # the last, of label 1, is a copy of the first, of label 0
+    held = single.contributions
+    rows = np.where(held.rows == 39, 38, held.rows)
+    counted = replace(single, contributions=replace(held, rows=rows))
+    shared = replace(counted, clusters=Clusters.exact(copies))
+    alone, both = assess(counted), assess(shared)
+    np.testing.assert_allclose(both.low[[0, 39]], alone.low[0] / 2)
+    np.testing.assert_allclose(both.high[[0, 39]], alone.high[0] / 2)
+    np.testing.assert_allclose(both.low[1:39], alone.low[1:39])
+    assert both.effective[39] == both.effective[0] > 0
+    assert bool(np.all((both.low <= shared.values) & (shared.values <= both.high)))
+    moved = alone.labels["0"].mean - both.labels["0"].mean
+    assert moved == pytest.approx(counted.values[0] / 2 / counted.values.sum())
 
 
 def test_the_class_test_has_intervals() -> None:
