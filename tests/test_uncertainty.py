@@ -25,11 +25,9 @@ def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
     random = np.random.default_rng(seed)
     labels = random.integers(2, size=m)
     chance = np.linspace(2, 0, n // 2)
-    likely = [np.concatenate([chance + 0.1, chance * 0.1 + 0.01]), None]
-    likely[1] = likely[0][::-1]
-    rows = np.stack(
-        [random.choice(n, k, replace=False, p=likely[d] / likely[d].sum()) for d in labels]
-    )
+    first = np.concatenate([chance + 0.1, chance * 0.1 + 0.01])
+    likely = [first / first.sum(), first[::-1] / first.sum()]
+    rows = np.stack([random.choice(n, k, replace=False, p=likely[d]) for d in labels])
     quality = random.uniform(0.5, 1, size=m)
     scores = random.dirichlet(np.ones(k), size=m) * quality[:, None]
     return Valuation(
@@ -87,10 +85,9 @@ def test_sets_are_disjoint_and_all_images_count() -> None:
     alike = replace(made(m=4), contributions=Contributions(
         np.tile(np.arange(4), (4, 1)), np.zeros((4, 4), np.float32),
         np.tile([[0.4, 0.3, 0.2, 0.1]], (4, 1)), 40))  # fmt: skip
-    assert [(each.m, each.ranks) for each in halves(alike)] == [
-        (1, pytest.approx(1)),
-        (2, pytest.approx(1)),
-    ]
+    found = halves(alike)
+    assert [each.m for each in found] == [1, 2]
+    assert [each.ranks for each in found] == pytest.approx([1, 1])
 
 
 def test_shares_of_labels_sum_to_one_inside_their_intervals() -> None:
