@@ -28,7 +28,7 @@ LAYERS = (
     {"product_quantization"},
     {"recall", "quality", "samplers"},
     {"rerank"},
-    {"values", "kernel_ridge"},
+    {"values", "kernel_ridge", "bootstrap"},
     {"landmarks"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
