@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.values import Contributions
+from gmvaluator.values import Contributions, Temperature, softmax_weights
 
 MEANING = {
     "softmax": "exact within the recorded contributors: Eq. 6 over those that remain, at the "
@@ -22,6 +22,8 @@ MEANING = {
     "ridge": "an approximation: the recorded weights divided by their sum; a kernel ridge solved "
     "without the images would weigh the rest otherwise",
 }
+# below this part of an image's score the recorded floats hold too few digits to divide by
+TRACE = 1e-200
 OTHER = "an approximation: the recorded scores of those that remain, divided by their sum"
 
 
@@ -44,7 +46,11 @@ class Withdrawal:
 
 
 def withdraw(
-    contributions: Contributions, gone: NDArray[np.bool_], *, weighting: str
+    contributions: Contributions,
+    gone: NDArray[np.bool_],
+    *,
+    weighting: str,
+    temperature: Temperature = 1.0,
 ) -> Withdrawal:
     """Take training images out; what a generated image's contributors share stays the same.
 
@@ -52,33 +58,48 @@ def withdraw(
         contributions: recorded, (m, k).
         gone: (n_train,) images that leave.
         weighting: of the run; see `meaning_of`.
+        temperature: of the run, as a number or `auto` (`temperature_used`).
     """
     scores = contributions.scores
     stays = ~gone[contributions.rows]
+    touched = ~stays.all(axis=1)
     attributed = scores.sum(axis=1)
-    weigh = _shapley if weighting == "shapley" else _renormalised
-    weights = weigh(contributions, stays)
+    listed = replace(
+        contributions,
+        rows=contributions.rows[touched],
+        distances=contributions.distances[touched],
+        scores=scores[touched],
+    )
+    if weighting == "shapley":
+        weights = _shapley(listed, stays[touched])
+    else:
+        weights = _renormalised(listed, stays[touched], temperature)
+    anew = scores.copy()
+    anew[touched] = weights * attributed[touched, None]
     left = stays.any(axis=1)
-    untouched = stays.all(axis=1)
-    anew = np.where(untouched[:, None], scores, weights * attributed[:, None])
     return Withdrawal(
         replace(contributions, scores=anew), np.where(left, 0.0, attributed).astype(np.float64)
     )
 
 
 def _renormalised(
-    contributions: Contributions, stays: NDArray[np.bool_]
+    listed: Contributions, stays: NDArray[np.bool_], temperature: Temperature
 ) -> NDArray[np.float64]:
-    """Shares of the recorded scores that stay.
-
-    Where all of these are 0 (exp underflowed far behind one that left), the nearest has it all,
-    the limit of Eq. 6; equally near ones share.
-    """
-    kept = np.where(stays, contributions.scores, 0.0)
-    distances = np.where(stays, contributions.distances, np.inf)
-    nearest = stays & (distances == distances.min(axis=1, keepdims=True))
-    kept = np.where(kept.sum(axis=1, keepdims=True) > 0, kept, nearest)
-    return _divided(kept)
+    """Shares of the recorded scores that stay; by Eq. 6 itself where these are next to nothing."""
+    kept = np.where(stays, listed.scores, 0.0)
+    shares = _divided(kept)
+    faint = kept.sum(axis=1) <= TRACE * listed.scores.sum(axis=1)
+    for row in np.flatnonzero(faint & stays.any(axis=1)):
+        shares[row] = 0
+        if temperature == "auto":
+            # its own temperature is of all k, and far too low to leave the second nearest a part
+            remaining = np.where(stays[row], listed.distances[row], np.inf)
+            nearest = remaining == remaining.min()
+            shares[row, nearest] = 1 / nearest.sum()
+        else:
+            distances = listed.distances[None, row, stays[row]]
+            shares[row, stays[row]] = softmax_weights(distances, temperature)[0]
+    return shares
 
 
 def _shapley(contributions: Contributions, stays: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -109,6 +109,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def open_csv(path: Path) -> Listing:
     """A manifest as UTF-8 text with a header line."""
+    columns, _ = csv_columns(path)
+    return open_manifest(path, columns)
+
+
+def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
+    """Text by column of a CSV file in UTF-8 with a header line, and the line each record ends on.
+
+    Raises:
+        InputError: unreadable, a column named twice, or a line of another number of fields.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file, strict=True)
@@ -126,10 +136,10 @@ def open_csv(path: Path) -> Listing:
                 f"{path} line {line} has {len(record)} fields; wanted {len(header)} as in the "
                 "header: quote fields that hold commas."
             )
-    columns = {
+    columns: dict[str, list[Any]] = {
         name: [record[number] for _, record in records] for number, name in enumerate(header)
     }
-    return open_manifest(path, columns)
+    return columns, [line for line, _ in records]
 
 
 def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:
