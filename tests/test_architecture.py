@@ -17,7 +17,7 @@ ROOT = Path(gmvaluator.__file__).parent
 LAYERS = (
     {"errors", "versions", "cache", "progress"},
     {"memory"},
-    {"publishing", "geometry", "sources", "weight_sources"},
+    {"publishing", "geometry", "sealing", "sources", "weight_sources"},
     {"decoding", "downloads"},
     {"batching", "weights", "store"},
     {"images", "upkeep"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"landmarks"},
     {"settings", "valuation"},
     {"baselines", "fitted"},
-    {"fitting", "saved", "index_cache", "weighing"},
+    {"fitting", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"valuator"},
     {"report", "doctor", "evaluation"},

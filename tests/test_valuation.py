@@ -12,7 +12,7 @@ import pytest
 
 from gmvaluator import InputError, RunError, Skip, Valuation
 from gmvaluator.rerank import Contributors
-from gmvaluator.valuation import RUN_FILES
+from gmvaluator.valuation import INPUTS_FILE, RUN_FILES
 from gmvaluator.values import contribute
 
 
@@ -30,6 +30,8 @@ def valuation() -> Valuation:
         contributions=contribute(Contributors(rows, distances, 4), quality),
         skipped=(("train", Skip("bad.png", "truncated PNG")),),
         info={"settings": {}, "n_train": 4, "n_generated": 3, "seed": 0},
+        train_keys=("k0", "k1", "k2", "k3"),
+        generated_keys=("k4", "k5", "k6"),
     )
 
 
@@ -71,10 +73,11 @@ def test_contributors_by_row_and_id(valuation: Valuation) -> None:
 
 def test_run_folder_is_the_contract(valuation: Valuation, tmp_path: Path) -> None:
     valuation.save(tmp_path / "run")
-    assert {file.name for file in (tmp_path / "run").iterdir()} == set(RUN_FILES)
+    files = {file.name for file in (tmp_path / "run").iterdir()}
+    assert files == {*RUN_FILES, INPUTS_FILE}
     schemas = {
         name: {field.name: field.type for field in pq.read_schema(tmp_path / "run" / name)}
-        for name in RUN_FILES[:-1]
+        for name in sorted(files - {"run.json"})
     }
     assert schemas == {
         "values.parquet": {
@@ -97,6 +100,7 @@ def test_run_folder_is_the_contract(valuation: Valuation, tmp_path: Path) -> Non
             "label": pa.string(),
         },
         "skipped.parquet": {"set": pa.string(), "id": pa.string(), "reason": pa.string()},
+        "inputs.parquet": {"set": pa.string(), "id": pa.string(), "content_key": pa.string()},
     }
     pairs = pq.read_table(tmp_path / "run" / "contributions.parquet").to_pylist()
     assert [(row["generated_id"], row["rank"], row["train_id"]) for row in pairs[:3]] == [
@@ -125,6 +129,8 @@ def test_load_brings_everything_back(valuation: Valuation, tmp_path: Path) -> No
         "generated_labels",
         "skipped",
         "info",
+        "train_keys",
+        "generated_keys",
     ):
         assert getattr(loaded, name) == getattr(valuation, name)
 
@@ -154,11 +160,39 @@ def test_files_of_two_runs_are_not_mixed(valuation: Valuation, tmp_path: Path) -
     table = pq.read_table(run / "values.parquet")
     wrong = table.set_column(1, "value", pa.array([1.0, 2.0, 3.0, 4.0]))
     pq.write_table(wrong, run / "values.parquet")
-    with pytest.raises(RunError, match=r"do not fit together .*not the sums"):
+    with pytest.raises(RunError, match=r"is not as it was saved: values\.parquet was changed;"):
         Valuation.load(run)
+    with pytest.raises(RunError, match=r"do not fit together .*not the sums"):
+        Valuation.load(run, check=False)
     pq.write_table(table.slice(0, 3), run / "values.parquet")
     with pytest.raises(RunError, match="do not fit together"):
+        Valuation.load(run, check=False)
+
+
+def test_a_record_that_was_edited_is_refused(valuation: Valuation, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"seed": 1}))
+    with pytest.raises(RunError, match="the record itself was changed"):
         Valuation.load(run)
+    (run / "run.json").write_text(json.dumps(record | {"format": 2}))
+    with pytest.raises(RunError, match="has format 2 and this version reads 1"):
+        Valuation.load(run, check=False)
+
+
+def test_older_runs_without_hashes_and_keys_still_open(
+    valuation: Valuation, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    record = json.loads((run / "run.json").read_text())
+    kept = {name: value for name, value in record.items() if name not in ("files", "seal")}
+    (run / "run.json").write_text(json.dumps(kept))
+    # one that an older run overwrote may hold a newer one's files
+    loaded = Valuation.load(run)
+    assert loaded.train_keys is None
+    np.testing.assert_array_equal(loaded.values, valuation.values)
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:

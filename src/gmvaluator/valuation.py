@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
 from gmvaluator.publishing import check_output, publish_folder
+from gmvaluator.sealing import broken, recorded_files, sealed, unsealed
 from gmvaluator.values import Contributions, sum_values
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MARKER = "run.json"
+FORMAT = 1
 RUN_FILES = (
     "values.parquet",
     "contributions.parquet",
@@ -29,6 +31,7 @@ RUN_FILES = (
     "skipped.parquet",
     MARKER,
 )
+INPUTS_FILE = "inputs.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Valuation:
         contributions: sparse scores.
         skipped: (`train` or `generated`, what was skipped and why).
         info: what `run.json` holds: settings, versions, weights, seconds, inputs.
+        train_keys, generated_keys: the content key of each image (`ImageSet.content_key`); None
+            where nothing recorded them.
     """
 
     train_ids: tuple[str, ...]
@@ -67,6 +72,8 @@ class Valuation:
     contributions: Contributions
     skipped: tuple[tuple[str, Skip], ...]
     info: dict[str, Any]
+    train_keys: tuple[str, ...] | None = None
+    generated_keys: tuple[str, ...] | None = None
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
@@ -117,7 +124,7 @@ class Valuation:
         return frame
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the run folder: all files or none.
+        """Write the run folder: all files or none, with their hashes and a seal over these.
 
         Raises:
             RunError: the folder holds another run (unless `overwrite`), or cannot be written.
@@ -129,21 +136,41 @@ class Valuation:
             pq.write_table(self._contributions_table(), folder / "contributions.parquet")
             pq.write_table(self._generated_table(), folder / "generated.parquet")
             pq.write_table(self._skipped_table(), folder / "skipped.parquet")
-            text = json.dumps(self.info, indent=2, ensure_ascii=False)
+            if self.train_keys is not None and self.generated_keys is not None:
+                pq.write_table(self._inputs_table(), folder / INPUTS_FILE)
+            text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
             (folder / MARKER).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: str | Path) -> Valuation:
+    def load(path: str | Path, *, check: bool = True) -> Valuation:
         """Read a run folder back.
 
+        Args:
+            path: of the run.
+            check: refuse files that are not those the run was saved with.
+
         Raises:
-            RunError: no run is there, a file is missing or damaged, or files do not fit together.
+            RunError: no run is there, a file is missing, damaged or changed, or files do not fit
+                together.
         """
         folder = Path(path)
         info = read_marker(folder, MARKER, "run")
-        tables = {name: _read_table(folder / name) for name in RUN_FILES[:-1]}
+        if info.get("format", FORMAT) != FORMAT:
+            raise RunError(
+                f"run {folder} has format {info['format']} and this version reads {FORMAT}; read "
+                "it with the version that made it (run.json, versions), or make it again"
+            )
+        # older runs have no list of files, and none but these
+        listed = recorded_files(info)
+        names = [*RUN_FILES[:-1], *(name for name in (INPUTS_FILE,) if name in listed)]
+        tables = {name: _read_table(folder / name) for name in names}
+        if check and (differences := broken(info, folder)):
+            raise RunError(
+                f"run {folder} is not as it was saved: {'; '.join(differences)}; restore the run "
+                "or make it again"
+            )
         try:
-            return _assemble(info, tables)
+            return _assemble(unsealed(info), tables)
         except (KeyError, ValueError, IndexError) as error:
             raise RunError(
                 f"the files of run {folder} do not fit together ({error}); restore the run or "
@@ -202,6 +229,20 @@ class Valuation:
                 "generated_id": pa.array(self.generated_ids, pa.string()),
                 "quality": pa.array(self.quality, pa.float64()),
                 "label": _labels(self.generated_labels, len(self.generated_ids)),
+            }
+        )
+
+    def _inputs_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        sides = ["train"] * len(self.train_ids) + ["generated"] * len(self.generated_ids)
+        return pa.table(
+            {
+                "set": pa.array(sides, pa.string()),
+                "id": pa.array((*self.train_ids, *self.generated_ids), pa.string()),
+                "content_key": pa.array(
+                    (*(self.train_keys or ()), *(self.generated_keys or ())), pa.string()
+                ),
             }
         )
 
@@ -277,6 +318,7 @@ def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
         scores=pairs["score"].to_numpy().reshape(m, -1),
         n_train=len(train_ids),
     )
+    keys = _keys(tables.get(INPUTS_FILE), train_ids, generated_ids)
     valuation = Valuation(
         train_ids=train_ids,
         train_labels=_known(values["label"].to_pylist()),
@@ -286,10 +328,23 @@ def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
         contributions=contributions,
         skipped=tuple((row["set"], Skip(row["id"], row["reason"])) for row in skipped.to_pylist()),
         info=info,
+        train_keys=keys and keys[: len(train_ids)],
+        generated_keys=keys and keys[len(train_ids) :],
     )
     if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
         raise ValueError("the values are not the sums of the contributions")
     return valuation
+
+
+def _keys(
+    inputs: pa.Table | None, train_ids: tuple[str, ...], generated_ids: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Content keys of training, then of generated images."""
+    if inputs is None:
+        return None
+    if tuple(inputs["id"].to_pylist()) != (*train_ids, *generated_ids):
+        raise ValueError(f"{INPUTS_FILE} lists other images than the other tables")
+    return tuple(inputs["content_key"].to_pylist())
 
 
 def _known(labels: list[str | None]) -> tuple[str | None, ...] | None:

@@ -47,7 +47,7 @@ from gmvaluator.settings import (
     resolve_counts,
 )
 from gmvaluator.store import Store, as_store
-from gmvaluator.valuation import Valuation, read_marker
+from gmvaluator.valuation import FORMAT, Valuation, read_marker
 from gmvaluator.values import (
     RIDGES,
     SPACING_SHARE,
@@ -278,7 +278,7 @@ class GMValuator:
                 *(("generated", skip) for skip in embeddings.skipped),
             ),
             info={
-                "format": 1,
+                "format": FORMAT,
                 "settings": resolved.as_json()
                 | {"index_used": ", ".join(index_names), "temperature_used": temperature},
                 "n_train": len(fitted.train.ids),
@@ -298,6 +298,8 @@ class GMValuator:
                     "generated": _input(images.location, set_fingerprint(ids, embeddings.keys)),
                 },
             },
+            train_keys=fitted.train.keys,
+            generated_keys=embeddings.keys,
         )
 
     def require(self) -> list[Encoder]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.images import ImageSet, Skip
-from gmvaluator.valuation import Valuation
+from gmvaluator.valuation import FORMAT, Valuation
 from gmvaluator.values import Contributions
 
 # id of the one row of a valuation by a measure of the whole generated set
@@ -100,7 +100,7 @@ def _info(
 ) -> dict[str, Any]:
     """What `run.json` holds."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "settings": dict(settings),
         "n_train": len(train),
         "n_generated": n_generated,

@@ -1,0 +1,71 @@
+"""Whether the files of a result folder are those that were written: hashes, and a seal over them.
+
+Hashes show accidents and careless edits. Who can rewrite every file can rewrite the seal as well;
+only a copy of the seal kept elsewhere shows that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILES, SEAL = "files", "seal"
+
+
+def sha256_of(file: Path) -> str:
+    """64 hex digits of a file's content."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`info` with the hashes of all files of `folder`, and a seal over both.
+
+    Args:
+        info: what the folder's marker file will hold, as JSON takes it.
+        folder: with every file but the marker.
+    """
+    files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+    # as it will be read back: keys that are numbers become strings, and sort as such
+    content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
+    return content | {SEAL: seal_of(content)}
+
+
+def unsealed(info: Mapping[str, Any]) -> dict[str, Any]:
+    """`info` without hashes and seal."""
+    return {name: value for name, value in info.items() if name not in (FILES, SEAL)}
+
+
+def seal_of(info: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of everything but the seal."""
+    content = {name: value for name, value in info.items() if name != SEAL}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recorded_files(info: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 by name of the files beside a marker; none where it recorded none."""
+    files = info.get(FILES)
+    return files if isinstance(files, dict) else {}
+
+
+def broken(info: Mapping[str, Any], folder: Path) -> list[str]:
+    """What differs from what `sealed` recorded, a sentence each; nothing for intact folders.
+
+    A folder that was written before there were seals has nothing to compare with; see `SEAL`.
+    """
+    found = []
+    if SEAL in info and info[SEAL] != seal_of(info):
+        found.append("the record itself was changed (its seal does not fit)")
+    if not isinstance(info.get(FILES, {}), dict):
+        return [*found, "its list of files is damaged"]
+    for name, recorded in recorded_files(info).items():
+        file = folder / name
+        if not file.is_file():
+            found.append(f"{name} is missing")
+        elif sha256_of(file) != recorded:
+            found.append(f"{name} was changed")
+    return found
