@@ -16,7 +16,7 @@ ROOT = Path(gmvaluator.__file__).parent
 # each layer may import from the layers above it and from its own package, never from below
 LAYERS = (
     {"errors", "versions", "cache", "progress"},
-    {"memory"},
+    {"memory", "money"},
     {"publishing", "geometry", "sealing", "sources", "weight_sources"},
     {"decoding", "downloads"},
     {"batching", "weights", "store"},
@@ -29,15 +29,15 @@ LAYERS = (
     {"recall", "quality", "samplers"},
     {"rerank"},
     {"values", "kernel_ridge", "bootstrap"},
-    {"landmarks"},
-    {"settings", "valuation"},
-    {"baselines", "fitted"},
+    {"landmarks", "owners", "withdrawal"},
+    {"settings", "settlement", "valuation"},
+    {"baselines", "fitted", "ledger"},
     {"fitting", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"valuator"},
-    {"report", "doctor", "evaluation"},
-    {"demo", "console"},
-    {"evaluate_command"},
+    {"report", "doctor", "evaluation", "extension"},
+    {"demo", "console", "payout"},
+    {"evaluate_command", "payout_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -18,6 +18,7 @@ from gmvaluator.console import (
 )
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
+from gmvaluator.payout_command import extend, ledger, payout
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -432,6 +433,9 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(payout)
+cli.add_command(ledger)
+cli.add_command(extend)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:

@@ -1,8 +1,8 @@
 """The running ledger: which generated images were settled, what was paid, what is carried.
 
-A file of JSON lines, an entry a settlement. Each entry holds the SHA-256 of the one before, so
-that no earlier line can be changed unnoticed; that the last ones are still there is told by the
-hash that `payout.json` keeps.
+A file of JSON lines, an entry a settlement. Each entry is sealed (`sealing.seal_of`) and names the
+seal of the one before, so that no line can be changed, taken out or put in unnoticed; that the
+last ones are still there is told by the seal that `payout.json` keeps.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from gmvaluator.errors import RunError
 from gmvaluator.money import Currency
 from gmvaluator.publishing import publish_file
+from gmvaluator.sealing import SEAL, seal_of
 from gmvaluator.settlement import Settlement
 from gmvaluator.valuation import Valuation
 
@@ -42,8 +43,8 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """SHA-256 of the last entry; zeros where there is none."""
-        return str(self.entries[-1]["hash"]) if self.entries else START
+        """Seal of the last entry; zeros where there is none."""
+        return str(self.entries[-1][SEAL]) if self.entries else START
 
     @property
     def settled(self) -> int:
@@ -80,6 +81,58 @@ class Ledger:
             for line in entry["lines"]:
                 totals[line["owner"]] = totals.get(line["owner"], 0.0) + line["value"]
         return totals
+
+    def as_json(self) -> dict[str, Any]:
+        """What was settled, and what each owner was paid and is due, as amounts."""
+        carried, paid, values = self.carried, self.paid, self.values
+        return {
+            "ledger": str(self.path),
+            "head": self.head,
+            "settled": self.settled,
+            "entries": [
+                {
+                    "entry": entry["entry"],
+                    "made": entry.get("made"),
+                    "images": entry["images"],
+                    "budget": self._text(entry["budget"]),
+                    "currency": entry["currency"],
+                    "paid": self._text(sum(line["paid"] for line in entry["lines"])),
+                    "seal": entry[SEAL],
+                }
+                for entry in self.entries
+            ],
+            "owners": [
+                {
+                    "owner": name,
+                    "value": values[name],
+                    "paid": self._text(paid[name]),
+                    "carried": self._text(carried.get(name, 0)),
+                }
+                for name in sorted(values)
+            ],
+        }
+
+    def as_text(self) -> str:
+        """The same for people."""
+        found = self.as_json()
+        lines = [
+            f"{self.path}: {len(self.entries)} settlements of {self.settled} generated images, "
+            "every seal fits"
+        ]
+        lines += [
+            f"  {each['entry']:>3}  {each['made']}  images {each['images']['start'] + 1} to "
+            f"{each['images']['end']}  budget {each['budget']} {each['currency']}  paid "
+            f"{each['paid']}"
+            for each in found["entries"]
+        ]
+        lines += [
+            f"  {each['owner']}: paid {each['paid']}, carried {each['carried']}"
+            for each in found["owners"]
+        ]
+        return "\n".join([*lines, f"head {self.head}"])
+
+    def _text(self, units: int) -> str:
+        return "" if self.currency is None else f"{self.currency.amount(units):f}"
 
     def check_run(self, valuation: Valuation, currency: Currency) -> None:
         """Refuse a run that does not begin with the generated images settled so far.
@@ -132,12 +185,6 @@ def _add(digest: Any, text: str) -> None:
     digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
-def canonical_hash(content: Any) -> str:
-    """SHA-256 of the canonical JSON of a value."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def entry_of(
     ledger: Ledger,
     settlement: Settlement,
@@ -176,7 +223,7 @@ def entry_of(
             for line in settlement.lines
         ],
     }
-    return entry | {"hash": canonical_hash(entry)}
+    return entry | {SEAL: seal_of(entry)}
 
 
 def read_ledger(path: str | Path) -> Ledger:
@@ -189,9 +236,11 @@ def read_ledger(path: str | Path) -> Ledger:
     if not file.exists():
         return Ledger(file)
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"ledger {file} cannot be read ({error}); restore it") from error
+    if lines.pop() != "":
+        raise RunError(f"ledger {file} ends in the middle of a line; restore it from a copy")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -211,11 +260,10 @@ def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
     """What is wrong with an entry that follows others; empty if nothing is."""
     if entry.get("format") != FORMAT:
         return f"has format {entry.get('format')}, this version reads {FORMAT}"
-    body = {name: value for name, value in entry.items() if name != "hash"}
-    if canonical_hash(body) != entry["hash"]:
-        return "was changed: its hash is not that of its content"
+    if seal_of(entry) != entry[SEAL]:
+        return "was changed: its seal is not that of its content"
     before = earlier[-1] if earlier else None
-    if entry["previous"] != (before["hash"] if before else START):
+    if entry["previous"] != (before[SEAL] if before else START):
         return "does not follow the line before: one was changed, taken out or put in"
     if entry["images"]["start"] != (before["images"]["end"] if before else 0):
         return "does not begin at the first image that was not settled"
@@ -264,7 +312,7 @@ def append(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
     if read_ledger(ledger.path).head != ledger.head:
         raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
     before = ledger.path.read_bytes() if ledger.path.exists() else b""
-    line = json.dumps(entry, sort_keys=True, ensure_ascii=False) + "\n"
+    line = json.dumps(entry, sort_keys=True) + "\n"
     with publish_file(ledger.path) as part:
-        part.write_bytes(before + line.encode("utf-8", "surrogatepass"))
+        part.write_bytes(before + line.encode())
     return Ledger(ledger.path, (*ledger.entries, entry))
