@@ -92,12 +92,14 @@ def extend_run(
         changes = {"index": used} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
     new = valuator.value(images, strict=strict)
-    joined = join(old, _named(new, prefix), allow_copies=allow_copies)
+    joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     joined.save(target, overwrite=overwrite or in_place)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
 
-def join(old: Valuation, new: Valuation, *, allow_copies: bool = False) -> Valuation:
+def join(
+    old: Valuation, new: Valuation, *, prefix: str = "", allow_copies: bool = False
+) -> Valuation:
     """One valuation of the generated images of two, of the same training images and settings.
 
     Every score depends on its own generated image and the training set alone, so this is the
@@ -105,12 +107,14 @@ def join(old: Valuation, new: Valuation, *, allow_copies: bool = False) -> Valua
 
     Args:
         old, new: valuations; the generated images of `new` come last.
+        prefix: written before the ids of `new`.
         allow_copies: whether `new` may hold images whose content `old` has.
 
     Raises:
         InputError: ids collide or content repeats.
         RunError: they are not of the same training images, settings, weights and encoders.
     """
+    new = replace(new, generated_ids=tuple(prefix + name for name in new.generated_ids))
     _refuse_ids(old, new.generated_ids)
     _refuse_others(old, new)
     if not allow_copies:
@@ -143,15 +147,8 @@ def join(old: Valuation, new: Valuation, *, allow_copies: bool = False) -> Valua
             n_train=own.n_train,
         ),
         skipped=(*old.skipped, *later),
-        info=_joined_info(old, new, set_fingerprint(ids, keys) if keys else None),
+        info=_joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None),
     )
-
-
-def _named(valuation: Valuation, prefix: str) -> Valuation:
-    if not prefix:
-        return valuation
-    ids = tuple(prefix + name for name in valuation.generated_ids)
-    return replace(valuation, generated_ids=ids)
 
 
 def _rows_in(old: Valuation, new: Valuation) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -208,7 +205,9 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
         )
 
 
-def _joined_info(old: Valuation, new: Valuation, fingerprint: str | None) -> dict[str, Any]:
+def _joined_info(
+    old: Valuation, new: Valuation, prefix: str, fingerprint: str | None
+) -> dict[str, Any]:
     """`run.json` of both: counts and seconds summed, each addition recorded."""
     info, more = old.info, new.info
     seconds = dict(info.get("seconds", {}))

@@ -52,7 +52,9 @@ class Ownership:
     def n_images(self) -> NDArray[np.int64]:
         """(G + 1,) training images each owner has a share of; last, those that nobody owns."""
         owned = np.bincount(self.groups, minlength=len(self.owners))
-        return np.append(owned, self.n_train - len(np.unique(self.rows)))
+        unowned = np.ones(self.n_train, dtype=bool)
+        unowned[self.rows] = False
+        return np.append(owned, np.count_nonzero(unowned))
 
     def images_of(self, owners: Iterable[str]) -> NDArray[np.bool_]:
         """(n_train,) images that any of these owners has a share of.
@@ -108,7 +110,8 @@ def read_owners(
     if not lines:
         raise InputError(f"{file} has no rows; wanted one an owned training image")
     table = _Rows(file, row_word, lines)
-    names = ["" if owner is None else plain(str(owner)) for owner in columns["owner"]]
+    given = {owner: "" if owner is None else plain(str(owner)) for owner in set(columns["owner"])}
+    names = [given[owner] for owner in columns["owner"]]
     table.refuse([name == "" for name in names], "names no owner; write one or leave the row out")
     table.refuse(
         [name in (UNASSIGNED, UNATTRIBUTED) for name in names],
@@ -116,7 +119,7 @@ def read_owners(
         "leave the row out",
     )
     rows = _rows_of(table, columns["train_id"], train_ids, set(skipped))
-    owners = tuple(sorted(set(names)))
+    owners = tuple(sorted(set(given.values())))
     place = {name: group for group, name in enumerate(owners)}
     groups = np.array([place[name] for name in names], dtype=np.int64)
     shares = _shares(table, columns.get("share"), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,8 @@ def payout(
     found = pay(opened, owners=owners, **rules)
     progress = as_progress(not quiet and not as_json)
     folder = found.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
-    print_result(found.as_json(), f"{_text(found)}\nsaved in {folder}", as_json=as_json)
+    record = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    print_result(record, f"{_text(found)}\nsaved in {folder}", as_json=as_json)
 
 
 @click.command()

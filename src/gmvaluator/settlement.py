@@ -17,8 +17,8 @@ from gmvaluator.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms, exact_
 
 Unowned = Literal["keep", "redistribute"]
 UNOWNED: tuple[Unowned, ...] = ("keep", "redistribute")
-# of the bootstrap at once: 10,000 generated images by this many groups take 80 MB
-COLUMNS = 1000
+# of the bootstrap's table at once: 160 MB
+CELLS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,9 @@ def _nothing(values: Sequence[float], n_owners: int) -> str:
 
 
 def _supported(terms: Terms, n_groups: int) -> list[int]:
-    pairs = np.unique(terms.generated * n_groups + terms.groups)
-    return np.bincount(pairs % n_groups, minlength=n_groups).tolist()
+    pairs = np.sort(terms.generated * n_groups + terms.groups)
+    first = np.append(True, np.diff(pairs) > 0)[: len(pairs)]
+    return np.bincount(pairs[first] % n_groups, minlength=n_groups).tolist()
 
 
 def _intervals(
@@ -260,8 +261,9 @@ def _intervals(
     m = len(lost)
     whole = np.bincount(generated, weights=scores, minlength=m) + lost
     low, high = np.empty(n_groups), np.empty(n_groups)
-    for start in range(0, n_groups, COLUMNS):
-        n = min(COLUMNS, n_groups - start)
+    step = max(100, CELLS // m)
+    for start in range(0, n_groups, step):
+        n = min(step, n_groups - start)
         here = (groups >= start) & (groups < start + n)
         cells = generated[here] * n + groups[here] - start
         part = np.bincount(cells, weights=scores[here], minlength=m * n).reshape(m, n)
