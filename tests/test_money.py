@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,4 +82,4 @@ def test_division_is_exact_monotone_and_within_a_unit(weights: list[float], unit
     for weight, share in zip(weights, found, strict=True):
         assert abs(share - units * Fraction(weight) / total) < 1
     by_weight = sorted(zip(weights, found, strict=True))
-    assert all(a[1] <= b[1] for a, b in zip(by_weight, by_weight[1:], strict=False) if a[0] < b[0])
+    assert all(a[1] <= b[1] for a, b in pairwise(by_weight) if a[0] < b[0])

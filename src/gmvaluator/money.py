@@ -43,16 +43,17 @@ class Currency:
         known = CURRENCY_DIGITS.get(name)
         if not name:
             raise InputError("no currency was given; pass an ISO 4217 code such as EUR")
-        if digits is None and known is None:
+        chosen = known if digits is None else digits
+        if chosen is None:
             raise InputError(
                 f"currency {code!r} is unknown; pass an ISO 4217 code (EUR, USD, JPY, KWD …), or "
                 "say how many decimals it has (--digits, digits=…)"
             )
-        if digits is not None and known not in (None, digits):
+        if known not in (None, chosen):
             raise InputError(f"{name} has {known} decimals, not {digits}; leave digits out")
-        if digits is not None and not 0 <= digits <= MOST_DIGITS:
+        if not 0 <= chosen <= MOST_DIGITS:
             raise InputError(f"digits={digits} was given; pass 0 to {MOST_DIGITS}")
-        return Currency(name, known if digits is None else digits)
+        return Currency(name, chosen)
 
     def units(self, given: str | int | Decimal, what: str, *, zero: bool = False) -> int:
         """An amount in whole minor units.
@@ -77,7 +78,8 @@ class Currency:
         if amount.adjusted() > 60:
             raise InputError(f"{what} {given} is beyond any budget; pass a smaller amount")
         numerator, denominator = amount.as_integer_ratio()
-        units, rest = divmod(numerator * 10**self.digits, denominator)
+        scale: int = 10**self.digits
+        units, rest = divmod(numerator * scale, denominator)
         if rest:
             raise InputError(
                 f"{what} {given} has more decimals than {self.code}, which has {self.digits}; "
@@ -90,9 +92,9 @@ class Currency:
         sign, figures = (1 if units < 0 else 0), tuple(int(digit) for digit in str(abs(units)))
         return Decimal((sign, figures, -self.digits))
 
-    def text(self, units: int) -> str:
-        """As people read it: `1,234.50 EUR`."""
-        return f"{self.amount(units):,f} {self.code}"
+    def text(self, units: int, *, code: bool = True) -> str:
+        """As people read it: `1,234.50 EUR`, or without the code."""
+        return f"{self.amount(units):,f}" + (f" {self.code}" if code else "")
 
 
 def largest_remainder(weights: Sequence[float], units: int) -> list[int]:

@@ -188,7 +188,7 @@ def deal(ownership: Ownership, contributions: Contributions) -> Terms:
             "the run has scores that are negative or no numbers; only scores of 0 or more can be "
             "paid by, as those of gmvaluator value are"
         )
-    m, k = contributions.rows.shape
+    k = contributions.rows.shape[1]
     some = np.flatnonzero(scores)
     rows, scores = contributions.rows.ravel()[some], scores[some]
     entries = np.bincount(ownership.rows, minlength=ownership.n_train)
@@ -226,7 +226,10 @@ class _Rows:
         return f"{self._word} {self._lines[place]}"
 
     def refuse(
-        self, wrong: Sequence[bool] | NDArray[np.bool_], what: str, shown: Sequence[Any] | None = None
+        self,
+        wrong: Sequence[bool] | NDArray[np.bool_],
+        what: str,
+        shown: Sequence[Any] | None = None,
     ) -> None:
         """Raise InputError where any row is wrong.
 
@@ -316,9 +319,7 @@ def _refuse_repeats(table: _Rows, rows: NDArray[np.int64], groups: NDArray[np.in
         for at in np.flatnonzero(same)
     ]
     if pairs:
-        raise InputError(
-            f"{table.file}: {_some(pairs)}: one image and owner twice; keep one row"
-        )
+        raise InputError(f"{table.file}: {_some(pairs)}: one image and owner twice; keep one row")
 
 
 def _refuse_sums(table: _Rows, rows: NDArray[np.int64], shares: NDArray[np.float64]) -> None:

@@ -21,7 +21,7 @@ from gmvaluator.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.ledger import Ledger
 from gmvaluator.money import Currency
-from gmvaluator.owners import Ownership, Terms, deal, owners_by, read_owners
+from gmvaluator.owners import Ownership, Terms, deal, owners_by, plain, read_owners
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_into
 from gmvaluator.report.statements import STATEMENTS, Context, write_statements
@@ -149,7 +149,14 @@ class Payout:
                 _write_difference(self, scratch / DIFFERENCE)
             if statements:
                 context = Context(
-                    self.run, self.ownership, self.settlement, self.terms, self.start, self.made
+                    self.run,
+                    self.ownership,
+                    self.settlement,
+                    self.terms,
+                    self.start,
+                    self.made,
+                    self.withdrawn,
+                    meaning_of(self.weighting),
                 )
                 write_statements(context, scratch / STATEMENTS, progress or Silent())
             record = self.as_json()
@@ -283,7 +290,7 @@ def pay(
         settlement=settlement,
         terms=terms,
         before=before,
-        withdrawn=tuple(withdrawn),
+        withdrawn=tuple(dict.fromkeys(plain(name) for name in withdrawn)),
         ledger=book,
         start=start,
         made=datetime.now(UTC).isoformat(timespec="seconds"),

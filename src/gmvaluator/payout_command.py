@@ -157,7 +157,7 @@ def extend(
     """
     from gmvaluator.extension import extend_run
 
-    changes = {} if cache is None else {"cache": cache}
+    changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     found = extend_run(
         run,
         generated,
@@ -191,13 +191,19 @@ def _text(payout: Payout) -> str:
 
 
 SHOWN = 30
+DIFFERENCES = (
+    *("owner", "value before", "after", "share before", "after"),
+    *("amount before", "after", "change"),
+)
 
 
 def _shares(payout: Payout) -> str:
     settlement = payout.settlement
     money = settlement.rules.currency.amount
     by_amount = sorted(settlement.lines, key=lambda line: -line.amount)
-    rows = [("owner", "images", "value", "share", "interval", "amount", "paid", "carried")]
+    rows: list[tuple[str, ...]] = [
+        ("owner", "images", "value", "share", "interval", "amount", "paid", "carried")
+    ]
     for line in by_amount[:SHOWN]:
         interval = (
             "none"
@@ -219,8 +225,7 @@ def _shares(payout: Payout) -> str:
 
 def _differences(payout: Payout) -> str:
     money = payout.settlement.rules.currency.amount
-    rows = [("owner", "value before", "after", "share before", "after", "amount before", "after",
-             "change")]  # fmt: skip
+    rows: list[tuple[str, ...]] = [DIFFERENCES]
     for change in payout.changes[:SHOWN]:
         rows.append(
             (
@@ -241,10 +246,9 @@ def _table(rows: list[tuple[str, ...]], n: int) -> str:
     """Columns side by side, the first at the left; names without control characters."""
     shown = [("".join(c if c.isprintable() else "?" for c in row[0]), *row[1:]) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:],
-                                                                         strict=True))]).rstrip()
-        for row in shown
-    ]  # fmt: skip
+    lines = []
+    for row in shown:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
     more = n - (len(rows) - 1)
     return "\n".join([*lines, *([f"and {more} more, see the files"] if more > 0 else [])])

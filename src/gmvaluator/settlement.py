@@ -19,6 +19,7 @@ Unowned = Literal["keep", "redistribute"]
 UNOWNED: tuple[Unowned, ...] = ("keep", "redistribute")
 # of the bootstrap's table at once: 160 MB
 CELLS = 20_000_000
+LEAST_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,8 @@ def _nothing(values: Sequence[float], n_owners: int) -> str:
 def _supported(terms: Terms, n_groups: int) -> list[int]:
     pairs = np.sort(terms.generated * n_groups + terms.groups)
     first = np.append(True, np.diff(pairs) > 0)[: len(pairs)]
-    return np.bincount(pairs[first] % n_groups, minlength=n_groups).tolist()
+    counts: list[int] = np.bincount(pairs[first] % n_groups, minlength=n_groups).tolist()
+    return counts
 
 
 def _intervals(
@@ -261,12 +263,13 @@ def _intervals(
     m = len(lost)
     whole = np.bincount(generated, weights=scores, minlength=m) + lost
     low, high = np.empty(n_groups), np.empty(n_groups)
-    step = max(100, CELLS // m)
+    step = max(LEAST_COLUMNS, CELLS // m)
     for start in range(0, n_groups, step):
         n = min(step, n_groups - start)
         here = (groups >= start) & (groups < start + n)
         cells = generated[here] * n + groups[here] - start
         part = np.bincount(cells, weights=scores[here], minlength=m * n).reshape(m, n)
+        part = part.astype(np.float64)  # of no cells, bincount makes integers
         if start + n == n_groups:
             part[:, -1] = lost
         # the rest in one column: shares are of all, and each resample draws the same images

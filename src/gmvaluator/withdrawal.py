@@ -133,4 +133,6 @@ def _shapley(contributions: Contributions, stays: NDArray[np.bool_]) -> NDArray[
 
 def _divided(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    shares: NDArray[np.float64] = np.zeros(weights.shape)
+    np.divide(weights, total, out=shares, where=total > 0)
+    return shares

@@ -51,6 +51,8 @@ class Context:
     terms: Terms
     start: int
     made: str
+    withdrawn: tuple[str, ...] = ()
+    withdrawal: str = ""
 
     @cached_property
     def by_owner(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -173,6 +175,8 @@ def _shared(context: Context) -> dict[str, Any]:
         "unassigned": UNASSIGNED,
         "unattributed": UNATTRIBUTED,
         "bounds": _bounds,
+        "withdrawn": context.withdrawn,
+        "withdrawal": context.withdrawal,
     }
 
 
