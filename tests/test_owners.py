@@ -11,6 +11,7 @@ import pytest
 
 from gmvaluator import InputError
 from gmvaluator.owners import deal, exact_sums, owners_by, read_owners
+from gmvaluator.values import Contributions
 from run_makers import made_valuation
 
 IDS = ("a.png", "b.png", "c.png", "d,1.png")
@@ -142,6 +143,31 @@ def test_terms_are_the_matrix_product() -> None:
     assert set(zip(terms.train.tolist(), terms.generated.tolist(), strict=True)) == set(
         zip(*(part.tolist() for part in np.nonzero(scores)), strict=True)
     )
+
+
+def test_copies_that_count_once_share_among_their_owners() -> None:
+    # images 1, 3 and 5 are copies, and 1 stands for them
+    leaders = np.array([0, 1, 2, 1, 4, 1])
+    listed = Contributions(
+        np.array([[1, 0], [2, 1]]),
+        np.zeros((2, 2), np.float32),
+        np.array([[0.6, 0.3], [0.4, 0.9]]),
+        6,
+    )
+    ownership = owners_by("x", ["a", "a", None, "b", None, None], 6)
+
+    def dealt(gone: list[int]) -> list[list[float]]:
+        out = np.isin(np.arange(6), gone) if gone else None
+        terms = deal(ownership, listed, representatives=leaders, gone=out)
+        cells = np.zeros((2, 3))
+        np.add.at(cells, (terms.generated, terms.groups), terms.scores)
+        return cells.round(12).tolist()
+
+    # columns: a, b, nobody
+    assert dealt([]) == [[0.5, 0.2, 0.2], [0.3, 0.3, 0.7]]
+    assert dealt([1]) == [[0.3, 0.3, 0.3], [0, 0.45, 0.85]]
+    terms = deal(ownership, listed, representatives=leaders)
+    assert set(terms.train[terms.groups == 1].tolist()) == {3}  # b is shown its own copy
 
 
 def test_negative_scores_cannot_be_paid_by() -> None:

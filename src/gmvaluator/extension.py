@@ -112,14 +112,14 @@ def join(
 
     Raises:
         InputError: ids collide or content repeats.
-        RunError: they are not of the same training images, settings, weights and encoders.
+        RunError: they are not of the same training images in one order, or other settings,
+            weights or encoders made them.
     """
     new = replace(new, generated_ids=tuple(prefix + name for name in new.generated_ids))
     _refuse_ids(old, new.generated_ids)
     _refuse_others(old, new)
     if not allow_copies:
         _refuse_copies(old, new)
-    rows = _rows_in(old, new)
     own, more = old.contributions, new.contributions
     keys = None
     if old.generated_keys is not None and new.generated_keys is not None:
@@ -141,7 +141,7 @@ def join(
         generated_keys=keys,
         quality=np.concatenate([old.quality, new.quality]),
         contributions=Contributions(
-            rows=np.concatenate([own.rows, rows]),
+            rows=np.concatenate([own.rows, more.rows]),
             distances=np.concatenate([own.distances, more.distances]),
             scores=np.concatenate([own.scores, more.scores]),
             n_train=own.n_train,
@@ -149,15 +149,6 @@ def join(
         skipped=(*old.skipped, *later),
         info=_joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None),
     )
-
-
-def _rows_in(old: Valuation, new: Valuation) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Contributors of `new` by their rows in `old`."""
-    if old.train_ids == new.train_ids:
-        return new.contributions.rows
-    place = {name: row for row, name in enumerate(old.train_ids)}
-    order = np.array([place[name] for name in new.train_ids], dtype=np.int64)
-    return order[new.contributions.rows]
 
 
 def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
@@ -194,7 +185,7 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
         for name in dict.fromkeys([*before, *now])
         if name != "index" and before.get(name, now.get(name)) != now.get(name)
     ]
-    if sorted(old.train_ids) != sorted(new.train_ids):
+    if old.train_ids != new.train_ids:
         differences.append("training images")
     elif old.contributions.rows.shape[1] != new.contributions.rows.shape[1]:
         differences.append("k")

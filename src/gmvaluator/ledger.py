@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
 from gmvaluator.money import Currency
@@ -175,9 +176,21 @@ def digest_of(valuation: Valuation, start: int, end: int) -> str:
     rank[[place for _, place in names]] = np.arange(len(used))
     for name, _ in names:
         _add(digest, name)
+    for name in _copies(valuation, used):
+        _add(digest, name)
     digest.update(rank[places.ravel()].tobytes())
     digest.update(valuation.contributions.scores[start:end].astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
+    """Ids of the images that share the scores of these, where copies count once."""
+    clusters = getattr(valuation, "clusters", None)
+    if clusters is None:
+        return []
+    leaders = np.asarray(clusters.representatives)
+    shared = np.isin(leaders, used) & (leaders != np.arange(len(leaders)))
+    return sorted(f"{valuation.train_ids[row]}" for row in np.flatnonzero(shared))
 
 
 def _add(digest: Any, text: str) -> None:

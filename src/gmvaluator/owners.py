@@ -165,7 +165,7 @@ class Terms:
 
     Attributes:
         generated: (t,) int64, generated image.
-        train: (t,) int64, training image.
+        train: (t,) int64, training image; of copies that count once, the owner's first.
         groups: (t,) int64, place in `owners`; G where nobody owns the training image.
         scores: (t,) float64 > 0, the owner's part.
     """
@@ -176,8 +176,21 @@ class Terms:
     scores: NDArray[np.float64]
 
 
-def deal(ownership: Ownership, contributions: Contributions) -> Terms:
+def deal(
+    ownership: Ownership,
+    contributions: Contributions,
+    *,
+    representatives: NDArray[np.int64] | None = None,
+    gone: NDArray[np.bool_] | None = None,
+) -> Terms:
     """Deal every score to the owners of its training image, by their shares.
+
+    Args:
+        ownership: of the n training images.
+        contributions: (m, k) scores.
+        representatives: (n,) where copies count once: the image that stands for each, whose score
+            all of its copies share equally; None: every image counts.
+        gone: (n,) images that were withdrawn: copies that stay share without them.
 
     Raises:
         InputError: a score is negative or no number, as those of some baselines are.
@@ -191,7 +204,8 @@ def deal(ownership: Ownership, contributions: Contributions) -> Terms:
     k = contributions.rows.shape[1]
     some = np.flatnonzero(scores)
     rows, scores = contributions.rows.ravel()[some], scores[some]
-    entries = np.bincount(ownership.rows, minlength=ownership.n_train)
+    held = _held(ownership, representatives, gone)
+    entries = np.bincount(held.rows, minlength=ownership.n_train)
     first = np.cumsum(entries) - entries
     owned = entries[rows] > 0
     copies = np.maximum(entries[rows], 1)
@@ -201,10 +215,51 @@ def deal(ownership: Ownership, contributions: Contributions) -> Terms:
     has = owned[source]
     entry = (first[rows][source] + turn)[has]
     groups = np.full(len(source), len(ownership.owners))
-    parts = scores[source]
-    groups[has] = ownership.groups[entry]
-    parts[has] *= ownership.shares[entry]
-    return Terms(some[source] // k, rows[source], groups, parts)
+    parts, images = scores[source], rows[source]
+    groups[has] = held.groups[entry]
+    parts[has] *= held.shares[entry]
+    images[has] = held.images[entry]
+    return Terms(some[source] // k, images, groups, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """(e,) who holds what of each image that scores, ordered by it: owner, share, own image."""
+
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    images: NDArray[np.int64]
+
+
+def _held(
+    ownership: Ownership,
+    representatives: NDArray[np.int64] | None,
+    gone: NDArray[np.bool_] | None,
+) -> _Held:
+    """Owners by image that scores: of copies that count once, the owners of all that stay."""
+    if representatives is None:
+        return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
+    n = ownership.n_train
+    stays = np.ones(n, dtype=bool) if gone is None else ~gone
+    sizes = np.bincount(representatives[stays], minlength=n)
+    owned = np.zeros(n, dtype=bool)
+    owned[ownership.rows] = True
+    # copies that nobody owns hold their part beside those of owners
+    free = np.flatnonzero(~owned & (np.bincount(representatives, minlength=n)[representatives] > 1))
+    images = np.concatenate([ownership.rows, free])
+    groups = np.concatenate([ownership.groups, np.full(len(free), len(ownership.owners))])
+    shares = np.concatenate([ownership.shares, np.ones(len(free))])
+    kept = stays[images]
+    images, groups, shares = images[kept], groups[kept], shares[kept]
+    rows = representatives[images]
+    order = np.lexsort((images, groups, rows))
+    images, groups, rows = images[order], groups[order], rows[order]
+    starts = np.flatnonzero(np.append(True, (np.diff(rows) != 0) | (np.diff(groups) != 0)))
+    starts = starts[: len(rows)]
+    parts = shares[order] / sizes[rows]
+    total = np.add.reduceat(parts, starts) if len(rows) else parts
+    return _Held(rows[starts], groups[starts], total, images[starts])
 
 
 def exact_sums(groups: NDArray[np.int64], scores: NDArray[np.float64], n: int) -> list[float]:

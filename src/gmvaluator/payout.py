@@ -273,14 +273,15 @@ def pay(
     start = book.settled if book else 0
     whole, lost = _open_part(opened, start)
     carried = book.carried if book else {}
-    terms = deal(ownership, whole)
+    leaders = _representatives(opened)
+    terms = deal(ownership, whole, representatives=leaders)
     m = len(whole.rows)
     before = None
     if leaving is not None:
         plain_rules = replace(rules, resamples=0)
         before = settle(ownership, terms, lost, plain_rules, n_generated=m, carried=carried)
-        left = _withdrawn(opened, whole, leaving)
-        terms = deal(ownership, left.contributions)
+        left = _withdrawn(opened, whole, _counting(leaving, leaders))
+        terms = deal(ownership, left.contributions, representatives=leaders, gone=leaving)
         if lost is not None or left.released.any():
             lost = left.released + (0 if lost is None else lost)
     settlement = settle(ownership, terms, lost, rules, n_generated=m, carried=carried)
@@ -325,7 +326,24 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
         scores=whole.scores[start:],
     )
     lost: NDArray[np.float64] | None = getattr(run.valuation, "unattributed", None)
-    return part, None if lost is None else lost[start:]
+    told = run.valuation.info.get("unattributed", {})
+    return part, lost[start:] if lost is not None and told.get("applied") else None
+
+
+def _representatives(run: Run) -> NDArray[np.int64] | None:
+    """(n,) the image that stands for each, where copies count once in this run."""
+    clusters = getattr(run.valuation, "clusters", None)
+    return None if clusters is None else np.asarray(clusters.representatives)
+
+
+def _counting(
+    leaving: NDArray[np.bool_], representatives: NDArray[np.int64] | None
+) -> NDArray[np.bool_]:
+    """(n,) images whose score leaves: of copies that count once, when all of them leave."""
+    if representatives is None:
+        return leaving
+    left = np.bincount(representatives, weights=~leaving, minlength=len(leaving))
+    return np.asarray(left[representatives] == 0)
 
 
 def _withdrawn(run: Run, part: Contributions, leaving: NDArray[np.bool_]) -> Withdrawal:
