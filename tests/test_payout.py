@@ -305,6 +305,12 @@ def test_a_payout_is_not_replaced_unasked(made: Path, paid: tuple[Payout, Path])
     with pytest.raises(RunError, match=r"payout.json is there already; pass --overwrite"):
         payout.save(out)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    # a smaller payout leaves nothing of a larger one behind
+    gone = pay(made / "run", budget="5", owners=made / "owners.csv", withdrawn=["ann"], resamples=0)
+    gone.save(out, overwrite=True)
+    assert (out / "payout_difference.csv").exists()
+    payout.save(out, overwrite=True, statements=False)
+    assert {file.name for file in out.iterdir()} == {"payout.csv", "payout.json"}
     by_licence = pay(made / "run", budget="5", by="licence", resamples=0)
     by_licence.save(out, overwrite=True)
     assert {file.name for file in (out / "statements").iterdir()} == {

@@ -87,9 +87,10 @@ def extend_run(
     images = ImageSet.open(generated)
     _refuse_ids(old, [prefix + name for name in images.ids])
     # `auto` asks how many images there are: what it chose for the run is chosen for these
-    used = old.info.get("settings", {}).get("index_used", "")
-    if old.info.get("settings", {}).get("index") == "auto" and "," not in used and used != "none":
-        changes = {"index": used} | changes
+    settings = old.info.get("settings", {})
+    used = set(str(settings.get("index_used", "none")).split(", "))
+    if settings.get("index") == "auto" and len(used) == 1 and used != {"none"}:
+        changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
     new = valuator.value(images, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)

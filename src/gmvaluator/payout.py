@@ -32,6 +32,7 @@ from gmvaluator.values import Contributions
 from gmvaluator.withdrawal import Withdrawal, meaning_of, withdraw
 
 MARKER, TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
+OWNED = (TABLE, DIFFERENCE, STATEMENTS)
 FORMAT = 1
 COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
 # what a spreadsheet takes for the start of a formula, also in full width
@@ -143,7 +144,7 @@ class Payout:
             RunError: an earlier payout is there, or something cannot be written.
         """
         out = self.run.folder if folder is None else Path(folder)
-        with publish_into(out, MARKER, overwrite=overwrite) as scratch:
+        with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / TABLE)
             if self.before is not None:
                 _write_difference(self, scratch / DIFFERENCE)

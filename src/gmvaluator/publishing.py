@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,11 +73,20 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
 
 
 @contextmanager
-def publish_into(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
+def publish_into(
+    folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()
+) -> Iterator[Path]:
     """Yield a scratch folder whose files and sub-folders join those of `folder` when all ends well.
 
     For a result that lives inside another one, such as a payout in its run. The marker moves last
     and leaves first; a sub-folder replaces an earlier one as a whole.
+
+    Args:
+        folder: that they join; made if need be.
+        marker: the file whose presence says that such a result is there.
+        overwrite: whether an earlier result may be replaced.
+        owned: further files and sub-folders that an earlier result may have: those that the block
+            did not write again are deleted with it.
 
     Raises:
         RunError: an earlier result is there (unless `overwrite`), files of these names are there
@@ -91,8 +100,9 @@ def publish_into(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path
         scratch.mkdir()
         try:
             yield scratch
+            earlier = (folder / marker).exists()
             foreign = [each.name for each in scratch.iterdir() if (folder / each.name).exists()]
-            if foreign and not (folder / marker).exists():
+            if foreign and not earlier:
                 raise RunError(
                     f"{folder} holds {', '.join(sorted(foreign))} but no {marker} that they belong "
                     "to; move them away, or choose another folder"
@@ -101,11 +111,12 @@ def publish_into(folder: Path, marker: str, *, overwrite: bool) -> Iterator[Path
                 if file.is_file():
                     _flush(file)
             (folder / marker).unlink(missing_ok=True)
-            for entry in sorted(scratch.iterdir(), key=lambda entry: entry.name == marker):
-                target = folder / entry.name
-                if target.is_dir():
-                    target.replace(scratch / f".{entry.name}.old")
-                entry.replace(target)
+            written = sorted(scratch.iterdir(), key=lambda entry: entry.name == marker)
+            for name in {*owned, *(entry.name for entry in written)} if earlier else ():
+                if (folder / name).exists():
+                    (folder / name).replace(scratch / f".{name}.old")
+            for entry in written:
+                entry.replace(folder / entry.name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:

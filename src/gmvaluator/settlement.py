@@ -50,6 +50,8 @@ class Rules:
             raise InputError("pass a budget above 0 and a minimum of 0 or more")
         if self.resamples < 0:
             raise InputError(f"resamples={self.resamples}; pass 0 (no intervals) or more")
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}; pass a whole number of 0 or more")
 
 
 @dataclass(frozen=True)

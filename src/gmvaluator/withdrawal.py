@@ -88,7 +88,8 @@ def _renormalised(
     """Shares of the recorded scores that stay; by Eq. 6 itself where these are next to nothing."""
     kept = np.where(stays, listed.scores, 0.0)
     shares = _divided(kept)
-    faint = kept.sum(axis=1) <= TRACE * listed.scores.sum(axis=1)
+    attributed = listed.scores.sum(axis=1)
+    faint = (attributed > 0) & (kept.sum(axis=1) <= TRACE * attributed)
     for row in np.flatnonzero(faint & stays.any(axis=1)):
         shares[row] = 0
         if temperature == "auto":
