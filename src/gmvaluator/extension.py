@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
@@ -17,6 +18,9 @@ from gmvaluator.values import Contributions
 
 # what decides a score, beside the settings themselves
 _SAME = ("weights", "encoders")
+# p-values of the test for images without a contributor; its counts are of one set of images
+_P = "match_p"
+_COUNTS = ("share", "images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,7 @@ def extend_run(
     overwrite: bool = False,
     prefix: str = "",
     allow_copies: bool = False,
+    holdout: object = None,
     strict: bool = False,
     **changes: Any,
 ) -> Extension:
@@ -72,6 +77,7 @@ def extend_run(
         overwrite: replace the run that `out` holds.
         prefix: written before the ids of new images.
         allow_copies: take new images whose content the run has already; they would count again.
+        holdout: the images of the run's null sample, where they are no longer where it had them.
         strict: as for `GMValuator.value`.
         changes: of where things are computed and kept: device, backend, cache, memory, progress.
 
@@ -92,7 +98,10 @@ def extend_run(
     if settings.get("index") == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    new = valuator.value(images, strict=strict)
+    recorded = old.info.get("inputs", {}).get("holdout", {}).get("source")
+    given = recorded if holdout is None else holdout
+    more = {} if given is None else {"holdout": given}
+    new = valuator.value(images, strict=strict, **more)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     joined.save(target, overwrite=overwrite or in_place)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
@@ -135,12 +144,15 @@ def join(
     ids = (*old.generated_ids, *new.generated_ids)
     known = {(side, skip.id) for side, skip in old.skipped}
     later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
+    quality = np.concatenate([old.quality, new.quality])
+    tested, told = _joined_null(old, new, quality)
+    info = _joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
     return replace(
         old,
         generated_ids=ids,
         generated_labels=labels,
         generated_keys=keys,
-        quality=np.concatenate([old.quality, new.quality]),
+        quality=quality,
         contributions=Contributions(
             rows=np.concatenate([own.rows, more.rows]),
             distances=np.concatenate([own.distances, more.distances]),
@@ -148,8 +160,23 @@ def join(
             n_train=own.n_train,
         ),
         skipped=(*old.skipped, *later),
-        info=_joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None),
+        info=info | told,
+        **tested,
     )
+
+
+def _joined_null(
+    old: Valuation, new: Valuation, quality: NDArray[np.float64]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the test for images without a contributor says of all: (fields, entries of `info`)."""
+    told = old.info.get("unattributed")
+    if told is None:
+        return {}, {}
+    p = np.concatenate([getattr(old, _P), getattr(new, _P)])
+    without = p <= told["level"]
+    total = float(quality.sum())
+    share = float(quality[without].sum()) / total if total > 0 else 0.0
+    return {_P: p}, {"unattributed": told | {"share": share, "images": int(without.sum())}}
 
 
 def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
@@ -186,6 +213,8 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
         for name in dict.fromkeys([*before, *now])
         if name != "index" and before.get(name, now.get(name)) != now.get(name)
     ]
+    if old.info.get("unattributed") is not None and _null_of(old) != _null_of(new):
+        differences.append("the null sample")
     if old.train_ids != new.train_ids:
         differences.append("training images")
     elif old.contributions.rows.shape[1] != new.contributions.rows.shape[1]:
@@ -195,6 +224,13 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
             f"the new images were valued otherwise than the run: {', '.join(differences)} differ; "
             "value all generated images together instead"
         )
+
+
+def _null_of(valuation: Valuation) -> tuple[Any, Any]:
+    """What the test compared with, and how: without what it said of these images."""
+    told = valuation.info.get("unattributed", {})
+    held_out = valuation.info.get("inputs", {}).get("holdout", {}).get("fingerprint")
+    return {name: value for name, value in told.items() if name not in _COUNTS}, held_out
 
 
 def _joined_info(

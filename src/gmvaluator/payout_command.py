@@ -135,6 +135,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     help="Take new images whose content the run has already, which would count again.",
 )
 @click.option("--train-images", help="Where the training images are now, if they moved.")
+@click.option("--holdout", help="Where the images of RUN's --holdout are now, if they moved.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Cache folder of the embeddings.")
 @click.option("--strict", is_flag=True, help="Fail on the first unreadable image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
