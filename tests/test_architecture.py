@@ -28,7 +28,7 @@ LAYERS = (
     {"product_quantization"},
     {"recall", "quality", "samplers"},
     {"rerank"},
-    {"values", "kernel_ridge", "bootstrap"},
+    {"bootstrap", "clusters", "duplicates", "values", "kernel_ridge"},
     {"landmarks", "owners", "withdrawal"},
     {"settings", "settlement", "valuation"},
     {"baselines", "fitted", "ledger"},

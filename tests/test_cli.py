@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator import Valuation, cli
-from gmvaluator.valuation import INPUTS_FILE, RUN_FILES
+from gmvaluator.valuation import LATER_FILES, RUN_FILES
 from image_makers import encode, random_images
 
 Result = tuple[int, str, str]
@@ -71,7 +71,7 @@ def test_value_writes_the_run_and_says_what_it_found(
     assert status == 0
     assert "60 training images valued by 6 generated ones" in printed
     assert "embed train" in err  # progress goes to standard error
-    assert {file.name for file in out.iterdir()} == {*RUN_FILES, INPUTS_FILE}
+    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES}
     valuation = Valuation.load(out)
     settings = valuation.info["settings"]
     assert (settings["k"], settings["candidates"], settings["seed"]) == (5, 20, 0)

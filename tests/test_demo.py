@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator, ImageSet, MissingPackageError, Valuation, demo
-from gmvaluator.valuation import INPUTS_FILE, RUN_FILES
+from gmvaluator.valuation import LATER_FILES, RUN_FILES
 
 
 def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.Mo
     )
     out = tmp_path / "demo-run"
     result = demo.run_demo(out)
-    assert {file.name for file in out.iterdir()} == {*RUN_FILES, INPUTS_FILE, "index.html"}
+    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES, "index.html"}
     valuation = Valuation.load(out)
     assert (len(valuation.train_ids), len(valuation.generated_ids)) == (5000, 200)
     np.testing.assert_array_equal(valuation.values, result.valuation.values)

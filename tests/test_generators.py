@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,24 @@ def test_guidance_of_one_is_the_conditional_model_and_of_zero_the_free_one() -> 
         guided = model.with_sampling(guidance=scale).guided(noisy, times, labels)
         torch.testing.assert_close(guided, free + scale * (conditional - free), atol=1e-4, rtol=0)
     assert model.config.guidance == 1.5
+
+
+def test_a_model_whose_training_hid_all_labels_has_no_classes() -> None:
+    told = tiny("ddpm")
+    assert isinstance(told.config, DDPMConfig)
+    config = replace(told.config, label_dropout=1.0, sampling_steps=2)
+    hidden = DDPM(config, ("a", "b"), seed=3)
+    for i, parameter in enumerate(hidden.parameters()):
+        parameter.data = 0.1 * normal(*parameter.shape, seed=i)
+    assert (told.classes, hidden.classes, hidden.class_names) == (2, 0, ())
+    with pytest.raises(InputError):
+        hidden.sample(2, [0, 1])
+    # it draws by the null class alone, whatever the guidance
+    noise = normal(2, 1, 28, 28)
+    drawn = hidden.draw(noise, None)
+    torch.testing.assert_close(hidden.draw(noise, torch.full((2,), hidden.nobody)), drawn)
+    torch.testing.assert_close(hidden.with_sampling(guidance=3.0).draw(noise, None), drawn)
+    assert (hidden.draw(noise, torch.zeros(2, dtype=torch.int64)) - drawn).abs().max() > 1e-3
 
 
 def test_dropped_labels_teach_the_null_class() -> None:

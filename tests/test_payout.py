@@ -376,6 +376,38 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
     assert sum(line.amount for line in nearly.settlement.lines) == 900
 
 
+def test_copies_that_count_once_are_paid_once(made: Path, tmp_path: Path) -> None:
+    train = tmp_path / "train"
+    for i in range(8):
+        write_files(train, {f"{i}.png": (made / "train" / f"{i}.png").read_bytes()})
+    write_files(train, {f"0{c}.png": (train / "0.png").read_bytes() for c in "abc"})
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="none", k=3, candidates=4, cache=False
+    )
+    valuation = valuator.fit(train).value(made / "generated")
+    valuation.save(tmp_path / "run")
+    owners = tmp_path / "owners.csv"
+    owners.write_text("train_id,owner\n0.png,ann\n0a.png,bob\n0b.png,bob\n1.png,cid\n")
+    found = pay(tmp_path / "run", budget="9", owners=owners, resamples=0)
+    values = dict(zip(valuation.train_ids, valuation.values.tolist(), strict=True))
+    of_copies = values["0.png"]
+    assert of_copies > 0
+    expected = {"ann": of_copies, "bob": 2 * of_copies, "cid": values["1.png"]}
+    assert {
+        line.owner: pytest.approx(line.value) for line in found.settlement.lines if line.is_owner
+    } == expected
+    # without the image that stands for its copies, these have its part
+    left = pay(tmp_path / "run", budget="9", owners=owners, withdrawn=["ann"], resamples=0)
+    bob, cid = left.settlement.line("bob"), left.settlement.line("cid")
+    assert bob is not None
+    assert cid is not None
+    assert bob.value == pytest.approx(4 * of_copies * 2 / 3)
+    assert cid.value == pytest.approx(values["1.png"])
+    page = (left.save(tmp_path / "out") / "statements" / safe_name("bob")).read_text("utf-8")
+    assert "0a.png" in page
+    assert ">0.png" not in page
+
+
 def test_changes_cover_lines_that_only_one_side_has() -> None:
     valuation = made_valuation()
     one = divided(valuation, owners_by("x", ["a"] * 6, 6))

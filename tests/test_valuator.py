@@ -92,7 +92,7 @@ def test_copies_of_one_image_are_told_apart_by_id_not_by_place(
             (folder / f"{row}.png").write_bytes(encode(images[row]))
             lines.append(f"{row}.png,image{row}")
         (folder / "list.csv").write_text("\n".join(lines))
-        valuator = GMValuator(**QUICK, k=6, candidates=120)
+        valuator = GMValuator(**QUICK, k=6, candidates=120, dedup="none")
         valuation = valuator.fit(folder / "list.csv").value(generated)
         values.append(dict(zip(valuation.train_ids, valuation.values, strict=True)))
     assert values[0] == pytest.approx(values[1])

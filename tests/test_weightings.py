@@ -258,7 +258,7 @@ def test_a_copied_image_gains_by_softmax_and_not_by_global_ridge(
     larger = ImageSet.open([*pixels, *[pixels[copied]] * 9])
     totals = {}
     for weighting in ("softmax", "ridge", "global-ridge"):
-        settings = {"weighting": weighting, "quality": "none", "candidates": 200}
+        settings = {"weighting": weighting, "quality": "none", "candidates": 200, "dedup": "none"}
         before = value(sets, **settings).values[copied]
         after = value((larger, generated), **settings).values
         totals[weighting] = (after[copied] + after[len(train) :].sum()) / before

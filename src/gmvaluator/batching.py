@@ -95,7 +95,7 @@ class Pipeline:
 
     def run(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
         """One batch for each array of rows, in their order."""
-        workers = self.workers or _processors()
+        workers = self.workers or processors()
         reader = ThreadPoolExecutor(1, "gmvaluator-read")
         decoders = ThreadPoolExecutor(workers, "gmvaluator-decode")
         ahead: deque[Future[_Pending]] = deque()
@@ -158,7 +158,8 @@ def raising(batches: Iterator[Batch]) -> Iterator[Batch]:
         cast("Any", batches).close()
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gmvaluator.console import (
+    copies_text,
     print_cache,
     print_result,
     print_valuation,
@@ -59,6 +60,12 @@ FIT_OPTIONS = (
     ),
     click.option("--k", type=int, help="Contributors a generated image (50)."),
     click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
+    click.option(
+        "--dedup",
+        type=click.Choice(["none", "exact", "near"]),
+        help="Copies in TRAIN that count once: exact, of equal pixels; near, looking nearly the "
+        "same as well (exact).",
+    ),
     click.option("--seed", type=int, help="Seed of the index training (0)."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."),
     click.option(
@@ -186,9 +193,11 @@ def embed(
         "n_train": len(fitted.train.ids),
         "dim": fitted.vectors.shape[1],
         "skipped": len(fitted.train.skipped),
+        "copies": fitted.clusters.copies if fitted.clusters else None,
     }
     text = f"{summary['n_train']} images of {summary['dim']} numbers each in {out}"
-    print_result(summary, text + skipped_text(summary["skipped"]), as_json=as_json)
+    text += copies_text(fitted.clusters) + skipped_text(summary["skipped"])
+    print_result(summary, text, as_json=as_json)
 
 
 @cli.command()

@@ -15,12 +15,25 @@ import click
 from gmvaluator.errors import CacheWarning
 
 if TYPE_CHECKING:
+    from gmvaluator.clusters import Clusters
     from gmvaluator.upkeep import Holding
     from gmvaluator.valuation import Valuation
 
 
 def skipped_text(n: int) -> str:
     return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
+
+
+def copies_text(clusters: Clusters | None) -> str:
+    """What was found by dedup, and which file lists it."""
+    if clusters is None or not clusters.copies:
+        return ""
+    near = int(clusters.near.sum())
+    nearly = f", {near} of them near ones," if near else ""
+    return (
+        f"\n{clusters.copies} training images are copies{nearly} and count once with their "
+        f"originals: {clusters.groups} clusters (see duplicates.parquet)"
+    )
 
 
 def print_valuation(
@@ -34,13 +47,14 @@ def print_valuation(
         "n_train": len(valuation.train_ids),
         "n_generated": len(valuation.generated_ids),
         "skipped": n_skipped,
+        "copies": valuation.clusters.copies if valuation.clusters else None,
         "seconds": valuation.info["seconds"],
         "most_valuable": json.loads(best.to_json(orient="records")),
         "least_valuable": json.loads(worst.to_json(orient="records")),
     }
     lines = [
         f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
-        f"in {sum(valuation.info['seconds'].values()):.1f} s",
+        f"in {sum(valuation.info['seconds'].values()):.1f} s" + copies_text(valuation.clusters),
         f"most valuable:\n{_table(best)}",
         f"least valuable:\n{_table(worst)}",
     ]

@@ -217,6 +217,8 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
         differences.append("the null sample")
     if old.train_ids != new.train_ids:
         differences.append("training images")
+    elif _leaders(old) != _leaders(new):
+        differences.append("copies among the training images")
     elif old.contributions.rows.shape[1] != new.contributions.rows.shape[1]:
         differences.append("k")
     if differences:
@@ -224,6 +226,12 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
             f"the new images were valued otherwise than the run: {', '.join(differences)} differ; "
             "value all generated images together instead"
         )
+
+
+def _leaders(valuation: Valuation) -> list[int] | None:
+    """The image that stands for each training image, where copies count once."""
+    clusters = valuation.clusters
+    return None if clusters is None else clusters.representatives.tolist()
 
 
 def _null_of(valuation: Valuation) -> tuple[Any, Any]:

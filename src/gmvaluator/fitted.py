@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.clusters import Clusters
 from gmvaluator.embeddings import Embeddings, Tally
 from gmvaluator.errors import RunError
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Skip, set_fingerprint
 from gmvaluator.publishing import check_output, publish_folder
 from gmvaluator.quality import RealismReference
+from gmvaluator.valuation import DUPLICATES_FILE
 
 INDEX_MARKER = "index.json"
 FORMAT = 1
@@ -52,6 +55,16 @@ class TrainingSet:
         """SHA-256 over ids and contents."""
         return set_fingerprint(self.ids, self.keys)
 
+    def select(self, kept: NDArray[np.int64]) -> TrainingSet:
+        """Only some of its images."""
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in kept),
+            labels=None if self.labels is None else tuple(self.labels[row] for row in kept),
+            rows=self.rows[kept],
+            keys=tuple(self.keys[row] for row in kept),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FittedTerm:
@@ -64,7 +77,7 @@ class FittedTerm:
 
 @dataclass(frozen=True, eq=False)
 class RecallSpace:
-    """A space that candidates are recalled in, and the (n, dim) training vectors placed in it."""
+    """A space that candidates are recalled in, and the (c, dim) training vectors placed in it."""
 
     space: Space
     vectors: Vectors
@@ -74,18 +87,23 @@ class RecallSpace:
 class Fitted:
     """Learned state of a `GMValuator`.
 
+    Copies count once: c of the n training images do, one a cluster, and everything but `train`
+    and `clusters` is about these.
+
     Attributes:
-        train: the readable training images.
+        train: the readable training images, all n.
         space: the recall space; the first, where there are two.
-        vectors: (n, dim) float32 training vectors placed in it.
+        vectors: (c, dim) float32 training vectors placed in it.
         second: the other recall space, where one was asked for.
-        order: (n,) see `TrainingSet.order`.
+        order: (c,) see `TrainingSet.order`.
         terms: the re-rank distances, in the settings' order.
         realism: reference of the realism score, where that is the quality.
         encoders: fingerprint of each encoder by name, those of the recall first.
         weights: sha256 of each weight file by name.
         seconds: fitting time by stage.
         tally: training images encoded, or found in the cache, while fitting.
+        clusters: copies among the training images; None where they were not looked for.
+        dedup: what was looked for: `none`, `exact` or `near`.
     """
 
     train: TrainingSet
@@ -99,6 +117,19 @@ class Fitted:
     seconds: dict[str, float] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     second: RecallSpace | None = None
+    clusters: Clusters | None = None
+    dedup: str = "none"
+
+    @cached_property
+    def distinct(self) -> TrainingSet:
+        """The c training images that count: all of them, or one a cluster."""
+        if self.clusters is None or not self.clusters.copies:
+            return self.train
+        return self.train.select(self.clusters.kept)
+
+    def in_whole(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of `train` from rows of `distinct`."""
+        return rows if self.clusters is None else self.clusters.kept[rows]
 
     @property
     def spaces(self) -> tuple[RecallSpace, ...]:
@@ -107,7 +138,7 @@ class Fitted:
 
     @property
     def ties(self) -> NDArray[np.int64]:
-        """(n,) rank of each training image in `order`; breaks equal distances."""
+        """(c,) rank of each training image in `order`; breaks equal distances."""
         ties = np.empty(len(self.order), dtype=np.int64)
         ties[self.order] = np.arange(len(self.order))
         return ties
@@ -141,6 +172,8 @@ def save_fitted(
 ) -> None:
     """Write an index folder: index.json, train.parquet, skipped.parquet, vectors.safetensors.
 
+    And duplicates.parquet, where copies were looked for.
+
     Raises:
         RunError: the folder holds another index (unless `overwrite`), or cannot be written.
     """
@@ -157,6 +190,8 @@ def save_fitted(
             "row": pa.array(train.rows),
             "key": pa.array(train.keys, pa.string()),
         }
+        if fitted.clusters is not None:
+            pq.write_table(fitted.clusters.table(train.ids), folder / DUPLICATES_FILE)
         pq.write_table(pa.table(columns), folder / "train.parquet")
         skipped = {
             "id": pa.array([skip.id for skip in train.skipped], pa.string()),
@@ -202,11 +237,16 @@ def load_fitted(folder: Path, marker: dict[str, Any]) -> Fitted:
         arrays = load_file(folder / "vectors.safetensors")
         columns = pq.read_table(folder / "train.parquet").to_pydict()
         skipped = pq.read_table(folder / "skipped.parquet").to_pylist()
-        fitted = _assemble(marker, arrays, columns, skipped)
+        clusters = None
+        # absent from indexes made before copies were looked for
+        if marker["settings"].get("dedup", "none") != "none":
+            copies = pq.read_table(folder / DUPLICATES_FILE)
+            clusters = Clusters.of_table(copies, columns["train_id"])
+        fitted = _assemble(marker, arrays, columns, skipped, clusters)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"index {folder} is damaged ({error}); make the index again") from error
     if fitted.train.fingerprint != marker["fingerprint"] or any(
-        len(each.vectors) != len(fitted.train.ids) for each in fitted.spaces
+        len(each.vectors) != len(fitted.distinct.ids) for each in fitted.spaces
     ):
         raise RunError(f"the files of index {folder} do not fit together; make the index again")
     return fitted
@@ -234,6 +274,7 @@ def _assemble(
     arrays: dict[str, NDArray[Any]],
     columns: dict[str, list[Any]],
     skipped: list[dict[str, str]],
+    clusters: Clusters | None,
 ) -> Fitted:
     labels = columns["label"]
     train = TrainingSet(
@@ -270,4 +311,6 @@ def _assemble(
         weights=marker["weights"],
         seconds=marker["seconds"],
         second=second,
+        clusters=clusters,
+        dedup=marker["settings"].get("dedup", "none"),
     )

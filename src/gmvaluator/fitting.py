@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.embeddings import embed, encode_batches
+from gmvaluator.clusters import Clusters
+from gmvaluator.duplicates import NEAR_SHARE, RECALL_SHARE, NearSearch, exact_copies, near_copies
+from gmvaluator.embeddings import Embeddings, Tally, embed, encode_batches
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
-from gmvaluator.fitted import Fitted, FittedTerm, RecallSpace, training_set
-from gmvaluator.geometry import Space, Vectors, evenly_spread, nearest, pair_squared
+from gmvaluator.fitted import Fitted, FittedTerm, RecallSpace, TrainingSet, training_set
+from gmvaluator.geometry import Space, Vectors, blocks, evenly_spread, nearest
 from gmvaluator.images import ImageSet
+from gmvaluator.memory import allocate
 from gmvaluator.progress import Progress
 from gmvaluator.quality import RealismReference
-from gmvaluator.recall import Candidates
-from gmvaluator.rerank import Side, Term, pair_distances, placed_vectors, rerank
-from gmvaluator.settings import Settings, resolve_counts
+from gmvaluator.rerank import Side, Term, among_training, pair_distances, placed_vectors
+from gmvaluator.settings import DEFAULT_CANDIDATES, Settings, resolve_counts
 
 SCALE_IMAGES = 64
 SCALE_PAIRS = 32
@@ -50,47 +53,139 @@ def fit_images(
         InputError: no readable image, or fewer than k or candidates.
     """
     start = time.perf_counter()
-    encoder, *others = encoders
+    encoder = encoders[0]
     embeddings = embed(
         images, encoder, strict=strict, memory=memory, progress=progress, stage="embed train"
     )
     embedded = time.perf_counter()
     train = training_set(images.ids, images.labels, images.location, embeddings)
-    _, candidates = resolve_counts(settings, len(train.ids))
-    space = Space.fit(encoder.metric, embeddings.vectors)
-    vectors = space.place(embeddings.vectors, in_place=True)
-    order = train.order
-    side = Side(images, train.rows, {encoder.fingerprint: vectors}, tally=embeddings.tally)
-    known = {encoder.fingerprint: space}
-    for each in (*others, *rerankers):
-        if each.fingerprint not in known:
-            known[each.fingerprint] = _fit_space(each, side, order)
-    second = None
-    if others:
-        term = Term(others[0], known[others[0].fingerprint])
-        second = RecallSpace(term.space, placed_vectors(term, side, memory, progress, what="train"))
-        side.placed[term.encoder.fingerprint] = second.vectors
-    spaces = [known[reranker.fingerprint] for reranker in rerankers]
-    scales = [1.0] * len(rerankers)
-    if len(rerankers) > 1:
-        terms = [Term(*pair) for pair in zip(rerankers, spaces, strict=True)]
-        scales = learn_scales(terms, side, vectors, order, candidates)
+    learner = _Learner(images, encoders, rerankers, settings, memory, progress)
+    seconds = {"embed train": embedded - start}
+    clusters = None
+    if settings.dedup != "none":
+        clusters = learner.clusters(train, embeddings)
+        seconds["find copies"] = time.perf_counter() - embedded
+    compared = time.perf_counter()
+    distinct, raw = _kept(train, embeddings.vectors, clusters)
+    resolve_counts(settings, len(distinct.ids), copies=len(train.ids) - len(distinct.ids))
+    learned = learner.learn(distinct, raw, embeddings.tally)
     names = [name for name, _ in settings.rerank]
-    realism = RealismReference.fit(vectors, order) if settings.quality == "realism" else None
     everyone = {each.name: each for each in (*encoders, *rerankers)}
+    terms = [(term.space, term.scale) for term in learned.terms]
+    realism = None
+    if settings.quality == "realism":
+        realism = RealismReference.fit(learned.vectors, learned.order)
     return Fitted(
         train=train,
-        space=space,
-        vectors=vectors,
-        order=order,
-        terms=tuple(FittedTerm(*each) for each in zip(names, spaces, scales, strict=True)),
+        space=learned.space,
+        vectors=learned.vectors,
+        order=learned.order,
+        terms=tuple(FittedTerm(name, *each) for name, each in zip(names, terms, strict=True)),
         realism=realism,
         encoders={name: each.fingerprint for name, each in everyone.items()},
         weights=_weight_hashes(everyone.values()),
         tally=embeddings.tally,
-        second=second,
-        seconds={"embed train": embedded - start, "fit": time.perf_counter() - embedded},
+        second=learned.second,
+        clusters=clusters,
+        dedup=settings.dedup,
+        seconds=seconds | {"fit": time.perf_counter() - compared},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What `Fitted` holds of c images: spaces, vectors, and the re-rank with its scales."""
+
+    space: Space
+    vectors: Vectors
+    order: NDArray[np.int64]
+    second: RecallSpace | None
+    terms: tuple[Term, ...]
+    side: Side
+
+
+@dataclass(frozen=True, eq=False)
+class _Learner:
+    """Learns of training images what settings need; see `fit_images`."""
+
+    images: ImageSet
+    encoders: Sequence[Encoder]
+    rerankers: Sequence[Encoder]
+    settings: Settings
+    memory: int
+    progress: Progress
+
+    def learn(self, train: TrainingSet, vectors: Vectors, tally: Tally) -> _Learned:
+        """Of (n, dim) vectors by the first encoder, whose memory is used again."""
+        encoder, *others = self.encoders
+        candidates = self.settings.candidates or max(DEFAULT_CANDIDATES, self.settings.k or 0)
+        space = Space.fit(encoder.metric, vectors)
+        vectors = space.place(vectors, in_place=True)
+        order = train.order
+        side = Side(self.images, train.rows, {encoder.fingerprint: vectors}, tally=tally)
+        known = {encoder.fingerprint: space}
+        for each in (*others, *self.rerankers):
+            if each.fingerprint not in known:
+                known[each.fingerprint] = _fit_space(each, side, order)
+        second = None
+        if others:
+            term = Term(others[0], known[others[0].fingerprint])
+            placed = placed_vectors(term, side, self.memory, self.progress, what="train")
+            second = RecallSpace(term.space, placed)
+            side.placed[term.encoder.fingerprint] = placed
+        terms = [Term(each, known[each.fingerprint]) for each in self.rerankers]
+        if len(terms) > 1:
+            scales = learn_scales(terms, side, vectors, order, candidates)
+            weights = [weight for _, weight in self.settings.rerank]
+            terms = [
+                replace(term, weight=weight, scale=scale)
+                for term, weight, scale in zip(terms, weights, scales, strict=True)
+            ]
+        return _Learned(space, vectors, order, second, tuple(terms), side)
+
+    def clusters(self, train: TrainingSet, embeddings: Embeddings) -> Clusters:
+        """Copies among the training images, exact ones and, where the settings ask, near ones."""
+        exact = Clusters.exact(
+            exact_copies(
+                self.images, train.rows, train.keys, train.order, embeddings.vectors, self.progress
+            )
+        )
+        if self.settings.dedup != "near" or len(exact.kept) < 2:
+            return exact
+        # learned of a copy of the vectors: what is valued by is learned of what remains
+        raw = allocate((len(exact.kept), embeddings.vectors.shape[1]), self.memory // 2)
+        for rows in blocks(len(raw), 4 * raw.shape[1]):
+            raw[rows] = embeddings.vectors[exact.kept[rows]]
+        learned = self.learn(train.select(exact.kept), raw, embeddings.tally)
+        found = near_copies(
+            _near_search(learned),
+            seed=self.settings.seed,
+            memory=self.memory,
+            progress=self.progress,
+        )
+        return exact.joined(found.representatives, found.distances)
+
+
+def _near_search(learned: _Learned) -> NearSearch:
+    of_images = (learned.side, learned.space, learned.vectors, learned.order)
+    spacings = [_spacing(terms, *of_images) for terms in (learned.terms, ())]
+    # where most images equal their neighbours, those that do are the copies
+    own, recalls = (0.0 if not np.isfinite(each) else each for each in spacings)
+    reach = RECALL_SHARE if learned.terms else NEAR_SHARE
+    return NearSearch(learned.terms, *of_images, NEAR_SHARE * own, reach * recalls)
+
+
+def _kept(
+    train: TrainingSet, vectors: Vectors, clusters: Clusters | None
+) -> tuple[TrainingSet, Vectors]:
+    """The training images that count and their vectors, which move up to take the places freed."""
+    if clusters is None or not clusters.copies:
+        return train, vectors
+    kept = clusters.kept
+    for rows in blocks(len(kept), 4 * vectors.shape[1]):
+        # no row moves down, so none is written over before it is read
+        vectors[rows] = vectors[kept[rows]]
+    return train.select(kept), vectors[: len(kept)]
 
 
 def _weight_hashes(encoders: Iterable[Encoder]) -> dict[str, str]:
@@ -162,18 +257,23 @@ def learn_spacing(
         raise InputError(
             "the spacing of training images needs at least 2 of them, not 1; pass a temperature"
         )
-    queries, others = _sample(side, vectors, order, SCALE_PAIRS)
-    asking = np.repeat(order[:SCALE_IMAGES], others.shape[1])
-    squared = pair_squared(vectors, asking, vectors, others.ravel()).reshape(others.shape)
-    found = Candidates(others, space.distance(squared), len(vectors))
-    distances = rerank(found, side, queries, terms, others.shape[1]).distances
-    spacing = float(np.median(np.where(distances > 0, distances, np.inf).min(axis=1)))
+    spacing = _spacing(terms, side, space, vectors, order)
     if not np.isfinite(spacing):
         raise InputError(
             "most training images equal their neighbours, so they have no spacing; remove "
             "duplicates or pass a temperature"
         )
     return spacing
+
+
+def _spacing(
+    terms: Sequence[Term], side: Side, space: Space, vectors: Vectors, order: NDArray[np.int64]
+) -> float:
+    """See `learn_spacing`; infinite where most equal all of their neighbours."""
+    _, others = _sample(side, vectors, order, SCALE_PAIRS)
+    asking = order[:SCALE_IMAGES]
+    distances = among_training(terms, side, space, vectors, asking, others).distances
+    return float(np.median(np.where(distances > 0, distances, np.inf).min(axis=1)))
 
 
 def _sample(

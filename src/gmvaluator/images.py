@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.batching import Batch, Pipeline, raising
+from gmvaluator.batching import Batch, Pipeline, processors, raising
 from gmvaluator.decoding import (
     PIXEL_LIMIT,
     Preprocessing,
@@ -105,6 +106,25 @@ class ImageSet:
         raw = self._read([row])[0]
         with quiet_pillow():
             return self._guard(row, lambda: content_key_of(raw))
+
+    def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
+        """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
+
+        Equal where two images look the same pixel by pixel, whatever their files. None where an
+        image cannot be read.
+        """
+        chosen = self._check_rows(rows)
+
+        def key(raw: Raw | ImageError) -> str | None:
+            try:
+                picture = decode(unless_error(raw), self._limit)
+            except ImageError:
+                return None
+            return content_key_of(np.asarray(picture.convert("RGB")))
+
+        with quiet_pillow(), ThreadPoolExecutor(processors(), "gmvaluator-decode") as pool:
+            for at in range(0, len(chosen), batch_size):
+                yield from pool.map(key, self._read(chosen[at : at + batch_size].tolist()))
 
     def read_bytes(self, index: int) -> bytes:
         """The encoded image as stored, or a PNG of an image that is not encoded."""

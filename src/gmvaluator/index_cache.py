@@ -53,7 +53,7 @@ class IndexCache:
                 "dim": dim,
                 "metric": self._fitted.space.metric,
                 "seed": self._seed,
-                "train": self._fitted.train.fingerprint,
+                "train": self._fitted.distinct.fingerprint,
                 "encoder": self._fingerprint,
                 # another version may train otherwise, or write another format
                 "versions": versions.installed(("gmvaluator", "faiss-cpu")),

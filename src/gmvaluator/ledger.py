@@ -185,12 +185,11 @@ def digest_of(valuation: Valuation, start: int, end: int) -> str:
 
 def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
     """Ids of the images that share the scores of these, where copies count once."""
-    clusters = getattr(valuation, "clusters", None)
-    if clusters is None:
+    if valuation.clusters is None:
         return []
-    leaders = np.asarray(clusters.representatives)
+    leaders = valuation.clusters.representatives
     shared = np.isin(leaders, used) & (leaders != np.arange(len(leaders)))
-    return sorted(f"{valuation.train_ids[row]}" for row in np.flatnonzero(shared))
+    return sorted(valuation.train_ids[row] for row in np.flatnonzero(shared).tolist())
 
 
 def _add(digest: Any, text: str) -> None:

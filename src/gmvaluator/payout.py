@@ -333,8 +333,8 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
 
 def _representatives(run: Run) -> NDArray[np.int64] | None:
     """(n,) the image that stands for each, where copies count once in this run."""
-    clusters = getattr(run.valuation, "clusters", None)
-    return None if clusters is None else np.asarray(clusters.representatives)
+    clusters = run.valuation.clusters
+    return None if clusters is None else clusters.representatives
 
 
 def _counting(

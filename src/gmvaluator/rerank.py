@@ -150,6 +150,31 @@ def rerank(
     )
 
 
+def among_training(
+    terms: Sequence[Term],
+    side: Side,
+    space: Space,
+    vectors: Vectors,
+    asking: NDArray[np.int64],
+    others: NDArray[np.int64],
+) -> Contributors:
+    """Training images as contributors of other training images: all of `others`, nearest first.
+
+    Args:
+        terms: of the re-rank; none: distances in the recall space.
+        side: the n training images.
+        space, vectors: the recall space and the (n, dim) vectors placed in it.
+        asking: (s,) rows of the images that are compared.
+        others: (s, c) rows of those that each is compared with.
+    """
+    placed = {name: known[asking] for name, known in side.placed.items()}
+    queries = Side(side.images, side.rows[asking], placed, tally=side.tally)
+    repeated = np.repeat(asking, others.shape[1])
+    squared = pair_squared(vectors, repeated, vectors, others.ravel()).reshape(others.shape)
+    found = Candidates(others, space.distance(squared), len(vectors))
+    return rerank(found, side, queries, terms, others.shape[1])
+
+
 def _mean_distances(
     terms: Sequence[Term],
     pairs: NDArray[np.int64],

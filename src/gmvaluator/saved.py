@@ -35,8 +35,8 @@ def read_run(run: Path) -> SavedRun:
     try:
         train = info["inputs"]["train"]
         recorded = info["settings"]
-        wanted = [name for name in SETTING_NAMES if name in recorded or name not in LATER_SETTINGS]
-        settings = {name: recorded[name] for name in wanted}
+        known = {**LATER_SETTINGS, **recorded}
+        settings = {name: known[name] for name in SETTING_NAMES}
         return SavedRun(settings, train["source"], train["fingerprint"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
@@ -48,7 +48,8 @@ def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -
     Raises:
         InputError: an encoder or quality was an object of the process that saved them.
     """
-    kept = {name: value for name, value in saved.items() if name not in changes}
+    known = {**LATER_SETTINGS, **saved}
+    kept = {name: value for name, value in known.items() if name not in changes}
     second = kept.get("second_encoder") or "none"
     named = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
     objects = [name for name in named if not is_name(name)]
@@ -83,6 +84,11 @@ def check_index(
     Raises:
         RunError: saying what differs.
     """
+    if fitted.dedup != settings.dedup:
+        raise RunError(
+            f"index {folder} was made with dedup {fitted.dedup!r}, not {settings.dedup!r}; make an "
+            "index with these settings"
+        )
     wanted = [name for name, _ in settings.rerank]
     known = [term.name for term in fitted.terms]
     if known != wanted:

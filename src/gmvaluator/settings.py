@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gmvaluator.clusters import DEDUPS
 from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
@@ -50,6 +51,7 @@ class Settings:
     seed: int
     second_encoder: str | None = None
     mirror: bool = False
+    dedup: str = "exact"
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
@@ -57,8 +59,8 @@ class Settings:
 
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
-LATER_SETTINGS = ("second_encoder", "mirror")
-"""Settings that runs of earlier versions do not record: their defaults are what was done then."""
+LATER_SETTINGS: Mapping[str, Any] = {"second_encoder": None, "mirror": False, "dedup": "none"}
+"""Settings that runs and indexes of earlier versions do not record, and what was done then."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
@@ -69,6 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "quality": "maniqa",
         "weighting": "softmax",
         "temperature": 1.0,
+        "dedup": "none",
     },
     "robust": {
         "second_encoder": "pixels@14",
@@ -133,6 +136,8 @@ def check_settings(settings: Settings) -> None:
     """
     check_index_name(settings.index)
     check_weighting(settings.weighting, settings.temperature)
+    if settings.dedup not in DEDUPS:
+        raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
     if settings.weighting == "global-ridge" and settings.rerank:
         raise InputError(
             "weighting global-ridge finds contributors by their weight among all training images, "
@@ -158,17 +163,24 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def resolve_counts(settings: Settings, n_train: int) -> tuple[int, int]:
+def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> tuple[int, int]:
     """(k, candidates) for a training set of `n_train` readable images.
+
+    Args:
+        settings: of the valuation.
+        n_train: images that count: clusters of copies, where `copies` of the others were found.
+        copies: images that do not count by themselves.
 
     Raises:
         InputError: an explicit k or candidates exceeds the training set.
     """
     for name, value in (("k", settings.k), ("candidates", settings.candidates)):
         if value is not None and value > n_train:
-            raise InputError(
-                f"{name}={value} exceeds the {n_train} training images; pass {name} ≤ {n_train}"
-            )
+            held, way = f"{n_train} training images", ""
+            if copies:
+                held = f"{n_train} different ones of {n_train + copies} training images"
+                way = ", or dedup='none' to count their copies"
+            raise InputError(f"{name}={value} exceeds the {held}; pass {name} ≤ {n_train}{way}")
     k = settings.k or min(DEFAULT_K, settings.candidates or n_train, n_train)
     candidates = settings.candidates or min(max(DEFAULT_CANDIDATES, k), n_train)
     return k, candidates

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.clusters import Clusters
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
 from gmvaluator.publishing import check_output, publish_folder
@@ -32,11 +33,17 @@ RUN_FILES = (
     MARKER,
 )
 INPUTS_FILE = "inputs.parquet"
+DUPLICATES_FILE = "duplicates.parquet"
+LATER_FILES = (INPUTS_FILE, DUPLICATES_FILE)
+"""Files of a run that older runs do not have, nor runs where there is nothing to say in them."""
 
 
 @dataclass(frozen=True)
 class ContributorList:
     """The contributors of one generated image, best first.
+
+    One that has copies (`Valuation.clusters`) stands for them, and its score is that of all of
+    them together.
 
     Attributes:
         ids: k training ids.
@@ -53,6 +60,10 @@ class ContributorList:
 class Valuation:
     """Values of all training images, with the scores they are summed from.
 
+    Copies within the training set count once where `clusters` says so: `contributions` has only
+    the representative of each cluster, with the score of all of its images, and `values`,
+    `score_matrix` and `n_supported` have every image.
+
     Attributes:
         train_ids, train_labels: of the n readable training images (labels None where unknown).
         generated_ids, generated_labels: of the m readable generated images.
@@ -62,6 +73,7 @@ class Valuation:
         info: what `run.json` holds: settings, versions, weights, seconds, inputs.
         train_keys, generated_keys: the content key of each image (`ImageSet.content_key`); None
             where nothing recorded them.
+        clusters: copies among the training images; None where all images counted (dedup none).
     """
 
     train_ids: tuple[str, ...]
@@ -74,11 +86,13 @@ class Valuation:
     info: dict[str, Any]
     train_keys: tuple[str, ...] | None = None
     generated_keys: tuple[str, ...] | None = None
+    clusters: Clusters | None = None
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
-        """(n,) φ_i in the order of `train_ids` (Eq. 5)."""
-        return sum_values(self.contributions)
+        """(n,) φ_i in the order of `train_ids` (Eq. 5); copies share theirs equally."""
+        values = sum_values(self.contributions)
+        return values if self.clusters is None else self.clusters.shared(values)
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
@@ -89,12 +103,18 @@ class Valuation:
 
     @cached_property
     def n_supported(self) -> NDArray[np.int64]:
-        """(n,) number of generated images each training image contributes to (score ≠ 0)."""
+        """(n,) number of generated images each training image contributes to (score ≠ 0).
+
+        An image contributes, with its share, wherever one of its copies does.
+        """
         rows = self.contributions.rows[self.contributions.scores != 0]
-        return np.bincount(rows, minlength=self.contributions.n_train)
+        counts = np.bincount(rows, minlength=self.contributions.n_train)
+        return counts if self.clusters is None else counts[self.clusters.representatives]
 
     def contributors(self, generated: int | str) -> ContributorList:
         """Contributors of a generated image, given by row number or id.
+
+        Of copies the representative alone, with the score of all.
 
         Raises:
             InputError: no such generated image.
@@ -111,12 +131,12 @@ class Valuation:
         """(n, m) φ_{i,j} of every training and generated image, 0 for those not contributing.
 
         8 · n · m bytes. The orientation is that of the dattri library's metrics, which take
-        `torch.from_numpy` of it; rows sum to `values`. A valuer that scores the whole generated
-        set at once (IF4GAN) has one column.
+        `torch.from_numpy` of it; rows sum to `values`, and copies share a score equally. A valuer
+        that scores the whole generated set at once (IF4GAN) has one column.
         """
         found = np.zeros((self.contributions.n_train, len(self.contributions.rows)))
         np.put_along_axis(found, self.contributions.rows.T, self.contributions.scores.T, axis=0)
-        return found
+        return found if self.clusters is None else self.clusters.shared(found)
 
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
@@ -138,6 +158,8 @@ class Valuation:
             pq.write_table(self._skipped_table(), folder / "skipped.parquet")
             if self.train_keys is not None and self.generated_keys is not None:
                 pq.write_table(self._inputs_table(), folder / INPUTS_FILE)
+            if self.clusters is not None:
+                pq.write_table(self.clusters.table(self.train_ids), folder / DUPLICATES_FILE)
             text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
             (folder / MARKER).write_text(text + "\n", encoding="utf-8")
 
@@ -162,7 +184,7 @@ class Valuation:
             )
         # older runs have no list of files, and none but these
         listed = recorded_files(info)
-        names = [*RUN_FILES[:-1], *(name for name in (INPUTS_FILE,) if name in listed)]
+        names = [*RUN_FILES[:-1], *(name for name in LATER_FILES if name in listed)]
         tables = {name: _read_table(folder / name) for name in names}
         if check and (differences := broken(info, folder)):
             raise RunError(
@@ -319,6 +341,7 @@ def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
         n_train=len(train_ids),
     )
     keys = _keys(tables.get(INPUTS_FILE), train_ids, generated_ids)
+    copies = tables.get(DUPLICATES_FILE)
     valuation = Valuation(
         train_ids=train_ids,
         train_labels=_known(values["label"].to_pylist()),
@@ -330,6 +353,7 @@ def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
         info=info,
         train_keys=keys and keys[: len(train_ids)],
         generated_keys=keys and keys[len(train_ids) :],
+        clusters=None if copies is None else Clusters.of_table(copies, train_ids),
     )
     if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
         raise ValueError("the values are not the sums of the contributions")

@@ -82,6 +82,8 @@ class GMValuator:
             generated `ImageSet` that returns one.
         k: contributors a generated image (default 50, or all of a smaller set).
         candidates: training images recalled before the re-rank (default 200, likewise).
+        dedup: copies within the training set that count once, as one image whose score they share:
+            `exact` (equal pixels), `near` (by the re-rank distance as well), or `none`.
         weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
             ridge in the recall space, within the candidates) or `global-ridge` (among all).
         temperature: τ of Eq. 6; `auto`: each generated image's own, by its perplexity; or
@@ -116,6 +118,7 @@ class GMValuator:
         weighting: str = "softmax",
         temperature: AnyTemperature = 1.0,
         mirror: bool = False,
+        dedup: str = "exact",
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -153,6 +156,7 @@ class GMValuator:
             weighting=weighting,
             temperature=temperature,
             mirror=mirror,
+            dedup=dedup,
             seed=seed,
         )
         check_settings(self.settings)
@@ -200,7 +204,8 @@ class GMValuator:
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
-            InputError: no readable image, fewer than k or candidates, or a bad source.
+            InputError: no readable image, fewer than k or candidates once copies count once, or
+                a bad source.
             MissingPackageError, MissingWeightsError: what the settings need is not at hand.
         """
         images = ImageSet.open(train)
@@ -245,7 +250,10 @@ class GMValuator:
             placed = self._recaller(fitted).place(images, embeddings)
             # the images as they are: mirror images, if any, come after them
             vectors = placed[0][: len(embeddings.rows)]
-        k, n_candidates = resolve_counts(self.settings, len(fitted.train.ids))
+        distinct = fitted.distinct
+        k, n_candidates = resolve_counts(
+            self.settings, len(distinct.ids), copies=len(fitted.train.ids) - len(distinct.ids)
+        )
         with _timed(seconds, "recall"):
             index_names, candidates = self._recall(fitted, placed, n_candidates)
         train_side, generated_side = self._sides(fitted, images, embeddings, placed)
@@ -272,7 +280,11 @@ class GMValuator:
             generated_ids=ids,
             generated_labels=None if labels is None else tuple(labels[r] for r in embeddings.rows),
             quality=quality,
-            contributions=contributions,
+            contributions=replace(
+                contributions,
+                rows=fitted.in_whole(contributions.rows),
+                n_train=len(fitted.train.ids),
+            ),
             skipped=(
                 *(("train", skip) for skip in fitted.train.skipped),
                 *(("generated", skip) for skip in embeddings.skipped),
@@ -300,6 +312,7 @@ class GMValuator:
             },
             train_keys=fitted.train.keys,
             generated_keys=embeddings.keys,
+            clusters=fitted.clusters,
         )
 
     def require(self) -> list[Encoder]:
@@ -493,13 +506,12 @@ class GMValuator:
                 "re-ranking reads the training images, and this index was made from images in "
                 "memory; pass them: GMValuator.load(path, train=images)"
             )
-        train = fitted.train
         return (
             Side(
                 self._train if self._train is not None else images,
-                train.rows,
+                fitted.distinct.rows,
                 {name: each.vectors for name, each in zip(own, fitted.spaces, strict=True)},
-                train.keys,
+                fitted.distinct.keys,
                 fitted.tally.copy(),
             ),
             Side(

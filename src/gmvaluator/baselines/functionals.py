@@ -87,7 +87,7 @@ class DDPMNumber(Differentiated):
     def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         images = (2 * pixels - 1).repeat_interleave(self.draws, dim=0)
         times = self.times.to(pixels.device).repeat(len(pixels))
-        known = times.new_full((len(pixels),), self.model.classes) if labels is None else labels
+        known = times.new_full((len(pixels),), self.model.nobody) if labels is None else labels
         numbers = self._numbers(
             images, noise.flatten(0, 1), times, known.repeat_interleave(self.draws)
         )
@@ -115,10 +115,3 @@ def differentiated(model: GeneratorModel, functional: Functional, draws: int) ->
         f"a {model.config.name} has no loss of single images to take gradients of; pass a VAE or "
         "a ddpm"
     )
-
-
-def classes_learnt(model: GeneratorModel) -> tuple[str, ...]:
-    """The classes that a generator was told in training; none of a ddpm that hid all of them."""
-    if isinstance(model, DDPM) and model.config.label_dropout == 1:
-        return ()
-    return model.label_names

@@ -23,7 +23,6 @@ from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.functionals import (
     FUNCTIONALS,
     Functional,
-    classes_learnt,
     differentiated,
 )
 from gmvaluator.baselines.projection import PARTS
@@ -163,7 +162,7 @@ class TRAK:
                     "that differ in their seed only"
                 )
         self._shape = first.config.image_shape
-        self._classes = classes_learnt(first)
+        self._classes = first.class_names
         self._train: NetworkSet | None = None
         self._kernels: list[DampedKernel] = []
         self._seconds = 0.0

@@ -89,7 +89,7 @@ def _elbo(model: Any, images: ImageSet) -> Losses:
 
 def _denoising(model: Any, images: ImageSet) -> Losses:
     signed = to_signed(_pixels(model, images))
-    nobody = torch.full((len(signed),), model.classes)
+    nobody = torch.full((len(signed),), model.nobody)
     total = np.zeros(len(signed))
     for draw in range(NOISINGS):
         # evenly spread times: the middle of each of as many equal parts

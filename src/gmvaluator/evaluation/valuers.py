@@ -92,6 +92,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "global-ridge": dict(PRESETS["counterfactual"]),
     }
 )
+# studies remove, own and label training images one by one: a copy is no part of another there
+EACH_BY_ITSELF: Mapping[str, Any] = MappingProxyType({"dedup": "none"})
 TRIVIAL = ("random", "same-class")
 TRACIN = "vae-tracin"
 TRAK = "trak"
@@ -145,7 +147,7 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
 
-        return GMValuator(**{"k": k, "seed": seed, **settings})
+        return GMValuator(**{"k": k, "seed": seed, **EACH_BY_ITSELF, **settings})
 
     return NamedValuer(name, make, dict(settings))
 
@@ -177,7 +179,8 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
         def quality(images: ImageSet) -> NDArray[np.float64]:
             return judge().value(images).quality
 
-        return GMValuator(**{"k": k, "seed": seed, **valuer.settings, "quality": quality})
+        given = {**EACH_BY_ITSELF, **valuer.settings, "quality": quality}
+        return GMValuator(**{"k": k, "seed": seed, **given})
 
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 

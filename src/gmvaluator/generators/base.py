@@ -51,8 +51,13 @@ class GeneratorModel(nn.Module):
 
     @property
     def classes(self) -> int:
-        """How many classes can be asked for; 0 = unconditional."""
+        """How many classes can be asked for; 0: it was told none."""
         return self.config.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What these are called, in the order of their numbers."""
+        return self.label_names if self.classes else ()
 
     @property
     def n_parameters(self) -> int:

@@ -120,7 +120,7 @@ def ddim(
 
 
 class DDPM(GeneratorModel):
-    """A network that predicts the noise in noisy images; class `classes` stands for no class."""
+    """A network that predicts the noise in noisy images; class `nobody` stands for no class."""
 
     config_class: ClassVar[type[GeneratorConfig]] = DDPMConfig
     sampling: ClassVar[tuple[str, ...]] = ("sampling_steps", "guidance")
@@ -141,6 +141,16 @@ class DDPM(GeneratorModel):
     @property
     def noise_shape(self) -> tuple[int, ...]:
         return self.config.image_shape
+
+    @property
+    def classes(self) -> int:
+        """As of any generator; one whose training hid every label was told no class."""
+        return 0 if self.config.label_dropout == 1 else self.config.classes
+
+    @property
+    def nobody(self) -> int:
+        """The null class of classifier-free guidance."""
+        return self.config.classes
 
     def predict(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) noisy images, (B,) times 0 … T − 1, (B,) classes → the noise in them.
@@ -172,23 +182,24 @@ class DDPM(GeneratorModel):
         """
         # by shape: len would be a constant for what traces this
         times = torch.full((images.shape[0],), time, device=images.device)
-        nobody = torch.full_like(times, self.classes)
+        nobody = torch.full_like(times, self.nobody)
         noisy = add_noise(images, noise, self.shares.to(images.device)[times])
         return self.network.middle(noisy, times / self.config.times, nobody).flatten(1)
 
     def guided(self, noisy: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """ε_∅ + s · (ε_c − ε_∅): Ho & Salimans, Eq. 6 with s = 1 + w = `guidance`."""
         scale = self.config.guidance
-        if scale == 1.0:
+        if scale == 1.0 or not self.classes:
             return self.predict(noisy, times, labels)
-        both = torch.cat([labels, torch.full_like(labels, self.classes)])
+        both = torch.cat([labels, torch.full_like(labels, self.nobody)])
         predicted = self.predict(noisy.repeat(2, 1, 1, 1), times.repeat(2), both)
         conditional, free = predicted.chunk(2)
         return free + scale * (conditional - free)
 
     def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Images by `sampling_steps` DDIM steps under `guidance`."""
-        asked = noise.new_zeros(len(noise), dtype=torch.int64) if labels is None else labels
+        """Images by `sampling_steps` DDIM steps, of classes under `guidance`."""
+        nobody = torch.full((len(noise),), self.nobody, device=noise.device)
+        asked = nobody if labels is None else labels
 
         def predict(noisy: Tensor, time: int) -> Tensor:
             times = torch.full((len(noisy),), time, device=noisy.device)
@@ -229,7 +240,7 @@ class DDPMLearner(Learner):
         if labels is None:
             raise ValueError("a ddpm learns with labels")
         hidden = torch.rand(len(labels), generator=chance) < self.model.config.label_dropout
-        return torch.where(hidden, self.model.classes, labels)
+        return torch.where(hidden, self.model.nobody, labels)
 
     def rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, self.model.config.warmup))

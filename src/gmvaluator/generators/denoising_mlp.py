@@ -1,4 +1,4 @@
-"""A fully connected network that predicts noise: the U-Net's cheap and unstructured companion."""
+"""A fully connected network that denoises: the U-Net's cheap and unstructured companion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ TIME = 64  # sines and cosines that tell the time
 
 
 class DenoisingMLP(nn.Module):
-    """(B, C, S, S) noisy images, (B,) times in [0, 1], (B,) classes → (B, C, S, S) noise.
+    """(B, C, S, S) noisy images, (B,) times in [0, 1], (B,) classes → (B, C, S, S) noise, or
+    images, whichever its model predicts.
 
     Class `classes` is the null class of classifier-free guidance. `hidden` are the widths of the
     layers between, with SiLU.
@@ -32,8 +33,8 @@ class DenoisingMLP(nn.Module):
         self.layers = mlp(widths, lambda _width, _place: [nn.SiLU()])
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        noise: Tensor = self.layers(self._known(images, times, labels))
-        return noise.reshape(images.shape)
+        predicted: Tensor = self.layers(self._known(images, times, labels))
+        return predicted.reshape(images.shape)
 
     def middle(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """The middle hidden layer after its SiLU, (B, width)."""
@@ -46,5 +47,5 @@ class DenoisingMLP(nn.Module):
         return with_class(known, labels, self.classes + 1)
 
     def silence_outputs(self) -> None:
-        """Zero the last layer's weights: start by predicting no noise."""
+        """Zero the last layer's weights: start by predicting zeros."""
         nn.init.zeros_(cast(nn.Linear, self.layers[-1]).weight)

@@ -161,7 +161,7 @@ def _from_generator(
         model, name = generators.load_generator(path, **given), str(path)
         fingerprint = file_digest(path)
     model = model.to(device)
-    names = model.label_names
+    names = model.class_names
     number = {label: i for i, label in enumerate(names)}
 
     def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
