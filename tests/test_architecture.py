@@ -16,7 +16,7 @@ ROOT = Path(gmvaluator.__file__).parent
 # each layer may import from the layers above it and from its own package, never from below
 LAYERS = (
     {"errors", "versions", "cache", "progress"},
-    {"memory"},
+    {"memory", "money"},
     {"publishing", "geometry", "sealing", "sources", "weight_sources"},
     {"decoding", "downloads"},
     {"batching", "weights", "store"},
@@ -29,16 +29,22 @@ LAYERS = (
     {"recall", "quality", "samplers"},
     {"rerank"},
     {"clusters", "duplicates", "values", "kernel_ridge"},
-    {"landmarks", "bootstrap", "run_sides", "showing", "spread"},
+    {"landmarks", "bootstrap", "run_sides", "showing", "spread", "owners", "withdrawal"},
     {"plots"},
-    {"settings", "valuation"},
-    {"baselines", "fitted"},
+    {"settings", "settlement", "valuation"},
+    {"baselines", "fitted", "ledger"},
     {"fitting", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"valuator"},
-    {"report", "doctor", "evaluation"},
-    {"demo", "console", "uncertainty", "stability"},
-    {"evaluate_command", "report_command", "uncertainty_command", "stability_command"},
+    {"report", "doctor", "evaluation", "extension"},
+    {"demo", "console", "payout", "uncertainty", "stability"},
+    {
+        "evaluate_command",
+        "payout_command",
+        "report_command",
+        "stability_command",
+        "uncertainty_command",
+    },
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

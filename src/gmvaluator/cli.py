@@ -19,6 +19,7 @@ from gmvaluator.console import (
 )
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
+from gmvaluator.payout_command import extend, ledger, payout
 from gmvaluator.report_command import report
 from gmvaluator.stability_command import stability
 from gmvaluator.uncertainty_command import uncertainty
@@ -463,6 +464,9 @@ cli.add_command(evaluate)
 cli.add_command(report)
 cli.add_command(uncertainty)
 cli.add_command(stability)
+cli.add_command(payout)
+cli.add_command(ledger)
+cli.add_command(extend)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:

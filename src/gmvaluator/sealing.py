@@ -26,9 +26,10 @@ def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         info: what the folder's marker file will hold, as JSON takes it.
-        folder: with every file but the marker.
+        folder: with every file but the marker, in sub-folders too.
     """
-    files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+    listed = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in listed}
     # as it will be read back: keys that are numbers become strings, and sort as such
     content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
     return content | {SEAL: seal_of(content)}
