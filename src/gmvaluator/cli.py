@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gmvaluator.audit_command import audit
 from gmvaluator.console import (
     copies_text,
     print_cache,
@@ -22,6 +23,7 @@ from gmvaluator.evaluate_command import evaluate
 from gmvaluator.report_command import report
 from gmvaluator.stability_command import stability
 from gmvaluator.uncertainty_command import uncertainty
+from gmvaluator.verify_command import verify
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -463,6 +465,8 @@ cli.add_command(evaluate)
 cli.add_command(report)
 cli.add_command(uncertainty)
 cli.add_command(stability)
+cli.add_command(audit)
+cli.add_command(verify)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:

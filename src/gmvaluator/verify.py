@@ -20,13 +20,11 @@ from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
 from gmvaluator.laws import check_laws
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs import RunSide, open_side
-from gmvaluator.sealing import FILES, SEAL, broken, seal_of
+from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.valuation import MARKER, Valuation, read_marker, read_table
 
 State = Literal["ok", "failed", "unknown"]
 Side = Literal["train", "generated"]
-RUN_SEAL = "run_seal"
-"""Key under which what is made of a run records the seal of the run it was made of."""
 NAMED = 20  # ids told in full; their number is told always
 _SMALL = Preprocessing(8)
 
