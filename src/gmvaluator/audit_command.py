@@ -35,6 +35,12 @@ import click
     help="Training images compared with all others for the threshold, at most.",
 )
 @click.option(
+    "--encoder",
+    default="efficientnet-lite0",
+    show_default=True,
+    help="Encoder that training images to compare with are recalled by, beside small pixels.",
+)
+@click.option(
     "--evidence",
     type=click.IntRange(min=0),
     default=200,
@@ -63,6 +69,7 @@ def audit(
     most: int | None,
     candidates: int,
     calibration: int,
+    encoder: str,
     evidence: int,
     overwrite: bool,
     cache: Path | None,
@@ -82,7 +89,7 @@ def audit(
     from gmvaluator.console import print_result
     from gmvaluator.copies import CopySettings
 
-    settings = CopySettings(false_alarms, candidates, calibration)
+    settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite)
     found = look(
         run,

@@ -28,13 +28,13 @@ from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.registration import PLACEMENTS, grey_pixels, registered
-from gmvaluator.settings import preset_settings
 from gmvaluator.store import Store
 from gmvaluator.valuator import GMValuator
 
 __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair", "calibrate"]
 
 RECALLED = 200
+RERANK_WEIGHTS = (1.0, 2.0)
 FLOOR_SHARE = 0.5  # of the median surroundings: among many copies of one image everything is near
 FAR_OUT = 4.0  # lower standard deviations (of the logarithm) at which a neighbour must be a copy
 ROUNDS = 20
@@ -50,11 +50,14 @@ class CopySettings:
         false_alarms: share of innocent images that may be called copies, between 0 and 0.5.
         candidates: training images each image is laid over.
         calibration: training images that are compared with the others, at most.
+        encoder, second_encoder: the two spaces that candidates are recalled in.
     """
 
     false_alarms: float = 0.01
     candidates: int = 16
     calibration: int = 2_000
+    encoder: str = "efficientnet-lite0"
+    second_encoder: str = "pixels@14"
 
     def __post_init__(self) -> None:
         if not 0 < self.false_alarms < 0.5:
@@ -214,9 +217,14 @@ class CopyFinder:
         _check_number(n)
         # one more: a training image finds itself
         self._k = min(self.settings.candidates, n - 1) + 1
-        chosen = preset_settings("robust") | {"quality": "none", "temperature": 1.0}
+        # as preset robust: two spaces, mirror images; its weights order the candidates
+        spaces = (self.settings.encoder, self.settings.second_encoder)
         self._valuator = GMValuator(
-            **chosen,
+            encoder=spaces[0],
+            second_encoder=spaces[1],
+            rerank=dict(zip(spaces, RERANK_WEIGHTS, strict=True)),
+            mirror=True,
+            quality="none",
             k=self._k,
             candidates=min(RECALLED, n),
             cache=cache,
@@ -230,7 +238,12 @@ class CopyFinder:
         _check_number(len(fitted.train.ids))
         self.fitted: Fitted = fitted
         self._pixels = grey_pixels(self._images, fitted.train.rows)
-        self.calibration = self._calibrate()
+        self._nearest, self._around = self._measure_train()
+        self.calibration = self.calibration_at(self.settings.false_alarms)
+
+    def calibration_at(self, false_alarms: float) -> Calibration:
+        """The threshold for another share of false alarms; nothing is compared anew."""
+        return calibrate(self._nearest, self._around, false_alarms)
 
     def match(self, images: object) -> Matches:
         """What the readable images of a set are most like.
@@ -255,8 +268,8 @@ class CopyFinder:
             skipped=found.skipped,
         )
 
-    def _calibrate(self) -> Calibration:
-        """From training images, each compared with all the others."""
+    def _measure_train(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of training images compared with all the others: the nearest of them, and the rest."""
         asked = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
         # by content, so that it does not depend on how the set is listed
         asked = np.sort(self.fitted.order[asked])
@@ -265,8 +278,7 @@ class CopyFinder:
         _, of_content = np.unique(self.fitted.train.keys, return_inverse=True)
         same = of_content[found.candidates] == of_content[asked][:, None]
         raw = np.where(same, np.nan, found.distances)
-        around = _surroundings(raw, self._repeated(found.candidates))
-        return calibrate(_nearest(raw), around, self.settings.false_alarms)
+        return _nearest(raw), _surroundings(raw, self._repeated(found.candidates))
 
     def _compare(self, images: ImageSet, stage: str) -> Matches:
         """Each image laid over its candidates; distances as they come, in the recall's order."""
@@ -343,9 +355,7 @@ def calibrate(
     )
 
 
-def _lowest(
-    centre: float, spread: float, share: float, distances: NDArray[np.float64]
-) -> float:
+def _lowest(centre: float, spread: float, share: float, distances: NDArray[np.float64]) -> float:
     """The share's quantile of a log-normal distribution, below all that was seen."""
     from statistics import NormalDist
 
@@ -367,9 +377,7 @@ def _nearest(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isinf(least), np.nan, least)
 
 
-def _surroundings(
-    raw: NDArray[np.float64], repeated: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _surroundings(raw: NDArray[np.float64], repeated: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(m,) median distance from the candidates but the nearest, one of each content.
 
     NaN where fewer than two are known.

@@ -93,9 +93,7 @@ def _pixels(side: RunSide, row: int) -> NDArray[np.uint8] | None:
         return None
 
 
-def _difference(
-    generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int
-) -> bytes:
+def _difference(generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int) -> bytes:
     """PNG of |generated − train|, the generated image laid over as it fits best.
 
     Brightness and contrast stay as they are; grey is what the generated image does not cover.

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
 from gmvaluator.laws import check_laws
-from gmvaluator.progress import Progress, as_progress
+from gmvaluator.progress import Advance, Progress, as_progress
 from gmvaluator.runs import RunSide, open_side
 from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.valuation import MARKER, Valuation, read_marker, read_table
@@ -115,7 +115,7 @@ class Verification:
         verdict = "intact" if self.intact else "NOT intact"
         if self.intact and open_ones:
             verdict += f"; not checked: {', '.join(open_ones)}"
-        lines.append(f"run {self.run} is {verdict}")
+        lines.append(f"{self.run} is {verdict}")
         if self.seal:
             lines.append(
                 f"seal {self.seal}: a copy kept elsewhere shows later (--seal) whether the whole "
@@ -269,16 +269,15 @@ def _inputs(
     wrong = _differences(missing, changed, added)
     if opened.keys is None and not missing:
         recorded = valuation.info.get("inputs", {}).get(side, {}).get("fingerprint")
-        found = set_fingerprint(opened.ids, [str(key) for key in keys])
         if recorded is None and not wrong:
             nothing = ("the run recorded neither content keys nor a fingerprint",)
             return InputCheck(name, "unknown", nothing, n)
-        if recorded is not None and found != recorded:
+        if recorded not in (None, set_fingerprint(opened.ids, [str(key) for key in keys])):
             wrong.append(
                 "contents of some differ from those valued; this older run does not say which"
             )
-    if wrong and _is_another(opened, keys):
-        wrong.insert(0, f"{where} is another set: not one image of the run is in it")
+    if wrong:
+        wrong = _of_another_set(opened, keys, missing, added, where) + wrong
     same = (f"{where} holds the same {n} images",)
     return InputCheck(
         name, "failed" if wrong else "ok", tuple(wrong) or same, n, missing, changed, added
@@ -287,17 +286,24 @@ def _inputs(
 
 def _contents(side: RunSide, progress: Progress, name: str) -> list[str | None]:
     """Content key of each image of the run as it is now; None where it is gone or unreadable."""
-    keys: list[str | None] = [None] * len(side.ids)
     if side.images is None:
-        return keys
-    place_of = {row: place for place, row in enumerate(side.rows.tolist()) if row >= 0}
-    rows = sorted(place_of)
-    with progress.stage(f"read {name}", len(rows)) as advance:
-        # every key is said to be known: content is hashed, and nothing decoded
-        for batch in side.images.batches(_SMALL, rows=rows, known=lambda key: True):
-            for row, key in zip(batch.rows.tolist(), batch.keys, strict=True):
-                keys[place_of[row]] = key
-            advance(len(batch.rows) + len(batch.skipped))
+        return [None] * len(side.ids)
+    rows = side.rows.tolist()
+    listed = sorted(row for row in rows if row >= 0)
+    with progress.stage(f"read {name}", len(listed)) as advance:
+        now = _keys_of(side.images, listed, advance)
+    return [now.get(row) for row in rows]
+
+
+def _keys_of(
+    images: ImageSet, rows: Sequence[int], advance: Advance = lambda count: None
+) -> dict[int, str]:
+    """Content key by row; those that cannot be read are missing."""
+    keys: dict[int, str] = {}
+    # every key is said to be known: content is hashed, and nothing decoded
+    for batch in images.batches(_SMALL, rows=rows, known=lambda key: True):
+        keys.update(zip(batch.rows.tolist(), batch.keys, strict=True))
+        advance(len(batch.rows) + len(batch.skipped))
     return keys
 
 
@@ -311,16 +317,30 @@ def _changed(side: RunSide, keys: Sequence[str | None]) -> tuple[str, ...]:
     )
 
 
-def _is_another(side: RunSide, keys: Sequence[str | None]) -> bool:
-    """Nothing of what was valued is in the set: no id, or under no id the same content."""
-    if side.keys is None:
-        return all(key is None for key in keys)
-    return all(now != then for now, then in zip(keys, side.keys, strict=True))
-
-
-def _differences(
-    missing: Sequence[str], changed: Sequence[str], added: Sequence[str]
+def _of_another_set(
+    side: RunSide,
+    keys: Sequence[str | None],
+    missing: Sequence[str],
+    added: Sequence[str],
+    where: str,
 ) -> list[str]:
+    """Whether the images are there under other ids, or none of them is there."""
+    images, then = side.images, side.keys
+    if then is None or images is None:
+        return []
+    gone = set(missing)
+    lost = {key for each, key in zip(side.ids, then, strict=True) if each in gone}
+    place_of = {each: place for place, each in enumerate(images.ids)}
+    there = _keys_of(images, [place_of[each] for each in added]).values() if lost else ()
+    renamed = len(lost & set(there))
+    if renamed:
+        return [f"{renamed} of the missing images are there under other ids"]
+    if all(now != before for now, before in zip(keys, then, strict=True)):
+        return [f"{where} is another set: not one image of the run is in it"]
+    return []
+
+
+def _differences(missing: Sequence[str], changed: Sequence[str], added: Sequence[str]) -> list[str]:
     parts = (
         ("are gone or cannot be read", missing),
         ("have other content than was valued", changed),
