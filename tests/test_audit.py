@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +155,7 @@ def test_an_audit_is_not_replaced_unasked(found: Audit) -> None:
 
 
 def test_moved_changed_and_missing_images_are_errors(made: Path, home: Path) -> None:
-    options = {"settings": QUICK, "cache": False}
+    options: dict[str, Any] = {"settings": QUICK, "cache": False}
     file = home / "run" / "run.json"
     (home / "train" / "005.png").write_bytes((home / "train" / "006.png").read_bytes())
     with pytest.raises(RunError, match=r"1 have changed since, first '005\.png'; restore them"):

@@ -112,13 +112,18 @@ class Calibration:
             else "a log-normal distribution fitted to (there are too few for the quantile: an "
             "extrapolation)"
         )
-        return (
+        text = (
             f"At most {100 * self.false_alarms:g} % of images that are no copies are called "
-            "copies, where these are like the training images, by "
-            f"{kind} the distances of {len(self.distances):,} training images from their nearest "
-            f"other one. {self.left_out:,} training images whose nearest other one is far nearer "
-            "than usual were taken for copies of each other and left out; were they none, up to "
-            f"{100 * self.left_out / max(1, self.left_out + len(self.distances)):.2g} % more."
+            f"copies, where these are like the training images, by {kind} the distances of "
+            f"{len(self.distances):,} training images from their nearest other one."
+        )
+        if not self.left_out:
+            return text
+        share = 100 * self.left_out / (self.left_out + len(self.distances))
+        return (
+            f"{text} {self.left_out:,} more, whose nearest other one is far nearer than usual, "
+            f"were taken for copies within the training set and left out; were they none, up to "
+            f"{share:.2g} % more innocent images would be called copies."
         )
 
 

@@ -77,11 +77,15 @@ def _of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> Itera
     yield _law("rank 1 has the highest value, and so on", wrong, valuation.train_ids)
     counted = valuation.n_supported != values["n_supported"].to_numpy()
     yield _law(
-        "n_supported counts the images a training image has score of", counted, valuation.train_ids
+        "n_supported counts the images a training image has score of",
+        np.asarray(counted),
+        valuation.train_ids,
     )
     m, k = valuation.contributions.rows.shape
     places = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
-    yield _law("contributors are ranked 1, 2, …", places.any(axis=1), valuation.generated_ids)
+    yield _law(
+        "contributors are ranked 1, 2, …", np.asarray(places.any(axis=1)), valuation.generated_ids
+    )
 
 
 def _of_inputs(valuation: Valuation) -> Iterator[Law]:

@@ -27,7 +27,7 @@ from gmvaluator.progress import Progress, Silent
 
 SIDE = 32  # pixels; the unit of shifts
 # part of each side that a crop cut off → shifts tried, in pixels either way
-ZOOMS = {0.0: 3, 0.025: 1, 0.05: 2, 0.075: 2, 0.1: 2, 0.15: 2, 0.2: 2}
+ZOOMS = {0.0: 3, 0.025: 1, 0.05: 2, 0.075: 2, 0.1: 3, 0.15: 2, 0.2: 2}
 TURNS = {-5.0: 1, 5.0: 1}  # degrees → shifts, without zoom
 SOFT = 1.0  # pixels of the Gaussian that candidates are softened by
 # of pixels in 0 … 1: an image with less has no detail to be told by
@@ -82,8 +82,8 @@ def _placements() -> Iterator[Placement]:
             yield Placement(mirror, zoom, turn, right, down)
 
 
-def _length(shift: tuple[int, int]) -> int:
-    return abs(shift[0]) + abs(shift[1])
+def _length(shift: tuple[int, ...]) -> int:
+    return sum(abs(part) for part in shift)
 
 
 PLACEMENTS = tuple(_placements())

@@ -18,10 +18,11 @@ from gmvaluator.copies import CopyFinder, CopySettings, Matches
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Made, PlantedSet, PlantedSubject, Pool, Truth
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.results import StudyResult, Table, grid
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import Images, Transformation, cropped_anywhere, suited
 from gmvaluator.images import ImageSet
+from gmvaluator.registration import PLACEMENTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +80,7 @@ def audit(
                 "seed": seed,
                 "settings": vars(chosen) | {"false_alarms": None},
                 "levels": LEVELS,
+                "placements": len(PLACEMENTS),
             }
             compute = partial(measured.piece, subject, held_out, innocents, seed)
             results.append(context.work.piece("audit", key, compute))
@@ -87,10 +89,13 @@ def audit(
 
 
 def audited(colour: bool) -> tuple[Transformation, ...]:
-    """Those of the study of known sources, a crop out of the middle, and three at once."""
+    """Those of the study of known sources, crops out of the middle, and three at once."""
     return (
         *suited(colour),
-        Transformation("crop 10 %, anywhere", partial(cropped_anywhere, 0.1)),
+        *(
+            Transformation(f"crop {cut} %, anywhere", partial(cropped_anywhere, cut / 100))
+            for cut in (5, 10)
+        ),
         Transformation("flip, crop 5 %, JPEG 50", _altered),
     )
 
@@ -193,7 +198,7 @@ def _result(
 
 
 def _by_kind(context: Context, results: Sequence[Result], level: float) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [
             kind,
             _mean([_found(each, kind, _threshold(each, level)) for each in results]),
@@ -218,7 +223,7 @@ def _by_kind(context: Context, results: Sequence[Result], level: float) -> Table
 
 def _by_level(context: Context, results: Sequence[Result]) -> Table:
     kinds = [kind for kind in DRAWN if kind in results[0]["kinds"]]
-    rows = []
+    rows: list[list[Cell]] = []
     for place, level in enumerate(LEVELS):
         thresholds = [each["thresholds"][place] for each in results]
         rows.append(
@@ -299,7 +304,7 @@ def _draw_distances(figure: Figure, results: Sequence[Result], level: float) -> 
     ]
     found.append(np.concatenate([each["innocent"] for each in results]))
     panel.boxplot(found, whis=(1, 99), sym="", tick_labels=[*kinds, "held out"])
-    panel.axhline(np.mean([_threshold(each, level) for each in results]), linestyle=":")
+    panel.axhline(float(np.mean([_threshold(each, level) for each in results])), linestyle=":")
     panel.tick_params(axis="x", rotation=60, labelsize="small")
     panel.set_ylabel("distance (dotted: threshold)")
     panel.grid(alpha=0.3, axis="y")
