@@ -1,7 +1,6 @@
 """The laws that every saved run obeys, checked on what its files hold.
 
-They are those of docs/… `values`: shares are positive and hand out the quality of each generated
-image, values are their sums. A file that was edited by hand breaks one of them more often than not,
+Shares are positive and hand out the quality of each generated image, values are their sums. A file that was edited by hand breaks one of them more often than not,
 also where nothing recorded its hash.
 """
 
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gmvaluator.images import set_fingerprint
 from gmvaluator.valuation import Valuation
@@ -73,18 +72,18 @@ def _of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> Itera
     value, rank = values["value"].to_numpy(), values["rank"].to_numpy()
     n = len(value)
     whole = np.array_equal(np.sort(rank), np.arange(1, n + 1))
-    wrong = np.arange(n) if not whole else _descents(value, rank)
+    wrong = _descents(value, rank) if whole else np.ones(n, dtype=bool)
     yield _law("rank 1 has the highest value, and so on", wrong, valuation.train_ids)
     counted = valuation.n_supported != values["n_supported"].to_numpy()
     yield _law(
         "n_supported counts the images a training image has score of",
-        np.asarray(counted),
+        counted,
         valuation.train_ids,
     )
     m, k = valuation.contributions.rows.shape
     places = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
     yield _law(
-        "contributors are ranked 1, 2, …", np.asarray(places.any(axis=1)), valuation.generated_ids
+        "contributors are ranked 1, 2, …", places.any(axis=1), valuation.generated_ids
     )
 
 
@@ -158,7 +157,7 @@ def _descents(value: NDArray[np.float64], rank: NDArray[np.int64]) -> NDArray[np
     return wrong
 
 
-def _law(name: str, wrong: NDArray[Any], ids: tuple[str, ...]) -> Law:
-    """From which images break it: a mask, or their rows."""
-    rows = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+def _law(name: str, wrong: ArrayLike, ids: tuple[str, ...]) -> Law:
+    """From the mask of the images that break it."""
+    rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
     return Law(name, len(rows), repr(ids[int(rows[0])]) if len(rows) else "")
