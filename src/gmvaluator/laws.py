@@ -6,6 +6,7 @@ also where nothing recorded its hash.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,7 @@ def check_laws(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> tuple
 
 def _of_ids(valuation: Valuation) -> Iterator[Law]:
     for what, ids in (("training", valuation.train_ids), ("generated", valuation.generated_ids)):
-        seen: set[str] = set()
-        twice = [each for each in ids if each in seen or seen.add(each)]  # type: ignore[func-returns-value]
+        twice = [name for name, times in Counter(ids).items() if times > 1]
         yield Law(f"ids of {what} images are unique", len(twice), repr(twice[0]) if twice else "")
 
 
