@@ -18,8 +18,13 @@ from gmvaluator import GMValuator, ImageSet, InputError, RunError
 from gmvaluator.audit import Audit, audit
 from gmvaluator.cli import cli
 from gmvaluator.copies import CopyFinder, CopySettings, calibrate
-from gmvaluator.evaluation.studies.audit import audited
+from gmvaluator.evaluation.metrics import Interval
+from gmvaluator.evaluation.results import StudyResult
+from gmvaluator.evaluation.studies.audit import LEVELS, audited
+from gmvaluator.evaluation.studies.audit import audit as study_of_copies
+from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import cropped_anywhere
+from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.registration import PLACEMENTS, SIDE, grey_pixels, laid_over, registered
 from gmvaluator.verify import verify
 from image_makers import encode, write_files
@@ -282,6 +287,55 @@ def test_an_image_that_is_copied_many_times_in_the_training_set_is_still_found(
     found = finder.match(np.concatenate([copies_of(images[:1], "JPEG 50"), digits[0][300:310]]))
     within = found.distances[:, 0] <= finder.calibration.threshold
     assert within.tolist() == [True] + [False] * 10
+
+
+def test_the_study_tells_recall_precision_and_false_alarms(digits: Digits, tmp_path: Path) -> None:
+    context = Context(
+        train=ImageSet.open(digits[0][:60]),
+        subjects=(),
+        valuers=(),
+        seeds=2,
+        m=2,
+        work=Workspace(tmp_path / "work"),
+        train_name="digits",
+    )
+    held_out = ImageSet.open(digits[0][100:110])
+
+    def study() -> StudyResult:
+        return study_of_copies(context, held_out, innocents=5, settings=QUICK)
+
+    result = study()
+    found = {row[0]: row for row in result.tables[0].rows}
+    assert list(found) == [each.name for each in audited(colour=False)]
+    recall, precision, called = found["identity"][1:4]
+    assert isinstance(recall, Interval)
+    assert isinstance(precision, Interval)
+    assert recall == called
+    assert recall.mean == 1
+    alarms = result.tables[1].rows[LEVELS.index(0.01)][2]
+    assert isinstance(alarms, Interval)
+    # as many innocent images as copies; equal in both repetitions if none is called a copy
+    assert precision.mean == pytest.approx(1 / (1 + alarms.mean), abs=0.05)
+    thresholds = [row[1] for row in result.tables[1].rows]
+    assert thresholds == sorted(thresholds, key=lambda each: float(str(each)))
+    # taken up again, nothing is measured anew
+    pieces = context.work.pieces()
+    assert study().as_json()["details"] == result.as_json()["details"]
+    assert context.work.pieces() == pieces == 2
+    result.save(tmp_path / "out")
+    with pytest.raises(InputError, match="innocents=50 of 10 held-out images"):
+        study_of_copies(context, held_out, innocents=50)
+
+
+def test_the_study_refuses_what_it_has_no_use_for(made: Path, tmp_path: Path) -> None:
+    command = ["evaluate", "audit", str(made / "train"), "--work", str(tmp_path / "work")]
+    for options, message in (
+        ([], "needs innocent images; pass --held-out SET"),
+        (["--generator", "gan"], "leave --generator out"),
+        (["--valuer", "default"], "leave --valuer out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            CliRunner().invoke(cli, [*command, *options], catch_exceptions=False)
 
 
 def test_too_few_training_images_are_refused() -> None:

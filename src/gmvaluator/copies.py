@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -243,12 +244,19 @@ class CopyFinder:
         _check_number(len(fitted.train.ids))
         self.fitted: Fitted = fitted
         self._pixels = grey_pixels(self._images, fitted.train.rows)
-        self._nearest, self._around = self._measure_train()
-        self.calibration = self.calibration_at(self.settings.false_alarms)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The threshold of the settings; training images are compared when it is first asked for.
+
+        Raises:
+            InputError: too few training images have neighbours that are no copies of them.
+        """
+        return self.calibration_at(self.settings.false_alarms)
 
     def calibration_at(self, false_alarms: float) -> Calibration:
         """The threshold for another share of false alarms; nothing is compared anew."""
-        return calibrate(self._nearest, self._around, false_alarms)
+        return calibrate(*self._train_distances, false_alarms)
 
     def match(self, images: object) -> Matches:
         """What the readable images of a set are most like.
@@ -273,7 +281,8 @@ class CopyFinder:
             skipped=found.skipped,
         )
 
-    def _measure_train(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    @cached_property
+    def _train_distances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of training images compared with all the others: the nearest of them, and the rest."""
         asked = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
         # by content, so that it does not depend on how the set is listed

@@ -1,7 +1,8 @@
 """The laws that every saved run obeys, checked on what its files hold.
 
-Shares are positive and hand out the quality of each generated image, values are their sums. A file that was edited by hand breaks one of them more often than not,
-also where nothing recorded its hash.
+Shares are positive and hand out the quality of each generated image, values are their sums. A file
+that was edited by hand breaks one of them more often than not, also where nothing recorded its
+hash.
 """
 
 from __future__ import annotations
@@ -82,9 +83,7 @@ def _of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> Itera
     )
     m, k = valuation.contributions.rows.shape
     places = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
-    yield _law(
-        "contributors are ranked 1, 2, …", places.any(axis=1), valuation.generated_ids
-    )
+    yield _law("contributors are ranked 1, 2, …", places.any(axis=1), valuation.generated_ids)
 
 
 def _of_inputs(valuation: Valuation) -> Iterator[Law]:
