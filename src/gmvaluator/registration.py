@@ -1,7 +1,7 @@
 """How alike two images are once one is laid over the other: shifted, mirrored, zoomed, turned.
 
 A copy that was cropped by a few pixels is far from its source pixel by pixel. Here each image is
-tried in some hundred placements over each of its candidates, and the best correlation counts. What
+tried in some hundreds of placements over each of its candidates, and the best correlation counts. What
 a crop cut off is masked out. Correlation ignores brightness and contrast; a candidate is tried as
 it is and softened, so that a blurred copy is not told by what it lacks.
 
@@ -26,9 +26,18 @@ from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.progress import Progress, Silent
 
 SIDE = 32  # pixels; the unit of shifts
-# part of each side that a crop cut off → shifts tried, in pixels either way
-ZOOMS = {0.0: 3, 0.025: 1, 0.05: 2, 0.075: 2, 0.1: 3, 0.15: 2, 0.2: 2}
-TURNS = {-5.0: 1, 5.0: 1}  # degrees → shifts, without zoom
+# part of each side that a crop cut off → steps of shifts either way, and their pixels
+ZOOMS = {
+    0.0: (3, 1.0),
+    # small crops are the usual ones: finer
+    0.025: (2, 0.5),
+    0.05: (4, 0.5),
+    0.075: (2, 1.0),
+    0.1: (3, 1.0),
+    0.15: (2, 1.0),
+    0.2: (2, 1.0),
+}
+TURNS = {-5.0: (1, 1.0), 5.0: (1, 1.0)}  # degrees → shifts, without zoom
 SOFT = 1.0  # pixels of the Gaussian that candidates are softened by
 # of pixels in 0 … 1: an image with less has no detail to be told by
 LEAST_VARIANCE = 1e-4
@@ -49,15 +58,15 @@ class Placement:
     mirror: bool
     zoom: float
     turn: float
-    right: int
-    down: int
+    right: float
+    down: float
 
     def __str__(self) -> str:
         parts = [
             "mirrored" if self.mirror else "",
             f"cropped by {100 * self.zoom:g} %" if self.zoom else "",
             f"turned by {self.turn:g}°" if self.turn else "",
-            f"shifted by ({self.right}, {self.down}) px" if self.right or self.down else "",
+            f"shifted by ({self.right:g}, {self.down:g}) px" if self.right or self.down else "",
         ]
         return ", ".join(filter(None, parts)) or "as it is"
 
@@ -74,12 +83,12 @@ class Placement:
 
 def _placements() -> Iterator[Placement]:
     """The plainest first: of equals the first counts."""
-    shapes = [(zoom, 0.0, most) for zoom, most in ZOOMS.items()]
-    shapes += [(0.0, turn, most) for turn, most in TURNS.items()]
-    for mirror, (zoom, turn, most) in itertools.product((False, True), shapes):
-        shifts = sorted(itertools.product(range(-most, most + 1), repeat=2), key=_length)
-        for right, down in shifts:
-            yield Placement(mirror, zoom, turn, right, down)
+    shapes = [(zoom, 0.0, shifts) for zoom, shifts in ZOOMS.items()]
+    shapes += [(0.0, turn, shifts) for turn, shifts in TURNS.items()]
+    for mirror, (zoom, turn, (most, step)) in itertools.product((False, True), shapes):
+        steps = range(-most, most + 1)
+        for right, down in sorted(itertools.product(steps, repeat=2), key=_length):
+            yield Placement(mirror, zoom, turn, right * step, down * step)
 
 
 def _length(shift: tuple[int, ...]) -> int:
