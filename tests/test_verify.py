@@ -305,6 +305,27 @@ def test_each_law_is_broken_by_what_breaks_it(home: Path) -> None:
         assert laws_broken(edited, home) == broken
 
 
+def test_the_laws_hold_of_copies_that_count_once(home: Path) -> None:
+    shutil.copy(home / "train" / "class0" / "000.png", home / "train" / "class0" / "twin.png")
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="none", k=2, candidates=4, cache=False
+    )
+    valuation = valuator.fit(home / "train").value(home / "generated")
+    valuation.save(home / "run", overwrite=True)
+    assert (home / "run" / "duplicates.parquet").is_file()
+    assert check(home).complete
+    assert check(home).intact
+    found = valuation.contributions
+    assert valuation.clusters is not None
+    (twin,) = set(range(9)) - set(valuation.clusters.kept.tolist())
+    rows = np.where(found.rows == valuation.clusters.representatives[twin], twin, found.rows)
+    if np.array_equal(rows, found.rows):
+        rows = found.rows.copy()
+        rows[0, 0] = twin
+    broken = laws_broken(replace(valuation, contributions=replace(found, rows=rows)), home)
+    assert "one of several copies contributes for all" in broken
+
+
 def test_the_command_exits_by_what_it_found(home: Path) -> None:
     arguments = ["verify", str(home / "run"), "--train", str(home / "train"), "--quiet"]
     arguments += ["--generated", str(home / "generated")]

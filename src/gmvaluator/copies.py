@@ -230,6 +230,8 @@ class CopyFinder:
             second_encoder=spaces[1],
             rerank=dict(zip(spaces, RERANK_WEIGHTS, strict=True)),
             mirror=True,
+            # every one of several copies is to be named
+            dedup="none",
             quality="none",
             k=self._k,
             candidates=min(RECALLED, n),

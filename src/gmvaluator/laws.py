@@ -132,9 +132,8 @@ def _of_contributors(valuation: Valuation, settings: dict[str, Any]) -> Iterator
     ordered = np.sort(rows, axis=1)
     twice = (np.diff(ordered, axis=1) == 0).any(axis=1)
     yield _law("contributors of a generated image are distinct", twice, ids)
-    clusters = getattr(valuation, "clusters", None)
-    if clusters is not None:
-        others = clusters.representatives[rows] != rows
+    if valuation.clusters is not None:
+        others = valuation.clusters.representatives[rows] != rows
         yield _law("one of several copies contributes for all", others.any(axis=1), ids)
     yield _law("distances are finite", ~np.isfinite(distances).all(axis=1), ids)
     if settings.get("weighting", "softmax") == "softmax":

@@ -1,9 +1,9 @@
 """How alike two images are once one is laid over the other: shifted, mirrored, zoomed, turned.
 
 A copy that was cropped by a few pixels is far from its source pixel by pixel. Here each image is
-tried in some hundreds of placements over each of its candidates, and the best correlation counts. What
-a crop cut off is masked out. Correlation ignores brightness and contrast; a candidate is tried as
-it is and softened, so that a blurred copy is not told by what it lacks.
+tried in hundreds of placements over each of its candidates, and the best correlation counts. What a
+crop cut off is masked out. Correlation ignores brightness and contrast; a candidate is tried as it
+is and softened, so that a blurred copy is not told by what it lacks.
 
 Only images that share their detail come close: two photographs of dogs, or two handwritten sevens,
 agree in outline and differ in what is left.
