@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gmvaluator.audit_command import audit
 from gmvaluator.console import (
     copies_text,
     print_cache,
@@ -23,6 +24,7 @@ from gmvaluator.payout_command import extend, ledger, payout
 from gmvaluator.report_command import report
 from gmvaluator.stability_command import stability
 from gmvaluator.uncertainty_command import uncertainty
+from gmvaluator.verify_command import verify
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -467,6 +469,8 @@ cli.add_command(stability)
 cli.add_command(payout)
 cli.add_command(ledger)
 cli.add_command(extend)
+cli.add_command(audit)
+cli.add_command(verify)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:

@@ -267,7 +267,7 @@ class Valuation:
         # older runs have no list of files, and none but these
         listed = recorded_files(info)
         names = [*RUN_FILES[:-1], *(name for name in LATER_FILES if name in listed)]
-        tables = {name: _read_table(folder / name) for name in names}
+        tables = {name: read_table(folder / name) for name in names}
         if check and (differences := broken(info, folder)):
             raise RunError(
                 f"run {folder} is not as it was saved: {'; '.join(differences)}; restore the run "
@@ -391,7 +391,12 @@ def _labels(labels: Sequence[str | None] | None, n: int) -> pa.Array:
     return pa.array(labels if labels is not None else [None] * n, pa.string())
 
 
-def _read_table(file: Path) -> pa.Table:
+def read_table(file: Path) -> pa.Table:
+    """A Parquet file of a result folder.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
