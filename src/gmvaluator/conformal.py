@@ -109,6 +109,11 @@ class Verdict:
     level: float
     p: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, null: Null, strangeness: NDArray[np.float64], level: float) -> Verdict:
+        """Of (m,) generated images by their strangeness."""
+        return cls(null, level, null.p_values(strangeness))
+
     @property
     def without(self) -> NDArray[np.bool_]:
         """(m,) whether an image has no contributor at this level."""

@@ -232,7 +232,7 @@ def held_out(
     if measure.compared < 1:
         raise InputError("a single training image has no others; pass at least 2 training images")
     listed = _listed(images, encoders[0])
-    training = set(measure.train.keys or ())
+    training = set(measure.fitted.train.keys)
     fresh = sorted(
         (key, images.ids[row], row) for row, key in listed.items() if key not in training
     )

@@ -294,9 +294,9 @@ class GMValuator:
             if null is not None:
                 both = None if candidates is None or ranked is None else (candidates, ranked)
                 strangeness = measure.of_generated(generated_side, placed, both)
-                verdict = Verdict(null, self.settings.null_level, null.p_values(strangeness))
-                if self.settings.null:
-                    contributions = contributions.without(verdict.without)
+                verdict = Verdict.of(null, strangeness, self.settings.null_level)
+            if verdict is not None and self.settings.null:
+                contributions = contributions.without(verdict.without)
         labels = images.labels
         resolved = replace(self.settings, k=k, candidates=n_candidates)
         ids = tuple(images.ids[row] for row in embeddings.rows)
