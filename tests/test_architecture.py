@@ -36,9 +36,9 @@ LAYERS = (
     {"recalling"},
     {"unattributed"},
     {"valuator"},
-    {"report", "doctor", "evaluation"},
+    {"report", "doctor", "evaluation", "curation"},
     {"demo", "console"},
-    {"evaluate_command"},
+    {"evaluate_command", "curate_command"},
     {"cli"},
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

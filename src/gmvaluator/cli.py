@@ -17,6 +17,7 @@ from gmvaluator.console import (
     skipped_text,
     warn_plainly,
 )
+from gmvaluator.curate_command import curate
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
 
@@ -461,6 +462,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(curate)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:

@@ -411,8 +411,8 @@ def planted(k: int, owners: int, **options: Any) -> None:
 def strangers(level: float, **options: Any) -> None:
     """Images without a contributor: are strangers told, and real new images not?
 
-    --held-out are images of TRAIN's kind that are not in it, each --generated NAME=SET is of another
-    domain; noise and TRAIN's own images are tested as well. Labels are not needed.
+    --held-out are images of TRAIN's kind that are not in it, each --generated NAME=SET is of
+    another domain; noise and TRAIN's own images are tested as well. Labels are not needed.
     """
     from gmvaluator.evaluation.studies import strangers as study
 
