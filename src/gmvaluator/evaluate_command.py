@@ -435,6 +435,28 @@ def audit(innocents: int, false_alarms: float, **options: Any) -> None:
     _finish(result, options)
 
 
+@evaluate.command()
+@_shared(1_000)
+@click.option("--level", type=float, default=0.02, show_default=True, help="Error rate allowed.")
+def strangers(level: float, **options: Any) -> None:
+    """Images without a contributor: are strangers told, and real new images not?
+
+    --held-out are images of TRAIN's kind that are not in it, each --generated NAME=SET is of
+    another domain; noise and TRAIN's own images are tested as well. Labels are not needed.
+    """
+    from gmvaluator.evaluation.studies import strangers as study
+
+    if options["generators"] or options["conditional"]:
+        raise InputError("this study trains no generator; leave --generator and --conditional out")
+    setup = _setup(options, attributed=False)
+    context = setup.context(subjects=False)
+    name = options["name"] or "strangers"
+    result = study.strangers(
+        context, setup.held_out, setup.generated, setup.size, level=level, name=name
+    )
+    _finish(result, options)
+
+
 @evaluate.command("all")
 @_shared(100)
 @click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
