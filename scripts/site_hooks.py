@@ -15,14 +15,17 @@ import click
 
 COMMANDS = "<!-- commands -->"
 HELP_WIDTH = 100
+ANCHOR = "eq-"
 
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 _TAG = re.compile(r"\\tag\{([^}]*)\}")
+_NUMBERED = re.compile(r"(?m)^( *)(\$\$\n(?:(?!\$\$).)*?\\tag\{([^}]*)\})", re.DOTALL)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the help of all commands where the page asks for it."""
+    """An anchor before each numbered formula, and the help of all commands where it is asked for."""
+    markdown = _NUMBERED.sub(rf'\1<a id="{ANCHOR}\3"></a>\n\n\1\2', markdown)
     if COMMANDS not in markdown:
         return markdown
     from gmvaluator.cli import cli
@@ -50,7 +53,7 @@ def command_sections(command: click.Command, name: str) -> Iterator[str]:
 def with_mathml(page: str) -> str:
     """The page with every formula of the arithmatex extension as MathML.
 
-    A displayed formula with a tag shows its number, and can be linked to as #eq-NUMBER.
+    A displayed formula with a tag shows its number; `on_page_markdown` gave it an anchor.
     """
     page = _DISPLAY.sub(lambda found: _display(html.unescape(found[1])), page)
     return _INLINE.sub(lambda found: _mathml(html.unescape(found[1]), "inline"), page)
@@ -61,8 +64,7 @@ def _display(tex: str) -> str:
     drawn = _mathml(_TAG.sub("", tex), "block")
     if tag is None:
         return f'<div class="equation">{drawn}</div>'
-    number = html.escape(tag[1])
-    return f'<div class="equation" id="eq-{number}">{drawn}<span>({number})</span></div>'
+    return f'<div class="equation">{drawn}<span>({html.escape(tag[1])})</span></div>'
 
 
 def _mathml(tex: str, display: str) -> str:
