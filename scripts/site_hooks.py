@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 COMMANDS = "<!-- commands -->"
-HELP_WIDTH = 100
+HELP_WIDTH = 76
 ANCHOR = "eq-"
 
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
@@ -24,7 +24,7 @@ _NUMBERED = re.compile(r"(?m)^( *)(\$\$\n(?:(?!\$\$).)*?\\tag\{([^}]*)\})", re.D
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """An anchor before each numbered formula, and the help of all commands where it is asked for."""
+    """An anchor before each numbered formula; the help of all commands where it is asked for."""
     markdown = _NUMBERED.sub(rf'\1<a id="{ANCHOR}\3"></a>\n\n\1\2', markdown)
     if COMMANDS not in markdown:
         return markdown
@@ -38,16 +38,24 @@ def on_page_content(html: str, **_: Any) -> str:
     return with_mathml(html)
 
 
-def command_sections(command: click.Command, name: str) -> Iterator[str]:
+def command_sections(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[str]:
     """A Markdown section for a command and each one below it: a heading, and what `--help` says."""
-    context = click.Context(command, info_name=name, terminal_width=HELP_WIDTH)
-    heading = f"## `{name}` {{#{name.replace(' ', '-')}}}"
+    context = click.Context(
+        command,
+        parent,
+        info_name=name,
+        **{**command.context_settings, "terminal_width": HELP_WIDTH, "max_content_width": None},
+    )
+    path = context.command_path
+    heading = f"## `{path}` {{#{path.replace(' ', '-')}}}"
     yield f"{heading}\n\n```text\n{command.get_help(context)}\n```"
     if isinstance(command, click.Group):
         for each in command.list_commands(context):
             below = command.get_command(context, each)
             if below is not None and not below.hidden:
-                yield from command_sections(below, f"{name} {each}")
+                yield from command_sections(below, each, context)
 
 
 def with_mathml(page: str) -> str:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Never
 
 import click
-import doc_blocks
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from doc_blocks import ROOT, Block
 from numpy.typing import NDArray
 
+import doc_blocks
+from doc_blocks import ROOT, Block
 from gmvaluator.cli import cli
 from gmvaluator.errors import GMValuatorError
 
@@ -281,7 +281,7 @@ def test_wrong_lines_are_noticed(info: str, text: str, told: str) -> None:
 
 @pytest.mark.parametrize("text", ["make tests\n", "pip install '.[speed]'\n"])
 def test_unknown_targets_and_extras_are_noticed(text: str) -> None:
-    with pytest.raises(AssertionError, match="page.md"):
+    with pytest.raises(AssertionError, match=r"page\.md"):
         run_shell(made("sh", text))
 
 
