@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -83,3 +84,10 @@ def test_an_inline_formula_is_unescaped_first() -> None:
     drawn = site_hooks.with_mathml('<span class="arithmatex">\\(a &lt; b\\)</span>')
     assert "<mo>&#x0003C;</mo>" in drawn
     assert "amp" not in drawn
+
+
+def test_the_citation_names_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project['version']}\n" in cited
+    assert f"\nlicense: {project['license']}\n" in cited
