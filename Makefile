@@ -19,7 +19,7 @@ check: $(VENV)/.dev
 	scripts/check
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
 format: $(VENV)/.dev
