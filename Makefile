@@ -16,6 +16,7 @@ demo: $(VENV)/.demo
 test: check
 
 check: $(VENV)/.dev
+	scripts/browser
 	scripts/check
 
 docs: $(VENV)/.docs
