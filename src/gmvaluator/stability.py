@@ -256,9 +256,13 @@ def _compare(
 ) -> dict[str, Any]:
     """What is kept of one variant."""
     found = _from_run(valuation, variant)
+    clusters = valuation.clusters
     if found is None:
-        found = _anew(folder, valuation, variant, train, generated, options)
+        anew = _anew(folder, valuation, variant, train, generated, options)
+        found, clusters = anew.contributions, anew.clusters
     mine, theirs = valuation.values, sum_values(found)
+    if clusters is not None:
+        theirs = clusters.shared(theirs)
     ranks = rank_correlation(mine, theirs)
     kept = min(found.rows.shape[1], valuation.contributions.rows.shape[1])
     common = contributor_overlap(valuation.contributions.rows[:, :kept], found.rows[:, :kept])
@@ -304,7 +308,7 @@ def _anew(
     train: object,
     generated: object,
     options: Mapping[str, Any],
-) -> Contributions:
+) -> Valuation:
     inputs = valuation.info["inputs"]["generated"]
     source = inputs["source"] if generated is None else generated
     if source is None:
@@ -322,7 +326,7 @@ def _anew(
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    return found.contributions
+    return found
 
 
 def _room(valuation: Valuation, variant: Variant) -> dict[str, Any]:

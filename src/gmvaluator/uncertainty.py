@@ -19,6 +19,7 @@ from gmvaluator.bootstrap import (
     effective_images,
     value_intervals,
 )
+from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import (
     Interval,
     bootstrap_interval,
@@ -228,7 +229,10 @@ def assess(
         InputError: one generated image, negative scores (as gradient valuers give), or a level
             outside 0 to 1.
     """
-    low, high = value_intervals(valuation.contributions, level=level)
+    low, high = (
+        _each(valuation, ends) for ends in value_intervals(valuation.contributions, level=level)
+    )
+    effective, clusters = effective_images(valuation.contributions), valuation.clusters
     agreements = halves(valuation, seed=seed, progress=progress)
     ms = [each.m for each in agreements]
     return Uncertainty(
@@ -236,7 +240,7 @@ def assess(
         values=valuation.values,
         low=low,
         high=high,
-        effective=effective_images(valuation.contributions),
+        effective=effective if clusters is None else effective[clusters.representatives],
         level=level,
         labels=label_shares(valuation, level=level, seed=seed),
         criteria=_class_test(valuation, level, seed),
@@ -286,9 +290,8 @@ def label_shares(
     named = ["(no label)" if label is None else label for label in valuation.train_labels]
     names, group = np.unique(named, return_inverse=True)
     contributions = valuation.contributions
-    scores = np.zeros((len(contributions.rows), len(names)))
-    images = np.arange(len(scores))[:, None]
-    np.add.at(scores, (images, group[contributions.rows]), contributions.scores)
+    clusters = valuation.clusters or Clusters.exact(np.arange(len(group)))
+    scores = clusters.shared_by_group(contributions.rows, contributions.scores, group)
     largest = contributions.scores.max(axis=1)
     low, high = bootstrap_shares(scores, largest=largest, level=level, seed=seed)
     shares = scores.sum(axis=0) / scores.sum()
@@ -329,7 +332,12 @@ def _values_from(valuation: Valuation, images: NDArray[np.int64]) -> Floats:
         distances=contributions.distances[images],
         scores=contributions.scores[images],
     )
-    return sum_values(part)
+    return _each(valuation, sum_values(part))
+
+
+def _each(valuation: Valuation, amounts: Floats) -> Floats:
+    """(n,) amounts of all training images, where copies share that of their representative."""
+    return amounts if valuation.clusters is None else valuation.clusters.shared(amounts)
 
 
 def _mean(numbers: Sequence[float]) -> float:
