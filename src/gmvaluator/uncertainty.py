@@ -290,7 +290,8 @@ def label_shares(
     named = ["(no label)" if label is None else label for label in valuation.train_labels]
     names, group = np.unique(named, return_inverse=True)
     contributions = valuation.contributions
-    scores = _by_group(valuation, group, len(names))
+    clusters = valuation.clusters or Clusters.exact(np.arange(len(group)))
+    scores = clusters.shared_by_group(contributions.rows, contributions.scores, group)
     largest = contributions.scores.max(axis=1)
     low, high = bootstrap_shares(scores, largest=largest, level=level, seed=seed)
     shares = scores.sum(axis=0) / scores.sum()
@@ -298,22 +299,6 @@ def label_shares(
         str(name): Interval(float(share), float(a), float(b), len(scores))
         for name, share, a, b in zip(names, shares, low, high, strict=True)
     }
-
-
-def _by_group(valuation: Valuation, group: NDArray[np.int64], count: int) -> Floats:
-    """(m, count) score of each generated image for each group; copies share as their values do."""
-    from scipy.sparse import csr_array
-
-    held, n = valuation.contributions, valuation.contributions.n_train
-    stands, parts = np.arange(n), np.ones(n)
-    if valuation.clusters is not None:
-        stands, parts = valuation.clusters.representatives, 1 / valuation.clusters.sizes
-    members = csr_array((parts, (stands, group)), shape=(n, count))
-    m, k = held.rows.shape
-    scores = csr_array(
-        (held.scores.ravel(), (np.repeat(np.arange(m), k), held.rows.ravel())), shape=(m, n)
-    )
-    return np.asarray((scores @ members).toarray(), dtype=np.float64)
 
 
 def rounded(images: float) -> int:
