@@ -19,6 +19,7 @@ from gmvaluator.bootstrap import (
     effective_images,
     value_intervals,
 )
+from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import (
     Interval,
     bootstrap_interval,
