@@ -21,6 +21,7 @@ from gmvaluator.duplicates import exact_copies
 from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.images import set_fingerprint
 from gmvaluator.progress import Silent
+from gmvaluator.uncertainty import assess
 from gmvaluator.values import RIDGES
 from image_makers import encode, random_images, write_files
 
@@ -325,6 +326,16 @@ def test_a_valuation_lists_all_images_and_counts_clusters_once(
     (run / "duplicates.parquet").unlink()
     with pytest.raises(RunError, match=r"duplicates\.parquet is missing"):
         Valuation.load(run)
+
+
+def test_intervals_are_of_every_copy(train_folder: Path, digits: Digits) -> None:
+    valuation = value(train_folder, digits[0][60:72])
+    found = assess(valuation)
+    assert (found.low <= valuation.values + 1e-12).all()
+    assert (valuation.values <= found.high + 1e-12).all()
+    copies = [valuation.train_ids.index(name) for name in ("00.png", "copy.bmp", "copy0.png")]
+    for each in (found.low, found.high, found.effective):
+        assert len(set(each[copies])) == 1
 
 
 def test_a_run_without_dedup_writes_no_list(train_folder: Path, tmp_path: Path) -> None:
