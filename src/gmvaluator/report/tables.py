@@ -45,7 +45,7 @@ def kept(valuation: Valuation, orders: Orders) -> Kept:
 
 
 def told_of_null(valuation: Valuation) -> Mapping[str, Any]:
-    """What run.json says of the test for images without a contributor; empty where there is none."""
+    """What run.json says of the test for images without a contributor, if anything."""
     told = valuation.info.get("unattributed")
     return told if isinstance(told, Mapping) else {}
 
