@@ -241,6 +241,21 @@ def _null_of(valuation: Valuation) -> tuple[Any, Any]:
     return {name: value for name, value in told.items() if name not in _COUNTS}, held_out
 
 
+def _sources(old: Valuation, new: Valuation, prefix: str) -> dict[str, list[str]] | None:
+    """Where the images are, as `ImageSet.open` takes it; those in memory are left out."""
+    before, later = (
+        each.info.get("inputs", {}).get("generated", {}).get("source") for each in (old, new)
+    )
+    found = (
+        {name: list(paths) for name, paths in before.items()} if isinstance(before, dict) else {}
+    )
+    if isinstance(before, str):
+        found[""] = [before]
+    if isinstance(later, str):
+        found.setdefault(prefix, []).append(later)
+    return found or None
+
+
 def _joined_info(
     old: Valuation, new: Valuation, prefix: str, fingerprint: str | None
 ) -> dict[str, Any]:
@@ -250,7 +265,7 @@ def _joined_info(
     for stage, spent in more.get("seconds", {}).items():
         seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
     inputs = dict(info.get("inputs", {}))
-    inputs["generated"] = dict(inputs.get("generated", {})) | {"fingerprint": fingerprint}
+    inputs["generated"] = {"source": _sources(old, new, prefix), "fingerprint": fingerprint}
     addition = {
         "start": len(old.generated_ids),
         "n_generated": len(new.generated_ids),
