@@ -14,6 +14,7 @@ demo: $(VENV)/.demo
 test: check
 
 check: $(VENV)/.dev
+	scripts/browser
 	scripts/check
 
 format: $(VENV)/.dev

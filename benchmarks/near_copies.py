@@ -91,7 +91,12 @@ def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
     rows = np.random.default_rng(0).permutation(len(images))[:N]
     originals = [images[int(row)] for row in rows]
     copies = [way(image) for way in WAYS.values() for image in originals[:COPIED]]
-    settings = {"quality": "none", "temperature": "spacing", "k": RECALLED, "candidates": RECALLED}
+    settings: dict[str, Any] = {
+        "quality": "none",
+        "temperature": "spacing",
+        "k": RECALLED,
+        "candidates": RECALLED,
+    }
     valuator = GMValuator(**settings, dedup="none", **SPACES[space]).fit(originals)
     valued = valuator.value(copies)
     spacing = valued.info["settings"]["temperature_used"] / SPACING_SHARE

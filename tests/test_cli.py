@@ -71,12 +71,19 @@ def test_value_writes_the_run_and_says_what_it_found(
     assert status == 0
     assert "60 training images valued by 6 generated ones" in printed
     assert "embed train" in err  # progress goes to standard error
-    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES}
+    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES, "report.html"}
     valuation = Valuation.load(out)
     settings = valuation.info["settings"]
     assert (settings["k"], settings["candidates"], settings["seed"]) == (5, 20, 0)
     best = valuation.train_ids[int(np.argmax(valuation.values))]
     assert printed.index("most valuable") < printed.index(best) < printed.index("least valuable")
+    assert str(out / "report.html") in printed
+    assert f"<bdi>{best}</bdi>" in (out / "report.html").read_text()
+    # the page of the run that was replaced would show its numbers
+    again = (*QUICK, "--overwrite", "--no-report", "--json")
+    status, printed, _ = run("value", digit_folder, generated, "--out", out, *again)
+    assert (status, json.loads(printed)["report"]) == (0, None)
+    assert not (out / "report.html").exists()
 
 
 def test_value_as_json_is_only_json(

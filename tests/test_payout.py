@@ -41,8 +41,8 @@ def divided(
 ) -> Settlement:
     terms = deal(ownership, valuation.contributions)
     options: dict[str, Any] = {"budget": 10_000, "currency": EUR, "resamples": 0} | rules
-    m = len(valuation.generated_ids)
-    return settle(ownership, terms, lost, Rules(**options), n_generated=m)
+    largest = valuation.contributions.scores.max(axis=1)
+    return settle(ownership, terms, lost, Rules(**options), largest=largest)
 
 
 def test_numbers_of_a_hand_made_case() -> None:
@@ -351,7 +351,7 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
     assert found.before == plain
     gone = found.settlement.line("ann")
     assert gone is not None
-    assert (gone.value, gone.amount) == (0, 0)
+    assert (gone.value, gone.amount, gone.n_images) == (0, 0, 0)
     # bob loses his half of the image that leaves, the others only gain
     moved = {change.owner: change for change in found.changes}
     assert moved["ann"].amount_after - moved["ann"].amount_before < 0

@@ -1,88 +1,89 @@
-"""The page: well-formed, self-contained, escaped, small, and really shown by a browser."""
+"""The report: complete, self-contained, escaped, never a wrong picture, and really used in a
+browser with and without its script.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 import shutil
-import subprocess
+import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from browser import Browser, running_browser
 from numpy.typing import NDArray
 from PIL import Image
 
-from gmvaluator.errors import InputError, RunError
-from gmvaluator.report import (
-    ContributorCard,
-    GeneratedCard,
-    PageData,
-    SkippedRow,
-    ValueCard,
-    write_page,
-)
-from gmvaluator.report.page import Concentration, format_number, render_page
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Skip, cli
+from gmvaluator.report import tables as report_tables
+from gmvaluator.report import write_report
+from gmvaluator.report.contents import group_table
+from gmvaluator.report.packing import pack_array, script_json
+from gmvaluator.report.pictures import spread_order
+from gmvaluator.runs import Run, open_run
+from gmvaluator.showing import format_number
+from gmvaluator.spread import Concentration, histogram
+from image_makers import encode, image_folder, random_images
 
-NASTY = "<script>alert(1)</script>\"'&}</style>"
+READY = "document.documentElement?.dataset.ready === 'yes'"
+NASTY = "<script>window.hacked=1</script></style>\"'&{{}}\u2028\u202e" + "x" * 90
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
-def png(shade: int | tuple[int, int, int], side: int = 28) -> bytes:
-    target = io.BytesIO()
-    mode = "L" if isinstance(shade, int) else "RGB"
-    Image.new(mode, (side, side), shade).save(target, "PNG")
-    return target.getvalue()
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as found:
+        yield found
 
 
-def digit_png(rng: np.random.Generator) -> bytes:
-    """About as many bytes as a 28 × 28 digit: a fifth of the pixels are not black."""
-    pixels: NDArray[np.uint8] = rng.integers(0, 256, (28, 28), dtype=np.uint8)
-    pixels[:, :7] = pixels[:, 20:] = 0
-    pixels[:5] = pixels[22:] = 0
-    target = io.BytesIO()
-    Image.fromarray(pixels).save(target, "PNG", optimize=True)
-    return target.getvalue()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 30 images in `train`, 15 in `generated`, and their `run` with a report."""
+    folder = tmp_path_factory.mktemp("made")
+    image_folder(folder / "train", 30)
+    image_folder(folder / "generated", 15, seed=1)
+    (folder / "train" / "class0" / "bad.png").write_bytes(encode(random_images(1)[0])[:-30])
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="realism", k=12, candidates=20, cache=False
+    )
+    valuator.fit(folder / "train").value(folder / "generated").save(folder / "run")
+    write_report(open_run(folder / "run"))
+    return folder
 
 
-RED, BLUE = png((254, 1, 2)), png((3, 4, 253), side=200)
-PAGE = PageData(
-    title="Valuation of 3 images",
-    asked="How much did 3 training images contribute to 1 generated image?",
-    generated=(
-        GeneratedCard(
-            "g/0.png",
-            RED,
-            0.8,
-            (
-                ContributorCard("t/0.png", BLUE, 0.25, 0.6, "cat"),
-                ContributorCard("t/1.png", None, 1234.5678, 0.2),
-            ),
-        ),
-    ),
-    most=(ValueCard("t/0.png", BLUE, 0.6, 1, 1, "cat"),),
-    least=(ValueCard("t/2.png", RED, 0.0, 3, 0),),
-    summary=(("Training images", "3"),),
-    settings=(("encoder", "l2"),),
-    versions=(("gmvaluator", "0.1.0"),),
-    seconds=(("recall", "0.1"),),
-    skipped=(SkippedRow("train", "t/9.png", "truncated JPEG"),),
-    values=(0.6, 0.2, 0.0),
-)
+@pytest.fixture(scope="module")
+def run(made: Path) -> Run:
+    return open_run(made / "run")
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    """A copy of it at another place; the run still names the first."""
+    return shutil.copytree(made, tmp_path / "home")
+
+
+def opened(home: Path) -> Run:
+    return open_run(home / "run", train=home / "train", generated=home / "generated")
 
 
 class Tree(HTMLParser):
     """Tags, attributes and text of a page; fails on tags that do not nest."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.text: list[str] = []
         self._open: list[str] = []
-        self.feed(html)
+        self.feed(text)
         self.close()
         assert self._open == []
 
@@ -98,130 +99,336 @@ class Tree(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
+        if self._open and self._open[-1] not in ("style", "script"):
             self.text.append(data)
 
     def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def text_of(page: PageData) -> str:
-    return re.sub(r"\s+", " ", " ".join(Tree(render_page(page)).text))
+def text_of(page: Path) -> str:
+    return re.sub(r"\s+", " ", "".join(Tree(page.read_text()).text))
 
 
-def test_every_part_of_the_data_is_on_the_page() -> None:
-    text = text_of(PAGE)
+def test_the_page_shows_the_run(made: Path, run: Run) -> None:
+    text = text_of(made / "run" / "report.html")
+    valuation = run.valuation
+    best = int(np.argmax(valuation.values))
+    first = valuation.contributors(0)
+    settings = valuation.info["settings"]
     for part in (
-        *("Valuation of 3 images", "How much did 3 training images", "Training images 3"),
-        *("g/0.png", "t/0.png", "t/1.png", "0.2500", "0.6000", "1,235", "quality 0.8000"),
-        *("#1", "#3", "label cat", "truncated JPEG", "t/9.png", "encoder", "recall"),
-        *("similarity is not proof of causation", "1 of 3 training images have no value"),
+        *("How much did each of 30 training images contribute to 15 generated images?",),
+        *(valuation.train_ids[best], format_number(valuation.values[best]), "class1"),
+        *(valuation.generated_ids[0], first.ids[0], first.ids[9]),
+        *(format_number(float(first.distances[0])), format_number(float(first.scores[0]))),
+        *("bad.png", "truncated", "Similarity is not cause", settings["encoder"], run.seal),
+        *(valuation.info["versions"]["numpy"], valuation.info["inputs"]["train"]["fingerprint"]),
+        *(f"supports {valuation.n_supported[best]}", "Value by label", "embed train"),
     ):
-        assert part in text
-    assert "—" not in text
-    counted = text_of(replace(PAGE, n_generated=5000))
-    assert "1 of 5,000 generated images" in counted
+        assert str(part) in text, part
 
 
-def test_the_page_refers_to_nothing_outside_itself() -> None:
-    html = render_page(PAGE)
-    tree = Tree(html)
-    assert not {"script", "link", "iframe", "img", "object"} & {name for name, _ in tree.tags}
+def test_the_page_refers_to_nothing_outside_itself_and_runs_one_script(made: Path) -> None:
+    page = (made / "run" / "report.html").read_text()
+    tree = Tree(page)
+    assert not {"link", "iframe", "object", "embed"} & {name for name, _ in tree.tags}
     for _, attributes in tree.tags:
-        assert "src" not in attributes
+        assert attributes.get("src", "data:").startswith("data:")
         assert attributes.get("href", "#").startswith("#")
         assert not any(name.startswith("on") for name in attributes)
-    assert set(re.findall(r"url\(([a-z]+:)", html)) == {"data:"}
-    assert "http://" not in html
-    assert "https://" not in html
+    assert not re.search(r"https?://|url\(|@import", page)
     policy = next(m["content"] for m in tree.named("meta") if "http-equiv" in m)
-    assert policy.startswith("default-src 'none'")
+    assert policy.startswith("default-src 'none'; img-src data: blob:")
+    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
 
 
-def test_links_and_labels_lead_somewhere() -> None:
-    tree = Tree(render_page(PAGE))
+def test_links_and_labels_lead_somewhere(made: Path) -> None:
+    tree = Tree((made / "run" / "report.html").read_text())
     ids = [attributes["id"] for _, attributes in tree.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {a["href"][1:] for a in tree.named("a")} <= set(ids)
+    links = {a["href"][1:] for a in tree.named("a")}
+    images = {link for link in links if re.fullmatch(r"(train|generated)-\d+", link)}
+    assert links - images <= set(ids)
+    assert images
     assert {a["aria-labelledby"] for _, a in tree.tags if "aria-labelledby" in a} <= set(ids)
-    pictures = [a for a in tree.named("span") if a.get("role") == "img"]
-    assert len(pictures) == 5
-    names = [p["aria-label"] for p in pictures]
-    assert names.count("Training image t/1.png (not available)") == 1
+    assert all(a["alt"] for a in tree.named("img"))
     assert tree.named("html") == [{"lang": "en"}]
-    assert any(m.get("name") == "viewport" for m in tree.named("meta"))
 
 
-def test_each_image_is_stored_once_and_tiny_ones_stay_sharp() -> None:
-    html = render_page(PAGE)
-    stored = re.findall(r"\.p(\d+)\{background-image:url\(data:image/png;base64,([^)]*)\)\}", html)
-    assert sorted(base64.b64decode(data) for _, data in stored) == sorted([RED, BLUE])
-    number = {base64.b64decode(data): number for number, data in stored}
-    classes = [a["class"].split() for a in Tree(html).named("span") if a.get("role") == "img"]
-    assert classes.count(["pic", "px", f"p{number[RED]}"]) == 2
-    assert classes.count(["pic", f"p{number[BLUE]}"]) == 2
-    assert classes.count(["pic", "none"]) == 1
-
-
-def test_user_strings_cannot_become_markup() -> None:
-    page = PageData(
-        NASTY,
-        NASTY,
-        (GeneratedCard(NASTY, RED, 1, (ContributorCard(NASTY, RED, 0, 1, NASTY),), NASTY),),
-        (ValueCard(NASTY, RED, 1, 1, 1, NASTY),),
-        (ValueCard(NASTY, RED, 1, 1, 1, NASTY),),
-        summary=((NASTY, NASTY),),
-        settings=((NASTY, NASTY),),
-        versions=((NASTY, NASTY),),
-        seconds=((NASTY, NASTY),),
-        skipped=(SkippedRow(NASTY, NASTY, NASTY),),
+def test_sums_by_a_column_are_those_of_the_values(run: Run, home: Path) -> None:
+    values = run.valuation.values
+    table = group_table(values, "label", run.train.column("label"))
+    assert [group.name for group in table.groups] == sorted(
+        ("class0", "class1"), key=lambda name: -values[[name in i for i in run.train.ids]].sum()
     )
-    harmless = replace(PAGE, generated=(), most=(), least=())
-    html = render_page(page)
-    tree = Tree(html)
-    assert "<script" not in html
-    assert html.count("</style>") == render_page(harmless).count("</style>") == 1
-    assert "".join(tree.text).count(NASTY) >= 15
-    assert sum(a.get("title") == NASTY for a in tree.named("span")) == 2
-
-
-def test_an_empty_run_still_makes_a_page() -> None:
-    text = text_of(PageData("Empty", "Nothing.", (), (), ()))
-    assert "No generated images to show." in text
-    assert "None: every image of both sets was used." in text
-    alone = replace(PAGE, generated=(GeneratedCard("g", None, 0.0, ()),), values=(0.0, 0.0))
-    assert "No contributors." in text_of(alone)
-
-
-def test_a_page_of_two_hundred_generated_digits_stays_small(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    train = [digit_png(rng) for _ in range(900)]
-    assert 300 < np.mean([len(data) for data in train]) < 500
-    generated = tuple(
-        GeneratedCard(
-            f"{j % 10}/{j:06d}.png",
-            digit_png(rng),
-            0.9,
-            tuple(
-                ContributorCard(f"{i % 10}/{i:06d}.png", train[i], rng.random(), 0.09, "7")
-                for i in rng.integers(0, 900, 10)
-            ),
-        )
-        for j in range(200)
+    assert sum(group.total for group in table.groups) == pytest.approx(values.sum())
+    assert [group.count for group in table.groups] == [15, 15]
+    ids = run.train.ids
+    owners = ["path,owner", *(f"{name},<i>{at % 3}" for at, name in enumerate(ids))]
+    (home / "train" / "list.csv").write_text("\n".join(owners))
+    found = open_run(home / "run", train=home / "train" / "list.csv")
+    page = write_report(found, home / "owners.html", metadata=["owner"])
+    shown = re.findall(
+        r"<th scope=\"row\"><bdi>&lt;i&gt;(\d)</bdi></th><td>10</td><td>([\d.]+)", page.read_text()
     )
-    path = write_page(replace(PAGE, generated=generated), tmp_path / "deep" / "index.html")
-    assert path.stat().st_size < 2_000_000
-    assert [p.name for p in path.parent.iterdir()] == ["index.html"]
+    wanted = {str(at): format_number(values[at::3].sum()) for at in range(3)}
+    assert dict(shown) == wanted
+    with pytest.raises(InputError, match="no column 'licence'"):
+        write_report(found, home / "none.html", metadata=["licence"])
+    assert not (home / "none.html").exists()
 
 
-def test_bad_bytes_and_unwritable_places(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no PNG"):
-        render_page(replace(PAGE, most=(ValueCard("t", b"\xff\xd8jpeg" * 9, 1, 1),)))
+def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> None:
+    run = opened(home)
+    rows = np.argsort(run.valuation.ranks)[:3]
+    files = [home / "train" / run.train.ids[row] for row in rows]
+    new = encode(random_images(1, 8, seed=77)[0])
+    files[0].write_bytes(new)
+    files[1].unlink()
+    found = opened(home)
+    files[2].unlink()
+    page = write_report(found, home / "page.html")
+    text = text_of(page)
+    assert "1 training picture is not shown: the content is no longer what was valued" in text
+    assert "1 training picture is not shown: no longer where the run found them" in text
+    assert "1 training picture is not shown: the image cannot be read any more" in text
+    assert "1 of 30 images are no longer listed in the set" in text
+    labels = [a.get("aria-label", "") for a in Tree(page.read_text()).named("span")]
+    for row, state in zip(rows, ("changed", "missing", "unreadable"), strict=True):
+        assert f"Training image {run.train.ids[row]}, picture {state}" in labels
+    shown = ImageSet.open([np.asarray(Image.open(io.BytesIO(new)))]).png(0, 128)
+    assert base64.b64encode(shown).decode() not in page.read_text()
+    # a whole set that is gone: numbers stay
+    shutil.rmtree(home / "train")
+    valuation = replace(found.valuation, info=found.valuation.info | {"inputs": {}})
+    bare = replace(found, valuation=valuation, train=valuation.open_images("train"))
+    text = text_of(write_report(bare, home / "bare.html"))
+    assert "the run was made from images in memory; pass the set" in text
+    assert format_number(valuation.values.max()) in text
+
+
+def test_an_older_run_says_that_pictures_go_by_name(run: Run, tmp_path: Path) -> None:
+    valuation = replace(run.valuation, train_keys=None, generated_keys=None)
+    older = replace(
+        run,
+        valuation=valuation,
+        train=valuation.open_images("train"),
+        generated=valuation.open_images("generated"),
+    )
+    text = text_of(write_report(older, tmp_path / "page.html"))
+    assert "did not record what its images hold" in text
+
+
+def test_pictures_beyond_the_size_asked_for_are_marked(run: Run, tmp_path: Path) -> None:
+    page = write_report(run, tmp_path / "page.html", megabytes=0)
+    assert "data:image" not in page.read_text()
+    assert "Not all pictures fit into this file" in text_of(page)
+    with pytest.raises(InputError, match="wanted 0 or more"):
+        write_report(run, tmp_path / "page.html", megabytes=float("nan"))
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
-        write_page(PAGE, tmp_path / "file" / "index.html")
-    surrogate = replace(PAGE, title="caf\udce9")
-    assert b"caf\\udce9" in write_page(surrogate, tmp_path / "index.html").read_bytes()
+        write_report(run, tmp_path / "file" / "page.html")
+
+
+def hostile(run: Run) -> Run:
+    """The run under names that try to leave their place, a lone surrogate among its settings."""
+
+    def renamed(ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{NASTY}{at}" for at in range(len(ids)))
+
+    sides = {}
+    for side in (run.train, run.generated):
+        assert side.images is not None
+        images = side.images.select(side.rows)
+        images.ids = renamed(side.ids)
+        labels = (NASTY,) * len(side.ids)
+        sides[id(side)] = replace(side, ids=images.ids, images=images, labels=labels)
+    train, generated = sides[id(run.train)], sides[id(run.generated)]
+    valuation = replace(
+        run.valuation,
+        train_ids=train.ids,
+        generated_ids=generated.ids,
+        train_labels=train.labels,
+        generated_labels=generated.labels,
+        skipped=(("train", Skip(NASTY, NASTY)),),
+        info=run.valuation.info | {"settings": {NASTY: NASTY, "odd": "\udce9"}},
+    )
+    return replace(run, valuation=valuation, train=train, generated=generated)
+
+
+def test_strings_of_users_stay_text_in_a_browser(
+    run: Run, tmp_path: Path, browser: Browser
+) -> None:
+    page = write_report(hostile(run), tmp_path / "page.html", title=NASTY)
+    assert "<script>window" not in page.read_text()
+    tab = browser.page()
+    tab.resize(360, 700)
+    tab.open(page, READY)
+    assert tab.ask("document.querySelector('h1').textContent") == NASTY
+    wanted = f"{NASTY}0"
+    assert tab.ask("document.querySelector('.gen h3').textContent") == wanted
+    tab.ask("location.hash = '#train-0'")
+    tab.wait("document.getElementById('detail').open")
+    assert tab.ask("document.getElementById('detail-title').textContent") == wanted
+    assert tab.ask("document.documentElement.scrollWidth") <= 360
+    assert tab.ask("document.getElementById('detail').scrollWidth") <= 360
+    assert tab.ask("window.hacked") is None
+    assert tab.complaints == []
+
+
+def test_a_reader_pages_searches_and_opens(
+    made: Path, run: Run, tmp_path: Path, browser: Browser
+) -> None:
+    tab = browser.page()
+    tab.resize(1200, 900)
+    tab.open(made / "run" / "report.html", READY)
+    cards = "document.querySelectorAll('.gen h3').length"
+    html_of = (
+        "document.getElementById('gallery').innerHTML"
+        ".replace(/ src=\"[^\"]*\"/g, '').replace(/\\s+/g, ' ').replace(/> </g, '><').trim()"
+    )
+    by_python = tab.ask(html_of)
+    choose = (
+        "(id, value) => { const e = document.getElementById(id); e.value = value;"
+        "e.dispatchEvent(new Event(e.tagName === 'SELECT' ? 'change' : 'input')); }"
+    )
+    place = "document.getElementById('gallery-place').textContent"
+    first = "document.querySelector('.gen h3').textContent"
+    tab.ask(f"({choose})('gallery-order', 'set')")
+    tab.wait(f"{place} === '1–12 of 15' && {first} === {json.dumps(run.generated.ids[0])}")
+    tab.ask("document.getElementById('gallery-next').click()")
+    tab.wait(f"{place} === '13–15 of 15' && {cards} === 3")
+    # what the script draws is what was there before it
+    tab.ask(f"({choose})('gallery-order', 'spread')")
+    tab.wait(f"{cards} === 12")
+    by_script = tab.ask(html_of)
+    order = r' (alt|class|href|aria-label|role|style)="[^"]*"'
+    assert re.sub(order, "", by_script) == re.sub(order, "", by_python)
+    assert sorted(re.findall(order, by_script)) == sorted(re.findall(order, by_python))
+    best = np.argsort(-run.valuation.quality, kind="stable")
+    tab.ask(f"({choose})('gallery-order', 'best')")
+    tab.wait(f"{first} === {json.dumps(run.generated.ids[best[0]])}")
+    # a training image by its id
+    row = int(np.argmax(run.valuation.values))
+    tab.ask(f"({choose})('train-search', {json.dumps(run.train.ids[row].upper())})")
+    tab.wait("document.getElementById('train-place').textContent === '1–1 of 1'")
+    tab.ask("document.querySelector('#train-list a.open').focus()")
+    tab.press("Enter")
+    tab.wait("document.getElementById('detail').open")
+    body = "document.getElementById('detail-body')"
+    shown = tab.ask(f"[...{body}.querySelectorAll('.cons .id')].map((e) => e.textContent)")
+    found = run.valuation.contributions
+    scores = np.where(found.rows == row, found.scores, 0).sum(axis=1)
+    wanted = [run.generated.ids[j] for j in np.argsort(-scores, kind="stable") if scores[j] > 0]
+    assert len(wanted) == run.valuation.n_supported[row]
+    assert shown == wanted
+    about = tab.ask(f"{body}.textContent")
+    assert "rank1 of 30" in about
+    assert format_number(run.valuation.values[row]) in about
+    tab.press("Escape")
+    tab.wait("!document.getElementById('detail').open && location.hash === ''")
+    assert tab.ask("document.activeElement.getAttribute('href')") == f"#train-{row}"
+    tab.ask(f"({choose})('train-search', 'nowhere')")
+    tab.wait("document.getElementById('train-place').textContent === 'nothing found'")
+    # arrows lead from picture to picture
+    tab.ask("document.querySelectorAll('#most a.open')[0].focus()")
+    tab.press("ArrowRight")
+    focused = "[...document.querySelectorAll('#most a.open')].indexOf(document.activeElement)"
+    assert tab.ask(focused) == 1
+    tab.press("ArrowDown")
+    assert tab.ask(focused) > 2
+    assert tab.ask("document.getElementById('failed').textContent") == ""
+    assert tab.complaints == []
+
+
+def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> None:
+    tab = browser.page()
+    tab.prefer("dark")
+    tab.resize(360, 800)
+    tab.script(False)
+    page = made / "run" / "report.html"
+    tab.open(page)
+    assert tab.ask("document.documentElement.scrollWidth") <= 360
+    loaded = "[...document.images].every((image) => image.complete && image.naturalWidth === 8)"
+    assert tab.ask(loaded)
+    assert tab.ask("document.images.length") > 100
+    hidden = "[...document.querySelectorAll('.scripted')].every((e) => !e.checkVisibility())"
+    assert tab.ask(hidden)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert tab.ask(background) == "rgb(15, 18, 23)"
+    tab.prefer("light")
+    assert tab.ask(background) == "rgb(246, 247, 249)"
+    tab.script(True)
+    tab.open(page, READY)
+    theme = "document.getElementById('theme')"
+    for wanted in ("rgb(246, 247, 249)", "rgb(15, 18, 23)"):
+        tab.ask(f"{theme}.click()")
+        assert tab.ask(background) == wanted
+    tab.prefer("light", media="print")
+    assert not tab.ask(f"{theme}.checkVisibility()")
+    assert tab.complaints == []
+
+
+def test_copies_that_count_once_are_told(tmp_path: Path, browser: Browser) -> None:
+    train = image_folder(tmp_path / "train", 6)
+    shutil.copy(train / "class0" / "000.png", train / "class1" / "copy.png")
+    generated = tmp_path / "generated"
+    generated.mkdir()
+    shutil.copy(train / "class0" / "000.png", generated / "drawn.png")
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="none", k=3, candidates=5, cache=False
+    )
+    valuation = valuator.fit(train).value(generated)
+    valuation.save(tmp_path / "run")
+    page = write_report(open_run(tmp_path / "run"))
+    text = text_of(page)
+    assert "1 cluster of copies. A cluster counts once" in text
+    assert "one of 2 copies" in text
+    tab = browser.page()
+    tab.open(page, READY)
+    body = "document.getElementById('detail-body')"
+    for row in range(7):
+        copy = valuation.train_ids[row] in ("class0/000.png", "class1/copy.png")
+        tab.ask(f"location.hash = '#train-{row}'")
+        tab.wait(f"{body}.textContent.includes('row {row + 1} of 7')")
+        about = tab.ask(f"{body}.textContent")
+        assert ("one of 2 copies" in about) == copy
+        assert (f"value{format_number(valuation.values[row])}share" in about) is True
+        shown = tab.ask(f"{body}.querySelectorAll('.cons li').length")
+        assert shown == valuation.n_supported[row]
+    assert tab.complaints == []
+
+
+def test_a_large_run_holds_a_part_and_says_so(
+    run: Run, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_tables, "MOST_PAIRS", 80)
+    page = write_report(run, tmp_path / "page.html")
+    tab = browser.page()
+    tab.open(page, READY)
+    row = int(np.argmax(run.valuation.n_supported))
+    tab.ask(f"location.hash = '#train-{row}'")
+    tab.wait("document.getElementById('detail').open")
+    assert "of these are in this file, all in contributions.parquet" in tab.ask(
+        "document.getElementById('detail-body').textContent"
+    )
+    last = spread_order(15)[-1]
+    tab.ask(f"location.hash = '#generated-{last}'")
+    tab.wait("document.getElementById('detail-body').textContent.includes('0 of its 12')")
+    assert tab.complaints == []
+
+
+def test_the_script_writes_numbers_as_python_does(made: Path, browser: Browser) -> None:
+    script = (Path(cli.__file__).parent / "report" / "report.js").read_text()
+    source = script[script.index("const whole") : script.index("const share")]
+    rng = np.random.default_rng(0)
+    numbers = [0.5, 1234.5, 1e-4, 9.99999e-5, 1e9, 123456789.0, 0.00048828125, -2.5, 99999.5]
+    numbers += (10.0 ** rng.uniform(-9, 12, 300)).tolist()
+    tab = browser.page()
+    found = tab.ask(f"(() => {{ {source}; return {json.dumps(numbers)}.map(number); }})()")
+    assert found == [format_number(number) for number in numbers]
 
 
 @pytest.mark.parametrize(
@@ -242,39 +449,79 @@ def test_numbers_are_short(number: float, text: str) -> None:
     assert format_number(number) == text
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.float32, np.float64])
+def test_packed_arrays_come_back(dtype: Any) -> None:
+    array: NDArray[Any] = np.random.default_rng(0).uniform(0, 250, (7, 3)).astype(dtype)
+    packed = pack_array(array)
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    back = planes.reshape(array.itemsize, -1).T.tobytes()
+    np.testing.assert_array_equal(np.frombuffer(back, dtype), array.ravel())
+    assert len(pack_array(array[:0])["data"]) > 0
+
+
+def test_json_cannot_leave_its_element() -> None:
+    text = script_json([NASTY, "\udce9", "<!--"])
+    assert not set("<>&\u2028") & set(text)
+    assert text.isascii()
+    assert json.loads(text) == [NASTY, "\udce9", "<!--"]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        script_json(float("nan"))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 12, 200, 1000])
+def test_any_number_of_first_rows_spans_the_whole(m: int) -> None:
+    order = spread_order(m)
+    np.testing.assert_array_equal(np.sort(order), np.arange(m))
+    for first in (2, 8, 50):
+        if first < m:
+            gaps = np.diff(np.sort(np.concatenate([order[:first], [m]])))
+            assert gaps.max() <= 4 * m / first
+
+
 def test_concentration_agrees_with_sorting_by_hand() -> None:
-    values = tuple(np.random.default_rng(1).pareto(2.0, 1000).tolist())
+    values = np.random.default_rng(1).pareto(2.0, 1000)
     curve = Concentration(values)
-    top = sum(sorted(values)[-100:]) / sum(values)
-    assert curve.held_by(0.1) == pytest.approx(top)
+    assert curve.held_by(0.1) == pytest.approx(np.sort(values)[-100:].sum() / values.sum())
     assert curve.held_by(0.0) == 0.0
     assert curve.held_by(1.0) == pytest.approx(1.0)
-    points = [tuple(map(float, point.split(","))) for point in curve.points.split()]
-    assert points[0] == (0.0, 100.0)
-    assert points[-1] == (100.0, 0.0)
-    heights = [100 - y for _, y in points]
-    assert heights == sorted(heights)
-    assert Concentration((1.0, 0.0, 0.0)).n_zero == 2
+    points = curve.points()
+    np.testing.assert_allclose(points[[0, -1]], [[0, 0], [1, 1]])
+    assert (np.diff(points, axis=0) >= 0).all()
+    assert Concentration(np.array([1.0, 0.0, 0.0])).n_zero == 2
+    assert Concentration(np.zeros(3)).held_by(1.0) == 0.0
 
 
-def test_a_browser_shows_it_without_complaint(tmp_path: Path) -> None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    browser = next((found for name in names if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium or Chrome on this machine")
-    path = write_page(PAGE, tmp_path / "index.html")
-    shot = tmp_path / "shot.png"
-    command = [
-        browser,
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--hide-scrollbars", "--enable-logging=stderr", "--window-size=1000,2400"),
-        *(f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", path.as_uri()),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in result.stderr
-    with Image.open(shot) as picture:
-        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    for colour in ((254, 1, 2), (3, 4, 253)):
-        # Each is shown twice or more, at least 60 × 60 pixels large.
-        assert (pixels == colour).all(axis=1).sum() > 2 * 60 * 60
+@pytest.mark.parametrize("power", [0, 1, 6, 40])
+def test_a_histogram_counts_every_positive_value_once(power: int) -> None:
+    values = np.random.default_rng(2).uniform(0.1, 1, 500) ** power
+    values[:50] = 0
+    counted = histogram(values)
+    assert counted is not None
+    assert counted.counts.sum() == 450
+    assert counted.log_values == (power > 2)
+    assert histogram(np.zeros(4)) is None
+
+
+def test_command_writes_the_report_and_says_where(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def called(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["gmvaluator", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    sets = ["--train", str(home / "train"), "--generated", str(home / "generated")]
+    page = home / "page.html"
+    status, out, _ = called("report", str(home / "run"), *sets, "--out", str(page), "--json")
+    found = json.loads(out)
+    assert (status, found["report"], found["bytes"]) == (0, str(page), page.stat().st_size)
+    status, _, err = called("report", str(home / "run"), *sets, "--metadata", "licence")
+    assert (status, "no column 'licence'; choose one of: label" in err) == (2, True)
+    status, _, err = called("report", str(home / "run"), "--train", str(home / "gone"))
+    assert (status, "gone" in err) == (2, True)
+    record = json.loads((home / "run" / "run.json").read_text())
+    (home / "run" / "run.json").write_text(json.dumps(record | {"format": 9}))
+    status, _, err = called("report", str(home / "run"))
+    assert (status, "has format 9 and this version reads" in err) == (4, True)

@@ -20,10 +20,12 @@ from gmvaluator.console import (
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
 from gmvaluator.payout_command import extend, ledger, payout
+from gmvaluator.report_command import report
+from gmvaluator.stability_command import stability
+from gmvaluator.uncertainty_command import uncertainty
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
-    from gmvaluator.values import AnyTemperature
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -137,6 +139,7 @@ def cli() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
 @click.option("--train-images", help="Where the images of an index are now, if they moved.")
+@click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
 @_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
 def value(
     train: str,
@@ -144,6 +147,7 @@ def value(
     out: Path,
     overwrite: bool,
     train_images: str | None,
+    no_report: bool,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -154,6 +158,9 @@ def value(
     TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again.
     """
     from gmvaluator.images import ImageSet
+    from gmvaluator.report import write_report
+    from gmvaluator.report.names import REPORT
+    from gmvaluator.runs import open_run
     from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
@@ -162,7 +169,13 @@ def value(
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, strict=strict)
     valuation.save(out, overwrite=overwrite)
-    print_valuation(valuation, out, as_json=as_json)
+    # a page of the run that was here before would show other numbers
+    (out / REPORT).unlink(missing_ok=True)
+    page = None
+    if not no_report:
+        run = open_run(out, train=train_images, generated=images)
+        page = write_report(run, progress=not quiet and not as_json)
+    print_valuation(valuation, out, as_json=as_json, report=page)
 
 
 @cli.command()
@@ -391,10 +404,16 @@ def sample(
 @_options(OUTPUT_OPTIONS)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
-    from gmvaluator.demo import run_demo
+    from gmvaluator.demo import PAGE, run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
-    print_valuation(result.valuation, out, as_json=as_json, class_agreement=result.agreement)
+    print_valuation(
+        result.valuation,
+        out,
+        as_json=as_json,
+        report=out / PAGE,
+        class_agreement=result.agreement,
+    )
 
 
 @cli.command()
@@ -445,6 +464,9 @@ cli.add_command(evaluate)
 cli.add_command(payout)
 cli.add_command(ledger)
 cli.add_command(extend)
+cli.add_command(report)
+cli.add_command(uncertainty)
+cli.add_command(stability)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
@@ -480,6 +502,7 @@ def _fitted(
 
 def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
+    from gmvaluator.settings import read_temperature
     from gmvaluator.weights import Weights
 
     arguments = {name: given for name, given in options.items() if given not in (None, ())}
@@ -491,24 +514,11 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     if "rerank" in arguments:
         arguments["rerank"] = _rerank(arguments["rerank"])
     if "temperature" in arguments:
-        arguments["temperature"] = _temperature(arguments["temperature"])
+        arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
     as_json = click.get_current_context().params.get("as_json", False)
     return arguments | {"progress": not quiet and not as_json}
-
-
-def _temperature(text: str) -> AnyTemperature:
-    if text == "auto":
-        return "auto"
-    if text == "spacing":
-        return "spacing"
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(
-            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
-        ) from None
 
 
 def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:

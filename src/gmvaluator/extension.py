@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.report.names import REPORT
 from gmvaluator.valuation import Valuation, check_run_output
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Contributions
@@ -73,7 +74,8 @@ def extend_run(
         run: folder of the run.
         generated: the new images, any source of `ImageSet`.
         train: the training images, where they are no longer where the run had them.
-        out: folder to save to; None: the run itself, whose payouts and reports stay as they are.
+        out: folder to save to; None: the run itself. Its payouts stay as they are, its report is
+            deleted.
         overwrite: replace the run that `out` holds.
         prefix: written before the ids of new images.
         allow_copies: take new images whose content the run has already; they would count again.
@@ -104,6 +106,8 @@ def extend_run(
     new = valuator.value(images, strict=strict, **more)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     joined.save(target, overwrite=overwrite or in_place)
+    # a page of the run as it was would show other numbers
+    (target / REPORT).unlink(missing_ok=True)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
 

@@ -23,6 +23,7 @@ from gmvaluator.decoding import (
     Preprocessing,
     content_key_of,
     decode,
+    encode_jpeg,
     encode_png,
     quiet_pillow,
     shrink,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["PIXEL_LIMIT", "Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
+
+# JPEG blurs digits and icons, and saves little on them
+LOSSLESS_SIDE = 64
+THUMBNAIL_QUALITY = 82
 
 _T = TypeVar("_T")
 
@@ -141,6 +146,25 @@ class ImageSet:
         if max_side < 1:
             raise InputError(f"max_side={max_side} was given; wanted at least 1 pixel.")
         return encode_png(np.asarray(shrink(self._picture(index), max_side)))
+
+    def thumbnail(self, index: int, max_side: int, key: str | None = None) -> bytes | None:
+        """The image at most `max_side` pixels a side: a PNG up to 64 pixels, else a JPEG.
+
+        None if its content key is not `key`; key and picture are of the same bytes.
+        """
+        row = self._row(index)
+        raw = self._read([row])[0]
+
+        def shrunk() -> bytes | None:
+            if key is not None and content_key_of(raw) != key:
+                return None
+            pixels = np.asarray(shrink(decode(unless_error(raw), self._limit), max_side))
+            if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
+                return encode_png(pixels)
+            return encode_jpeg(pixels, THUMBNAIL_QUALITY)
+
+        with quiet_pillow():
+            return self._guard(row, shrunk)
 
     def select(self, rows: ArrayLike) -> ImageSet:
         """The set of `rows` in the order given, sharing the source; ids stay the same.

@@ -71,6 +71,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "quality": "maniqa",
         "weighting": "softmax",
         "temperature": 1.0,
+        # the paper assumes that there are no copies, and does nothing about them
         "dedup": "none",
     },
     "robust": {
@@ -97,6 +98,24 @@ def preset_settings(name: str) -> dict[str, Any]:
     if name not in PRESETS:
         raise InputError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     return dict(PRESETS[name])
+
+
+def read_temperature(text: str) -> AnyTemperature:
+    """A temperature as written on the command line.
+
+    Raises:
+        InputError: neither a number nor a name; `check_settings` refuses numbers that cannot be.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "spacing":
+        return "spacing"
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
+        ) from None
 
 
 def rerank_terms(rerank: Rerank) -> tuple[RerankTerm, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,15 @@ from gmvaluator.clusters import Clusters
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
 from gmvaluator.publishing import check_output, publish_folder
+from gmvaluator.run_sides import RunSide, open_recorded
 from gmvaluator.sealing import broken, recorded_files, sealed, unsealed
+from gmvaluator.showing import html_table
 from gmvaluator.values import Contributions, sum_values
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
 MARKER = "run.json"
 FORMAT = 1
@@ -36,6 +39,8 @@ INPUTS_FILE = "inputs.parquet"
 DUPLICATES_FILE = "duplicates.parquet"
 LATER_FILES = (INPUTS_FILE, DUPLICATES_FILE)
 """Files of a run that older runs do not have, nor runs where there is nothing to say in them."""
+# rows that a notebook shows
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,83 @@ class Valuation:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
         frame: pd.DataFrame = self._values_table().to_pandas()
         return frame
+
+    def open_images(self, side: Literal["train", "generated"], given: object = None) -> RunSide:
+        """The training or generated images, from where they were or from a set that is given.
+
+        Raises:
+            InputError: the set that was given cannot be opened.
+        """
+        of_train = side == "train"
+        return open_recorded(
+            ids=self.train_ids if of_train else self.generated_ids,
+            keys=self.train_keys if of_train else self.generated_keys,
+            labels=self.train_labels if of_train else self.generated_labels,
+            recorded=self.info.get("inputs", {}).get(side, {}).get("source"),
+            given=given,
+        )
+
+    def plot_values(self) -> Figure:
+        """How value is spread: a histogram, and the share that the most valuable images hold.
+
+        Raises:
+            MissingPackageError: matplotlib is not installed.
+        """
+        from gmvaluator import plots
+
+        return plots.plot_values(self.values)
+
+    def plot_contributors(
+        self,
+        *generated: int | str,
+        top: int = 10,
+        train: object = None,
+        generated_images: object = None,
+    ) -> Figure:
+        """Generated images, given by row number or id, each with its `top` contributors.
+
+        Args:
+            generated: one or more; the first if there is none.
+            top: contributors to show.
+            train, generated_images: sources of the images, where these are no longer where they
+                were. Images that are gone or have changed since are marked, not shown.
+
+        Raises:
+            InputError: no such generated image, or a given source cannot be opened.
+            MissingPackageError: matplotlib is not installed.
+        """
+        from gmvaluator import plots
+
+        return plots.plot_contributors(
+            self.contributions,
+            self.quality,
+            [self._generated_row(each) for each in generated or (0,)],
+            self.open_images("train", train),
+            self.open_images("generated", generated_images),
+            top=top,
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: counts, and the most valuable training images."""
+        best = np.argsort(self.ranks)[:SHOWN]
+        n, m = len(self.train_ids), len(self.generated_ids)
+        n_valued = int((self.values > 0).sum())
+        labels = self.train_labels or (None,) * n
+        return html_table(
+            f"{n:,} training images valued by {m:,} generated images; {n_valued:,} have a value "
+            f"above 0; {len(self.skipped):,} images were skipped",
+            ("rank", "training image", "label", "value", "supports"),
+            [
+                (
+                    int(self.ranks[row]),
+                    self.train_ids[row],
+                    labels[row] or "",
+                    float(self.values[row]),
+                    int(self.n_supported[row]),
+                )
+                for row in best
+            ],
+        )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the run folder: all files or none, with their hashes and a seal over these.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmvaluator.bootstrap import bootstrap_shares
 from gmvaluator.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -164,6 +165,30 @@ def mean_interval(samples: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
+def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of a criterion over generated images, with its bootstrap interval over these.
+
+    For what `class_ratio`, `weighted_class_share` and `attribute_ratio` return; images without a
+    share (NaN) are left out. Repetitions of a whole study have `mean_interval`.
+
+    Args:
+        parts: (m,) of each generated image, 0 … 1.
+        level: nominal coverage.
+        seed: of the weights of the images.
+
+    Raises:
+        InputError: fewer than two images, or parts outside 0 … 1.
+    """
+    found = np.asarray(parts, dtype=np.float64).ravel()
+    found = found[~np.isnan(found)]
+    if bool(np.any((found < 0) | (found > 1))):
+        raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
+    halves = np.column_stack([found, 1 - found])
+    # no first contributor to think of: the best image seen says what another one could add
+    low, high = bootstrap_shares(halves, largest=np.zeros(len(found)), level=level, seed=seed)
+    return Interval(float(found.mean()), float(low[0]), float(high[0]), len(found))
+
+
 @dataclass(frozen=True)
 class GroupTest:
     """Two groups of values compared (Appendix D, Table 6).
@@ -290,6 +315,17 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     """Spearman's correlation of two valuations of the same images; NaN if one is constant."""
     columns = [np.asarray(each, dtype=np.float64)[:, None] for each in (first, second)]
     return float(_rank_correlations(*columns)[0])
+
+
+def common_top(first: ArrayLike, second: ArrayLike, top: int) -> float:
+    """Share of the `top` highest values that two valuations of the same images have in common.
+
+    Equal values by position; all images where there are fewer than `top`.
+    """
+    columns = [np.asarray(each, dtype=np.float64) for each in (first, second)]
+    kept = min(top, len(columns[0]))
+    mine, theirs = (np.argsort(-values, kind="stable")[:kept] for values in columns)
+    return len(np.intersect1d(mine, theirs)) / kept
 
 
 def contributor_overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
-from gmvaluator.errors import MissingPackageError, RunError
+from gmvaluator.errors import RunError
 from gmvaluator.evaluation.metrics import Interval
+from gmvaluator.plots import new_figure
 from gmvaluator.publishing import publish_file
 
 if TYPE_CHECKING:
@@ -146,6 +148,11 @@ def listed(numbers: NDArray[np.float64]) -> list[float | None]:
     return [None if np.isnan(number) else float(number) for number in numbers]
 
 
+def plots_at_hand() -> bool:
+    """Whether plots can be drawn: matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def grid(rows: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
     """Lists of cells as a table holds them."""
     return tuple(tuple(row) for row in rows)
@@ -155,14 +162,9 @@ def _svg(draw: Draw) -> str:
     """The plot as text: the same numbers give the same file."""
     import io
 
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "plots need matplotlib: pip install 'gmvaluator[evaluate]'"
-        ) from error
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = new_figure(7, 4.2)
+    import matplotlib
+
     draw(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "gmvaluator", "svg.fonttype": "none"}):

@@ -225,7 +225,7 @@ def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.f
     """(n,) values from other scores (m', k') of the first m' images' first k' contributors."""
     images, contributors = scores.shape
     rows = valuation.contributions.rows[:images, :contributors]
-    return sum_values(
+    values = sum_values(
         Contributions(
             rows=rows,
             distances=valuation.contributions.distances[:images, :contributors],
@@ -233,6 +233,7 @@ def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.f
             n_train=valuation.contributions.n_train,
         )
     )
+    return values if valuation.clusters is None else valuation.clusters.shared(values)
 
 
 def contributor_labels(valuation: Valuation) -> NDArray[np.object_]:

@@ -1,203 +1,123 @@
-"""One self-contained HTML page about a valuation run: no script, no network, no other file.
+"""The report of a run: one self-contained HTML file that opens without a network.
 
-It is handed plain strings, numbers and PNG bytes and knows nothing of the pipeline.
+What a reader sees first is plain HTML. Beside it the file holds the tables of the whole run,
+compressed, and a script that pages and searches them; without the script the page stands as it
+is. The file refers to nothing outside itself, and its policy lets no other script run.
 """
 
 from __future__ import annotations
 
 import base64
-import math
-from dataclasses import dataclass
-from functools import cached_property
+import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from gmvaluator.errors import InputError
+from gmvaluator.progress import Progress, as_progress
 from gmvaluator.publishing import publish_file
+from gmvaluator.report.charts import cumulative_chart, histogram_chart
+from gmvaluator.report.contents import Contents, Rows, collect
+from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
+from gmvaluator.report.packing import script_json
+from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
+from gmvaluator.report.tables import TINY, facts, parts, tables
+from gmvaluator.runs import Run
+from gmvaluator.showing import format_number
+from gmvaluator.spread import Concentration, histogram
 
-TEMPLATE = "page.html.j2"
-OPEN_CARDS = 10
-# Images with no longer side are enlarged with hard pixels: smoothing would blur 28 pixels away.
-_TINY = 64
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-Rows = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class ContributorCard:
-    """A training image that contributed to a generated one; `png` None = image not available."""
-
-    id: str
-    png: bytes | None
-    distance: float  # smaller = more alike
-    score: float  # ≥ 0; the scores of one generated image sum to its quality
-    label: str | None = None
+_PNG = b"\x89PNG"
 
 
-@dataclass(frozen=True)
-class GeneratedCard:
-    """A generated image and its contributors, best first (as many as should be shown)."""
+def write_report(
+    run: Run,
+    path: str | Path | None = None,
+    *,
+    title: str = TITLE,
+    summary: Rows = (),
+    metadata: Sequence[str] = (),
+    megabytes: float = PICTURE_MEGABYTES,
+    progress: bool | Progress = False,
+) -> Path:
+    """Write the report of a run and return its path.
 
-    id: str
-    png: bytes | None
-    quality: float  # 0 bad … 1 good
-    contributors: tuple[ContributorCard, ...]
-    label: str | None = None
+    Args:
+        run: from `open_run`; a picture is shown only where its set still holds what was valued.
+        path: the HTML file; None: `report.html` in the run's folder.
+        title: heading.
+        summary: further (name, text) pairs for the row of large numbers.
+        metadata: columns of the training set to sum values by; its labels come without asking.
+        megabytes: what the pictures may take, before they are written as text.
+        progress: whether to show how far it is.
 
-
-@dataclass(frozen=True)
-class ValueCard:
-    """A training image and its value over all generated images; rank 1 = highest."""
-
-    id: str
-    png: bytes | None
-    value: float
-    rank: int
-    n_supported: int | None = None  # generated images it contributes to
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class SkippedRow:
-    """An image that was left out, from the `train` or `generated` set, and why."""
-
-    set: str
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class PageData:
-    """Everything the page shows.
-
-    Attributes:
-        title: heading of the page.
-        asked: what was asked, in plain words, as one sentence.
-        summary: (name, number) pairs for the row of large numbers, ready to print.
-        settings, versions, seconds: (name, text) pairs of the "How it was computed" section.
-        generated: cards in the order to show; `n_generated` counts all, shown or not.
-        most, least: training images of highest and lowest value, in the order to show.
-        skipped: images left out.
-        values: the value of every training image, for the concentration curve; empty = no curve.
+    Raises:
+        InputError: the training set has no such column, or `megabytes` is below 0.
+        RunError: the file cannot be written.
     """
-
-    title: str
-    asked: str
-    generated: tuple[GeneratedCard, ...]
-    most: tuple[ValueCard, ...]
-    least: tuple[ValueCard, ...]
-    summary: Rows = ()
-    settings: Rows = ()
-    versions: Rows = ()
-    seconds: Rows = ()
-    skipped: tuple[SkippedRow, ...] = ()
-    values: tuple[float, ...] = ()
-    n_generated: int | None = None
-
-
-def write_page(page: PageData, path: str | Path) -> Path:
-    """Write the page as one HTML file and return its path.
-
-    Every distinct image is stored once, as a data URI in the style sheet, however often it is
-    shown. Raises `InputError` for bytes that are no PNG and `RunError` if the file cannot be
-    written.
-    """
-    target = Path(path)
-    html = render_page(page)
+    if not megabytes >= 0:
+        raise InputError(f"megabytes={megabytes} was given; wanted 0 or more")
+    target = run.folder / REPORT if path is None else Path(path)
+    columns = [*(["label"] if run.train.labels is not None else []), *metadata]
+    orders = gallery_orders(run.valuation)
+    # before the pictures are read: a column that is not there is found at once
+    for column in columns:
+        run.train.column(column)
+    keys = wanted(run.valuation, orders)
+    pictures = read_pictures(run, keys, int(megabytes * 1e6), as_progress(progress))
+    contents = collect(
+        run, orders, pictures, title=title, summary=summary, columns=list(dict.fromkeys(columns))
+    )
+    html = render(run, orders, pictures, contents)
     with publish_file(target) as part:
-        # Ids of files whose names are not UTF-8 may hold lone surrogates.
+        # settings may hold names that are not UTF-8
         part.write_text(html, "utf-8", errors="backslashreplace")
     return target
 
 
-def render_page(page: PageData) -> str:
-    """The page as a string; see `write_page`."""
-    from jinja2 import Environment, StrictUndefined
+def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> str:
+    """The page as a string; see `write_report`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("gmvaluator.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["number"] = format_number
-    environment.filters["share"] = _share
-    source = (resources.files(__name__.rpartition(".")[0]) / TEMPLATE).read_text("utf-8")
-    pictures = _Pictures()
-    context: dict[str, Any] = {
-        "page": page,
-        "n_generated": len(page.generated) if page.n_generated is None else page.n_generated,
-        "open_cards": OPEN_CARDS,
-        "picture": pictures.add,
-        "curve": Concentration(page.values) if sum(page.values) > 0 else None,
-    }
-    # The body is rendered first: it is what tells which pictures the style sheet must hold.
-    template = environment.from_string(source)
-    body = template.render(**context, part="body", pictures=[])
-    return template.render(**context, part="head", pictures=pictures.rules) + body
+    environment.filters |= {"number": format_number, "share": _share, "uri": data_uri}
+    environment.tests["tiny"] = is_tiny
+    script = (resources.files("gmvaluator.report") / "report.js").read_text("utf-8")
+    values = run.valuation.values
+    signed = bool((values < 0).any())
+    counted = None if signed else histogram(values)
+    curve = Concentration(values) if counted is not None else None
+    return environment.get_template("page.html.j2").render(
+        page=contents,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        curve=curve,
+        cumulative=None if curve is None else cumulative_chart(curve),
+        histogram=None if counted is None else histogram_chart(counted),
+        counted=counted,
+        n_generated=len(run.valuation.generated_ids),
+        n_train=len(values),
+        tables=tables(run.valuation, orders, pictures),
+        parts=list(parts(pictures)),
+        data=script_json(facts(run.valuation, orders)),
+    )
 
 
-def format_number(number: float) -> str:
-    """Four significant digits, thousands separated, no exponent between 1e-4 and 1e9."""
-    if not math.isfinite(number):
-        return str(number)
-    if number == 0 or (float(number).is_integer() and abs(number) < 1e9):
-        return f"{number:,.0f}"
-    if not 1e-4 <= abs(number) < 1e9:
-        return f"{number:.2e}"
-    digits = max(0, 3 - math.floor(math.log10(abs(number))))
-    return f"{number:,.{digits}f}"
+def data_uri(picture: bytes) -> str:
+    """A PNG or JPEG as an address that holds it."""
+    kind = "png" if picture.startswith(_PNG) else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-@dataclass(frozen=True)
-class Concentration:
-    """How unevenly value is spread: the share of all value that the top images hold."""
-
-    values: tuple[float, ...]
-
-    @cached_property
-    def _cumulated(self) -> list[float]:
-        total, running, shares = math.fsum(self.values), 0.0, [0.0]
-        for value in sorted(self.values, reverse=True):
-            running += value
-            shares.append(running / total)
-        return shares
-
-    def held_by(self, top: float) -> float:
-        """Share of all value (0 … 1) held by the `top` (0 … 1) most valuable images."""
-        return self._cumulated[round(top * len(self.values))]
-
-    @property
-    def n_zero(self) -> int:
-        """Training images without any value."""
-        return sum(value == 0 for value in self.values)
-
-    @property
-    def points(self) -> str:
-        """SVG polyline on a 100 × 100 grid, the top images at the left."""
-        n = len(self.values)
-        rows = sorted({round(i * n / 200) for i in range(201)})
-        return " ".join(f"{100 * i / n:.1f},{100 - 100 * self._cumulated[i]:.1f}" for i in rows)
-
-
-class _Pictures:
-    """Numbers distinct images and collects one style rule for each."""
-
-    def __init__(self) -> None:
-        self.rules: list[tuple[int, str]] = []
-        self._numbers: dict[bytes, str] = {}
-
-    def add(self, png: bytes | None) -> str:
-        """The CSS classes that show this image."""
-        if png is None:
-            return "pic none"
-        if png not in self._numbers:
-            if not png.startswith(_SIGNATURE) or len(png) < 24:
-                raise InputError("A card of the page holds bytes that are no PNG; pass PNG bytes.")
-            number = len(self.rules)
-            width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
-            tiny = " px" if max(width, height) <= _TINY else ""
-            self.rules.append((number, base64.b64encode(png).decode("ascii")))
-            self._numbers[png] = f"pic{tiny} p{number}"
-        return self._numbers[png]
+def is_tiny(picture: bytes) -> bool:
+    """Whether a thumbnail is a PNG of at most `TINY` pixels a side."""
+    sides = (int.from_bytes(picture[i : i + 4], "big") for i in (16, 20))
+    return picture.startswith(_PNG) and max(sides) <= TINY
 
 
 def _share(part: float, whole: float) -> str:

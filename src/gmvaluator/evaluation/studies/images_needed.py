@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import class_ratio, rank_correlation
+from gmvaluator.evaluation.metrics import class_ratio, common_top, rank_correlation
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
@@ -107,7 +106,7 @@ def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) 
             {
                 str(m): {
                     "agreement": rank_correlation(mine["values"], theirs["values"]),
-                    "top": _common_top(mine["values"], theirs["values"]),
+                    "top": common_top(mine["values"], theirs["values"], TOP),
                     "ratio": mine["ratio"],
                     "valued": float((mine["values"] > 0).mean()),
                 }
@@ -130,12 +129,6 @@ def _prefixes(valuation: Valuation, ms: Sequence[int]) -> list[dict[str, Any]]:
             {"values": values_of(valuation, scores), "ratio": float(ratios[order[:m]].mean())}
         )
     return prefixes
-
-
-def _common_top(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    top = min(TOP, len(first))
-    mine, theirs = (np.argsort(-values, kind="stable")[:top] for values in (first, second))
-    return len(np.intersect1d(mine, theirs)) / top
 
 
 def _tables(context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> list[Table]:

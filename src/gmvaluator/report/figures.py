@@ -1,0 +1,53 @@
+"""Static figures of a run for papers and slides, each as PNG and as PDF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gmvaluator import plots
+from gmvaluator.publishing import publish_file
+from gmvaluator.report.pictures import spread_order
+from gmvaluator.runs import Run
+
+FIGURES = "figures"
+SHEET_ROWS = 8
+_DPI = 200
+
+
+def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
+    """Write the cumulative share, the distribution and a sheet of contributors.
+
+    Args:
+        run: from `open_run`.
+        folder: where to; None: `figures` in the run's folder.
+
+    Returns:
+        The files: `cumulative`, `distribution` and `contributors`, each .png and .pdf.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        RunError: a file cannot be written.
+    """
+    target = run.folder / FIGURES if folder is None else Path(folder)
+    valuation = run.valuation
+    cumulative, distribution = plots.new_figure(4.6, 3.4), plots.new_figure(4.6, 3.4)
+    plots.draw_cumulative(cumulative.subplots(), valuation.values)
+    plots.draw_histogram(distribution.subplots(), valuation.values)
+    rows = spread_order(len(valuation.generated_ids))[:SHEET_ROWS].tolist()
+    sheet = plots.plot_contributors(
+        valuation.contributions, valuation.quality, rows, run.train, run.generated
+    )
+    written = []
+    for name, figure in (
+        ("cumulative", cumulative),
+        ("distribution", distribution),
+        ("contributors", sheet),
+    ):
+        for kind in ("png", "pdf"):
+            file = target / f"{name}.{kind}"
+            with publish_file(file) as part:
+                # no date: the same run gives the same file
+                dated = {"CreationDate": None} if kind == "pdf" else None
+                figure.savefig(part, format=kind, dpi=_DPI, metadata=dated)
+            written.append(file)
+    return tuple(written)

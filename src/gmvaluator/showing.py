@@ -1,0 +1,36 @@
+"""How numbers and small tables are shown to people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+
+def format_number(number: float) -> str:
+    """Four significant digits, thousands separated, no exponent between 1e-4 and 1e9."""
+    if not math.isfinite(number):
+        return str(number)
+    if number == 0 or (float(number).is_integer() and abs(number) < 1e9):
+        return f"{number:,.0f}"
+    if not 1e-4 <= abs(number) < 1e9:
+        return f"{number:.2e}"
+    digits = max(0, 3 - math.floor(math.log10(abs(number))))
+    return f"{number:,.{digits}f}"
+
+
+def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
+    """A small HTML table; every string is escaped, numbers are formatted and right-aligned."""
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(content: str | float) -> str:
+    if isinstance(content, str):
+        # bdi: an id in a script written from the right must not reorder its neighbours
+        return f'<td style="text-align:left"><bdi>{escape(content)}</bdi></td>'
+    return f"<td>{format_number(content)}</td>"
