@@ -1,12 +1,14 @@
 # Two commands do everything on a machine with Python >= 3.11, make and git:
 #   make demo    value 5,000 real digits by 200 drawn ones, see demo-run/index.html
 #   make test    every check that CI runs
+# and one the documentation:
+#   make docs    see site/index.html
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check docs format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/gmvaluator demo --out demo-run --overwrite
@@ -17,12 +19,16 @@ check: $(VENV)/.dev
 	scripts/browser
 	scripts/check
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks scripts
 	$(BIN)/ruff format src tests benchmarks scripts
 
 clean:
-	rm -rf $(VENV) demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -34,6 +40,10 @@ $(VENV)/.demo: pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.docs

@@ -19,8 +19,7 @@ from gmvaluator.values import Contributions
 
 # what decides a score, beside the settings themselves
 _SAME = ("weights", "encoders")
-# p-values of the test for images without a contributor; its counts are of one set of images
-_P = "match_p"
+# of the test for images without a contributor, what is of one set of images
 _COUNTS = ("share", "images")
 
 
@@ -102,8 +101,7 @@ def extend_run(
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
     recorded = old.info.get("inputs", {}).get("holdout", {}).get("source")
     given = recorded if holdout is None else holdout
-    more = {} if given is None else {"holdout": given}
-    new = valuator.value(images, strict=strict, **more)
+    new = valuator.value(images, holdout=given, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     joined.save(target, overwrite=overwrite or in_place)
     # a page of the run as it was would show other numbers
@@ -149,7 +147,7 @@ def join(
     known = {(side, skip.id) for side, skip in old.skipped}
     later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
     quality = np.concatenate([old.quality, new.quality])
-    tested, told = _joined_null(old, new, quality)
+    match_p, told = _joined_null(old, new, quality)
     info = _joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
     return replace(
         old,
@@ -165,22 +163,22 @@ def join(
         ),
         skipped=(*old.skipped, *later),
         info=info | told,
-        **tested,
+        match_p=match_p,
     )
 
 
 def _joined_null(
     old: Valuation, new: Valuation, quality: NDArray[np.float64]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the test for images without a contributor says of all: (fields, entries of `info`)."""
+) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
+    """The test for images without a contributor, of all: (p-values, entries of `info`)."""
     told = old.info.get("unattributed")
-    if told is None:
-        return {}, {}
-    p = np.concatenate([getattr(old, _P), getattr(new, _P)])
+    if told is None or old.match_p is None or new.match_p is None:
+        return None, {}
+    p = np.concatenate([old.match_p, new.match_p])
     without = p <= told["level"]
     total = float(quality.sum())
     share = float(quality[without].sum()) / total if total > 0 else 0.0
-    return {_P: p}, {"unattributed": told | {"share": share, "images": int(without.sum())}}
+    return p, {"unattributed": told | {"share": share, "images": int(without.sum())}}
 
 
 def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:

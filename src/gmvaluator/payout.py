@@ -327,9 +327,8 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
         distances=whole.distances[start:],
         scores=whole.scores[start:],
     )
-    lost: NDArray[np.float64] | None = getattr(run.valuation, "unattributed", None)
-    told = run.valuation.info.get("unattributed", {})
-    return part, lost[start:] if lost is not None and told.get("applied") else None
+    asked = run.valuation.info.get("unattributed", {}).get("applied")
+    return part, run.valuation.unattributed[start:] if asked else None
 
 
 def _representatives(run: Run) -> NDArray[np.int64] | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 FILES, SEAL = "files", "seal"
+RUN_SEAL = "run_seal"
+"""Key under which what is made of a run keeps the seal of the run it was made of."""
 
 
 def sha256_of(file: Path) -> str:

@@ -274,6 +274,8 @@ def _intervals(
         groups, generated, scores = groups[owned], generated[owned], scores[owned]
     m = len(lost)
     whole = np.bincount(generated, weights=scores, minlength=m) + lost
+    largest = np.zeros(m)
+    np.maximum.at(largest, generated, scores)
     low, high = np.empty(n_groups), np.empty(n_groups)
     step = max(LEAST_COLUMNS, CELLS // m)
     for start in range(0, n_groups, step):
@@ -294,4 +296,7 @@ def _intervals(
             seed=rules.seed,
         )
         low[start : start + n], high[start : start + n] = (each[:-1] for each in found)
+    if rules.unowned == "redistribute":
+        # by rule, whatever another image would score
+        low[-2] = high[-2] = 0.0
     return low, high

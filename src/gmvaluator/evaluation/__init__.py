@@ -1,0 +1,1 @@
+"""The criteria and studies that valuers are judged by."""
