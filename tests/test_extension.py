@@ -23,6 +23,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
     {"weighting": "shapley"},
     {"weighting": "global-ridge"},
+    {"null": True, "null_level": 0.2},
 )
 
 
@@ -66,6 +67,9 @@ def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> N
     inputs = found.info["inputs"]["generated"]
     assert inputs["fingerprint"] == whole.info["inputs"]["generated"]["fingerprint"]
     assert found.info["n_generated"] == 12
+    assert found.info["unattributed"] == whole.info["unattributed"]
+    assert found.match_p is not None
+    np.testing.assert_array_equal(found.match_p, whole.match_p)
     assert found.info["extensions"][0]["input"]["source"] == str(folder / "two")
 
 

@@ -418,6 +418,23 @@ def test_changes_cover_lines_that_only_one_side_has() -> None:
     ]
 
 
+def test_what_goes_to_no_contributor_keeps_its_part(tmp_path: Path) -> None:
+    valuation = made_valuation(quality=np.ones(4))
+    without = np.array([False, True, False, False])
+    told = {"level": 0.1, "applied": True}
+    tested = replace(
+        valuation,
+        contributions=valuation.contributions.without(without),
+        match_p=np.where(without, 0.05, 0.5),
+        info=valuation.info | {"unattributed": told},
+    )
+    tested.save(tmp_path / "run")
+    found = pay(tmp_path / "run", budget="100", by="label", unowned="redistribute", resamples=50)
+    line = found.settlement.lines[-1]
+    assert (line.owner, line.value, line.amount, line.paid) == (UNATTRIBUTED, 1, 2500, 0)
+    assert (found.settlement.paid, found.settlement.kept) == (7500, 2500)
+
+
 def test_a_run_that_was_touched_is_refused(made: Path, tmp_path: Path) -> None:
     valuation = made_valuation()
     valuation.save(tmp_path / "run")
