@@ -20,7 +20,8 @@ from gmvaluator.evidence import write_evidence
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.publishing import publish_file
-from gmvaluator.runs import Run, RunSide, open_run
+from gmvaluator.run_sides import RunSide
+from gmvaluator.runs import Run, open_run
 from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, seal_of, sha256_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from gmvaluator.decoding import encode_png
 from gmvaluator.errors import ImageError
 from gmvaluator.registration import PLACEMENTS, laid_over
 from gmvaluator.report.evidence_page import EvidenceData, PairCard, Sample, write_evidence_pages
-from gmvaluator.runs import Run, RunSide
+from gmvaluator.run_sides import RunSide
+from gmvaluator.runs import Run
 
 PICTURE_SIDE = 160
 BESIDE = 10  # pairs that are just no copies, for comparison

@@ -19,7 +19,8 @@ from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
 from gmvaluator.laws import check_laws
 from gmvaluator.progress import Advance, Progress, as_progress
-from gmvaluator.runs import RunSide, open_side
+from gmvaluator.run_sides import RunSide
+from gmvaluator.runs import open_side
 from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.valuation import MARKER, Valuation, read_marker, read_table
 
