@@ -21,6 +21,7 @@ from gmvaluator.duplicates import exact_copies
 from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.images import set_fingerprint
 from gmvaluator.progress import Silent
+from gmvaluator.uncertainty import assess
 from gmvaluator.values import RIDGES
 from image_makers import encode, random_images, write_files
 
@@ -327,6 +328,16 @@ def test_a_valuation_lists_all_images_and_counts_clusters_once(
         Valuation.load(run)
 
 
+def test_intervals_are_of_every_copy(train_folder: Path, digits: Digits) -> None:
+    valuation = value(train_folder, digits[0][60:72])
+    found = assess(valuation)
+    assert (found.low <= valuation.values + 1e-12).all()
+    assert (valuation.values <= found.high + 1e-12).all()
+    copies = [valuation.train_ids.index(name) for name in ("00.png", "copy.bmp", "copy0.png")]
+    for each in (found.low, found.high, found.effective):
+        assert len(set(each[copies])) == 1
+
+
 def test_a_run_without_dedup_writes_no_list(train_folder: Path, tmp_path: Path) -> None:
     valuation = value(train_folder, train_folder, dedup="none")
     valuation.save(tmp_path / "run")
@@ -388,6 +399,10 @@ def test_clusters_are_joined_by_their_representatives() -> None:
     assert joined.near.tolist() == [True, True, False, True, False, False]
     assert joined.distances.tolist() == [0.5, 0.5, 0, 0.25, 0, 0]
     assert joined.shared(np.array([0.0, 0, 10, 0, 0, 3])).tolist() == [2, 2, 2, 2, 2, 3]
+    group = np.array([0, 0, 1, 1, 1, 2])
+    scores = np.array([[1.0, 0.5], [0.0, 2.0]])
+    parts = joined.shared_by_group(np.array([[2, 5], [5, 2]]), scores, group)
+    np.testing.assert_allclose(parts, [[0.4, 0.6, 0.5], [0.8, 1.2, 0.0]])
     again = Clusters.of_table(joined.table("abcdef"), "abcdef")
     for name in ("representatives", "near", "distances"):
         np.testing.assert_array_equal(getattr(again, name), getattr(joined, name))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from gmvaluator import InputError, Valuation
 from gmvaluator.bootstrap import value_intervals
 from gmvaluator.cli import cli
+from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.uncertainty import Growth, Uncertainty, assess, halves, label_shares, rounded
 from gmvaluator.values import Contributions
@@ -24,11 +25,9 @@ def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
     random = np.random.default_rng(seed)
     labels = random.integers(2, size=m)
     chance = np.linspace(2, 0, n // 2)
-    likely = [np.concatenate([chance + 0.1, chance * 0.1 + 0.01]), None]
-    likely[1] = likely[0][::-1]
-    rows = np.stack(
-        [random.choice(n, k, replace=False, p=likely[d] / likely[d].sum()) for d in labels]
-    )
+    first = np.concatenate([chance + 0.1, chance * 0.1 + 0.01])
+    likely = [first / first.sum(), first[::-1] / first.sum()]
+    rows = np.stack([random.choice(n, k, replace=False, p=likely[d]) for d in labels])
     quality = random.uniform(0.5, 1, size=m)
     scores = random.dirichlet(np.ones(k), size=m) * quality[:, None]
     return Valuation(
@@ -86,10 +85,9 @@ def test_sets_are_disjoint_and_all_images_count() -> None:
     alike = replace(made(m=4), contributions=Contributions(
         np.tile(np.arange(4), (4, 1)), np.zeros((4, 4), np.float32),
         np.tile([[0.4, 0.3, 0.2, 0.1]], (4, 1)), 40))  # fmt: skip
-    assert [(each.m, each.ranks) for each in halves(alike)] == [
-        (1, pytest.approx(1)),
-        (2, pytest.approx(1)),
-    ]
+    found = halves(alike)
+    assert [each.m for each in found] == [1, 2]
+    assert [each.ranks for each in found] == pytest.approx([1, 1])
 
 
 def test_shares_of_labels_sum_to_one_inside_their_intervals() -> None:
@@ -102,6 +100,24 @@ def test_shares_of_labels_sum_to_one_inside_their_intervals() -> None:
     partly = replace(made(), train_labels=(None, *["1"] * 39))
     assert set(label_shares(partly)) == {"(no label)", "1"}
     assert label_shares(replace(made(), train_labels=None)) == {}
+
+
+def test_copies_share_their_cluster_in_ends_and_groups() -> None:
+    single = made()
+    copies = np.arange(40)
+    copies[39] = 0  # the last, of label 1, is a copy of the first, of label 0
+    held = single.contributions
+    rows = np.where(held.rows == 39, 38, held.rows)
+    counted = replace(single, contributions=replace(held, rows=rows))
+    shared = replace(counted, clusters=Clusters.exact(copies))
+    alone, both = assess(counted), assess(shared)
+    np.testing.assert_allclose(both.low[[0, 39]], alone.low[0] / 2)
+    np.testing.assert_allclose(both.high[[0, 39]], alone.high[0] / 2)
+    np.testing.assert_allclose(both.low[1:39], alone.low[1:39])
+    assert both.effective[39] == both.effective[0] > 0
+    assert bool(np.all((both.low <= shared.values) & (shared.values <= both.high)))
+    moved = alone.labels["0"].mean - both.labels["0"].mean
+    assert moved == pytest.approx(counted.values[0] / 2 / counted.values.sum())
 
 
 def test_the_class_test_has_intervals() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gmvaluator.audit_command import audit
 from gmvaluator.console import (
     copies_text,
     print_cache,
@@ -17,11 +18,14 @@ from gmvaluator.console import (
     skipped_text,
     warn_plainly,
 )
+from gmvaluator.curate_command import curate
 from gmvaluator.errors import GMValuatorError, InputError
 from gmvaluator.evaluate_command import evaluate
+from gmvaluator.payout_command import extend, ledger, payout
 from gmvaluator.report_command import report
 from gmvaluator.stability_command import stability
 from gmvaluator.uncertainty_command import uncertainty
+from gmvaluator.verify_command import verify
 
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
@@ -106,6 +110,24 @@ VALUE_OPTIONS = (
         help="Compare each generated image and its mirror image, the nearer counts (no).",
     ),
 )
+NULL_OPTIONS = (
+    click.option(
+        "--null/--no-null",
+        default=None,
+        help="Images whose match is no better than that of images with no source in TRAIN go to "
+        "no contributor, not only into the report (no).",
+    ),
+    click.option(
+        "--null-level",
+        type=float,
+        help="Share of images that are wrongly found to have no contributor, at most (0.02).",
+    ),
+    click.option(
+        "--holdout",
+        help="Images of the same kind that the model was not trained on, to find these by "
+        "(training images, each left out in turn).",
+    ),
+)
 OUTPUT_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("--quiet", is_flag=True, help="No progress bars."),
@@ -139,7 +161,7 @@ def cli() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
 @click.option("--train-images", help="Where the images of an index are now, if they moved.")
 @click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
-@_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
+@_options(FIT_OPTIONS, VALUE_OPTIONS, NULL_OPTIONS, OUTPUT_OPTIONS)
 def value(
     train: str,
     generated: str,
@@ -147,6 +169,7 @@ def value(
     overwrite: bool,
     train_images: str | None,
     no_report: bool,
+    holdout: str | None,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -165,8 +188,9 @@ def value(
     check_run_output(out, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
+    others = None if holdout is None else ImageSet.open(holdout)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
-    valuation = valuator.value(images, strict=strict)
+    valuation = valuator.value(images, holdout=others, strict=strict)
     valuation.save(out, overwrite=overwrite)
     # a page of the run that was here before would show other numbers
     (out / REPORT).unlink(missing_ok=True)
@@ -235,7 +259,7 @@ def match(
     from gmvaluator.images import ImageSet
 
     sets = {image: ImageSet.open(image) for image in images}
-    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet)
+    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null=None)
     found: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():
@@ -463,19 +487,35 @@ cli.add_command(evaluate)
 cli.add_command(report)
 cli.add_command(uncertainty)
 cli.add_command(stability)
+cli.add_command(payout)
+cli.add_command(ledger)
+cli.add_command(extend)
+cli.add_command(audit)
+cli.add_command(verify)
+cli.add_command(curate)
 
 
-def _valuator(options: dict[str, Any], *, quiet: bool) -> GMValuator:
+def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:
     from gmvaluator.valuator import GMValuator
 
     preset = options.pop("preset")
-    return GMValuator.preset(preset, **_arguments(options, quiet=quiet))
+    return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
 
 
 def _fitted(
-    train: str, options: dict[str, Any], train_images: str | None, *, strict: bool, quiet: bool
+    train: str,
+    options: dict[str, Any],
+    train_images: str | None,
+    *,
+    strict: bool,
+    quiet: bool,
+    **fixed: Any,
 ) -> GMValuator:
-    """A fitted valuator from images, from an index folder or from a run."""
+    """A fitted valuator from images, from an index folder or from a run.
+
+    Args:
+        fixed: arguments of `GMValuator` that are no options of the command.
+    """
     from gmvaluator.fitted import INDEX_MARKER
     from gmvaluator.valuation import MARKER
     from gmvaluator.valuator import GMValuator
@@ -488,9 +528,9 @@ def _fitted(
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
-        return _valuator(options, quiet=quiet).fit(train, strict=strict)
+        return _valuator(options, quiet=quiet, **fixed).fit(train, strict=strict)
     options.pop("preset")
-    changes = _arguments(options, quiet=quiet)
+    changes = _arguments(options, quiet=quiet) | fixed
     if (folder / INDEX_MARKER).is_file():
         return GMValuator.load(folder, train=train_images, **changes)
     return GMValuator.refit(folder, train=train_images, strict=strict, **changes)

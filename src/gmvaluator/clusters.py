@@ -80,6 +80,25 @@ class Clusters:
         sizes = self.sizes.reshape(-1, *[1] * (amounts.ndim - 1))
         return np.asarray(amounts[self.representatives] / sizes, dtype=np.float64)
 
+    def shared_by_group(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float64], group: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(m, g) sums of the scores of generated images by group of training image.
+
+        A representative's score counts for the groups of all of its copies, each its part.
+
+        Args:
+            rows, scores: (m, k) representatives and their scores.
+            group: (n,) number of each training image's group, 0 to g − 1.
+        """
+        from scipy.sparse import csr_array
+
+        m, k = rows.shape
+        n, g = len(self.near), int(group.max()) + 1
+        given = csr_array((scores.ravel(), (np.repeat(np.arange(m), k), rows.ravel())), (m, n))
+        parts = csr_array((1 / self.sizes, (self.representatives, group)), (n, g))
+        return np.asarray((given @ parts).toarray(), dtype=np.float64)
+
     def table(self, ids: Sequence[str]) -> pa.Table:
         """Columns of `duplicates.parquet`: the images of clusters of two or more, by cluster."""
         import pyarrow as pa

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,22 @@ def copies_text(clusters: Clusters | None) -> str:
     )
 
 
+def unattributed_text(told: Mapping[str, Any], n_generated: int) -> str:
+    """What a run's test for images without a contributor found (`unattributed` of run.json)."""
+    if reason := told.get("reason"):
+        return f"without a contributor: cannot be told; {reason}"
+    kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[told["null"]]
+    fate = "went to no contributor" if told["applied"] else "kept their contributors; see --null"
+    text = (
+        f"without a contributor: {told['images']} of {n_generated} generated images, "
+        f"{100 * told['share']:.1f} % of the quality ({fate}); match no better than "
+        f"{100 * told['level']:g} % of {told['n_null']} {kind}"
+    )
+    if dropped := told.get("holdout_in_training"):
+        text += f"; {dropped} held-out images are training images and were left out"
+    return text
+
+
 def print_valuation(
     valuation: Valuation,
     out: Path,
@@ -64,6 +80,9 @@ def print_valuation(
         f"most valuable:\n{_table(best)}",
         f"least valuable:\n{_table(worst)}",
     ]
+    if (told := valuation.info.get("unattributed")) is not None:
+        summary["unattributed"] = told
+        lines.append(unattributed_text(told, summary["n_generated"]))
     if class_agreement is not None:
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")

@@ -101,7 +101,7 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(n,) whether another of (n, 3) points lies within 1 of a point on every line.
 
     By sorting, in cells of width 4 on the first line and along the second. The cells are laid
-    twice, half a cell apart: two points within 1 share one of one of both.
+    twice, half a cell apart: two points within 1 share a cell of one of the two.
     """
     n = len(places)
     found = np.zeros(n, dtype=np.bool_)

@@ -405,6 +405,58 @@ def planted(k: int, owners: int, **options: Any) -> None:
     _finish(study.planted(context, k, owners, name=options["name"] or "planted"), options)
 
 
+@evaluate.command()
+@_shared(100)
+@click.option("--innocents", type=int, default=500, show_default=True, help="Of --held-out.")
+@click.option(
+    "--false-alarms", type=float, default=0.01, show_default=True, help="That the audit asks for."
+)
+def audit(innocents: int, false_alarms: float, **options: Any) -> None:
+    """Near copies: does an audit find altered copies, and leave real held-out images alone?
+
+    Copies are made of TRAIN, which needs no labels; --held-out names real images that are not in
+    it. No --generator is needed.
+    """
+    from gmvaluator.copies import CopySettings
+    from gmvaluator.evaluation.studies import audit as study
+
+    _refuse(options, ("generators", "conditional", "generated", "valuers", "valuers_file"))
+    setup = _setup(options, attributed=False)
+    if setup.held_out is None:
+        raise InputError("audit needs innocent images; pass --held-out SET")
+    context = setup.context(subjects=False, valuers=())
+    result = study.audit(
+        context,
+        setup.held_out,
+        innocents=innocents,
+        settings=CopySettings(false_alarms),
+        name=options["name"] or "audit",
+    )
+    _finish(result, options)
+
+
+@evaluate.command()
+@_shared(1_000)
+@click.option("--level", type=float, default=0.02, show_default=True, help="Error rate allowed.")
+def strangers(level: float, **options: Any) -> None:
+    """Images without a contributor: are strangers told, and real new images not?
+
+    --held-out are images of TRAIN's kind that are not in it, each --generated NAME=SET is of
+    another domain; noise and TRAIN's own images are tested as well. Labels are not needed.
+    """
+    from gmvaluator.evaluation.studies import strangers as study
+
+    if options["generators"] or options["conditional"]:
+        raise InputError("this study trains no generator; leave --generator and --conditional out")
+    setup = _setup(options, attributed=False)
+    context = setup.context(subjects=False)
+    name = options["name"] or "strangers"
+    result = study.strangers(
+        context, setup.held_out, setup.generated, setup.size, level=level, name=name
+    )
+    _finish(result, options)
+
+
 @evaluate.command("all")
 @_shared(100)
 @click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
@@ -454,7 +506,7 @@ def _retrained(options: dict[str, Any], study: str) -> tuple[Setup, dict[str, Re
 
 def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:
     """Raise InputError for an option of what is attributed, in a study that makes that itself."""
-    flags = {"generators": "--generator"}
+    flags = {"generators": "--generator", "valuers": "--valuer", "valuers_file": "--valuers"}
     for name in names:
         if options[name]:
             flag = flags.get(name, f"--{name.replace('_', '-')}")

@@ -44,7 +44,7 @@ class TrainingSet:
     location: str | None
     skipped: tuple[Skip, ...]
 
-    @property
+    @cached_property
     def order(self) -> NDArray[np.int64]:
         """(n,) rows ordered by content: samples drawn so do not depend on how a set is listed."""
         by_key = sorted(range(len(self.keys)), key=lambda row: (self.keys[row], self.ids[row]))

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,6 +70,75 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
         raise _write_error(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def publish_into(
+    folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Yield a scratch folder whose files and sub-folders join those of `folder` when all ends well.
+
+    For a result that lives inside another one, such as a payout in its run. The marker moves last
+    and leaves first; a sub-folder replaces an earlier one as a whole.
+
+    Args:
+        folder: that they join; made if need be.
+        marker: the file whose presence says that such a result is there.
+        overwrite: whether an earlier result may be replaced.
+        owned: further files and sub-folders that an earlier result may have: those that the block
+            did not write again are deleted with it.
+
+    Raises:
+        RunError: an earlier result is there (unless `overwrite`), files of these names are there
+            that no marker belongs to, or writing failed.
+    """
+    check_into(folder, marker, overwrite=overwrite)
+    scratch = folder / f".{marker}.part-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, glob.escape(marker))
+        scratch.mkdir()
+        try:
+            yield scratch
+            earlier = (folder / marker).exists()
+            foreign = [each.name for each in scratch.iterdir() if (folder / each.name).exists()]
+            if foreign and not earlier:
+                raise RunError(
+                    f"{folder} holds {', '.join(sorted(foreign))} but no {marker} that they belong "
+                    "to; move them away, or choose another folder"
+                )
+            for file in scratch.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            (folder / marker).unlink(missing_ok=True)
+            written = sorted(scratch.iterdir(), key=lambda entry: entry.name == marker)
+            for name in {*owned, *(entry.name for entry in written)} if earlier else ():
+                if (folder / name).exists():
+                    (folder / name).replace(scratch / f".{name}.old")
+            for entry in written:
+                entry.replace(folder / entry.name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise _write_error(folder, error) from error
+
+
+def check_into(folder: Path, marker: str, *, overwrite: bool) -> None:
+    """Refuse, before any work is done, to replace an earlier result inside a folder.
+
+    Raises:
+        RunError: it is there and may not be replaced, or the folder cannot be written to.
+    """
+    if (folder / marker).exists() and not overwrite:
+        raise RunError(
+            f"{folder / marker} is there already; pass --overwrite (overwrite=True) to replace it "
+            "and what belongs to it, or choose another folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; choose a folder to write to")
+    parent = _existing_parent(folder)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{parent} is not writable; choose another folder to write to")
 
 
 @contextmanager

@@ -72,18 +72,29 @@ class Recaller:
         Raises:
             InputError: an image can no longer be read.
         """
-        mirror = self._settings.mirror
         side = Side(images, embeddings.rows, {}, tally=embeddings.tally)
         spaces = [each.space for each in self._fitted.spaces]
         own = spaces[0].place(embeddings.vectors, in_place=True)
-        if mirror:
-            own = self._followed(own, Term(Mirrored(self._encoders[0]), spaces[0]), side)
-        both = replace(side, mirrored=mirror)
         others = [
-            placed_vectors(Term(encoder, space), both, self._memory, self._progress)
+            placed_vectors(Term(encoder, space), side, self._memory, self._progress)
             for encoder, space in zip(self._encoders[1:], spaces[1:], strict=True)
         ]
-        return [own, *others]
+        return self.mirrored([own, *others], side)
+
+    def mirrored(self, placed: Sequence[Vectors], side: Side) -> list[Vectors]:
+        """Vectors of images in each space, followed by their mirror images where these are asked.
+
+        Args:
+            placed: (m, dim) vectors a space.
+            side: the m images.
+        """
+        if not self._settings.mirror:
+            return list(placed)
+        spaces = [each.space for each in self._fitted.spaces]
+        return [
+            self._followed(vectors, Term(Mirrored(encoder), space), side)
+            for vectors, encoder, space in zip(placed, self._encoders, spaces, strict=True)
+        ]
 
     def find(self, generated: Sequence[Vectors], n: int) -> tuple[tuple[str, ...], Candidates]:
         """The index taken in each space, and the n candidates of each generated image.

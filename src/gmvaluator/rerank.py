@@ -7,7 +7,7 @@ however many pairs it is in, and long vectors (LPIPS) are never held for the who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -42,6 +42,18 @@ class Contributors:
     n_train: int
     beyond: NDArray[np.float32] | None = None
     ridge: NDArray[np.float64] | None = None
+
+    def nearest(self, k: int) -> Contributors:
+        """The first k of each image, of contributors that are sorted by distance."""
+        if k >= self.rows.shape[1]:
+            return self
+        # copies: a view would keep all candidates in memory with the result
+        return replace(
+            self,
+            rows=self.rows[:, :k].copy(),
+            distances=self.distances[:, :k].copy(),
+            beyond=self.distances[:, k].copy(),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +153,11 @@ def rerank(
         distances = each.reshape(-1, m, c).min(axis=0)
     tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
     order = np.lexsort((tie_ranks, distances), axis=1)
-    ranked = np.take_along_axis(distances, order, axis=1)
     return Contributors(
-        rows=np.take_along_axis(candidates.rows, order[:, :k], axis=1),
-        distances=ranked[:, :k],
+        rows=np.take_along_axis(candidates.rows, order, axis=1),
+        distances=np.take_along_axis(distances, order, axis=1),
         n_train=candidates.n_train,
-        beyond=ranked[:, k] if k < c else None,
-    )
+    ).nearest(k)
 
 
 def among_training(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 FILES, SEAL = "files", "seal"
+RUN_SEAL = "run_seal"
+"""Key under which what is made of a run keeps the seal of the run it was made of."""
 
 
 def sha256_of(file: Path) -> str:
@@ -26,9 +28,10 @@ def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         info: what the folder's marker file will hold, as JSON takes it.
-        folder: with every file but the marker.
+        folder: with every file but the marker, in sub-folders too.
     """
-    files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
+    listed = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in listed}
     # as it will be read back: keys that are numbers become strings, and sort as such
     content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
     return content | {SEAL: seal_of(content)}

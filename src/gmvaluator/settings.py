@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gmvaluator.clusters import DEDUPS
+from gmvaluator.conformal import DEFAULT_LEVEL, check_level
 from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
@@ -52,6 +53,8 @@ class Settings:
     second_encoder: str | None = None
     mirror: bool = False
     dedup: str = "exact"
+    null: bool | None = None
+    null_level: float = DEFAULT_LEVEL
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
@@ -59,8 +62,14 @@ class Settings:
 
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
-LATER_SETTINGS: Mapping[str, Any] = {"second_encoder": None, "mirror": False, "dedup": "none"}
-"""Settings that runs and indexes of earlier versions do not record, and what was done then."""
+LATER_SETTINGS: Mapping[str, Any] = {
+    "second_encoder": None,
+    "mirror": False,
+    "dedup": "none",
+    "null": False,
+    "null_level": DEFAULT_LEVEL,
+}
+"""Settings that runs and indexes of earlier versions do not record, and what changes nothing."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
@@ -157,6 +166,7 @@ def check_settings(settings: Settings) -> None:
     check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
+    check_level(settings.null_level)
     if settings.weighting == "global-ridge" and settings.rerank:
         raise InputError(
             "weighting global-ridge finds contributors by their weight among all training images, "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.settings import rerank_terms
 from gmvaluator.valuation import Valuation
 from gmvaluator.valuator import GMValuator
-from gmvaluator.values import Contributions, Temperature, softmax_weights, sum_values
+from gmvaluator.values import Temperature, softmax_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -258,10 +258,11 @@ def _compare(
     found = _from_run(valuation, variant)
     if found is None:
         found = _anew(folder, valuation, variant, train, generated, options)
-    mine, theirs = valuation.values, sum_values(found)
+    mine, theirs = valuation.values, found.values
+    rows = [each.contributions.rows for each in (valuation, found)]
     ranks = rank_correlation(mine, theirs)
-    kept = min(found.rows.shape[1], valuation.contributions.rows.shape[1])
-    common = contributor_overlap(valuation.contributions.rows[:, :kept], found.rows[:, :kept])
+    kept = min(each.shape[1] for each in rows)
+    common = contributor_overlap(rows[0][:, :kept], rows[1][:, :kept])
     shares = [_group_shares(values, groups) for values in (mine, theirs)]
     return {
         "ranks": None if math.isnan(ranks) else ranks,
@@ -272,8 +273,8 @@ def _compare(
     }
 
 
-def _from_run(valuation: Valuation, variant: Variant) -> Contributions | None:
-    """The variant's scores, where the distances that the run holds suffice; None elsewhere."""
+def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
+    """The variant's valuation, where the distances that the run holds suffice; None elsewhere."""
     settings, held = valuation.info["settings"], valuation.contributions
     k = variant.changes.get("k", held.rows.shape[1])
     temperature: Temperature | str = variant.changes.get(
@@ -289,12 +290,13 @@ def _from_run(valuation: Valuation, variant: Variant) -> Contributions | None:
         return None
     given: Temperature = "auto" if temperature == "auto" else float(temperature)
     distances = held.distances[:, :k]
-    return Contributions(
+    contributions = replace(
+        held,
         rows=held.rows[:, :k],
         distances=distances,
         scores=softmax_weights(distances, given) * valuation.quality[:, None],
-        n_train=held.n_train,
     )
+    return replace(valuation, contributions=contributions)
 
 
 def _anew(
@@ -304,7 +306,7 @@ def _anew(
     train: object,
     generated: object,
     options: Mapping[str, Any],
-) -> Contributions:
+) -> Valuation:
     inputs = valuation.info["inputs"]["generated"]
     source = inputs["source"] if generated is None else generated
     if source is None:
@@ -322,7 +324,7 @@ def _anew(
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    return found.contributions
+    return found
 
 
 def _room(valuation: Valuation, variant: Variant) -> dict[str, Any]:

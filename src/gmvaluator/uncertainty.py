@@ -19,6 +19,7 @@ from gmvaluator.bootstrap import (
     effective_images,
     value_intervals,
 )
+from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import (
     Interval,
     bootstrap_interval,
@@ -32,7 +33,6 @@ from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file
 from gmvaluator.valuation import Valuation
-from gmvaluator.values import sum_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -229,6 +229,11 @@ def assess(
             outside 0 to 1.
     """
     low, high = value_intervals(valuation.contributions, level=level)
+    effective = effective_images(valuation.contributions)
+    if (copies := valuation.clusters) is not None:
+        # an image's part of its cluster's value is fixed, so it is of the ends as well
+        low, high = copies.shared(low), copies.shared(high)
+        effective = effective[copies.representatives]
     agreements = halves(valuation, seed=seed, progress=progress)
     ms = [each.m for each in agreements]
     return Uncertainty(
@@ -236,7 +241,7 @@ def assess(
         values=valuation.values,
         low=low,
         high=high,
-        effective=effective_images(valuation.contributions),
+        effective=effective,
         level=level,
         labels=label_shares(valuation, level=level, seed=seed),
         criteria=_class_test(valuation, level, seed),
@@ -286,9 +291,8 @@ def label_shares(
     named = ["(no label)" if label is None else label for label in valuation.train_labels]
     names, group = np.unique(named, return_inverse=True)
     contributions = valuation.contributions
-    scores = np.zeros((len(contributions.rows), len(names)))
-    images = np.arange(len(scores))[:, None]
-    np.add.at(scores, (images, group[contributions.rows]), contributions.scores)
+    clusters = valuation.clusters or Clusters.exact(np.arange(len(group)))
+    scores = clusters.shared_by_group(contributions.rows, contributions.scores, group)
     largest = contributions.scores.max(axis=1)
     low, high = bootstrap_shares(scores, largest=largest, level=level, seed=seed)
     shares = scores.sum(axis=0) / scores.sum()
@@ -329,7 +333,7 @@ def _values_from(valuation: Valuation, images: NDArray[np.int64]) -> Floats:
         distances=contributions.distances[images],
         scores=contributions.scores[images],
     )
-    return sum_values(part)
+    return replace(valuation, contributions=part).values
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -74,11 +74,14 @@ class Valuation:
         generated_ids, generated_labels: of the m readable generated images.
         quality: (m,) float64 q_j.
         contributions: sparse scores.
-        skipped: (`train` or `generated`, what was skipped and why).
+        skipped: (`train`, `generated` or `holdout`, what was skipped and why).
         info: what `run.json` holds: settings, versions, weights, seconds, inputs.
         train_keys, generated_keys: the content key of each image (`ImageSet.content_key`); None
             where nothing recorded them.
         clusters: copies among the training images; None where all images counted (dedup none).
+        match_p: (m,) float64, p-value of each generated image's match (`gmvaluator.conformal`):
+            how often an image with no source in the training set matches as badly. None where that
+            was not tested.
     """
 
     train_ids: tuple[str, ...]
@@ -92,6 +95,7 @@ class Valuation:
     train_keys: tuple[str, ...] | None = None
     generated_keys: tuple[str, ...] | None = None
     clusters: Clusters | None = None
+    match_p: NDArray[np.float64] | None = None
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
@@ -115,6 +119,17 @@ class Valuation:
         rows = self.contributions.rows[self.contributions.scores != 0]
         counts = np.bincount(rows, minlength=self.contributions.n_train)
         return counts if self.clusters is None else counts[self.clusters.representatives]
+
+    @cached_property
+    def unattributed(self) -> NDArray[np.float64]:
+        """(m,) the part of each q_j that goes to no contributor: Σ_i V(x_i, x̂_j) + it = q_j.
+
+        0 for all, unless the run was asked to test that (`null=True`).
+        """
+        told = self.info.get("unattributed", {})
+        if self.match_p is None or not told.get("applied"):
+            return np.zeros_like(self.quality)
+        return np.where(self.match_p <= told["level"], self.quality, 0.0)
 
     def contributors(self, generated: int | str) -> ContributorList:
         """Contributors of a generated image, given by row number or id.
@@ -267,7 +282,7 @@ class Valuation:
         # older runs have no list of files, and none but these
         listed = recorded_files(info)
         names = [*RUN_FILES[:-1], *(name for name in LATER_FILES if name in listed)]
-        tables = {name: _read_table(folder / name) for name in names}
+        tables = {name: read_table(folder / name) for name in names}
         if check and (differences := broken(info, folder)):
             raise RunError(
                 f"run {folder} is not as it was saved: {'; '.join(differences)}; restore the run "
@@ -334,6 +349,7 @@ class Valuation:
                 "quality": pa.array(self.quality, pa.float64()),
                 "label": _labels(self.generated_labels, len(self.generated_ids)),
             }
+            | ({} if self.match_p is None else {"match_p": pa.array(self.match_p, pa.float64())})
         )
 
     def _inputs_table(self) -> pa.Table:
@@ -391,7 +407,12 @@ def _labels(labels: Sequence[str | None] | None, n: int) -> pa.Array:
     return pa.array(labels if labels is not None else [None] * n, pa.string())
 
 
-def _read_table(file: Path) -> pa.Table:
+def read_table(file: Path) -> pa.Table:
+    """A Parquet file of a result folder.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -430,6 +451,7 @@ def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
         generated_ids=generated_ids,
         generated_labels=_known(generated["label"].to_pylist()),
         quality=generated["quality"].to_numpy(),
+        match_p=generated["match_p"].to_numpy() if "match_p" in generated.column_names else None,
         contributions=contributions,
         skipped=tuple((row["set"], Skip(row["id"], row["reason"])) for row in skipped.to_pylist()),
         info=info,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
+from gmvaluator.conformal import DEFAULT_LEVEL, Null, Verdict
 from gmvaluator.embeddings import Embeddings, embed
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
@@ -47,6 +48,7 @@ from gmvaluator.settings import (
     resolve_counts,
 )
 from gmvaluator.store import Store, as_store
+from gmvaluator.unattributed import Measure, held_out, leave_one_out
 from gmvaluator.valuation import FORMAT, Valuation, read_marker
 from gmvaluator.values import (
     RIDGES,
@@ -89,6 +91,10 @@ class GMValuator:
         temperature: τ of Eq. 6; `auto`: each generated image's own, by its perplexity; or
             `spacing`: a twentieth of the median distance from a training image to the next one.
         mirror: compare each generated image and its mirror image; the nearer counts.
+        null: what becomes of generated images whose match is no better than that of images with no
+            source in the training set (`gmvaluator.conformal`): their quality goes to no
+            contributor (True), is reported (False), or the test is left out (None).
+        null_level: share of images that are wrongly found to have no contributor, at most.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
@@ -119,6 +125,8 @@ class GMValuator:
         temperature: AnyTemperature = 1.0,
         mirror: bool = False,
         dedup: str = "exact",
+        null: bool | None = False,
+        null_level: float = DEFAULT_LEVEL,
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -157,6 +165,8 @@ class GMValuator:
             temperature=temperature,
             mirror=mirror,
             dedup=dedup,
+            null=null,
+            null_level=null_level,
             seed=seed,
         )
         check_settings(self.settings)
@@ -224,19 +234,25 @@ class GMValuator:
         self._forget()
         return self
 
-    def value(self, generated: object, *, strict: bool = False) -> Valuation:
+    def value(
+        self, generated: object, *, holdout: object = None, strict: bool = False
+    ) -> Valuation:
         """Value the fitted training images by a set of generated ones.
 
         Args:
             generated: any source of `ImageSet`.
+            holdout: images of the same kind that the model was not trained on, from any source;
+                what has no contributor is then found by them, not by leaving training images out.
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
-            InputError: not fitted, no readable image, or a bad source.
+            InputError: not fitted, no readable image, a bad source, or, with null=True, too few
+                images to tell what has no contributor.
             RunError: a training image changed since the index was made.
         """
         fitted = self._require_fitted()
         images = ImageSet.open(generated)
+        others = None if holdout is None else ImageSet.open(holdout)
         seconds = dict(fitted.seconds)
         with _timed(seconds, "embed generated"):
             embeddings = embed(
@@ -257,8 +273,11 @@ class GMValuator:
         with _timed(seconds, "recall"):
             index_names, candidates = self._recall(fitted, placed, n_candidates)
         train_side, generated_side = self._sides(fitted, images, embeddings, placed)
+        with _timed(seconds, "null"):
+            measure = self._measure(fitted, train_side, n_candidates)
+            null = self._null(measure, others, strict=strict)
         with _timed(seconds, "rerank"):
-            ranked = self._rank(fitted, candidates, train_side, generated_side, k)
+            ranked = self._rank(fitted, candidates, train_side, generated_side)
         with _timed(seconds, "weights"):
             contributors = self._weigh(fitted, candidates, ranked, vectors, k)
         with _timed(seconds, "quality"):
@@ -271,6 +290,13 @@ class GMValuator:
                 weighting=self.settings.weighting,
                 temperature=temperature,
             )
+            verdict = None
+            if null is not None:
+                both = None if candidates is None or ranked is None else (candidates, ranked)
+                strangeness = measure.of_generated(generated_side, placed, both)
+                verdict = Verdict.of(null, strangeness, self.settings.null_level)
+            if verdict is not None and self.settings.null:
+                contributions = contributions.without(verdict.without)
         labels = images.labels
         resolved = replace(self.settings, k=k, candidates=n_candidates)
         ids = tuple(images.ids[row] for row in embeddings.rows)
@@ -288,6 +314,7 @@ class GMValuator:
             skipped=(
                 *(("train", skip) for skip in fitted.train.skipped),
                 *(("generated", skip) for skip in embeddings.skipped),
+                *(("holdout", skip) for skip in (null.skipped if null else ())),
             ),
             info={
                 "format": FORMAT,
@@ -308,11 +335,22 @@ class GMValuator:
                 "inputs": {
                     "train": _input(fitted.train.location, fitted.train.fingerprint),
                     "generated": _input(images.location, set_fingerprint(ids, embeddings.keys)),
-                },
-            },
+                }
+                | (
+                    {"holdout": _input(null.source, null.fingerprint)}
+                    if null is not None and null.fingerprint is not None
+                    else {}
+                ),
+            }
+            | (
+                {"unattributed": verdict.as_json(quality, applied=bool(self.settings.null))}
+                if verdict is not None
+                else {}
+            ),
             train_keys=fitted.train.keys,
             generated_keys=embeddings.keys,
             clusters=fitted.clusters,
+            match_p=None if verdict is None else verdict.p,
         )
 
     def require(self) -> list[Encoder]:
@@ -411,6 +449,7 @@ class GMValuator:
         self._kept_recaller: Recaller | None = None
         self._weigher: RidgeWeigher | None = None
         self._spacing: float | None = None
+        self._left_out: Null | None = None
 
     def _recaller(self, fitted: Fitted) -> Recaller:
         if self._kept_recaller is None:
@@ -437,25 +476,47 @@ class GMValuator:
             self._spacing = learn_spacing(terms, train, fitted.space, fitted.vectors, fitted.order)
         return SPACING_SHARE * self._spacing
 
+    def _measure(self, fitted: Fitted, train: Side, n_candidates: int) -> Measure:
+        return Measure(
+            fitted,
+            self._recaller(fitted),
+            self._rerank_terms(fitted),
+            train,
+            candidates=n_candidates,
+            mirror=self.settings.mirror,
+            memory=self._memory,
+            progress=self._progress,
+        )
+
+    def _null(self, measure: Measure, holdout: ImageSet | None, *, strict: bool) -> Null | None:
+        """The null sample; None where no test is asked for."""
+        level = self.settings.null_level
+        if self.settings.null is None:
+            if holdout is not None:
+                raise InputError("a holdout was given and null=None leaves the test out; pass one")
+            return None
+        if holdout is not None:
+            null = held_out(measure, holdout, self._encoders, level, strict=strict)
+        else:
+            if self._left_out is None:
+                self._left_out = leave_one_out(measure, self._train, level)
+            null = self._left_out
+        if self.settings.null and (reason := null.needs(level)):
+            raise InputError(f"null asks which images have no contributor, but {reason}")
+        return null
+
     def _rank(
-        self,
-        fitted: Fitted,
-        candidates: Candidates | None,
-        train: Side,
-        generated: Side,
-        k: int,
+        self, fitted: Fitted, candidates: Candidates | None, train: Side, generated: Side
     ) -> Contributors | None:
-        """The k nearest candidates; all of them where ridge weights are to choose."""
+        """All candidates, nearest first; nothing where ridge weights among all are to choose."""
         if candidates is None or self.settings.weighting == "global-ridge":
             return None
-        terms = self._rerank_terms(fitted)
-        chosen_later = self.settings.weighting == "ridge" and not terms
         return rerank(
             candidates,
             train,
             generated,
-            terms,
-            candidates.rows.shape[1] if chosen_later else k,
+            self._rerank_terms(fitted),
+            candidates.rows.shape[1],
             ties=fitted.ties,
             memory=self._memory,
             progress=self._progress,
@@ -465,19 +526,21 @@ class GMValuator:
         self,
         fitted: Fitted,
         candidates: Candidates | None,
-        contributors: Contributors | None,
+        ranked: Contributors | None,
         generated: Vectors,
         k: int,
     ) -> Contributors:
         """The contributors, with ridge weights where these were asked for."""
-        if contributors is not None and self.settings.weighting not in RIDGES:
-            return contributors
+        if ranked is not None and self.settings.weighting not in RIDGES:
+            return ranked.nearest(k)
         with self._progress.stage("weights (ridge)", len(generated)) as advance:
             weigher = self._ridge(fitted)
-            if contributors is None:
+            if ranked is None:
                 weighed = weigher.globally(generated, candidates, k)
             else:
-                weighed = weigher.within(contributors, generated, k)
+                # without a re-rank the weights choose among all candidates
+                among = ranked.nearest(k) if self._terms else ranked
+                weighed = weigher.within(among, generated, k)
             advance(len(generated))
         return weighed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -35,7 +35,8 @@ class Contributions:
     Attributes:
         rows: (m, k) int64, row of the training image.
         distances: (m, k) float32, in the re-rank distance's unit.
-        scores: (m, k) float64, V(x_i, x̂_j); each row sums to that image's quality.
+        scores: (m, k) float64, V(x_i, x̂_j); each row sums to that image's quality, or
+            to 0 where that goes to no contributor.
         n_train: number of training images.
     """
 
@@ -43,6 +44,10 @@ class Contributions:
     distances: NDArray[np.float32]
     scores: NDArray[np.float64]
     n_train: int
+
+    def without(self, generated: NDArray[np.bool_]) -> Contributions:
+        """The same, but these of the m generated images give nothing to their contributors."""
+        return replace(self, scores=np.where(generated[:, None], 0.0, self.scores))
 
 
 def softmax_weights(

@@ -168,6 +168,7 @@ def _valuer(
             k=k,
             seed=seed,
             cache=False,
+            null=None,
             **weighting,
         )
 

@@ -89,6 +89,29 @@ def _cropped(share: float, images: Images, rng: np.random.Generator) -> Images:
     return _resampled(images, np.eye(2) * (1 - 2 * share))
 
 
+def cropped_anywhere(share: float, images: Images, rng: np.random.Generator) -> Images:
+    """2 · `share` of the width and of the height cut off in all, as much on each side as chance
+    has it; the rest as large as the whole was."""
+    whole, size = images.copy(), images.shape[1]
+    cut = max(1, round(2 * share * size))
+    for image, (top, left) in zip(
+        whole, rng.integers(0, cut + 1, (len(images), 2)).tolist(), strict=True
+    ):
+        # of whole pixels, so that what is kept is nobody's average
+        kept = image[top : top + size - cut, left : left + size - cut]
+        image[:] = _resized(kept, size)
+    return whole
+
+
+def _resized(image: Images, size: int) -> Images:
+    planes = torch.from_numpy(np.ascontiguousarray(image)).reshape(*image.shape[:2], -1).double()
+    large = functional.interpolate(
+        planes.permute(2, 0, 1)[None], (size, size), mode="bilinear", align_corners=False
+    )
+    pixels = large[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+    return np.asarray(pixels.reshape(size, size, *image.shape[2:]))
+
+
 def _rotated(degrees: float, images: Images, rng: np.random.Generator) -> Images:
     """Anticlockwise, as the image is seen."""
     angle = math.radians(degrees)

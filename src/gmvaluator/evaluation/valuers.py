@@ -147,7 +147,7 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
 
-        return GMValuator(**{"k": k, "seed": seed, **EACH_BY_ITSELF, **settings})
+        return GMValuator(**{"k": k, "seed": seed, "null": None, **EACH_BY_ITSELF, **settings})
 
     return NamedValuer(name, make, dict(settings))
 
@@ -174,13 +174,15 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
 
         @cache
         def judge() -> GMValuator:
-            return GMValuator(rerank="none", quality="realism", k=1, candidates=1).fit(trusted)
+            return GMValuator(rerank="none", quality="realism", k=1, candidates=1, null=None).fit(
+                trusted
+            )
 
         def quality(images: ImageSet) -> NDArray[np.float64]:
             return judge().value(images).quality
 
         given = {**EACH_BY_ITSELF, **valuer.settings, "quality": quality}
-        return GMValuator(**{"k": k, "seed": seed, **given})
+        return GMValuator(**{"k": k, "seed": seed, "null": None, **given})
 
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 

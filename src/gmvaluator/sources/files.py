@@ -109,27 +109,41 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def open_csv(path: Path) -> Listing:
     """A manifest as UTF-8 text with a header line."""
+    columns, _ = csv_columns(path)
+    return open_manifest(path, columns)
+
+
+def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
+    """Text by column of a CSV file in UTF-8 with a header line, and the line each record ends on.
+
+    Raises:
+        InputError: unreadable, a column named twice, or a line of another number of fields.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file, strict=True)
             header = next(table, [])
-            records = [(table.line_num, record) for record in table if record]
+            if len(set(header)) != len(header):
+                raise InputError(f"{path} names a column twice: {header}; rename one.")
+            # column by column as they come: a million kept records take seconds to collect
+            columns: list[list[Any]] = [[] for _ in header]
+            lines = []
+            for record in table:
+                if not record:
+                    continue
+                if len(record) != len(header):
+                    raise InputError(
+                        f"{path} line {table.line_num} has {len(record)} fields; wanted "
+                        f"{len(header)} as in the header: quote fields that hold commas."
+                    )
+                lines.append(table.line_num)
+                for column, entry in zip(columns, record, strict=True):
+                    column.append(entry)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as CSV: {why(error)}; wanted UTF-8 text with a header line."
         ) from None
-    if len(set(header)) != len(header):
-        raise InputError(f"{path} names a column twice: {header}; rename one.")
-    for line, record in records:
-        if len(record) != len(header):
-            raise InputError(
-                f"{path} line {line} has {len(record)} fields; wanted {len(header)} as in the "
-                "header: quote fields that hold commas."
-            )
-    columns = {
-        name: [record[number] for _, record in records] for number, name in enumerate(header)
-    }
-    return open_manifest(path, columns)
+    return dict(zip(header, columns, strict=True)), lines
 
 
 def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:

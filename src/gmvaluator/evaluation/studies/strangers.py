@@ -1,0 +1,156 @@
+"""Images without a contributor: how often real ones are said to have none, and strangers are not.
+
+No image of these sets was made of the training set, so what the test should say of each is known.
+Held-out images of the same kind are exchangeable with the null sample, and the level bounds how
+many are said to have no contributor; of strangers it should be nearly all, of copies none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gmvaluator.arrays import random_subset
+from gmvaluator.conformal import DEFAULT_LEVEL, null_size
+from gmvaluator.errors import InputError
+from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.images import ImageSet
+from gmvaluator.valuation import Valuation
+from gmvaluator.valuator import GMValuator
+
+LEVELS = (0.01, 0.02, 0.05)
+COPIES, HELD_OUT, NOISE = "training images", "held-out images", "noise"
+NULLS = ("leave-one-out", "holdout")
+
+
+def strangers(
+    context: Context,
+    held_out: ImageSet | None,
+    others: Mapping[str, ImageSet],
+    side: int,
+    *,
+    level: float = DEFAULT_LEVEL,
+    name: str = "strangers",
+) -> StudyResult:
+    """The share of each set's images that the test says have no contributor.
+
+    Args:
+        context: each of its valuers is tested; its subjects take no part.
+        held_out: images of the training set's kind that are not in it. Each repetition takes one
+            part of them for the null sample `holdout` and another to test.
+        others: sets of other domains by name.
+        side: of the noise images in pixels.
+        level: what the null samples are sized for.
+        name: of the result.
+
+    Raises:
+        InputError: a valuer that is no variant of GMValuator, or too few held-out images.
+    """
+    if held_out is None:
+        raise InputError("real images outside the training set are wanted; pass --held-out SET")
+    if fixed := [each.name for each in context.valuers if each.baseline]:
+        raise InputError(f"valuer {fixed[0]} has no test; pass variants of GMValuator")
+    wanted = null_size(level) + 1
+    if len(held_out) < wanted:
+        raise InputError(
+            f"{len(held_out)} held-out images; pass at least {wanted}: {wanted - 1} make a null "
+            "sample, and the others are tested"
+        )
+    pieces: list[dict[str, Any]] = []
+    for valuer in context.valuers:
+        fitted = _fitted(valuer, context.train, level)
+        for seed in range(context.seeds):
+            sets, holdout = _sets(context, held_out, others, side, seed, level)
+            for null in NULLS:
+                for kind, images in sets.items():
+                    valuation = fitted.value(images, holdout=holdout if null == "holdout" else None)
+                    found = _measured(valuation)
+                    place = {"valuer": valuer.name, "seed": seed, "null": null, "images": kind}
+                    pieces.append(place | found)
+    return StudyResult(
+        name=name,
+        title="Images without a contributor, of sets that were not made of the training set",
+        tables=(_table(context, pieces),),
+        parameters=context.parameters()
+        | {
+            "level": level,
+            "held_out": held_out.location,
+            "others": {each: images.location for each, images in others.items()},
+        },
+        notes=(_cost(pieces),),
+        details={"pieces": pieces},
+    )
+
+
+def _fitted(valuer: NamedValuer, train: ImageSet, level: float) -> GMValuator:
+    return GMValuator(**{**valuer.settings, "null": False, "null_level": level}).fit(train)
+
+
+def _sets(
+    context: Context,
+    held_out: ImageSet,
+    others: Mapping[str, ImageSet],
+    side: int,
+    seed: int,
+    level: float,
+) -> tuple[dict[str, ImageSet], ImageSet]:
+    """What is tested, at most m images a set, and the holdout."""
+    rng = np.random.default_rng([seed, len(held_out)])
+    order, n = rng.permutation(len(held_out)), null_size(level)
+    m = context.m
+    noise = rng.integers(0, 256, (m, side, side, 3), dtype=np.uint8)
+    sets = {
+        COPIES: random_subset(context.train, m, seed),
+        HELD_OUT: held_out.select(order[n : n + m]),
+        **{name: random_subset(images, m, seed) for name, images in others.items()},
+        NOISE: ImageSet.open(noise),
+    }
+    return sets, held_out.select(order[:n])
+
+
+def _measured(valuation: Valuation) -> dict[str, Any]:
+    p = valuation.match_p
+    if p is None:
+        raise InputError("the valuation was not tested; leave null out of the valuer's settings")
+    seconds = valuation.info["seconds"]
+    return {
+        "m": len(p),
+        "n_null": valuation.info["unattributed"]["n_null"],
+        "shares": {str(level): float((p <= level).mean()) for level in LEVELS},
+        "seconds": {"null": seconds["null"], "all": sum(seconds.values())},
+    }
+
+
+def _table(context: Context, pieces: Sequence[dict[str, Any]]) -> Table:
+    keys = dict.fromkeys((each["valuer"], each["images"], each["null"]) for each in pieces)
+    rows: list[list[Cell]] = []
+    for valuer, kind, null in sorted(keys, key=lambda key: (key[0], list(keys).index(key))):
+        own = [
+            each
+            for each in pieces
+            if (each["valuer"], each["images"], each["null"]) == (valuer, kind, null)
+        ]
+        shares = [mean_interval([each["shares"][str(level)] for each in own]) for level in LEVELS]
+        rows.append([valuer, kind, null, own[0]["m"], *shares])
+    n = pieces[0]["n_null"]
+    title = (
+        f"{context.train_name}, n = {len(context.train)}: share without a contributor at each "
+        f"level, {n} images in the null sample"
+    )
+    columns = ("valuer", "images", "null", "m", *(f"level {level}" for level in LEVELS))
+    return Table(title, columns, grid(rows))
+
+
+def _cost(pieces: Sequence[dict[str, Any]]) -> str:
+    """What the default null sample cost where it was made; it is kept for the next set."""
+    first = pieces[0]
+    spent, total = first["seconds"]["null"], first["seconds"]["all"]
+    return (
+        f"The leave-one-out null sample took {spent:.1f} s of the {total:.1f} s in which "
+        f"{first['m']} images were valued, fitting included."
+    )

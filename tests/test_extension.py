@@ -1,0 +1,113 @@
+"""A run with appended images is the run of all of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gmvaluator import GMValuator, InputError, RunError, Valuation
+from gmvaluator.extension import extend_run, join
+from image_makers import encode, random_images, write_files
+from run_makers import made_valuation
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"rerank": "pixels@8", "temperature": "auto", "quality": "realism"},
+    {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
+    {"weighting": "shapley"},
+    {"weighting": "global-ridge"},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Path:
+    """40 training digits, and generated ones in two parts and together."""
+    pngs = [encode(image) for image in digits[0][:52]]
+    write_files(tmp_path / "train", {f"{i:02d}.png": png for i, png in enumerate(pngs[:40])})
+    drawn = [encode(np.roll(image, 2, axis=0)) for image in digits[0][20:32]]
+    write_files(tmp_path / "one", {f"a{j}.png": png for j, png in enumerate(drawn[:7])})
+    write_files(tmp_path / "two", {f"b{j}.png": png for j, png in enumerate(drawn[7:])})
+    shutil.copytree(tmp_path / "one", tmp_path / "all")
+    shutil.copytree(tmp_path / "two", tmp_path / "all", dirs_exist_ok=True)
+    return tmp_path
+
+
+def valuator(folder: Path, **changes: Any) -> GMValuator:
+    chosen: dict[str, Any] = {
+        "encoder": "pixels@8",
+        "rerank": "none",
+        "quality": "none",
+        "k": 5,
+    } | changes
+    return GMValuator(**chosen, candidates=10, cache=False).fit(folder / "train")
+
+
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> None:
+    fitted = valuator(folder, **changes)
+    fitted.value(folder / "one").save(folder / "run")
+    extended = extend_run(folder / "run", folder / "two", cache=False)
+    assert (extended.n_before, extended.n_new) == (7, 5)
+    found, whole = Valuation.load(folder / "run"), fitted.value(folder / "all")
+    assert found.generated_ids == whole.generated_ids
+    assert found.generated_keys == whole.generated_keys
+    np.testing.assert_array_equal(found.contributions.rows, whole.contributions.rows)
+    np.testing.assert_allclose(
+        found.contributions.scores, whole.contributions.scores, rtol=1e-5, atol=1e-9
+    )
+    np.testing.assert_allclose(found.quality, whole.quality, rtol=1e-9)
+    inputs = found.info["inputs"]["generated"]
+    assert inputs["fingerprint"] == whole.info["inputs"]["generated"]["fingerprint"]
+    assert found.info["n_generated"] == 12
+    assert found.info["extensions"][0]["input"]["source"] == str(folder / "two")
+
+
+def test_ids_and_contents_that_are_there_already(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    before = {file: file.read_bytes() for file in (folder / "run").iterdir()}
+    with pytest.raises(InputError, match=r"7 new images have ids .*a0.png, a1.png, a2.png …"):
+        extend_run(folder / "run", folder / "one", cache=False)
+    with pytest.raises(InputError, match=r"have the content of images in the run \(x/a0.png is a0"):
+        extend_run(folder / "run", folder / "one", prefix="x/", cache=False)
+    assert {file: file.read_bytes() for file in (folder / "run").iterdir()} == before
+    twice = extend_run(
+        folder / "run", folder / "one", prefix="x/", allow_copies=True, out=folder / "other",
+        cache=False,
+    )  # fmt: skip
+    assert twice.valuation.generated_ids[7:9] == ("x/a0.png", "x/a1.png")
+    assert {file: file.read_bytes() for file in (folder / "run").iterdir()} == before
+    with pytest.raises(RunError, match="already holds a result"):
+        extend_run(folder / "run", folder / "two", out=folder / "other", cache=False)
+
+
+def test_a_training_set_that_changed_is_refused(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    (folder / "train" / "00.png").write_bytes(encode(random_images(1, 28)[0]))
+    with pytest.raises(RunError, match=r"training images of run .* have changed since"):
+        extend_run(folder / "run", folder / "two", cache=False)
+
+
+def new_images(valuation: Valuation) -> Valuation:
+    names = tuple(f"new{name}" for name in valuation.generated_ids)
+    return replace(valuation, generated_ids=names)
+
+
+def test_valuations_made_otherwise_are_not_joined() -> None:
+    old = made_valuation()
+    new = new_images(made_valuation(seed=1))
+    assert join(old, new).values == pytest.approx(old.values + new.values)
+    settings = new.info["settings"] | {"temperature_used": 2.0}
+    for other, what in (
+        (replace(new, info=new.info | {"settings": settings}), "temperature_used"),
+        (replace(new, info=new.info | {"weights": {"net": "1"}}), "weights"),
+        (replace(new, train_ids=new.train_ids[::-1]), "training images"),
+        (new_images(made_valuation(k=2)), "k"),
+    ):
+        with pytest.raises(RunError, match=f"valued otherwise than the run: {what} differ"):
+            join(old, other)
