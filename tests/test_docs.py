@@ -261,6 +261,7 @@ PREPARED: dict[str, Callable[[], None]] = {
     "baselines": _for_baselines,
     "owners": _for_owners,
     "report": _for_report,
+    "uncertainty": _for_report,
     "spaces": lambda: _models(vae="beta-vae", ddpm="ddpm"),
 }
 
