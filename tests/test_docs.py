@@ -235,12 +235,33 @@ def _for_baselines() -> None:
     shutil.copytree("train", "held-out")
 
 
+def _for_report() -> None:
+    """A run of a manifest with licences, and its images in another place as well."""
+    rows = [f"{file},CC{i % 3}" for i, file in enumerate(sorted(Path("train").glob("*/*.png")))]
+    Path("train.csv").write_text("\n".join(["path,licence", *rows]), encoding="utf-8")
+    prepare = made("sh", "gmvaluator value train.csv generated/ --out run/ --no-report\n")
+    run_shell(prepare)
+    shutil.copytree("train", "moved/train")
+    shutil.copy("train.csv", "moved/train.csv")
+
+
+def _for_owners() -> None:
+    _for_report()
+    ids = [line.split(",")[0] for line in Path("train.csv").read_text().splitlines()[1:]]
+    rows = [f"{name},{'Ann' if i % 2 else 'Bob'}" for i, name in enumerate(ids)]
+    Path("owners.csv").write_text("\n".join(["train_id,owner", *rows]), encoding="utf-8")
+    run_shell(made("sh", "gmvaluator sample demo -m 4 --seed 1 --out generated-in-march/\n"))
+
+
 SMALL = {
     "beta-vae": {"hidden": "32", "latent": "8", "optimizer": "sgd", "schedule": "constant"},
     "ddpm": {"width": "8"},
 }
 PREPARED: dict[str, Callable[[], None]] = {
     "baselines": _for_baselines,
+    "owners": _for_owners,
+    "report": _for_report,
+    "uncertainty": _for_report,
     "spaces": lambda: _models(vae="beta-vae", ddpm="ddpm"),
 }
 
