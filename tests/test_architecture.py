@@ -47,10 +47,10 @@ LAYERS = (
     {"unattributed"},
     {"valuator"},
     {"copies"},
-    {"report", "doctor", "evaluation", "curation", "extension", "verify"},
+    {"report", "doctor", "evaluation", "curation", "verify"},
     {"evidence"},
     {"audit"},
-    {"demo", "console", "payout", "uncertainty", "stability"},
+    {"demo", "console", "extension", "payout", "uncertainty", "stability"},
     {
         "audit_command",
         "curate_command",

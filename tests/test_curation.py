@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ def test_nearest_others_are_those_of_all_pairs(run: Path) -> None:
     assert len(known) == 41
 
 
+# datasets leaves the metadata file open until it is collected
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_others_read_the_folder(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["curate", str(run), "--out", str(out), "--lowest", "3", "--quiet", "--json"]
@@ -83,6 +87,8 @@ def test_others_read_the_folder(run: Path, tmp_path: Path) -> None:
     )
     assert sorted(loaded["train_id"]) == sorted(row["train_id"] for row in rows)
     assert loaded[0]["image"].size == (28, 28)
+    del loaded
+    gc.collect()
 
 
 def test_changed_and_missing_images_are_listed_and_not_exported(run: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmvaluator import GMValuator, InputError, RunError, Valuation
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.extension import extend_run, join
+from gmvaluator.runs import open_run
 from image_makers import encode, random_images, write_files
 from run_makers import made_valuation
 
@@ -22,6 +23,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
     {"weighting": "shapley"},
     {"weighting": "global-ridge"},
+    {"null": True, "null_level": 0.2},
 )
 
 
@@ -65,6 +67,9 @@ def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> N
     inputs = found.info["inputs"]["generated"]
     assert inputs["fingerprint"] == whole.info["inputs"]["generated"]["fingerprint"]
     assert found.info["n_generated"] == 12
+    assert found.info["unattributed"] == whole.info["unattributed"]
+    assert found.match_p is not None
+    np.testing.assert_array_equal(found.match_p, whole.match_p)
     assert found.info["extensions"][0]["input"]["source"] == str(folder / "two")
 
 
@@ -84,6 +89,21 @@ def test_ids_and_contents_that_are_there_already(folder: Path) -> None:
     assert {file: file.read_bytes() for file in (folder / "run").iterdir()} == before
     with pytest.raises(RunError, match="already holds a result"):
         extend_run(folder / "run", folder / "two", out=folder / "other", cache=False)
+
+
+def test_pictures_of_all_parts_are_found(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", folder / "two", cache=False)
+    extend_run(folder / "run", folder / "one", prefix="x/", allow_copies=True, cache=False)
+    side = open_run(folder / "run").generated
+    assert side.trouble is None
+    assert [side.state(j) for j in range(19)] == ["ok"] * 19
+    assert side.ids[12] == "x/a0.png"
+    assert side.png(12, 28) == side.png(0, 28) != side.png(7, 28)
+    (folder / "two" / "b0.png").write_bytes(encode(random_images(1)[0]))
+    assert open_run(folder / "run").generated.state(7) == "changed"
+    with pytest.raises(InputError, match="hold 14 images, 7 of different ids"):
+        ImageSet.open({"": [str(folder / "one")] * 2})
 
 
 def test_a_training_set_that_changed_is_refused(folder: Path) -> None:

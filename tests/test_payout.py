@@ -41,8 +41,8 @@ def divided(
 ) -> Settlement:
     terms = deal(ownership, valuation.contributions)
     options: dict[str, Any] = {"budget": 10_000, "currency": EUR, "resamples": 0} | rules
-    m = len(valuation.generated_ids)
-    return settle(ownership, terms, lost, Rules(**options), n_generated=m)
+    largest = valuation.contributions.scores.max(axis=1)
+    return settle(ownership, terms, lost, Rules(**options), largest=largest)
 
 
 def test_numbers_of_a_hand_made_case() -> None:
@@ -351,7 +351,7 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
     assert found.before == plain
     gone = found.settlement.line("ann")
     assert gone is not None
-    assert (gone.value, gone.amount) == (0, 0)
+    assert (gone.value, gone.amount, gone.n_images) == (0, 0, 0)
     # bob loses his half of the image that leaves, the others only gain
     moved = {change.owner: change for change in found.changes}
     assert moved["ann"].amount_after - moved["ann"].amount_before < 0
@@ -416,6 +416,23 @@ def test_changes_cover_lines_that_only_one_side_has() -> None:
         ("a", 10_000, 0),
         ("b", 0, 10_000),
     ]
+
+
+def test_what_goes_to_no_contributor_keeps_its_part(tmp_path: Path) -> None:
+    valuation = made_valuation(quality=np.ones(4))
+    without = np.array([False, True, False, False])
+    told = {"level": 0.1, "applied": True}
+    tested = replace(
+        valuation,
+        contributions=valuation.contributions.without(without),
+        match_p=np.where(without, 0.05, 0.5),
+        info=valuation.info | {"unattributed": told},
+    )
+    tested.save(tmp_path / "run")
+    found = pay(tmp_path / "run", budget="100", by="label", unowned="redistribute", resamples=50)
+    line = found.settlement.lines[-1]
+    assert (line.owner, line.value, line.amount, line.paid) == (UNATTRIBUTED, 1, 2500, 0)
+    assert (found.settlement.paid, found.settlement.kept) == (7500, 2500)
 
 
 def test_a_run_that_was_touched_is_refused(made: Path, tmp_path: Path) -> None:

@@ -371,6 +371,33 @@ def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> N
     assert tab.complaints == []
 
 
+def test_images_without_a_contributor_are_marked(
+    run: Run, tmp_path: Path, browser: Browser
+) -> None:
+    told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
+    p_values = np.linspace(0.01, 0.9, 15)
+    valuation = replace(
+        run.valuation, match_p=p_values, info=run.valuation.info | {"unattributed": told}
+    )
+    page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
+    text = text_of(page)
+    assert text.count("no contributor found: p ") == int(
+        (p_values[spread_order(15)[:12]] <= 0.05).sum()
+    )
+    assert "12.5 %" in text
+    assert "their scores were kept" in text
+    tab = browser.page()
+    tab.open(page, READY)
+    tab.ask("document.getElementById('gallery-next').click()")
+    tab.wait("document.querySelectorAll('.gen').length === 3")
+    rest = int((p_values[spread_order(15)[12:]] <= 0.05).sum())
+    assert tab.ask("document.querySelectorAll('.stranger').length") == rest
+    assert tab.complaints == []
+    applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
+    text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
+    assert "are marked no contributor found and give nothing" in text
+
+
 def test_copies_that_count_once_are_told(tmp_path: Path, browser: Browser) -> None:
     train = image_folder(tmp_path / "train", 6)
     shutil.copy(train / "class0" / "000.png", train / "class1" / "copy.png")

@@ -9,7 +9,7 @@ If a generated image is such an image itself (exchangeable with the null), its p
 the level with probability at most the level, whatever the distribution and the measure: split
 conformal prediction (Vovk, Gammerman & Shafer, 2005; Lei et al., JASA 113, 2018). That is on
 average over null samples. With one of N images at hand the rate is a draw from Beta(r, N + 1 − r),
-r = ⌊level · (N + 1)⌋; r = 8 at the sizes of `null_size`, so at level 0.02 between 0.9 and 3.5 % in
+r = ⌊level · (N + 1)⌋; r = 8 at the sizes of `null_size`, so at level 0.02 between 0.9 and 3.6 % in
 19 of 20 samples.
 """
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.report.names import REPORT
 from gmvaluator.valuation import Valuation, check_run_output
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Contributions
 
 # what decides a score, beside the settings themselves
 _SAME = ("weights", "encoders")
-# p-values of the test for images without a contributor; its counts are of one set of images
-_P = "match_p"
+# of the test for images without a contributor, what is of one set of images
 _COUNTS = ("share", "images")
 
 
@@ -73,7 +73,8 @@ def extend_run(
         run: folder of the run.
         generated: the new images, any source of `ImageSet`.
         train: the training images, where they are no longer where the run had them.
-        out: folder to save to; None: the run itself, whose payouts and reports stay as they are.
+        out: folder to save to; None: the run itself. Its payouts stay as they are, its report is
+            deleted.
         overwrite: replace the run that `out` holds.
         prefix: written before the ids of new images.
         allow_copies: take new images whose content the run has already; they would count again.
@@ -100,10 +101,11 @@ def extend_run(
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
     recorded = old.info.get("inputs", {}).get("holdout", {}).get("source")
     given = recorded if holdout is None else holdout
-    more = {} if given is None else {"holdout": given}
-    new = valuator.value(images, strict=strict, **more)
+    new = valuator.value(images, holdout=given, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     joined.save(target, overwrite=overwrite or in_place)
+    # a page of the run as it was would show other numbers
+    (target / REPORT).unlink(missing_ok=True)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
 
@@ -145,7 +147,7 @@ def join(
     known = {(side, skip.id) for side, skip in old.skipped}
     later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
     quality = np.concatenate([old.quality, new.quality])
-    tested, told = _joined_null(old, new, quality)
+    match_p, told = _joined_null(old, new, quality)
     info = _joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
     return replace(
         old,
@@ -161,22 +163,22 @@ def join(
         ),
         skipped=(*old.skipped, *later),
         info=info | told,
-        **tested,
+        match_p=match_p,
     )
 
 
 def _joined_null(
     old: Valuation, new: Valuation, quality: NDArray[np.float64]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the test for images without a contributor says of all: (fields, entries of `info`)."""
+) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
+    """The test for images without a contributor, of all: (p-values, entries of `info`)."""
     told = old.info.get("unattributed")
-    if told is None:
-        return {}, {}
-    p = np.concatenate([getattr(old, _P), getattr(new, _P)])
+    if told is None or old.match_p is None or new.match_p is None:
+        return None, {}
+    p = np.concatenate([old.match_p, new.match_p])
     without = p <= told["level"]
     total = float(quality.sum())
     share = float(quality[without].sum()) / total if total > 0 else 0.0
-    return {_P: p}, {"unattributed": told | {"share": share, "images": int(without.sum())}}
+    return p, {"unattributed": told | {"share": share, "images": int(without.sum())}}
 
 
 def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
@@ -241,6 +243,21 @@ def _null_of(valuation: Valuation) -> tuple[Any, Any]:
     return {name: value for name, value in told.items() if name not in _COUNTS}, held_out
 
 
+def _sources(old: Valuation, new: Valuation, prefix: str) -> dict[str, list[str]] | None:
+    """Where the images are, as `ImageSet.open` takes it; those in memory are left out."""
+    before, later = (
+        each.info.get("inputs", {}).get("generated", {}).get("source") for each in (old, new)
+    )
+    found = (
+        {name: list(paths) for name, paths in before.items()} if isinstance(before, dict) else {}
+    )
+    if isinstance(before, str):
+        found[""] = [before]
+    if isinstance(later, str):
+        found.setdefault(prefix, []).append(later)
+    return found or None
+
+
 def _joined_info(
     old: Valuation, new: Valuation, prefix: str, fingerprint: str | None
 ) -> dict[str, Any]:
@@ -250,7 +267,7 @@ def _joined_info(
     for stage, spent in more.get("seconds", {}).items():
         seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
     inputs = dict(info.get("inputs", {}))
-    inputs["generated"] = dict(inputs.get("generated", {})) | {"fingerprint": fingerprint}
+    inputs["generated"] = {"source": _sources(old, new, prefix), "fingerprint": fingerprint}
     addition = {
         "start": len(old.generated_ids),
         "n_generated": len(new.generated_ids),

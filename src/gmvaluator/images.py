@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class ImageSet:
         shards; one image file; Parquet in the Hugging Face layout; a CSV or Parquet manifest
         with a `path` column; `.npz` or `.npy` with uint8 (N,H,W[,C]); WebDataset `.tar` files or
         a pattern such as `shard-{000..010}.tar`; a list of PIL images or arrays, a uint8 array,
-        a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is.
+        a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is. Several
+        sources are one set as {prefix of their ids: [paths]}.
 
         `pixel_limit` bounds width × height of an encoded image, checked before it is decoded.
         Raises `InputError` if the source is missing, empty or of an unknown kind.
@@ -78,6 +80,8 @@ class ImageSet:
             return source
         if not isinstance(pixel_limit, int) or pixel_limit < 1:
             raise InputError(f"pixel_limit={pixel_limit!r} was given; wanted a whole number ≥ 1.")
+        if _is_joined(source):
+            return cls(_join(source, pixel_limit), pixel_limit=pixel_limit)
         return cls(open_source(source), pixel_limit=pixel_limit)
 
     @property
@@ -255,6 +259,49 @@ class ImageSet:
             return action()
         except ImageError as error:
             raise ImageError(f"{self.ids[row]}: {error}") from error.__cause__
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Reader of several sets, one after the other."""
+
+    sets: tuple[ImageSet, ...]
+    starts: tuple[int, ...]
+
+    def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        found: list[Raw | ImageError] = []
+        for row in rows:
+            part = bisect_right(self.starts, row) - 1
+            found += self.sets[part]._read([row - self.starts[part]])
+        return found
+
+
+def _is_joined(source: Any) -> bool:
+    return isinstance(source, dict) and all(
+        isinstance(prefix, str) and isinstance(paths, list) for prefix, paths in source.items()
+    )
+
+
+def _join(parts: dict[str, list[Any]], pixel_limit: int) -> Listing:
+    """Sources by the prefix that their ids get, as one."""
+    named = [(prefix, path) for prefix, paths in parts.items() for path in paths]
+    sets = tuple(ImageSet.open(path, pixel_limit=pixel_limit) for _, path in named)
+    ids = [
+        prefix + name for (prefix, _), each in zip(named, sets, strict=True) for name in each.ids
+    ]
+    if not ids or len(set(ids)) < len(ids):
+        raise InputError(
+            f"{len(named)} sources hold {len(ids)} images, {len(set(ids))} of different ids; "
+            "wanted at least one, and prefixes that keep ids apart"
+        )
+    labels = [label for each in sets for label in each.labels or (None,) * len(each)]
+    starts = np.cumsum([0, *(len(each) for each in sets)])[:-1]
+    return Listing(
+        _Parts(sets, tuple(starts.tolist())),
+        tuple(ids),
+        tuple(labels) if any(label is not None for label in labels) else None,
+        problems=tuple(problem for each in sets for problem in each.problems),
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Ownership:
         n_train: training images, owned or not.
         origin: where it came from, for the record: a file and its SHA-256, or a column.
         n_skipped: entries about images of the training set that could not be read.
+        gone: (n_train,) bool, images that were withdrawn; None: none were.
     """
 
     owners: tuple[str, ...]
@@ -47,14 +48,21 @@ class Ownership:
     n_train: int
     origin: dict[str, Any]
     n_skipped: int = 0
+    gone: NDArray[np.bool_] | None = None
 
     @property
     def n_images(self) -> NDArray[np.int64]:
         """(G + 1,) training images each owner has a share of; last, those that nobody owns."""
         owned = np.bincount(self.groups, minlength=len(self.owners))
-        unowned = np.ones(self.n_train, dtype=bool)
+        unowned = np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
         unowned[self.rows] = False
         return np.append(owned, np.count_nonzero(unowned))
+
+    def without(self, gone: NDArray[np.bool_]) -> Ownership:
+        """The same without some training images; their owners stay, with what is left to them."""
+        kept = ~gone[self.rows]
+        rows, groups, shares = self.rows[kept], self.groups[kept], self.shares[kept]
+        return replace(self, rows=rows, groups=groups, shares=shares, gone=gone)
 
     def images_of(self, owners: Iterable[str]) -> NDArray[np.bool_]:
         """(n_train,) images that any of these owners has a share of.
@@ -181,7 +189,6 @@ def deal(
     contributions: Contributions,
     *,
     representatives: NDArray[np.int64] | None = None,
-    gone: NDArray[np.bool_] | None = None,
 ) -> Terms:
     """Deal every score to the owners of its training image, by their shares.
 
@@ -189,8 +196,7 @@ def deal(
         ownership: of the n training images.
         contributions: (m, k) scores.
         representatives: (n,) where copies count once: the image that stands for each, whose score
-            all of its copies share equally; None: every image counts.
-        gone: (n,) images that were withdrawn: copies that stay share without them.
+            all of its copies that are not gone share equally; None: every image counts.
 
     Raises:
         InputError: a score is negative or no number, as those of some baselines are.
@@ -204,7 +210,7 @@ def deal(
     k = contributions.rows.shape[1]
     some = np.flatnonzero(scores)
     rows, scores = contributions.rows.ravel()[some], scores[some]
-    held = _held(ownership, representatives, gone)
+    held = _held(ownership, representatives)
     entries = np.bincount(held.rows, minlength=ownership.n_train)
     first = np.cumsum(entries) - entries
     owned = entries[rows] > 0
@@ -232,26 +238,20 @@ class _Held:
     images: NDArray[np.int64]
 
 
-def _held(
-    ownership: Ownership,
-    representatives: NDArray[np.int64] | None,
-    gone: NDArray[np.bool_] | None,
-) -> _Held:
+def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _Held:
     """Owners by image that scores: of copies that count once, the owners of all that stay."""
     if representatives is None:
         return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
     n = ownership.n_train
-    stays = np.ones(n, dtype=bool) if gone is None else ~gone
+    stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
     sizes = np.bincount(representatives[stays], minlength=n)
-    owned = np.zeros(n, dtype=bool)
+    owned = ~stays
     owned[ownership.rows] = True
     # copies that nobody owns hold their part beside those of owners
     free = np.flatnonzero(~owned & (np.bincount(representatives, minlength=n)[representatives] > 1))
     images = np.concatenate([ownership.rows, free])
     groups = np.concatenate([ownership.groups, np.full(len(free), len(ownership.owners))])
     shares = np.concatenate([ownership.shares, np.ones(len(free))])
-    kept = stays[images]
-    images, groups, shares = images[kept], groups[kept], shares[kept]
     rows = representatives[images]
     order = np.lexsort((images, groups, rows))
     images, groups, rows = images[order], groups[order], rows[order]

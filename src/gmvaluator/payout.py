@@ -276,16 +276,17 @@ def pay(
     carried = book.carried if book else {}
     leaders = _representatives(opened)
     terms = deal(ownership, whole, representatives=leaders)
-    m = len(whole.rows)
+    largest = whole.scores.max(axis=1)
     before = None
     if leaving is not None:
         plain_rules = replace(rules, resamples=0)
-        before = settle(ownership, terms, lost, plain_rules, n_generated=m, carried=carried)
+        before = settle(ownership, terms, lost, plain_rules, largest=largest, carried=carried)
         left = _withdrawn(opened, whole, _counting(leaving, leaders))
-        terms = deal(ownership, left.contributions, representatives=leaders, gone=leaving)
+        ownership = ownership.without(leaving)
+        terms = deal(ownership, left.contributions, representatives=leaders)
         if lost is not None or left.released.any():
             lost = left.released + (0 if lost is None else lost)
-    settlement = settle(ownership, terms, lost, rules, n_generated=m, carried=carried)
+    settlement = settle(ownership, terms, lost, rules, largest=largest, carried=carried)
     return Payout(
         run=opened,
         ownership=ownership,
@@ -326,9 +327,8 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
         distances=whole.distances[start:],
         scores=whole.scores[start:],
     )
-    lost: NDArray[np.float64] | None = getattr(run.valuation, "unattributed", None)
-    told = run.valuation.info.get("unattributed", {})
-    return part, lost[start:] if lost is not None and told.get("applied") else None
+    asked = run.valuation.info.get("unattributed", {}).get("applied")
+    return part, run.valuation.unattributed[start:] if asked else None
 
 
 def _representatives(run: Run) -> NDArray[np.int64] | None:

@@ -154,7 +154,8 @@ def extend(
     """Append the images of GENERATED to RUN: only these are valued.
 
     The training images must be those of RUN, and its settings and weights are used again, so that
-    the result is that of valuing all generated images at once.
+    the result is that of valuing all generated images at once. The report of RUN is deleted; make
+    it again with `gmvaluator report RUN`.
     """
     from gmvaluator.extension import extend_run
 

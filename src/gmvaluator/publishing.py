@@ -48,7 +48,8 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
     """Yield a scratch folder whose files become `path` only when the block ends well.
 
     The marker file moves last (and leaves first when replacing), so a folder with a marker is
-    always whole. Files in `path` that the block did not write stay as they are.
+    always whole. Files and folders in `path` that the block did not write stay as they are; a
+    sub-folder that it wrote replaces one of that name.
 
     Raises:
         RunError: the folder may not be written, or writing failed (disk full, say); what was
@@ -207,8 +208,9 @@ def _alive(pid: int) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        _flush(file)
+    for file in folder.rglob("*"):
+        if not file.is_dir():
+            _flush(file)
 
 
 def _flush(file: Path) -> None:
@@ -223,4 +225,7 @@ def _move_into_place(scratch: Path, path: Path, marker: str) -> None:
         return
     (path / marker).unlink(missing_ok=True)
     for file in sorted(scratch.iterdir(), key=lambda file: file.name == marker):
-        file.replace(path / file.name)
+        target = path / file.name
+        if file.is_dir() and target.is_dir():
+            shutil.rmtree(target)
+        file.replace(target)

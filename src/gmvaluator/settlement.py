@@ -144,7 +144,7 @@ def settle(
     unattributed: NDArray[np.float64] | None,
     rules: Rules,
     *,
-    n_generated: int,
+    largest: NDArray[np.float64],
     carried: Mapping[str, int] | None = None,
 ) -> Settlement:
     """Divide a budget among owners in proportion to what their images scored.
@@ -155,14 +155,15 @@ def settle(
         unattributed: (m,) what each generated image handed to no contributor; None where the run
             asks no such question. It keeps its part of the budget.
         rules: of the division.
-        n_generated: m.
+        largest: (m,) score of each generated image for its first contributor; see
+            `bootstrap.bootstrap_shares`.
         carried: minor units due from earlier settlements, by owner.
 
     Raises:
         InputError: nothing scored, or nothing that owners own where that alone counts.
     """
     n_owners = len(ownership.owners)
-    lost = np.zeros(n_generated) if unattributed is None else unattributed
+    lost = np.zeros(len(largest)) if unattributed is None else unattributed
     values = [*exact_sums(terms.groups, terms.scores, n_owners + 1), math.fsum(lost.tolist())]
     counted = list(values)
     if rules.unowned == "redistribute":
@@ -171,10 +172,15 @@ def settle(
     if total == 0:
         raise InputError(_nothing(values, n_owners))
     amounts = largest_remainder(counted, rules.budget)
-    low, high = _intervals(terms, lost, counted, rules)
+    low, high = _intervals(terms, lost, counted, largest, rules)
     images = [*ownership.n_images.tolist(), 0]
     supported = [*_supported(terms, n_owners + 1), int(np.count_nonzero(lost))]
     names = [*ownership.owners, UNASSIGNED, UNATTRIBUTED]
+    if low is not None and high is not None:
+        # who has no image here can get nothing of another generated one either
+        none = np.append(ownership.n_images == 0, False)
+        none[-2] |= rules.unowned == "redistribute"
+        low[none] = high[none] = 0.0
     before = dict(carried or {})
     lines = []
     for group, name in enumerate(names):
@@ -252,7 +258,11 @@ def _supported(terms: Terms, n_groups: int) -> list[int]:
 
 
 def _intervals(
-    terms: Terms, lost: NDArray[np.float64], counted: Sequence[float], rules: Rules
+    terms: Terms,
+    lost: NDArray[np.float64],
+    counted: Sequence[float],
+    largest: NDArray[np.float64],
+    rules: Rules,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
     """(low, high) share of each owner, the unassigned and the unattributed part."""
     if rules.resamples == 0 or len(lost) < 2:

@@ -66,6 +66,7 @@ class GeneratedCard:
 
     image: Card
     quality: float  # 0 bad … 1 good
+    match: float | None  # p-value of its match with the training set; None: not tested
     contributors: tuple[ContributorCard, ...]
 
 
@@ -154,7 +155,9 @@ class Cards:
             for place, row in enumerate(found.rows[j][:CONTRIBUTORS_SHOWN])
         )
         quality = float(self.run.valuation.quality[j])
-        return GeneratedCard(self.image("generated", j), quality, contributors)
+        tested = self.run.valuation.match_p
+        match = None if tested is None else float(tested[j])
+        return GeneratedCard(self.image("generated", j), quality, match, contributors)
 
     def value(self, row: int) -> ValueCard:
         valuation = self.run.valuation

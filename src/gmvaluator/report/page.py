@@ -21,7 +21,14 @@ from gmvaluator.report.contents import Contents, Rows, collect
 from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
 from gmvaluator.report.packing import script_json
 from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
-from gmvaluator.report.tables import TINY, facts, parts, tables
+from gmvaluator.report.tables import (
+    TINY,
+    facts,
+    match_level,
+    parts,
+    tables,
+    told_of_null,
+)
 from gmvaluator.runs import Run
 from gmvaluator.showing import format_number
 from gmvaluator.spread import Concentration, histogram
@@ -95,6 +102,8 @@ def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> 
     return environment.get_template("page.html.j2").render(
         page=contents,
         script=script,
+        level=match_level(run.valuation),
+        applied=bool(told_of_null(run.valuation).get("applied")),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         curve=curve,
         cumulative=None if curve is None else cumulative_chart(curve),

@@ -114,7 +114,7 @@ const side = async (name) => {
 let loading = null;
 const load = () => { loading ??= loaded(); return loading; };
 const loaded = async () => {
-  const names = ["values", "by-rank", "supported", "leaders", "quality", "spread", "nearest", "stored", "rows", "distances", "scores"];
+  const names = ["values", "by-rank", "supported", "leaders", "quality", "match", "spread", "nearest", "stored", "rows", "distances", "scores"];
   const [train, generated, columns] = await Promise.all([side("train"), side("generated"), tables(...names), pictureIndex()]);
   const all = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
   const ranks = new Uint32Array(facts.n);
@@ -158,6 +158,8 @@ const copied = (row) => (run.copies(row) > 1 ? make("em", {}, `${count(run.copie
 const pairItem = (of, row, score, distance, all, extra = null) => make("li", {},
   linked(run, of, row), bar(score, all), make("b", {}, number(score)), make("em", {}, `d ${number(distance)}`), extra,
   make("span", { class: "id" }, bdi(run[of].ids[row])));
+const stranger = (j) => (facts.level !== null && run.match[j] <= facts.level
+  ? make("small", { class: "stranger" }, `no contributor found: p ${number(run.match[j])}`) : null);
 const generatedCard = (j) => {
   const quality = run.quality[j];
   const found = contributors(j, facts.shown);
@@ -165,7 +167,7 @@ const generatedCard = (j) => {
   if (!items.length) items.push(make("li", { class: "soft" }, "In contributions.parquet."));
   return make("article", { class: "gen" },
     make("div", { class: "who" }, linked(run, "generated", j), make("h3", {}, bdi(run.generated.ids[j])),
-      make("small", {}, `quality ${number(quality)}`), labelled(run.generated.label(j))),
+      make("small", {}, `quality ${number(quality)}`), stranger(j), labelled(run.generated.label(j))),
     make("ol", { class: "cons" }, ...items));
 };
 const valueCard = (row) => make("li", {}, linked(run, "train", row), make("div", {},
@@ -275,7 +277,7 @@ const DETAILS = {
   generated: (j) => {
     const found = contributors(j, facts.storedK);
     return [
-      facesOf("generated", j, [["generated image", `row ${count(j + 1)} of ${count(facts.m)}`], ["quality", number(run.quality[j])], ["label", run.generated.label(j)]]),
+      facesOf("generated", j, [["generated image", `row ${count(j + 1)} of ${count(facts.m)}`], ["quality", number(run.quality[j])], ["p-value of its match", facts.level === null ? null : number(run.match[j])], ["label", run.generated.label(j)]]),
       make("p", { class: "soft" }, `${count(found.length)} of its ${count(facts.k)} contributors, best first${found.length < facts.k ? "; all are in contributions.parquet" : ""}.`),
       make("ol", { class: "cons" }, ...found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score, copied(c.row)))),
     ];

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms
 from gmvaluator.progress import Progress
-from gmvaluator.report.page import format_number
 from gmvaluator.runs import Run, RunSide
 from gmvaluator.settlement import Line, Settlement
+from gmvaluator.showing import format_number
 
 STATEMENTS = "statements"
 INDEX = "index.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,18 @@ def kept(valuation: Valuation, orders: Orders) -> Kept:
     return Kept(np.sort(orders.spread[: MOST_PAIRS // max(1, stored)]), stored)
 
 
+def told_of_null(valuation: Valuation) -> Mapping[str, Any]:
+    """What run.json says of the test for images without a contributor, if anything."""
+    told = valuation.info.get("unattributed")
+    return told if isinstance(told, Mapping) else {}
+
+
+def match_level(valuation: Valuation) -> float | None:
+    """The p-value up to which a generated image counts as without a contributor."""
+    level = told_of_null(valuation).get("level")
+    return None if valuation.match_p is None or level is None else float(level)
+
+
 def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
     """What the script must know before it opens a table."""
     part = kept(valuation, orders)
@@ -59,6 +71,7 @@ def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
         "tiny": TINY,
         "part": PICTURES_A_PART,
         "states": STATES,
+        "level": match_level(valuation),
         "total": float(valuation.values.sum()),
         "top": float(valuation.values.max(initial=0.0)),
     }
@@ -80,6 +93,7 @@ def tables(valuation: Valuation, orders: Orders, pictures: Pictures) -> dict[str
             else valuation.clusters.representatives
         ),
         "quality": pack_array(valuation.quality),
+        "match": pack_array(np.zeros(0) if valuation.match_p is None else valuation.match_p),
         "spread": pack_rows(orders.spread),
         "nearest": pack_array(found.distances[:, 0].astype(np.float32)),
         "stored": pack_rows(part.rows),
