@@ -43,6 +43,11 @@ def test_the_site_fetches_nothing(site: Path) -> None:
     assert [page.name for page in pages if fetched.search(page.read_text(encoding="utf-8"))] == []
 
 
+def test_every_fence_became_a_block(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert [page.name for page in pages if "```" in page.read_text(encoding="utf-8")] == []
+
+
 def test_formulas_are_drawn_without_a_script(site: Path) -> None:
     page = (site / "mathematics" / "method.html").read_text(encoding="utf-8")
     assert '<a id="eq-6"></a>' in page
