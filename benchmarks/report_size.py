@@ -87,6 +87,7 @@ def enlarged(run: Run, n: int) -> Run:
         train_keys=tuple(old.train_keys[row] for row in places),
         contributions=Contributions(rows, found.distances, found.scores, n),
         info=old.info | {"n_train": n},
+        clusters=None,
     )
     train = Repeated(ids, valuation.train_keys, valuation.train_labels, run.train.images, None)
     return replace(run, valuation=valuation, train=train)

@@ -86,6 +86,19 @@ def test_what_the_run_suffices_for_is_what_valuing_anew_gives(
     assert found.contributors == 1
 
 
+def test_images_without_a_contributor_have_none_in_any_variant(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = GMValuator.refit(made / "run", cache=False, null=True, null_level=0.5)
+    valuation = strict.value(made / "generated")
+    assert 0 < (valuation.unattributed > 0).sum() < 6
+    valuation.save(tmp_path / "run")
+    changed = GMValuator.refit(tmp_path / "run", cache=False, temperature=0.1)
+    anew = changed.value(made / "generated")
+    monkeypatch.setattr(GMValuator, "refit", _forbidden)
+    agreed(stability(tmp_path / "run", [temperature_variant(0.1)]).comparisons[0], valuation, anew)
+
+
 def test_the_same_settings_agree_in_everything(run: Path) -> None:
     found = stability(run, [k_variant(4)]).comparisons[0]
     assert found.ranks == pytest.approx(1)

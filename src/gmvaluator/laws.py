@@ -105,7 +105,7 @@ def _of_inputs(valuation: Valuation) -> Iterator[Law]:
 def _of_shares(valuation: Valuation) -> Iterator[Law]:
     ids = valuation.generated_ids
     scores, quality = valuation.contributions.scores, valuation.quality
-    kept = unattributed_of(valuation)
+    kept = valuation.unattributed
     # comparisons that are not true of NaN: it breaks every law it meets
     yield _law("quality lies within 0 and 1", ~((quality >= 0) & (quality <= 1)), ids)
     yield _law("scores are at least 0", ~(scores >= 0).all(axis=1), ids)
@@ -142,13 +142,6 @@ def _of_contributors(valuation: Valuation, settings: dict[str, Any]) -> Iterator
         share = np.take_along_axis(scores, order, axis=1)
         rising = (np.diff(share, axis=1) > ROUNDING) & (np.diff(near, axis=1) > 0)
         yield _law("a nearer contributor never scores less", rising.any(axis=1), ids)
-
-
-def unattributed_of(valuation: Valuation) -> NDArray[np.float64]:
-    """(m,) quality that a run left with nobody; 0 where it hands out all of it."""
-    found = getattr(valuation, "unattributed", None)
-    m = len(valuation.generated_ids)
-    return np.zeros(m) if found is None else np.asarray(found, dtype=np.float64)
 
 
 def _descents(value: NDArray[np.float64], rank: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -290,11 +290,13 @@ def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
         return None
     given: Temperature = "auto" if temperature == "auto" else float(temperature)
     distances = held.distances[:, :k]
+    handed_out = valuation.quality - valuation.unattributed
     contributions = replace(
         held,
         rows=held.rows[:, :k],
         distances=distances,
-        scores=softmax_weights(distances, given) * valuation.quality[:, None],
+        # an image without a contributor has none with any k or temperature: distances decide that
+        scores=softmax_weights(distances, given) * handed_out[:, None],
     )
     return replace(valuation, contributions=contributions)
 
