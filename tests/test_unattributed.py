@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.cli import cli
 from gmvaluator.conformal import Null, images_needed, null_size
+from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.evaluation.studies.strangers import strangers
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import variant
@@ -234,7 +235,10 @@ def test_the_study_measures_each_set_under_both_nulls(digits: Digits, tmp_path: 
     result = strangers(
         context, held_out, {"inverted": ImageSet.open(255 - images[2000:2040])}, 28, level=0.05
     )
-    shares = {(row[1], row[2]): row[-1].mean for row in result.tables[0].rows}
+    shares = {}
+    for row in result.tables[0].rows:
+        assert isinstance(row[-1], Interval)
+        shares[row[1], row[2]] = row[-1].mean
     assert len(shares) == 8
     for null in ("leave-one-out", "holdout"):
         assert shares["training images", null] == 0

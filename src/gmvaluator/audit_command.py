@@ -48,7 +48,12 @@ import click
     help="Copies shown side by side, nearest first; 0: no pages.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the audit that the run holds.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Where to compute.",
+)
 @click.option(
     "--backend",
     type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),

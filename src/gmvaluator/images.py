@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -277,8 +278,15 @@ class _Parts:
 
 
 def _is_joined(source: Any) -> bool:
-    return isinstance(source, dict) and all(
-        isinstance(prefix, str) and isinstance(paths, list) for prefix, paths in source.items()
+    """Whether it is {prefix: [paths]}; a Hugging Face dictionary of splits is not."""
+    return (
+        isinstance(source, dict)
+        and bool(source)
+        and all(
+            isinstance(prefix, str) and isinstance(paths, list) and bool(paths)
+            for prefix, paths in source.items()
+        )
+        and all(isinstance(path, str | Path) for paths in source.values() for path in paths)
     )
 
 
