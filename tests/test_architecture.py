@@ -46,7 +46,7 @@ LAYERS = (
     {"recalling"},
     {"unattributed"},
     {"valuator"},
-    {"copies"},
+    {"copies", "input_checks"},
     {"report", "doctor", "evaluation", "curation", "verify"},
     {"evidence"},
     {"audit"},

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from gmvaluator import GMValuator, InputError, RunError, Valuation
+from gmvaluator import GMValuator, InputError, RunError, Valuation, audit, payout
 from gmvaluator.cli import cli
 from gmvaluator.laws import check_laws
-from gmvaluator.sealing import seal_of, sealed
-from gmvaluator.verify import InputCheck, Verification, verify
+from gmvaluator.report.statements import STATEMENTS
+from gmvaluator.sealing import seal_of, sealed, sha256_of
+from gmvaluator.verify import BESIDE, InputCheck, Verification, verify
 from image_makers import encode, image_folder, random_images
 
 
@@ -214,13 +215,25 @@ def test_quick_says_that_contents_were_not_read(home: Path) -> None:
     assert "contents were not read" in found.train.found[0]
 
 
+def edit_record(file: Path, **changes: Any) -> None:
+    """A record with other entries; those that become None are taken out."""
+    record = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({name: each for name, each in record.items() if each is not None}))
+
+
+def as_older(run: Path) -> None:
+    """The run as a version would have written it that knew no seals, copies or null samples."""
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    kept = {name: each for name, each in settings.items() if name not in ("dedup", "null")}
+    edit_record(run / "run.json", files=None, seal=None, unattributed=None, settings=kept)
+    table = pq.read_table(run / "generated.parquet")
+    pq.write_table(table.drop_columns(["match_p"]), run / "generated.parquet")
+    for name in ("inputs.parquet", "duplicates.parquet"):
+        (run / name).unlink(missing_ok=True)
+
+
 def test_an_older_run_says_what_can_be_checked(home: Path) -> None:
-    file = home / "run" / "run.json"
-    record = json.loads(file.read_text())
-    file.write_text(
-        json.dumps({name: each for name, each in record.items() if name not in ("files", "seal")})
-    )
-    (home / "run" / "inputs.parquet").unlink()
+    as_older(home / "run")
     found = check(home)
     assert found.intact
     assert states(found) == {
@@ -233,6 +246,155 @@ def test_an_older_run_says_what_can_be_checked(home: Path) -> None:
     assert wrong(check(home, seal="0" * 64)) == {"seal": "run.json has none, and one was given"}
     (home / "train" / "class0" / "000.png").write_bytes(encode(random_images(1, seed=3)[0]))
     assert "this older run does not say which" in wrong(check(home))["training images"]
+
+
+def test_hashes_and_seal_that_were_taken_out_are_missed(home: Path) -> None:
+    run = home / "run"
+    whole = (run / "run.json").read_text()
+    edit_record(run / "run.json", files=None, seal=None)
+    found = wrong(verify(run, quick=True))
+    assert set(found) == {"files", "seal"}
+    assert "unattributed, settings.dedup, settings.null, inputs.parquet" in found["files"]
+    for name in ("files", "seal"):
+        (run / "run.json").write_text(whole)
+        edit_record(run / "run.json", **{name: None})
+        assert name in wrong(verify(run, quick=True))
+    as_older(run)
+    for sign in ("earlier_seals", "extensions"):
+        edit_record(run / "run.json", **{sign: []})
+        assert sign in wrong(verify(run, quick=True))["seal"]
+        edit_record(run / "run.json", **{sign: None})
+    assert verify(run, quick=True).intact
+    shutil.copy(home / "other" / "inputs.parquet", run)
+    assert "inputs.parquet" in wrong(verify(run, quick=True))["files"]
+
+
+def test_a_resealed_list_of_files_that_lacks_one_is_told(home: Path) -> None:
+    file = home / "run" / "run.json"
+    record = json.loads(file.read_text())
+    del record["files"]["values.parquet"]
+    file.write_text(json.dumps(record | {"seal": seal_of(record)}))
+    assert wrong(check(home)) == {"files": "values.parquet is not listed with a hash"}
+
+
+@pytest.mark.parametrize("name", ["settings", "inputs", "unattributed"])
+def test_nonsense_in_the_record_is_found_and_no_traceback(home: Path, name: str) -> None:
+    file = home / "run" / "run.json"
+    record = json.loads(file.read_text())
+    several: tuple[Any, ...] = (None, [], "x", 3)
+    for nonsense in several:
+        file.write_text(json.dumps(record | {name: nonsense}))
+        found = verify(home / "run")
+        assert f"{name} in run.json is {nonsense!r}" in wrong(found)["laws"]
+        assert found.train.state == "unknown"
+        with pytest.raises(RunError, match="is not as it was saved"):
+            Valuation.load(home / "run")
+    file.write_text(json.dumps(record | {name: {"train": 3, "level": "x", "k": "x"}}))
+    assert not verify(home / "run").intact
+
+
+def test_a_table_with_text_for_numbers_is_found_and_no_traceback(home: Path) -> None:
+    file = home / "run" / "values.parquet"
+    table = pq.read_table(file)
+    text = pa.array(["x"] * len(table))
+    pq.write_table(table.set_column(table.column_names.index("value"), "value", text), file)
+    assert "do not fit together" in wrong(check(home))["laws"]
+
+
+def test_what_is_told_of_unattributed_images_follows_from_p_values(home: Path) -> None:
+    whole = Valuation.load(home / "run")
+    p = np.array([0.001, 0.5, 1.0])
+    told = whole.info["unattributed"]
+    share = float(whole.quality[0] / whole.quality.sum())
+    right = replace(
+        whole,
+        match_p=p,
+        info=whole.info | {"unattributed": told | {"images": 1, "share": share}},
+    )
+    number = "the number of unattributed images follows from the p-values"
+    part = "the unattributed share follows from the p-values and qualities"
+    both = "p-values are there where unattributed images are told of, and only there"
+    assert laws_broken(right, home) == set()
+    assert laws_broken(replace(right, info=whole.info), home) == {number, part}
+    assert laws_broken(replace(right, match_p=None), home) == {both}
+    for outside in (1.5, np.nan):
+        odd = replace(right, match_p=np.array([0.001, 0.5, outside]))
+        assert laws_broken(odd, home) == {"p-values lie within 0 and 1"}
+
+
+def made_of(run: Path, name: str, files: tuple[str, ...], **more: Any) -> Path:
+    """A sealed record of what is made of a run, with its files."""
+    for each in files:
+        (run / each).parent.mkdir(exist_ok=True)
+        (run / each).write_text("content")
+    seal = json.loads((run / "run.json").read_text())["seal"]
+    hashes = {each: sha256_of(run / each) for each in files}
+    record: dict[str, Any] = {"run_seal": seal, "files": hashes, **more}
+    (run / name).write_text(json.dumps(record | {"seal": seal_of(record)}))
+    return run / name
+
+
+@pytest.mark.parametrize("name", ["audit.json", "payout.json"])
+def test_records_beside_a_run_are_whole_or_told(home: Path, name: str) -> None:
+    run = home / "run"
+    record = made_of(run, name, BESIDE[name])
+    whole = record.read_text()
+    assert check(home).intact
+    for text in ("{", "[]", "\xff"):
+        record.write_bytes(text.encode("latin-1"))
+        assert "it cannot be read" in wrong(check(home))[name]
+    for key in ("run_seal", "files", "seal"):
+        record.write_text(whole)
+        edit_record(record, **{key: None})
+        assert f"it has no {key}: it was taken out" in wrong(check(home))[name]
+    record.write_text(whole)
+    edit_record(record, total=9)
+    assert "its seal does not fit" in wrong(check(home))[name]
+    made_of(run, name, BESIDE[name][:1])
+    assert wrong(check(home)) == {name: f"it lists no hash of {BESIDE[name][1]}"}
+    record.unlink()
+    assert f"it is missing, and {BESIDE[name][0]}" in wrong(check(home))[name]
+
+
+def test_records_beside_a_run_are_those_that_the_commands_write() -> None:
+    assert BESIDE[audit.RECORD] == (audit.TABLE, f"{audit.PAGES}/index.html")
+    assert BESIDE[payout.MARKER] == (payout.TABLE, f"{STATEMENTS}/index.html")
+
+
+def test_a_record_of_another_run_says_what_to_do(home: Path) -> None:
+    record = made_of(home / "other", "payout.json", ())
+    shutil.copy(record, home / "run")
+    found = wrong(check(home))["payout.json"]
+    assert found.startswith("it was made of another run; move it and its files away, or make it")
+
+
+def test_held_out_images_are_looked_at(home: Path) -> None:
+    image_folder(home / "strangers2", 6, seed=9, classes=0)
+    # one is a training image, one cannot be read: neither is in the sample
+    shutil.copy(home / "train" / "class0" / "000.png", home / "strangers2" / "known.png")
+    (home / "strangers2" / "odd.png").write_bytes(b"no image")
+    valuator = GMValuator(
+        encoder="pixels@8", rerank="none", quality="none", k=2, candidates=4, cache=False
+    )
+    fitted = valuator.fit(home / "train")
+    fitted.value(home / "generated", holdout=home / "strangers2").save(home / "run", overwrite=True)
+    found = verify(home / "run")
+    assert found.holdout is not None
+    assert (found.intact, found.complete, found.holdout.n) == (True, True, 6)
+    quick = verify(home / "run", quick=True)
+    assert states(quick)["held-out images"] == "unknown"
+    (home / "strangers2").rename(home / "moved")
+    gone = verify(home / "run")
+    assert (gone.intact, states(gone)["held-out images"]) == (True, "unknown")
+    assert verify(home / "run", holdout=home / "moved").complete
+    (home / "moved" / "000.png").write_bytes(encode(random_images(1, seed=3)[0]))
+    changed = verify(home / "run", holdout=home / "moved")
+    assert "gives other images to compare with" in wrong(changed)["held-out images"]
+
+
+def test_held_out_images_given_for_a_run_without_are_told(home: Path) -> None:
+    found = check(home, holdout=home / "strangers")
+    assert wrong(found) == {"held-out images": "the run was made without, and a set was given"}
 
 
 def test_a_run_of_another_version_is_not_called_intact(home: Path) -> None:

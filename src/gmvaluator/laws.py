@@ -57,6 +57,7 @@ def check_laws(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> tuple
     settings = valuation.info.get("settings", {})
     free = bool(settings.get("signed") or settings.get("whole_set"))
     laws = [*_of_ids(valuation), *_of_tables(valuation, values, pairs), *_of_inputs(valuation)]
+    laws += _of_null(valuation)
     if not free:
         laws += [*_of_shares(valuation), *_of_contributors(valuation, settings)]
     return tuple(laws)
@@ -100,6 +101,31 @@ def _of_inputs(valuation: Valuation) -> Iterator[Law]:
         found = set_fingerprint(ids, keys)
         other = found != recorded
         yield Law(f"the {side} fingerprint is that of the content keys", int(other), found)
+
+
+def _of_null(valuation: Valuation) -> Iterator[Law]:
+    """What is told of images without a contributor follows from their p-values and qualities."""
+    told, p = valuation.info.get("unattributed"), valuation.match_p
+    if told is None and p is None:
+        return
+    both = "p-values are there where unattributed images are told of, and only there"
+    yield Law(both, int(told is None or p is None), "run.json against generated.parquet")
+    if told is None or p is None:
+        return
+    yield _law("p-values lie within 0 and 1", ~((p >= 0) & (p <= 1)), valuation.generated_ids)
+    without = p <= told["level"]
+    images, total = int(without.sum()), float(valuation.quality.sum())
+    share = float(valuation.quality[without].sum()) / total if total > 0 else 0.0
+    yield Law(
+        "the number of unattributed images follows from the p-values",
+        int(images != told["images"]),
+        f"{told['images']!r} against {images}",
+    )
+    yield Law(
+        "the unattributed share follows from the p-values and qualities",
+        int(not abs(share - told["share"]) <= ROUNDING),
+        f"{told['share']!r} against {share!r}",
+    )
 
 
 def _of_shares(valuation: Valuation) -> Iterator[Law]:

@@ -8,7 +8,7 @@ same kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -233,11 +233,9 @@ def held_out(
         raise InputError("a single training image has no others; pass at least 2 training images")
     listed = _listed(images, encoders[0])
     training = set(measure.fitted.train.keys)
-    fresh = sorted(
-        (key, images.ids[row], row) for row, key in listed.items() if key not in training
-    )
-    in_training = len(listed) - len(fresh)
-    if listed and not fresh:
+    sample = null_sample(listed, images.ids, training, level)
+    in_training = sum(key in training for key in listed.values())
+    if listed and not sample:
         raise InputError(
             f"all {in_training} readable images of holdout {images.location or 'in memory'} are "
             "training images; pass images that the model was not trained on"
@@ -245,7 +243,7 @@ def held_out(
     embeddings = embed(
         images,
         encoders[0],
-        rows=np.asarray([row for *_, row in fresh[: null_size(level)]], dtype=np.int64),
+        rows=np.asarray(sample, dtype=np.int64),
         strict=strict,
         memory=measure.memory,
         progress=measure.progress,
@@ -267,6 +265,22 @@ def held_out(
         source=images.location,
         fingerprint=set_fingerprint(ids, embeddings.keys),
     )
+
+
+def null_sample(
+    keys: Mapping[int, str], ids: Sequence[str], training: Collection[str], level: float
+) -> list[int]:
+    """Rows of the held-out images that are taken, by content: however the set is listed.
+
+    Args:
+        keys: content key of each row that can be read.
+        ids: of all rows.
+        training: content keys of the training images, which are left out.
+        level: of the test, which says how many are taken.
+    """
+    known = set(training)
+    fresh = sorted((key, ids[row], row) for row, key in keys.items() if key not in known)
+    return [row for *_, row in fresh[: null_size(level)]]
 
 
 def _listed(images: ImageSet, encoder: Encoder) -> dict[int, str]:

@@ -294,7 +294,7 @@ class Valuation:
             )
         try:
             return _assemble(unsealed(info), tables)
-        except (KeyError, ValueError, IndexError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"the files of run {folder} do not fit together ({error}); restore the run or "
                 "make it again"
@@ -429,6 +429,9 @@ def read_table(file: Path) -> pa.Table:
 
 
 def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
+    for name in ("settings", "inputs", "unattributed"):
+        if not isinstance(info.get(name, {}), dict):
+            raise ValueError(f"{name} in run.json is {info[name]!r}, and wanted is an object")
     values, generated = tables["values.parquet"], tables["generated.parquet"]
     pairs, skipped = tables["contributions.parquet"], tables["skipped.parquet"]
     train_ids = tuple(values["train_id"].to_pylist())

@@ -10,56 +10,40 @@ together is shown by a copy of the seal that was kept elsewhere, and by nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
+from gmvaluator.images import ImageSet
+from gmvaluator.input_checks import (
+    HELD_OUT,
+    NAMES,
+    Check,
+    InputCheck,
+    State,
+    check_holdout,
+    check_inputs,
+)
 from gmvaluator.laws import check_laws
-from gmvaluator.progress import Advance, Progress, as_progress
-from gmvaluator.run_sides import RunSide
-from gmvaluator.runs import open_side
+from gmvaluator.progress import Progress, as_progress
 from gmvaluator.sealing import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
-from gmvaluator.valuation import MARKER, Valuation, read_marker, read_table
+from gmvaluator.valuation import LATER_FILES, MARKER, RUN_FILES, Valuation, read_marker, read_table
 
-State = Literal["ok", "failed", "unknown"]
-Side = Literal["train", "generated"]
-NAMED = 20  # ids told in full; their number is told always
-_SMALL = Preprocessing(8)
+__all__ = ["Check", "InputCheck", "State", "Verification", "verify"]
 
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at.
-
-    Attributes:
-        name: what.
-        state: `unknown`: it could not be checked.
-        found: sentences: what is wrong, why it could not be checked, or what was found right.
-    """
-
-    name: str
-    state: State
-    found: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class InputCheck(Check):
-    """Whether a set of images is the one that was valued.
-
-    Attributes:
-        n: images that the run lists.
-        missing: ids the set no longer lists, or lists and cannot read.
-        changed: ids whose content is another now.
-        added: ids that the set lists and the run knows nothing of.
-    """
-
-    n: int = 0
-    missing: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+BESIDE = {
+    "audit.json": ("audit.parquet", "audit/index.html"),
+    "payout.json": ("payout.csv", "statements/index.html"),
+}
+"""Records of what is made of a run, and files that are never there without them."""
+_SEALED_KEYS = ("unattributed", EARLIER_SEALS, "extensions")
+_SEALED_SETTINGS = ("dedup", "null")
+_MOVE = "move it and its files away, or make it again of this one (--overwrite)"
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -71,6 +55,7 @@ class Verification:
         seal: recorded by the run; keep a copy elsewhere. None: an older run without.
         files, laws: of the run itself.
         train, generated: its images.
+        holdout: the images that a null sample was taken from; None where there were none.
     """
 
     run: str
@@ -79,10 +64,12 @@ class Verification:
     laws: Check
     train: InputCheck
     generated: InputCheck
+    holdout: InputCheck | None = None
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        return (*self.files, self.laws, self.train, self.generated)
+        held_out = () if self.holdout is None else (self.holdout,)
+        return (*self.files, self.laws, self.train, self.generated, *held_out)
 
     @property
     def intact(self) -> bool:
@@ -130,6 +117,7 @@ def verify(
     *,
     train: object = None,
     generated: object = None,
+    holdout: object = None,
     seal: str | None = None,
     quick: bool = False,
     progress: bool | Progress = False,
@@ -140,6 +128,7 @@ def verify(
         run: folder that `Valuation.save` or `gmvaluator value` wrote.
         train, generated: any source of `ImageSet`: where images are no longer where the run had
             them, or to be told whether the run was made from these.
+        holdout: likewise, the held-out images of a run whose null sample they gave.
         seal: that the run had, if a copy was kept.
         quick: compare ids of images only; their content is not read.
         progress: True for bars on standard error, or an object with `stage`.
@@ -151,23 +140,31 @@ def verify(
     folder = Path(run)
     info = read_marker(folder, MARKER, "run")
     recorded = info.get(SEAL)
-    files = (_files(info, folder), _seal(info, seal), *_made_of_it(info, folder))
-    given: dict[Side, object] = {
-        "train": None if train is None else ImageSet.open(train),
-        "generated": None if generated is None else ImageSet.open(generated),
-    }
+    files = (_files(info, folder), _seal(info, folder, seal), *_made_of_it(info, folder))
+    sets = {"train": train, "generated": generated, "holdout": holdout}
+    given = {name: None if each is None else ImageSet.open(each) for name, each in sets.items()}
+    told = as_progress(progress)
+    held_out: InputCheck | None
     try:
         valuation = Valuation.load(folder, check=False)
-        laws = _laws(valuation, folder)
-        train_check, generated_check = (
-            _inputs(valuation, side, given[side], quick, as_progress(progress))
-            for side in ("train", "generated")
-        )
     except RunError as error:
         laws = Check("laws", "failed", (str(error),))
-        why = ("its tables cannot be read",)
-        train_check = InputCheck("training images", "unknown", why)
-        generated_check = InputCheck("generated images", "unknown", why)
+        train_check, generated_check, held_out = (
+            InputCheck(name, "unknown", ("its tables cannot be read",))
+            for name in (*NAMES.values(), HELD_OUT)
+        )
+        inputs = info.get("inputs")
+        if holdout is None and not (isinstance(inputs, dict) and "holdout" in inputs):
+            held_out = None
+    else:
+        laws = _laws(valuation, folder)
+        train_check, generated_check = (
+            _looked_at(name, partial(check_inputs, valuation, side, given[side], quick, told))
+            for side, name in NAMES.items()
+        )
+        held_out = _looked_at(
+            HELD_OUT, partial(check_holdout, valuation, given["holdout"], quick, told)
+        )
     return Verification(
         run=str(folder),
         seal=recorded if isinstance(recorded, str) else None,
@@ -175,34 +172,64 @@ def verify(
         laws=laws,
         train=train_check,
         generated=generated_check,
+        holdout=held_out,
     )
+
+
+def _looked_at(name: str, look: Callable[[], Found]) -> Found | InputCheck:
+    """What `look` finds; where run.json says nonsense of the set, that."""
+    try:
+        return look()
+    except _DAMAGE as error:
+        what = f"run.json does not say what it is to say of them ({_told(error)})"
+        return InputCheck(name, "failed", (what,))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _signs_of_a_seal(info: dict[str, Any], folder: Path) -> list[str]:
+    """What only versions write that record hashes and a seal as well."""
+    settings = info.get("settings")
+    asked = settings if isinstance(settings, dict) else {}
+    return [
+        *(name for name in (FILES, SEAL, *_SEALED_KEYS) if name in info),
+        *(f"settings.{name}" for name in _SEALED_SETTINGS if name in asked),
+        *(name for name in LATER_FILES if (folder / name).exists()),
+    ]
+
+
+def _not_there(what: str, signs: list[str]) -> Check:
+    """A run without hashes or seal: an older one, or one they were taken out of."""
+    name = FILES if what == "hashes" else SEAL
+    if signs:
+        told = f"run.json has no {what}, and had them: it has {', '.join(signs)}"
+        return Check(name, "failed", (f"{told}, which older versions did not write",))
+    why = f"run.json has no {what}: an older version made the run, or they were taken out"
+    return Check(name, "unknown", (why,))
 
 
 def _files(info: dict[str, Any], folder: Path) -> Check:
     if FILES not in info:
-        return Check(
-            "files",
-            "unknown",
-            ("run.json lists no hashes: an older version made the run, or they were taken out",),
-        )
+        return _not_there("hashes", _signs_of_a_seal(info, folder))
     # the record's own seal is told apart from the files it lists
     wrong = broken({FILES: info[FILES]}, folder)
+    listed = info[FILES] if isinstance(info[FILES], dict) else RUN_FILES
+    there = (*RUN_FILES[:-1], *(name for name in LATER_FILES if (folder / name).exists()))
+    wrong += [f"{name} is not listed with a hash" for name in there if name not in listed]
     if wrong:
         return Check("files", "failed", tuple(wrong))
     return Check("files", "ok", (f"all {len(info[FILES])} are as they were saved",))
 
 
-def _seal(info: dict[str, Any], given: str | None) -> Check:
+def _seal(info: dict[str, Any], folder: Path, given: str | None) -> Check:
     if given is not None and (len(given) != 64 or set(given.lower()) - set("0123456789abcdef")):
         raise InputError(f"{given!r} is no seal; pass the 64 hex digits that verify printed")
     if SEAL not in info:
         if given is not None:
             return Check("seal", "failed", ("run.json has none, and one was given",))
-        return Check(
-            "seal",
-            "unknown",
-            ("run.json has none: an older version made the run, or it was taken out",),
-        )
+        return _not_there("seal", _signs_of_a_seal(info, folder))
     if info[SEAL] != seal_of(info):
         return Check("seal", "failed", ("run.json was changed: its seal does not fit it",))
     if given is None:
@@ -215,144 +242,60 @@ def _seal(info: dict[str, Any], given: str | None) -> Check:
 def _made_of_it(info: dict[str, Any], folder: Path) -> list[Check]:
     """Whether what was made of the run (an audit, say) was made of this one, and is whole."""
     found = []
-    for file in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            content = None
-        if file.name == MARKER or not (isinstance(content, dict) and RUN_SEAL in content):
+    for name in sorted({*BESIDE, *(file.name for file in folder.glob("*.json"))} - {MARKER}):
+        beside = [each for each in BESIDE.get(name, ()) if (folder / each).exists()]
+        if not (folder / name).exists():
+            if beside:
+                found.append(Check(name, "failed", (_without_record(name, beside),)))
             continue
-        wrong = broken(content, folder)
-        right = "made of this run, and as it was saved"
-        earlier = info.get(EARLIER_SEALS)
-        if isinstance(earlier, list) and content[RUN_SEAL] in earlier:
-            right = "made of this run before it was extended, and as it was saved"
-        elif content[RUN_SEAL] != info.get(SEAL):
-            wrong = ["it was made of another run", *wrong]
-        found.append(Check(file.name, "failed" if wrong else "ok", tuple(wrong) or (right,)))
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            content = error
+        if name in BESIDE or (isinstance(content, dict) and RUN_SEAL in content):
+            found.append(_record(name, content, beside, info, folder))
     return found
+
+
+def _without_record(name: str, beside: list[str]) -> str:
+    return (
+        f"it is missing, and {', '.join(beside)} is there: the record was deleted, or writing was "
+        "broken off; restore it, make it again, or move away what is there"
+    )
+
+
+def _record(
+    name: str, content: object, beside: list[str], info: dict[str, Any], folder: Path
+) -> Check:
+    """One such record: of this run, sealed, and with the files that it lists."""
+    if not isinstance(content, dict):
+        why = f" ({content})" if isinstance(content, Exception) else ": it holds no JSON object"
+        return Check(name, "failed", (f"it cannot be read{why}",))
+    wrong = [
+        f"it has no {each}: it was taken out"
+        for each in (RUN_SEAL, FILES, SEAL)
+        if each not in content
+    ]
+    wrong += broken(content, folder)
+    listed = content.get(FILES)
+    if isinstance(listed, dict):
+        wrong += [f"it lists no hash of {each}" for each in beside if each not in listed]
+    right = "made of this run, and as it was saved"
+    earlier = info.get(EARLIER_SEALS)
+    seal = content.get(RUN_SEAL)
+    if isinstance(earlier, list) and seal in earlier:
+        right = "made of this run before it was extended, and as it was saved"
+    elif RUN_SEAL in content and seal != info.get(SEAL):
+        wrong = [f"it was made of another run; {_MOVE}", *wrong]
+    return Check(name, "failed" if wrong else "ok", tuple(wrong) or (right,))
 
 
 def _laws(valuation: Valuation, folder: Path) -> Check:
     values, pairs = (read_table(folder / f"{name}.parquet") for name in ("values", "contributions"))
     try:
         laws = check_laws(valuation, values, pairs)
-    except (KeyError, ValueError, TypeError) as error:
-        return Check("laws", "failed", (f"the tables lack what they are to hold ({error})",))
+    except _DAMAGE as error:
+        what = f"the tables or run.json lack what they are to hold ({_told(error)})"
+        return Check("laws", "failed", (what,))
     wrong = tuple(str(law) for law in laws if law.broken)
     return Check("laws", "failed" if wrong else "ok", wrong or (f"all {len(laws)} hold",))
-
-
-def _inputs(
-    valuation: Valuation, side: Side, given: object, quick: bool, progress: Progress
-) -> InputCheck:
-    name = "training images" if side == "train" else "generated images"
-    opened = open_side(valuation, side, given)
-    n = len(opened.ids)
-    if opened.images is None:
-        return InputCheck(name, "unknown", (str(opened.trouble),), n)
-    left_out = {skip.id for each, skip in valuation.skipped if each == side}
-    known = set(opened.ids) | left_out
-    added = tuple(each for each in opened.images.ids if each not in known)
-    missing = tuple(
-        each for each, row in zip(opened.ids, opened.rows.tolist(), strict=True) if row < 0
-    )
-    where = f"the set at {opened.images.location or 'hand'}"
-    if quick:
-        wrong = _differences(missing, (), added)
-        state: State = "failed" if wrong else "unknown"
-        ids_only = f"{where} lists the same {n} ids; contents were not read (--quick)"
-        return InputCheck(name, state, tuple(wrong) or (ids_only,), n, missing, (), added)
-    keys = _contents(opened, progress, name)
-    missing += tuple(
-        each
-        for each, key, row in zip(opened.ids, keys, opened.rows.tolist(), strict=True)
-        if row >= 0 and key is None
-    )
-    changed = _changed(opened, keys)
-    wrong = _differences(missing, changed, added)
-    if opened.keys is None and not missing:
-        recorded = valuation.info.get("inputs", {}).get(side, {}).get("fingerprint")
-        if recorded is None and not wrong:
-            nothing = ("the run recorded neither content keys nor a fingerprint",)
-            return InputCheck(name, "unknown", nothing, n)
-        if recorded not in (None, set_fingerprint(opened.ids, [str(key) for key in keys])):
-            wrong.append(
-                "contents of some differ from those valued; this older run does not say which"
-            )
-    if wrong:
-        wrong = _of_another_set(opened, keys, missing, added, where) + wrong
-    same = (f"{where} holds the same {n} images",)
-    return InputCheck(
-        name, "failed" if wrong else "ok", tuple(wrong) or same, n, missing, changed, added
-    )
-
-
-def _contents(side: RunSide, progress: Progress, name: str) -> list[str | None]:
-    """Content key of each image of the run as it is now; None where it is gone or unreadable."""
-    if side.images is None:
-        return [None] * len(side.ids)
-    rows = side.rows.tolist()
-    listed = sorted(row for row in rows if row >= 0)
-    with progress.stage(f"read {name}", len(listed)) as advance:
-        now = _keys_of(side.images, listed, advance)
-    return [now.get(row) for row in rows]
-
-
-def _keys_of(
-    images: ImageSet, rows: Sequence[int], advance: Advance = lambda count: None
-) -> dict[int, str]:
-    """Content key by row; those that cannot be read are missing."""
-    keys: dict[int, str] = {}
-    # every key is said to be known: content is hashed, and nothing decoded
-    for batch in images.batches(_SMALL, rows=rows, known=lambda key: True):
-        keys.update(zip(batch.rows.tolist(), batch.keys, strict=True))
-        advance(len(batch.rows) + len(batch.skipped))
-    return keys
-
-
-def _changed(side: RunSide, keys: Sequence[str | None]) -> tuple[str, ...]:
-    if side.keys is None:
-        return ()
-    return tuple(
-        each
-        for each, then, now in zip(side.ids, side.keys, keys, strict=True)
-        if now is not None and now != then
-    )
-
-
-def _of_another_set(
-    side: RunSide,
-    keys: Sequence[str | None],
-    missing: Sequence[str],
-    added: Sequence[str],
-    where: str,
-) -> list[str]:
-    """Whether the images are there under other ids, or none of them is there."""
-    images, then = side.images, side.keys
-    if then is None or images is None:
-        return []
-    gone = set(missing)
-    lost = {key for each, key in zip(side.ids, then, strict=True) if each in gone}
-    place_of = {each: place for place, each in enumerate(images.ids)}
-    there = _keys_of(images, [place_of[each] for each in added]).values() if lost else ()
-    renamed = len(lost & set(there))
-    if renamed:
-        return [f"{renamed} of the missing images are there under other ids"]
-    if all(now != before for now, before in zip(keys, then, strict=True)):
-        return [f"{where} is another set: not one image of the run is in it"]
-    return []
-
-
-def _differences(missing: Sequence[str], changed: Sequence[str], added: Sequence[str]) -> list[str]:
-    parts = (
-        ("are gone or cannot be read", missing),
-        ("have other content than was valued", changed),
-        ("were not there when the run was made", added),
-    )
-    return [f"{len(ids)} {what}: {_named(ids)}" for what, ids in parts if ids]
-
-
-def _named(ids: Sequence[str]) -> str:
-    rest = len(ids) - NAMED
-    return ", ".join(ids[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -11,6 +11,7 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--train", help="Are these the training images? (Those where the run had them.)")
 @click.option("--generated", help="Are these the generated images? (Likewise.)")
+@click.option("--holdout", help="Are these the images of --holdout, if the run had them?")
 @click.option("--seal", metavar="HEX", help="The run's seal, if a copy was kept elsewhere.")
 @click.option("--quick", is_flag=True, help="Compare ids of images only; contents are not read.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -19,6 +20,7 @@ def verify(
     run: Path,
     train: str | None,
     generated: str | None,
+    holdout: str | None,
     seal: str | None,
     quick: bool,
     as_json: bool,
@@ -38,6 +40,7 @@ def verify(
         run,
         train=train,
         generated=generated,
+        holdout=holdout,
         seal=seal,
         quick=quick,
         progress=not quiet and not as_json,
