@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError
-from gmvaluator.audit import Audit, audit
+from gmvaluator.audit import Audit, audit, check_audit_output
 from gmvaluator.cli import cli
 from gmvaluator.copies import CopyFinder, CopySettings, calibrate
 from gmvaluator.evaluation.metrics import Interval
@@ -157,6 +157,44 @@ def test_an_audit_is_not_replaced_unasked(found: Audit) -> None:
     found.save(overwrite=True)
     with pytest.raises(RunError, match="already holds an audit; pass --overwrite"):
         found.save()
+
+
+def test_without_evidence_the_pages_of_the_audit_before_leave(made: Path, found: Audit) -> None:
+    found.save(overwrite=True)
+    found.save(overwrite=True, evidence=0)
+    assert not (made / "run" / "audit").exists()
+    found.save(overwrite=True)
+    (made / "run" / "audit" / "notes.txt").write_text("mine")
+    found.save(overwrite=True, evidence=0)
+    assert [file.name for file in (made / "run" / "audit").iterdir()] == ["notes.txt"]
+    shutil.rmtree(made / "run" / "audit")
+
+
+def test_what_is_in_the_way_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = "is there, and no audit.json that it belongs to; move it away, or pass --overwrite"
+    table, notes = tmp_path / "audit.parquet", tmp_path / "audit" / "notes.txt"
+    table.write_text("another's")
+    with pytest.raises(RunError, match=refused):
+        check_audit_output(tmp_path, overwrite=False)
+    check_audit_output(tmp_path, overwrite=True)
+    table.unlink()
+    table.mkdir()
+    with pytest.raises(RunError, match=r"audit\.parquet is in the way, and no audit wrote it"):
+        check_audit_output(tmp_path, overwrite=True)
+    table.rmdir()
+    notes.parent.mkdir()
+    check_audit_output(tmp_path, overwrite=False)
+    notes.write_text("mine")
+    command = ["audit", str(tmp_path)]
+    with pytest.raises(RunError, match="audit is in the way, and no audit wrote it"):
+        CliRunner().invoke(cli, command, catch_exceptions=False)
+    check_audit_output(tmp_path, overwrite=False, evidence=0)
+    notes.unlink()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RunError, match="is not writable"):
+        check_audit_output(tmp_path, overwrite=False)
 
 
 def test_moved_changed_and_missing_images_are_errors(made: Path, home: Path) -> None:

@@ -80,9 +80,11 @@ def test_value_writes_the_run_and_says_what_it_found(
     assert str(out / "report.html") in printed
     assert f"<bdi>{best}</bdi>" in (out / "report.html").read_text()
     # the page of the run that was replaced would show its numbers
+    (out / "payout.json").write_text("{}")
     again = (*QUICK, "--overwrite", "--no-report", "--json")
     status, printed, _ = run("value", digit_folder, generated, "--out", out, *again)
     assert (status, json.loads(printed)["report"]) == (0, None)
+    assert json.loads(printed)["of_the_run_before"] == [str(out / "payout.json")]
     assert not (out / "report.html").exists()
 
 
@@ -207,7 +209,10 @@ def test_an_earlier_run_is_refused_before_any_work(
     assert "already holds a result; pass --overwrite" in one_line(result)
     assert "embed" not in result[2]
     assert (out / "values.parquet").read_bytes() == before
-    assert run(*arguments, "--overwrite", "--temperature", "auto")[0] == 0
+    (out / "payout.json").write_text("{}")
+    status, printed, _ = run(*arguments, "--overwrite", "--temperature", "auto")
+    assert status == 0
+    assert f"{out / 'payout.json'} is of the run that was here before and stays" in printed
     assert (out / "values.parquet").read_bytes() != before
 
 

@@ -19,7 +19,8 @@ from gmvaluator.errors import InputError, RunError
 from gmvaluator.evidence import write_evidence
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.publishing import publish_file
+from gmvaluator.publishing import check_into, publish_file
+from gmvaluator.report.evidence_page import FIRST, drop_pages
 from gmvaluator.run_sides import RunSide
 from gmvaluator.runs import Run, open_run
 from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, seal_of, sha256_of
@@ -100,22 +101,24 @@ class Audit:
 
         Args:
             overwrite: replace the audit that the run holds.
-            evidence: pairs shown at most, nearest first; 0 writes no pages.
+            evidence: pairs shown at most, nearest first; 0 writes no pages, and those of the
+                audit that is replaced are deleted.
 
         Returns:
             The record.
 
         Raises:
-            RunError: the run holds an audit (unless `overwrite`), or cannot be written.
+            RunError: the run holds an audit or files of these names (unless `overwrite`), or
+                cannot be written.
         """
         import pyarrow.parquet as pq
 
         folder = self.run.folder
-        check_audit_output(folder, overwrite=overwrite)
+        check_audit_output(folder, overwrite=overwrite, evidence=evidence)
         with _replaced(folder):
             with publish_file(folder / TABLE) as part:
                 pq.write_table(self.table(), part)
-            pages = self._write_pages(folder / PAGES, evidence) if evidence else []
+            pages = self._write_pages(folder / PAGES, evidence)
             names = [TABLE, *(f"{PAGES}/{page.name}" for page in pages)]
             hashes = {name: sha256_of(folder / name) for name in names}
             content = json.loads(json.dumps(self.as_json() | {FILES: hashes}))
@@ -125,6 +128,9 @@ class Audit:
         return folder / RECORD
 
     def _write_pages(self, folder: Path, most: int) -> list[Path]:
+        if not most:
+            drop_pages(folder)
+            return []
         best = sorted((each for each in self.pairs if each.rank == 1), key=_by_distance)
         return write_evidence(self.run, best, self.calibration, folder, most)
 
@@ -133,16 +139,38 @@ def _by_distance(pair: Pair) -> tuple[float, int]:
     return pair.distance, pair.generated
 
 
-def check_audit_output(run: str | Path, *, overwrite: bool) -> None:
+def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200) -> None:
     """Refuse before the work is done.
 
+    Args:
+        run, overwrite, evidence: as for `Audit.save`.
+
     Raises:
-        RunError: the run holds an audit and `overwrite` is not given.
+        RunError: the run holds an audit or files of these names and `overwrite` is not given,
+            something no audit wrote is in the way, or the folder cannot be written to.
     """
-    if not overwrite and (Path(run) / RECORD).exists():
+    folder = Path(run)
+    pages = folder / PAGES
+    if not overwrite and (folder / RECORD).exists():
         raise RunError(
             f"{run} already holds an audit; pass --overwrite (overwrite=True) to replace it"
         )
+    # an audit that was broken off leaves them too
+    there = [file for file in (folder / TABLE, pages / FIRST) if file.exists()]
+    if there and not overwrite and not (folder / RECORD).exists():
+        raise RunError(
+            f"{there[0]} is there, and no {RECORD} that it belongs to; move it away, or pass "
+            "--overwrite (overwrite=True) to replace it"
+        )
+    blocked = [file for file in (folder / RECORD, folder / TABLE) if file.is_dir()]
+    if evidence and pages.exists():
+        others = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
+        blocked += [pages] if others or not pages.is_dir() else []
+    if blocked:
+        raise RunError(f"{blocked[0]} is in the way, and no audit wrote it; move it away")
+    check_into(folder, RECORD, overwrite=True)
+    if pages.is_dir():
+        check_into(pages, FIRST, overwrite=True)
 
 
 def audit(

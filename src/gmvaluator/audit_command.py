@@ -95,7 +95,7 @@ def audit(
     from gmvaluator.copies import CopySettings
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
-    check_audit_output(run, overwrite=overwrite)
+    check_audit_output(run, overwrite=overwrite, evidence=evidence)
     found = look(
         run,
         train=train,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.derived import left_of_before
 from gmvaluator.errors import CacheWarning
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ def print_valuation(
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
     lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
+    if left := left_of_before(out):
+        summary["of_the_run_before"] = [str(file) for file in left]
+        lines += [
+            f"{file} is of the run that was here before and stays; move it and its files away, or "
+            "`gmvaluator verify` calls it another run's"
+            for file in left
+        ]
     if report is not None:
         lines.append(f"look at it: {report}")
     print_result(summary, "\n".join(lines), as_json=as_json)

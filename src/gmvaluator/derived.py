@@ -22,6 +22,13 @@ REMADE = (
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")),
 )
 """Files that a command makes again from the run; beside another run they would be of no run."""
+RECORDS = ("payout.json",)
+"""Files that stay when the run is replaced: what was paid was paid."""
+
+
+def left_of_before(folder: Path) -> list[Path]:
+    """Records of the run that `folder` held before the one that was just saved there."""
+    return [folder / name for name in RECORDS if (folder / name).exists()]
 
 
 def drop_derived(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmvaluator.errors import RunError
 from gmvaluator.publishing import publish_folder
 
 TEMPLATE = "evidence.html.j2"
@@ -112,10 +113,29 @@ def write_evidence_pages(data: EvidenceData, folder: Path) -> list[Path]:
             text = _page(data, part, number, names)
             # ids of files whose names are not UTF-8 may hold lone surrogates
             (scratch / names[number - 1]).write_text(text, "utf-8", errors="backslashreplace")
-    for file in folder.iterdir():
-        if _LATER.fullmatch(file.name) and file.name not in names:
-            file.unlink()
+    drop_pages(folder, keep=names)
     return [folder / name for name in names]
+
+
+def drop_pages(folder: Path, keep: Sequence[str] = ()) -> None:
+    """Delete the pages of an earlier audit but for those to keep; an empty folder goes with them.
+
+    Raises:
+        RunError: they cannot be deleted.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        for file in list(folder.iterdir()):
+            if (file.name == FIRST or _LATER.fullmatch(file.name)) and file.name not in keep:
+                file.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or folder} is of an earlier audit and cannot be deleted "
+            f"({error.strerror or error}); delete it"
+        ) from error
 
 
 def _page(data: EvidenceData, part: tuple[PairCard, ...], number: int, names: list[str]) -> str:
