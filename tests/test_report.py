@@ -466,8 +466,14 @@ def test_images_without_a_contributor_are_marked(
 ) -> None:
     told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
     p_values = np.linspace(0.01, 0.9, 15)
+    scores = run.valuation.contributions.scores.copy()
+    silent = int(spread_order(15)[-1])
+    scores[silent] = 0
     valuation = replace(
-        run.valuation, match_p=p_values, info=run.valuation.info | {"unattributed": told}
+        run.valuation,
+        contributions=replace(run.valuation.contributions, scores=scores),
+        match_p=p_values,
+        info=run.valuation.info | {"unattributed": told},
     )
     page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
     text = text_of(page)
@@ -482,6 +488,13 @@ def test_images_without_a_contributor_are_marked(
     tab.wait("document.querySelectorAll('.gen').length === 3")
     rest = int((p_values[spread_order(15)[12:]] <= 0.05).sum())
     assert tab.ask("document.querySelectorAll('.stranger').length") == rest
+    nearest = "document.querySelectorAll('#gallery [aria-label=\"Nearest training images\"]')"
+    assert tab.ask(f"{nearest}.length") == 1
+    tab.ask(f"location.hash = '#generated-{silent}'")
+    tab.wait(
+        "document.getElementById('detail-body').textContent"
+        ".includes('12 of its 12 nearest training images; it gave no score, best first')"
+    )
     assert tab.complaints == []
     applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
     text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
