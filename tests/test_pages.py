@@ -21,7 +21,7 @@ def test_pages_show_what_the_results_hold() -> None:
 def function(name: str) -> Callable[..., Any]:
     scope: dict[str, Any] = {"__name__": "pages", "__file__": str(SCRIPT)}
     exec(SCRIPT.read_text(encoding="utf-8"), scope)
-    found = scope[name]
+    found: Callable[..., Any] = scope[name]
     assert callable(found)
     return found
 

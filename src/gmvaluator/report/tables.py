@@ -59,7 +59,7 @@ def match_level(valuation: Valuation) -> float | None:
 
 def gave_nothing(valuation: Valuation) -> NDArray[np.bool_]:
     """(m,) generated images without a score above or below 0, as of quality 0 or unattributed."""
-    return ~(valuation.contributions.scores != 0).any(axis=1)
+    return np.asarray((valuation.contributions.scores == 0).all(axis=1))
 
 
 def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
