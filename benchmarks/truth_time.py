@@ -5,8 +5,7 @@
 Trains one generator of each recipe that the committed results name, on half of the images as most
 trainings are, as many side by side as there are processors, one thread each. That time counts once
 for each training the results needed, and each valuer's own seconds once. DATA holds
-{mnist,cifar10}/train.parquet. Where two studies share trainings (`spaces` and `lds`), they count
-once.
+{mnist,cifar10}/train.parquet. `evaluate spaces` uses the trainings of `evaluate lds`.
 """
 
 from __future__ import annotations

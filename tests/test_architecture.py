@@ -17,7 +17,7 @@ ROOT = Path(gmvaluator.__file__).parent
 LAYERS = (
     {"errors", "versions", "cache", "progress"},
     {"memory", "money"},
-    {"publishing", "geometry", "sealing", "sources", "weight_sources"},
+    {"derived", "publishing", "geometry", "sealing", "sources", "weight_sources"},
     {"decoding", "downloads"},
     {"batching", "weights", "store"},
     {"images", "upkeep"},

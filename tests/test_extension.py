@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.extension import extend_run, join
+from gmvaluator.payout import pay
 from gmvaluator.runs import open_run
+from gmvaluator.verify import verify
 from image_makers import encode, random_images, write_files
 from run_makers import made_valuation
 
@@ -131,3 +133,21 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
     ):
         with pytest.raises(RunError, match=f"valued otherwise than the run: {what} differ"):
             join(old, other)
+
+
+def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:
+    run = folder / "run"
+    valuator(folder).value(folder / "one").save(run)
+    ids = [f"{i:02d}.png" for i in range(40)]
+    (folder / "owners.csv").write_text("\n".join(["train_id,owner", *(f"{n},a" for n in ids)]))
+    pay(run, owners=folder / "owners.csv", budget="10", resamples=0).save(statements=False)
+    (run / "intervals.parquet").write_bytes(b"of the shorter run")
+    extend_run(run, folder / "two", cache=False)
+    assert not (run / "intervals.parquet").exists()
+    found = verify(run)
+    assert found.intact
+    (payout,) = [each for each in found.checks if each.name == "payout.json"]
+    assert payout.found == ("made of this run before it was extended, and as it was saved",)
+    # another run in its place is not what was paid by
+    valuator(folder, k=3).value(folder / "one").save(run, overwrite=True)
+    assert not verify(run).intact

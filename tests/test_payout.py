@@ -220,7 +220,7 @@ def test_the_files_are_the_contract(paid: tuple[Payout, Path], made: Path) -> No
     assert all(re.fullmatch(r"\d+\.\d\d", row["amount"]) for row in rows)
     record = json.loads((out / "payout.json").read_text(encoding="utf-8"))
     assert broken(record, out) == []
-    assert record["run"]["seal"] == json.loads((made / "run" / "run.json").read_text())["seal"]
+    assert record["run_seal"] == json.loads((made / "run" / "run.json").read_text())["seal"]
     assert record["totals"] == {
         "value": pytest.approx(6),
         "budget": "1000.00",

@@ -181,6 +181,21 @@ def test_a_record_that_was_edited_is_refused(valuation: Valuation, tmp_path: Pat
         Valuation.load(run, check=False)
 
 
+def test_what_was_made_of_a_run_goes_with_it_but_for_payouts(
+    valuation: Valuation, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    made = ["report.html", "intervals.parquet", "uncertainty-m.svg", "audit/index.html"]
+    kept = ["payout.json", "payout.csv", "statements/index.html", "notes.txt", "figures/own.png"]
+    for name in (*made, *kept):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("x")
+    valuation.save(run, overwrite=True)
+    assert not [name for name in made if (run / name).exists()]
+    assert [name for name in kept if (run / name).exists()] == kept
+
+
 def test_older_runs_without_hashes_and_keys_still_open(
     valuation: Valuation, tmp_path: Path
 ) -> None:

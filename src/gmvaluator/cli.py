@@ -181,7 +181,6 @@ def value(
     """
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
-    from gmvaluator.report.names import REPORT
     from gmvaluator.runs import open_run
     from gmvaluator.valuation import check_run_output
 
@@ -192,8 +191,6 @@ def value(
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, holdout=others, strict=strict)
     valuation.save(out, overwrite=overwrite)
-    # a page of the run that was here before would show other numbers
-    (out / REPORT).unlink(missing_ok=True)
     page = None
     if not no_report:
         run = open_run(out, train=train_images, generated=images)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.report.names import REPORT
-from gmvaluator.valuation import Valuation, check_run_output
+from gmvaluator.sealing import EARLIER_SEALS, SEAL
+from gmvaluator.valuation import MARKER, Valuation, check_run_output, read_marker
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Contributions
 
@@ -73,8 +73,8 @@ def extend_run(
         run: folder of the run.
         generated: the new images, any source of `ImageSet`.
         train: the training images, where they are no longer where the run had them.
-        out: folder to save to; None: the run itself. Its payouts stay as they are, its report is
-            deleted.
+        out: folder to save to; None: the run itself. Its payouts stay as they are; its report
+            and whatever else is made again is deleted.
         overwrite: replace the run that `out` holds.
         prefix: written before the ids of new images.
         allow_copies: take new images whose content the run has already; they would count again.
@@ -103,9 +103,11 @@ def extend_run(
     given = recorded if holdout is None else holdout
     new = valuator.value(images, holdout=given, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
+    # payouts of the run as it was are payouts of this one
+    record = read_marker(folder, MARKER, "run")
+    seals = [*record.get(EARLIER_SEALS, []), *([record[SEAL]] if SEAL in record else [])]
+    joined = replace(joined, info=joined.info | {EARLIER_SEALS: seals})
     joined.save(target, overwrite=overwrite or in_place)
-    # a page of the run as it was would show other numbers
-    (target / REPORT).unlink(missing_ok=True)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
 

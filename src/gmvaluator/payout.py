@@ -26,7 +26,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_into
 from gmvaluator.report.statements import STATEMENTS, Context, write_statements
 from gmvaluator.runs import Run, open_run
-from gmvaluator.sealing import SEAL, sealed
+from gmvaluator.sealing import RUN_SEAL, SEAL, sealed
 from gmvaluator.settlement import Change, Line, Rules, Settlement, Unowned, changes, settle
 from gmvaluator.values import Contributions
 from gmvaluator.withdrawal import Withdrawal, meaning_of, withdraw
@@ -87,8 +87,8 @@ class Payout:
         return {
             "format": FORMAT,
             "made": self.made,
+            RUN_SEAL: self.run.seal,
             "run": {
-                "seal": self.run.seal,
                 "train": inputs.get("train", {}).get("fingerprint"),
                 "generated": inputs.get("generated", {}).get("fingerprint"),
                 "n_train": len(valuation.train_ids),
@@ -179,7 +179,7 @@ class Payout:
 
     def _entry(self, ledger: Ledger) -> dict[str, Any]:
         record = self.as_json()
-        kept = {name: record[name] for name in ("made", "run", "owners", "options")}
+        kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
         return ledgers.entry_of(ledger, self.settlement, self.run.valuation, kept)
 
     def _text(self, units: int) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 FILES, SEAL = "files", "seal"
+EARLIER_SEALS = "earlier_seals"
+"""Key under which a run that was extended keeps the seals it had before."""
 RUN_SEAL = "run_seal"
 """Key under which what is made of a run keeps the seal of the run it was made of."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.clusters import Clusters
+from gmvaluator.derived import drop_derived
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
 from gmvaluator.publishing import check_output, publish_folder
@@ -243,6 +244,8 @@ class Valuation:
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the run folder: all files or none, with their hashes and a seal over these.
 
+        What other commands made of a run that is replaced is deleted, but for payouts.
+
         Raises:
             RunError: the folder holds another run (unless `overwrite`), or cannot be written.
         """
@@ -259,6 +262,7 @@ class Valuation:
                 pq.write_table(self.clusters.table(self.train_ids), folder / DUPLICATES_FILE)
             text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
             (folder / MARKER).write_text(text + "\n", encoding="utf-8")
+        drop_derived(Path(path))
 
     @staticmethod
     def load(path: str | Path, *, check: bool = True) -> Valuation:

@@ -21,7 +21,7 @@ from gmvaluator.laws import check_laws
 from gmvaluator.progress import Advance, Progress, as_progress
 from gmvaluator.run_sides import RunSide
 from gmvaluator.runs import open_side
-from gmvaluator.sealing import FILES, RUN_SEAL, SEAL, broken, seal_of
+from gmvaluator.sealing import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.valuation import MARKER, Valuation, read_marker, read_table
 
 State = Literal["ok", "failed", "unknown"]
@@ -223,9 +223,12 @@ def _made_of_it(info: dict[str, Any], folder: Path) -> list[Check]:
         if file.name == MARKER or not (isinstance(content, dict) and RUN_SEAL in content):
             continue
         wrong = broken(content, folder)
-        if content[RUN_SEAL] != info.get(SEAL):
-            wrong = ["it was made of another run", *wrong]
         right = "made of this run, and as it was saved"
+        earlier = info.get(EARLIER_SEALS)
+        if isinstance(earlier, list) and content[RUN_SEAL] in earlier:
+            right = "made of this run before it was extended, and as it was saved"
+        elif content[RUN_SEAL] != info.get(SEAL):
+            wrong = ["it was made of another run", *wrong]
         found.append(Check(file.name, "failed" if wrong else "ok", tuple(wrong) or (right,)))
     return found
 
