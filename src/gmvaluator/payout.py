@@ -320,8 +320,8 @@ def pay(
     if again is not None and book is not None:
         other = ledgers.differences(again, payout._entry(book))
         if other:
-            whole = Ledger(book.path, (*book.entries, again))
-            raise whole.all_settled(f" (with other {', '.join(other)})")
+            full = Ledger(book.path, (*book.entries, again))
+            raise full.all_settled(f" (with other {', '.join(other)})")
     return payout
 
 

@@ -17,6 +17,8 @@ _WRITER = re.compile(r"\.(?:part|ready|moving)-(\d+)")
 # the disk, `moving` once nothing is left of the earlier result but what its files replace
 _READY, _MOVING = ".ready-", ".moving-"
 _OLD = re.compile(r"\..*\.old")
+# targets of this process, so that another thread does not take them for those of a killed one
+_MOVED_NOW: set[tuple[Path, str]] = set()
 
 
 def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
@@ -245,8 +247,10 @@ def finish_interrupted(path: Path, marker: str) -> bool:
 
 def _finish(home: Path, name: str, target: Path, marker: str, owned: Sequence[str]) -> bool:
     done = False
+    if (target, marker) in _MOVED_NOW:
+        return False
     for stage in (_READY, _MOVING):
-        for left in home.glob(f".{glob.escape(name)}{stage}*"):
+        for left in list(home.glob(f".{glob.escape(name)}{stage}*")):
             writer = _WRITER.search(left.name)
             if writer is None or (int(writer[1]) != os.getpid() and _alive(int(writer[1]))):
                 continue
@@ -265,31 +269,42 @@ def _renamed(folder: Path, stage: str) -> Path:
 
 
 def _publish(ready: Path, target: Path, marker: str, owned: Sequence[str] = ()) -> None:
-    """Move finished files to `target`: all, or those that a killed process left in `ready`."""
+    """Move finished files to `target`: all, or those that a killed process left in `ready`.
+
+    Raises:
+        RunError: a file cannot be moved. Where an earlier result is still whole, the finished files
+            are deleted; else they stay for `finish_interrupted`.
+    """
+    _MOVED_NOW.add((target, marker))
     try:
-        fresh = not target.exists() or not any(target.iterdir())
-        if fresh and _MOVING not in ready.name:
+        _move(ready, target, marker, owned)
+    except OSError as error:
+        if (target / marker).exists():
+            shutil.rmtree(ready, ignore_errors=True)
+            raise _write_error(target, error) from error
+        raise RunError(
+            f"cannot move finished files into {target}: {error.strerror or error}; those that are "
+            f"missing there are in the hidden folder .…{_READY}… or .…{_MOVING}… beside or in it, "
+            "and the next command that writes there goes on"
+        ) from error
+    finally:
+        _MOVED_NOW.discard((target, marker))
+
+
+def _move(ready: Path, target: Path, marker: str, owned: Sequence[str]) -> None:
+    if _MOVING not in ready.name:
+        if not target.exists() or not any(target.iterdir()):
             ready.replace(target)
             return
         (target / marker).unlink(missing_ok=True)
-    except OSError as error:
-        shutil.rmtree(ready, ignore_errors=True)
-        raise _write_error(target, error) from error
-    try:
-        if _MOVING not in ready.name:
-            written = {entry.name for entry in ready.iterdir()}
-            for name in sorted(set(owned) - written):
-                _take_away(target / name, ready)
-            ready = _renamed(ready, _MOVING)
-        entries = [entry for entry in ready.iterdir() if not _OLD.fullmatch(entry.name)]
-        for entry in sorted(entries, key=lambda entry: (entry.name == marker, entry.name)):
-            _take_away(target / entry.name, ready)
-            entry.replace(target / entry.name)
-    except OSError as error:
-        raise RunError(
-            f"cannot move finished files into {target}: {error.strerror or error}; those that are "
-            f"missing there are in {ready}, and the next command that writes there goes on"
-        ) from error
+        written = {entry.name for entry in ready.iterdir()}
+        for name in sorted(set(owned) - written):
+            _take_away(target / name, ready)
+        ready = _renamed(ready, _MOVING)
+    entries = [entry for entry in ready.iterdir() if not _OLD.fullmatch(entry.name)]
+    for entry in sorted(entries, key=lambda entry: (entry.name == marker, entry.name)):
+        _take_away(target / entry.name, ready)
+        entry.replace(target / entry.name)
     shutil.rmtree(ready, ignore_errors=True)
 
 

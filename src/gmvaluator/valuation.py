@@ -272,6 +272,8 @@ class Valuation:
             path: of the run.
             check: refuse files that are not those the run was saved with.
 
+        A run whose `save` was killed while it replaced files is completed first.
+
         Raises:
             RunError: no run is there, a file is missing, damaged or changed, or files do not fit
                 together.
