@@ -162,8 +162,9 @@ def test_two_settlements_at_once(pay_first: Callable[..., Payout], tmp_path: Pat
         one.save()
     assert not (run / "payout.json").exists()
     one.save(statements=False)
-    with pytest.raises(RunError, match="changed meanwhile; settle again"):
-        other.save(tmp_path / "out")
+    for folder in (tmp_path / "out", run):
+        with pytest.raises(RunError, match="changed meanwhile; settle again"):
+            other.save(folder, overwrite=True, statements=False)
     assert len(read_ledger(tmp_path / "l.jsonl").entries) == 2
     assert not (tmp_path / "out" / "payout.json").exists()
 

@@ -149,8 +149,9 @@ class Payout:
                 cannot be written.
         """
         out = self.run.folder if folder is None else Path(folder)
-        if self.ledger is not None and self.again is None:
-            _check_earlier(self.ledger, out, self.run, self.settlement.rules.currency)
+        if self.ledger is not None:
+            now = ledgers.read_ledger(self.ledger.path)
+            _check_earlier(now, out, self.run, self.settlement.rules.currency)
         with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / TABLE)
             if self.before is not None:
