@@ -33,8 +33,8 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     """
     from gmvaluator.console import print_result
     from gmvaluator.progress import as_progress
-    from gmvaluator.uncertainty import assess
     from gmvaluator.sealing import SEAL
+    from gmvaluator.uncertainty import assess
     from gmvaluator.valuation import MARKER, Valuation, read_marker
 
     progress = as_progress(not quiet and not as_json)
