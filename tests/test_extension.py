@@ -139,7 +139,13 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
 
 
 def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
-    told = {"null": "leave-one-out", "n_null": 99, "level": 0.02, "threshold": 1.5, "applied": True}
+    told: dict[str, Any] = {
+        "null": "leave-one-out",
+        "n_null": 99,
+        "level": 0.02,
+        "threshold": 1.5,
+        "applied": True,
+    }
     found: list[Valuation] = []
     for images, each in enumerate(
         (told, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})
