@@ -203,6 +203,23 @@ def test_an_image_that_can_no_longer_be_read_has_no_copies(tmp_path: Path) -> No
     assert found.tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"quality": "realism"}, "quality 'realism'"),
+        ({"rerank": ["pixels@14", "pixels@7"]}, "mixing several re-rank distances"),
+        ({"temperature": "spacing"}, "temperature 'spacing'"),
+    ],
+)
+def test_copies_of_one_image_are_named_where_two_are_needed(
+    digits: Digits, settings: dict[str, Any], what: str
+) -> None:
+    chosen = {"encoder": "pixels@14", "rerank": "none", "quality": "none", "cache": False}
+    said = f"{what} needs at least 2 different training images, and the 3 are copies of one"
+    with pytest.raises(InputError, match=said):
+        GMValuator(**{**chosen, **settings}).fit(np.repeat(digits[0][:1], 3, axis=0))
+
+
 # ---- near copies
 
 
