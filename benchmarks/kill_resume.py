@@ -129,6 +129,7 @@ def attempt(
     """`gmvaluator value` in a process of its own that logs how many images pass its network."""
     arguments = ["value", str(train), str(generated), "--out", str(folder / out), "--quiet"]
     arguments += [
+        "--no-report",
         "--encoder",
         ENCODER,
         "--rerank",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator, InputError, MissingPackageError, Valuation
+from gmvaluator.plots import plot_values
 from gmvaluator.report import write_figures
 from gmvaluator.runs import open_run
 from image_makers import encode, image_folder, random_images
@@ -55,7 +56,7 @@ def test_plots_show_values_and_contributors(valuation: Valuation, made: Path) ->
     left, right = figure.axes
     assert left.get_xlabel() == "value"
     held = np.sort(valuation.values)[::-1][:1].sum() / valuation.values.sum()
-    assert f"the top 10 % hold {100 * held:.0f} %" in right.get_title()
+    assert f"the top 8.3 % hold {100 * held:.0f} %" in right.get_title()
     sheet = valuation.plot_contributors(0, valuation.generated_ids[1], top=2)
     # a generated image and two contributors a row
     assert len(sheet.axes) == 6
@@ -66,6 +67,13 @@ def test_plots_show_values_and_contributors(valuation: Valuation, made: Path) ->
         valuation.plot_contributors(9)
     with pytest.raises(InputError, match="gone"):
         valuation.plot_contributors(0, train=made / "gone")
+
+
+def test_values_below_0_have_no_shares() -> None:
+    left, right = plot_values(np.array([0.5, 0.0, -0.25, -0.5, 2.0])).axes
+    assert left.get_title() == "1 of 5 images without value, 2 below 0"
+    assert [*right.lines, *right.collections] == []
+    assert right.texts[0].get_text().startswith("2 of 5 values are below 0")
 
 
 def test_a_plot_marks_images_that_changed(valuation: Valuation, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "refresh_pages.py"
 
@@ -16,11 +18,16 @@ def test_pages_show_what_the_results_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_page_with_other_figures_is_noticed(tmp_path: Path) -> None:
-    scope: dict[str, object] = {"__name__": "pages", "__file__": str(SCRIPT)}
+def function(name: str) -> Callable[..., Any]:
+    scope: dict[str, Any] = {"__name__": "pages", "__file__": str(SCRIPT)}
     exec(SCRIPT.read_text(encoding="utf-8"), scope)
-    refreshed = scope["refreshed"]
-    assert callable(refreshed)
+    found: Callable[..., Any] = scope[name]
+    assert callable(found)
+    return found
+
+
+def test_a_page_with_other_figures_is_noticed(tmp_path: Path) -> None:
+    refreshed = function("refreshed")
     results = tmp_path / "results"
     results.mkdir()
     (results / "speed.md").write_text("| fast |\n\n![Speed](speed-plot.svg)\n")
@@ -29,3 +36,19 @@ def test_a_page_with_other_figures_is_noticed(tmp_path: Path) -> None:
     table = "| fast |\n\n![Speed](results/speed-plot.svg)"
     assert fresh == f"before\n<!-- results: speed -->\n\n{table}\n\n<!-- end -->\nafter\n"
     assert refreshed(fresh, results) == fresh
+
+
+def test_pages_in_folders_are_looked_into_and_results_are_not(tmp_path: Path) -> None:
+    refresh = function("refresh")
+    page = "<!-- results: speed -->\n| slow |\n<!-- end -->\n"
+    for folder in ("results", "howto/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "page.md").write_text(page)
+    (tmp_path / "results" / "speed.md").write_text("| fast |\n\n![Speed](speed.svg)\n")
+    assert refresh(tmp_path, write=False) == ["howto/deep/page.md"]
+    assert (tmp_path / "howto" / "deep" / "page.md").read_text() == page
+    refresh(tmp_path, write=True)
+    fresh = (tmp_path / "howto" / "deep" / "page.md").read_text()
+    assert "| fast |\n\n![Speed](../../results/speed.svg)\n" in fresh
+    assert (tmp_path / "results" / "page.md").read_text() == page
+    assert refresh(tmp_path, write=False) == []

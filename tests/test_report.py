@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Skip, cli
+from gmvaluator.progress import as_progress
+from gmvaluator.report import page as report_page
+from gmvaluator.report import pictures as report_pictures
 from gmvaluator.report import tables as report_tables
 from gmvaluator.report import write_report
 from gmvaluator.report.contents import group_table
 from gmvaluator.report.packing import pack_array, script_json
-from gmvaluator.report.pictures import spread_order
+from gmvaluator.report.pictures import STATES, Side, read_pictures, spread_order
 from gmvaluator.runs import Run, open_run
 from gmvaluator.showing import format_number
 from gmvaluator.spread import Concentration, histogram
@@ -180,6 +183,67 @@ def test_sums_by_a_column_are_those_of_the_values(run: Run, home: Path) -> None:
     assert not (home / "none.html").exists()
 
 
+def test_images_without_a_cell_have_groups_of_their_own(run: Run, home: Path) -> None:
+    values = run.valuation.values
+    ids = run.train.ids
+    owners = ["none", "(no longer listed)", ""]
+    rows = ["path,owner", *(f"{name},{owners[at % 3]}" for at, name in enumerate(ids[:21]))]
+    (home / "train" / "list.csv").write_text("\n".join(rows))
+    train = open_run(home / "run", train=home / "train" / "list.csv").train
+    cells = [None if cell in (None, "") else cell for cell in train.column("owner")]
+    table = group_table(values, "owner", cells, train.gone("owner"))
+    found = {(group.name, group.real): (group.count, group.total) for group in table.groups}
+    wanted = {
+        ("none", True): values[:21:3],
+        ("(no longer listed)", True): values[1:21:3],
+        ("(no entry)", False): values[2:21:3],
+        ("(no longer listed)", False): values[21:],
+    }
+    assert found.keys() == wanted.keys()
+    for name, of in wanted.items():
+        assert found[name] == pytest.approx((len(of), of.sum()))
+    assert (table.n, table.n_gone) == (4, 9)
+    # labels are the run's own: no image has lost its label
+    assert not train.gone("label").any()
+    moved = open_run(home / "run", train=home / "train" / "list.csv")
+    page = write_report(moved, home / "page.html", metadata=["owner"]).read_text()
+    assert page.count("9 of 30 training images are no longer listed in the set. What") == 1
+    assert page.count("<em>(no longer listed)</em></th><td>9</td>") == 1
+    assert page.count("<bdi>(no longer listed)</bdi></th><td>7</td>") == 1
+
+
+def test_values_below_0_have_totals_and_no_shares(run: Run, tmp_path: Path) -> None:
+    values = np.array([3.0, -1.0, -1.0, 0.5])
+    table = group_table(values, "owner", ["a", "b", "b", "a"])
+    assert [(g.name, g.total, g.share) for g in table.groups] == [
+        ("a", 3.5, None),
+        ("b", -2.0, None),
+    ]
+    assert table.n_below == 2
+    found = run.valuation.contributions
+    signed = replace(found, scores=found.scores - found.scores.mean())
+    valuation = replace(run.valuation, contributions=signed)
+    text = text_of(write_report(replace(run, valuation=valuation), tmp_path / "page.html"))
+    below = int((valuation.values < 0).sum())
+    assert below > 0
+    assert f"{below} values are below 0, so there are no shares of a whole" in text
+    assert "share of value" not in text
+    assert "How value is spread" not in text
+
+
+def test_images_that_gave_no_score_list_the_nearest(run: Run, tmp_path: Path) -> None:
+    found = run.valuation.contributions
+    scores = found.scores.copy()
+    scores[0] = 0
+    valuation = replace(run.valuation, contributions=replace(found, scores=scores))
+    page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
+    assert text_of(page).count("gave no score: nearest training images") == 1
+    lists = [a.get("aria-label") for a in Tree(page.read_text()).named("ol")]
+    assert lists.count("Nearest training images") == 1
+    assert lists.count("Contributors") == 11
+    assert "not a contributor of any" not in page.read_text()
+
+
 def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> None:
     run = opened(home)
     rows = np.argsort(run.valuation.ranks)[:3]
@@ -225,11 +289,40 @@ def test_pictures_beyond_the_size_asked_for_are_marked(run: Run, tmp_path: Path)
     page = write_report(run, tmp_path / "page.html", megabytes=0)
     assert "data:image" not in page.read_text()
     assert "Not all pictures fit into this file" in text_of(page)
-    with pytest.raises(InputError, match="wanted 0 or more"):
-        write_report(run, tmp_path / "page.html", megabytes=float("nan"))
+    for megabytes in (float("nan"), float("inf"), -1.0, 1e305):
+        with pytest.raises(InputError, match="wanted 0 or more, and not infinite"):
+            write_report(run, tmp_path / "page.html", megabytes=megabytes)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
         write_report(run, tmp_path / "file" / "page.html")
+
+
+def test_a_folder_is_refused_before_anything_is_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report_page, "read_pictures", None)
+    for folder in (".", tmp_path):
+        with pytest.raises(InputError, match="is a folder; wanted the file to write, such as"):
+            write_report(run, folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reads_are_bounded_whatever_they_give(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_pictures, "MOST_READ", 4)
+    new = encode(random_images(1, 8, seed=77)[0])
+    files = sorted((home / "train").rglob("*[0-9].png"))
+    files[0].unlink()
+    for file in files[1:]:
+        file.write_bytes(new)
+    run = opened(home)
+    keys: list[tuple[Side, int]] = [("train", row) for row in range(30)]
+    found = read_pictures(run, keys, 1_000_000, as_progress(False))
+    assert found.found == {}
+    assert sorted(found.troubles.values()) == ["changed"] * 4 + ["missing"]
+    assert found.full
+    codes = found.states("train", 30)
+    assert (codes == STATES.index("left out")).sum() == 25
 
 
 def hostile(run: Run) -> Run:
@@ -376,8 +469,14 @@ def test_images_without_a_contributor_are_marked(
 ) -> None:
     told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
     p_values = np.linspace(0.01, 0.9, 15)
+    scores = run.valuation.contributions.scores.copy()
+    silent = int(spread_order(15)[-1])
+    scores[silent] = 0
     valuation = replace(
-        run.valuation, match_p=p_values, info=run.valuation.info | {"unattributed": told}
+        run.valuation,
+        contributions=replace(run.valuation.contributions, scores=scores),
+        match_p=p_values,
+        info=run.valuation.info | {"unattributed": told},
     )
     page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
     text = text_of(page)
@@ -392,6 +491,13 @@ def test_images_without_a_contributor_are_marked(
     tab.wait("document.querySelectorAll('.gen').length === 3")
     rest = int((p_values[spread_order(15)[12:]] <= 0.05).sum())
     assert tab.ask("document.querySelectorAll('.stranger').length") == rest
+    nearest = "document.querySelectorAll('#gallery [aria-label=\"Nearest training images\"]')"
+    assert tab.ask(f"{nearest}.length") == 1
+    tab.ask(f"location.hash = '#generated-{silent}'")
+    tab.wait(
+        "document.getElementById('detail-body').textContent"
+        ".includes('12 of its 12 nearest training images; it gave no score, best first')"
+    )
     assert tab.complaints == []
     applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
     text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
@@ -516,6 +622,12 @@ def test_concentration_agrees_with_sorting_by_hand() -> None:
     assert (np.diff(points, axis=0) >= 0).all()
     assert Concentration(np.array([1.0, 0.0, 0.0])).n_zero == 2
     assert Concentration(np.zeros(3)).held_by(1.0) == 0.0
+    # of few images the top is one of them, and is called what it is
+    few = Concentration(np.array([3.0, *[1.0] * 39]))
+    assert few.named(0.01) == "top 2.5 %"
+    assert few.held_by(0.01) == pytest.approx(3 / 42)
+    assert [curve.named(top) for top in (0.01, 0.1, 0.5)] == ["top 1 %", "top 10 %", "top 50 %"]
+    assert Concentration(np.array([2.0])).named(0.5) == "top 100 %"
 
 
 @pytest.mark.parametrize("power", [0, 1, 6, 40])
@@ -546,6 +658,12 @@ def test_command_writes_the_report_and_says_where(
     assert (status, found["report"], found["bytes"]) == (0, str(page), page.stat().st_size)
     status, _, err = called("report", str(home / "run"), *sets, "--metadata", "licence")
     assert (status, "no column 'licence'; choose one of: label" in err) == (2, True)
+    before = sorted(home.rglob("*"))
+    status, _, err = called("report", str(home / "run"), "--figures", "--metadata", "nope")
+    assert (status, "no column 'nope'" in err) == (2, True)
+    status, _, err = called("report", str(home / "run"), "--figures", "--pictures", "inf")
+    assert (status, "megabytes=inf" in err) == (2, True)
+    assert sorted(home.rglob("*")) == before
     status, _, err = called("report", str(home / "run"), "--train", str(home / "gone"))
     assert (status, "gone" in err) == (2, True)
     record = json.loads((home / "run" / "run.json").read_text())

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -60,6 +61,40 @@ def test_the_reference_has_every_command(site: Path) -> None:
     for name in cli.commands:
         assert f'id="gmvaluator-{name}"' in page
     assert "-h, --help" in page
+
+
+def test_the_contents_list_each_page_once() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", text[text.index("\nnav:") :], re.M)
+    assert len(pages) > 20
+    assert sorted(pages) == sorted(set(pages))
+    assert [page for page in pages if not (ROOT / "docs" / page).is_file()] == []
+
+
+def broken_links(docs: Path, left_out: Collection[Path] = ()) -> list[str]:
+    """Links and pictures of the pages that lead to no file, or to a page the site leaves out."""
+    broken = []
+    for page in docs.rglob("*.md"):
+        if page in left_out:
+            continue
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
+        for link in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)", text):
+            target = (page.parent / link).resolve()
+            if not target.is_file() or target in left_out:
+                broken.append(f"{page.relative_to(docs)}: {link}")
+    return broken
+
+
+def test_local_links_lead_to_pages_of_the_site(tmp_path: Path) -> None:
+    docs = ROOT / "docs"
+    # as exclude_docs has it
+    results = set((docs / "results").glob("*.md")) - {docs / "results" / "reference_equality.md"}
+    assert results
+    assert broken_links(docs, results) == []
+    (tmp_path / "a.md").write_text("[b](b.md#there) [c](c.md) ![d](d/d.svg) `[e](e.md)`")
+    for name in ("b.md", "c.md"):
+        (tmp_path / name).write_text("[a](a.md) [web](https://example.org/f.md)")
+    assert broken_links(tmp_path, {tmp_path / "c.md"}) == ["a.md: c.md", "a.md: d/d.svg"]
 
 
 def test_every_command_has_a_section_with_its_help() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import MissingPackageError
 from gmvaluator.run_sides import RunSide
 from gmvaluator.showing import format_number
-from gmvaluator.spread import Concentration, histogram
+from gmvaluator.spread import Concentration, histogram, n_below
 from gmvaluator.values import Contributions
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def plot_values(values: NDArray[np.float64]) -> Figure:
 
 
 def draw_histogram(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Training images by their value, those without any left out and counted in the title."""
+    """Training images by their value above 0; those without and below are counted in the title."""
     counted = histogram(values)
-    n_without = int((values == 0).sum())
-    axes.set_title(f"{n_without:,} of {len(values):,} images without value", fontsize=9)
-    axes.set_xlabel("value")
+    n_without, below = int((values == 0).sum()), n_below(values)
+    counts = f"{n_without:,} of {len(values):,} images without value"
+    axes.set_title(f"{counts}, {below:,} below 0" if below else counts, fontsize=9)
+    axes.set_xlabel("value above 0" if below else "value")
     axes.set_ylabel("training images")
     _plain(axes)
     if counted is None:
@@ -72,13 +73,20 @@ def draw_histogram(axes: Axes, values: NDArray[np.float64]) -> None:
 
 
 def draw_cumulative(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Share of all value held by the most valuable images."""
+    """Share of all value held by the most valuable images; none where values lie below 0."""
+    if below := n_below(values):
+        axes.set_title("no share of all value", fontsize=9)
+        told = f"{below:,} of {len(values):,} values are below 0,\nso there is no whole to share"
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=9, color=_SOFT)
+        axes.set_axis_off()
+        return
     curve = Concentration(values)
     points = 100 * curve.points()
     axes.fill_between(points[:, 0], points[:, 1], color=COLOUR, alpha=0.12, linewidth=0)
     axes.plot(points[:, 0], points[:, 1], color=COLOUR)
     axes.plot([0, 100], [0, 100], color=_SOFT, linewidth=0.8, linestyle="--")
-    axes.set_title(f"the top 10 % hold {100 * curve.held_by(0.1):.0f} % of all value", fontsize=9)
+    held = 100 * curve.held_by(0.1)
+    axes.set_title(f"the {curve.named(0.1)} hold {held:.0f} % of all value", fontsize=9)
     axes.set_xlabel("% of training images, most valuable first")
     axes.set_ylabel("% of all value")
     axes.set_xlim(0, 100)

@@ -61,7 +61,6 @@ def report(
     from gmvaluator.runs import open_run
 
     opened = open_run(run, train=train, generated=generated)
-    drawn = write_figures(opened) if figures else ()
     page = write_report(
         opened,
         out,
@@ -70,6 +69,8 @@ def report(
         megabytes=megabytes,
         progress=not quiet and not as_json,
     )
+    # after the page, which refuses what it cannot show before anything is written
+    drawn = write_figures(opened) if figures else ()
     size = page.stat().st_size
     troubles = [side.trouble for side in (opened.train, opened.generated) if side.trouble]
     summary = {

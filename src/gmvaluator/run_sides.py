@@ -69,8 +69,15 @@ class RunSide:
             return "changed", None
         return ("unknown" if self.keys is None else "ok"), picture
 
+    def gone(self, name: str) -> NDArray[np.bool_]:
+        """(n,) whose entry of a column `column` cannot give: the set no longer lists them."""
+        recorded = name == "label" and self.labels is not None
+        return np.zeros(len(self.ids), dtype=bool) if recorded else self.rows < 0
+
     def column(self, name: str) -> tuple[Any, ...]:
         """n entries of a metadata column, or of `label`; None for images that are gone.
+
+        `gone` tells those from images without an entry.
 
         Raises:
             InputError: no such column.

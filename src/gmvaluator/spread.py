@@ -15,6 +15,11 @@ LOG_SPAN = 100.0
 LOG_COUNTS = 200.0
 
 
+def n_below(values: NDArray[np.float64]) -> int:
+    """How many values are below 0; with any, values have no shares of a whole."""
+    return int((values < 0).sum())
+
+
 @dataclass(frozen=True, eq=False)
 class Concentration:
     """The share of all value that the most valuable images hold together.
@@ -31,9 +36,19 @@ class Concentration:
         running = np.concatenate([[0.0], np.cumsum(np.sort(self.values)[::-1])])
         return np.asarray(running / running[-1] if running[-1] > 0 else running, dtype=np.float64)
 
+    def count(self, top: float) -> int:
+        """Whole images nearest to the part `top` (0 … 1) of all; one at least, unless it is 0."""
+        n = len(self.values)
+        return min(n, max(1, round(top * n))) if top > 0 else 0
+
     def held_by(self, top: float) -> float:
-        """Share of all value (0 … 1) held by the `top` (0 … 1) most valuable images."""
-        return float(self.cumulated[round(top * len(self.values))])
+        """Share of all value (0 … 1) held by the `count(top)` most valuable images."""
+        return float(self.cumulated[self.count(top)])
+
+    def named(self, top: float) -> str:
+        """What part of all images `count(top)` are, as "top 10 %"; of 25 images as "top 8 %"."""
+        part = 100 * self.count(top) / max(1, len(self.values))
+        return f"top {f'{part:.1f}'.removesuffix('.0')} %"
 
     @property
     def n_zero(self) -> int:

@@ -20,9 +20,9 @@ def cumulative_chart(curve: Concentration) -> str:
     points = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in curve.points())
     ticks = [(share, f"{100 * share:.0f} %") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     label = (
-        "Share of all value held by the most valuable training images: the top 10 percent hold "
-        f"{100 * curve.held_by(0.1):.0f} percent, the top half {100 * curve.held_by(0.5):.0f} "
-        "percent."
+        f"Share of all value held by the most valuable training images: the {curve.named(0.1)} "
+        f"hold {100 * curve.held_by(0.1):.0f} %, the {curve.named(0.5)} "
+        f"{100 * curve.held_by(0.5):.0f} %."
     )
     marks = (
         f'<path class="area" d="M{_x(0):.1f} {_y(0):.1f}L{points.replace(" ", "L")}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from gmvaluator.report.pictures import (
     Pictures,
     Side,
 )
+from gmvaluator.report.tables import gave_nothing
 from gmvaluator.runs import Run
 from gmvaluator.showing import format_number
+from gmvaluator.spread import n_below
 from gmvaluator.valuation import Valuation
 
+NO_ENTRY, NOT_LISTED = "(no entry)", "(no longer listed)"
 GROUPS_SHOWN = 100
 SKIPPED_SHOWN = 200
 TROUBLES_SHOWN = 50
@@ -67,6 +71,7 @@ class GeneratedCard:
     image: Card
     quality: float  # 0 bad … 1 good
     match: float | None  # p-value of its match with the training set; None: not tested
+    nothing: bool  # it gave no score: the contributors are no more than the nearest images
     contributors: tuple[ContributorCard, ...]
 
 
@@ -86,19 +91,28 @@ class Group:
     """All training images with the same label or cell of a metadata column."""
 
     name: str
+    real: bool  # False: of images without a cell; `name` says why
     count: int
     total: float
-    share: float  # of all value, 0 … 1
+    share: float | None  # of all value, 0 … 1; None where some values are below 0
     of_images: float  # share of all training images, 0 … 1
 
 
 @dataclass(frozen=True)
 class GroupTable:
-    """The groups of one column, highest total first; `n` counts all, shown or not."""
+    """The groups of one column, highest total first.
+
+    Attributes:
+        n: all groups, shown or not.
+        n_gone: images whose cell is not known, because the set no longer lists them.
+        n_below: values below 0; with any, there are no shares.
+    """
 
     column: str
     groups: tuple[Group, ...]
     n: int
+    n_gone: int
+    n_below: int
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,11 @@ class Cards:
     run: Run
     pictures: Pictures
 
+    @cached_property
+    def nothing(self) -> NDArray[np.bool_]:
+        """(m,) generated images that gave no score."""
+        return gave_nothing(self.run.valuation)
+
     def image(self, side: Side, row: int) -> Card:
         of = self.run.train if side == "train" else self.run.generated
         picture = self.pictures.found.get((side, row))
@@ -157,7 +176,8 @@ class Cards:
         quality = float(self.run.valuation.quality[j])
         tested = self.run.valuation.match_p
         match = None if tested is None else float(tested[j])
-        return GeneratedCard(self.image("generated", j), quality, match, contributors)
+        nothing = bool(self.nothing[j])
+        return GeneratedCard(self.image("generated", j), quality, match, nothing, contributors)
 
     def value(self, row: int) -> ValueCard:
         valuation = self.run.valuation
@@ -222,7 +242,8 @@ def collect(
         most=tuple(cards.value(int(row)) for row in by_rank[:VALUES_PAGE]),
         least=tuple(cards.value(int(row)) for row in by_rank[::-1][:VALUES_PAGE]),
         groups=tuple(
-            group_table(valuation.values, name, run.train.column(name)) for name in columns
+            group_table(valuation.values, name, run.train.column(name), run.train.gone(name))
+            for name in columns
         ),
         copies=_copies(valuation),
         n_copies=(0, 0) if (found := valuation.clusters) is None else (found.groups, found.copies),
@@ -234,24 +255,40 @@ def collect(
     )
 
 
-def group_table(values: NDArray[np.float64], column: str, cells: Sequence[Any]) -> GroupTable:
-    """Sums of the (n,) values over equal cells, highest first; None has a group of its own."""
-    known, codes = codes_of(["none" if cell is None else str(cell) for cell in cells])
+def group_table(
+    values: NDArray[np.float64],
+    column: str,
+    cells: Sequence[Any],
+    gone: NDArray[np.bool_] | None = None,
+) -> GroupTable:
+    """Sums of the (n,) values over equal cells, highest first.
+
+    Cells that are None and images that are `gone` (n,) have groups of their own, whatever text
+    other cells hold.
+    """
+    lost = np.zeros(len(values), dtype=bool) if gone is None else gone
+    named = [
+        (False, NOT_LISTED) if away else (False, NO_ENTRY) if cell is None else (True, str(cell))
+        for cell, away in zip(cells, lost.tolist(), strict=True)
+    ]
+    known, codes = codes_of(named)
     totals = np.bincount(codes, weights=values, minlength=len(known))
     counts = np.bincount(codes, minlength=len(known))
-    everything = float(values.sum())
+    everything, below = float(values.sum()), n_below(values)
+    shares = totals / everything if everything > 0 else np.zeros_like(totals)
     order = np.argsort(-totals, kind="stable")[:GROUPS_SHOWN]
     groups = tuple(
         Group(
-            name=known[place],
+            name=known[place][1],
+            real=known[place][0],
             count=int(counts[place]),
             total=float(totals[place]),
-            share=float(totals[place] / everything) if everything > 0 else 0.0,
+            share=None if below else float(shares[place]),
             of_images=float(counts[place] / len(values)),
         )
         for place in order
     )
-    return GroupTable(column, groups, len(known))
+    return GroupTable(column, groups, len(known), int(lost.sum()), below)
 
 
 def _copies(valuation: Valuation) -> tuple[Copies, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.publishing import publish_file
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
-from gmvaluator.report.contents import Contents, Rows, collect
+from gmvaluator.report.contents import NOT_LISTED, Contents, Rows, collect
 from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
 from gmvaluator.report.packing import script_json
 from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
@@ -31,7 +32,7 @@ from gmvaluator.report.tables import (
 )
 from gmvaluator.runs import Run
 from gmvaluator.showing import format_number
-from gmvaluator.spread import Concentration, histogram
+from gmvaluator.spread import Concentration, histogram, n_below
 
 _PNG = b"\x89PNG"
 
@@ -58,12 +59,17 @@ def write_report(
         progress: whether to show how far it is.
 
     Raises:
-        InputError: the training set has no such column, or `megabytes` is below 0.
+        InputError: the training set has no such column, `megabytes` is no size, or `path` is a
+            folder.
         RunError: the file cannot be written.
     """
-    if not megabytes >= 0:
-        raise InputError(f"megabytes={megabytes} was given; wanted 0 or more")
+    if not 0 <= megabytes * 1e6 < math.inf:
+        raise InputError(f"megabytes={megabytes} was given; wanted 0 or more, and not infinite")
     target = run.folder / REPORT if path is None else Path(path)
+    if target.is_dir():
+        raise InputError(
+            f"{target} is a folder; wanted the file to write, such as {target / REPORT}"
+        )
     columns = [*(["label"] if run.train.labels is not None else []), *metadata]
     orders = gallery_orders(run.valuation)
     # before the pictures are read: a column that is not there is found at once
@@ -96,8 +102,7 @@ def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> 
     environment.tests["tiny"] = is_tiny
     script = (resources.files("gmvaluator.report") / "report.js").read_text("utf-8")
     values = run.valuation.values
-    signed = bool((values < 0).any())
-    counted = None if signed else histogram(values)
+    counted = None if n_below(values) else histogram(values)
     curve = Concentration(values) if counted is not None else None
     return environment.get_template("page.html.j2").render(
         page=contents,
@@ -111,6 +116,7 @@ def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> 
         counted=counted,
         n_generated=len(run.valuation.generated_ids),
         n_train=len(values),
+        not_listed=NOT_LISTED,
         tables=tables(run.valuation, orders, pictures),
         parts=list(parts(pictures)),
         data=script_json(facts(run.valuation, orders)),

@@ -108,20 +108,24 @@ def wanted(valuation: Valuation, orders: Orders) -> Iterator[Key]:
 def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Progress) -> Pictures:
     """Thumbnails of the images asked for, until `most_bytes` are full.
 
-    An image is shown only if it still has the content that was valued (see `RunSide.png`).
+    An image is shown only if it still has the content that was valued (see `RunSide.png`). At
+    most `MOST_READ` are read, shown or not. Those that the sets no longer list need no reading.
     """
     found: dict[Key, bytes] = {}
-    troubles: dict[Key, State] = {}
-    room, full = most_bytes, False
+    sides = {"train": run.train, "generated": run.generated}
     distinct = list(dict.fromkeys(keys))
-    with progress.stage("pictures", min(len(distinct), MOST_READ)) as advance:
-        for key in distinct:
-            if len(found) >= MOST_READ or room <= 0:
+    troubles: dict[Key, State] = {
+        (side, row): "missing" for side, row in distinct if sides[side].rows[row] < 0
+    }
+    listed = [key for key in distinct if key not in troubles]
+    room, full = most_bytes, len(listed) > MOST_READ
+    with progress.stage("pictures", min(len(listed), MOST_READ)) as advance:
+        for key in listed[:MOST_READ]:
+            if room <= 0:
                 full = True
                 break
             side, row = key
-            images = run.train if side == "train" else run.generated
-            state, picture = images.thumbnail(row, THUMBNAIL_SIDE)
+            state, picture = sides[side].thumbnail(row, THUMBNAIL_SIDE)
             if picture is None:
                 troubles[key] = state
             else:

@@ -114,7 +114,7 @@ const side = async (name) => {
 let loading = null;
 const load = () => { loading ??= loaded(); return loading; };
 const loaded = async () => {
-  const names = ["values", "by-rank", "supported", "leaders", "quality", "match", "spread", "nearest", "stored", "rows", "distances", "scores"];
+  const names = ["values", "by-rank", "supported", "leaders", "quality", "match", "nothing", "spread", "nearest", "stored", "rows", "distances", "scores"];
   const [train, generated, columns] = await Promise.all([side("train"), side("generated"), tables(...names), pictureIndex()]);
   const all = Object.fromEntries(names.map((name, i) => [name, columns[i]]));
   const ranks = new Uint32Array(facts.n);
@@ -160,6 +160,7 @@ const pairItem = (of, row, score, distance, all, extra = null) => make("li", {},
   make("span", { class: "id" }, bdi(run[of].ids[row])));
 const stranger = (j) => (facts.level !== null && run.match[j] <= facts.level
   ? make("small", { class: "stranger" }, `no contributor found: p ${number(run.match[j])}`) : null);
+const listName = (j) => (run.nothing[j] ? "Nearest training images" : "Contributors");
 const generatedCard = (j) => {
   const quality = run.quality[j];
   const found = contributors(j, facts.shown);
@@ -167,8 +168,9 @@ const generatedCard = (j) => {
   if (!items.length) items.push(make("li", { class: "soft" }, "In contributions.parquet."));
   return make("article", { class: "gen" },
     make("div", { class: "who" }, linked(run, "generated", j), make("h3", {}, bdi(run.generated.ids[j])),
-      make("small", {}, `quality ${number(quality)}`), stranger(j), labelled(run.generated.label(j))),
-    make("ol", { class: "cons" }, ...items));
+      make("small", {}, `quality ${number(quality)}`), stranger(j), labelled(run.generated.label(j)),
+      run.nothing[j] ? make("small", {}, "gave no score: nearest training images") : null),
+    make("ol", { class: "cons", "aria-label": listName(j) }, ...items));
 };
 const valueCard = (row) => make("li", {}, linked(run, "train", row), make("div", {},
   make("b", { class: "rank" }, `#${count(run.ranks[row])}`), make("span", { class: "val" }, number(run.values[row])),
@@ -269,7 +271,7 @@ const DETAILS = {
       facesOf("train", row, [["training image", `row ${count(row + 1)} of ${count(facts.n)}`], ["value", number(value)],
         ["share of all value", facts.total > 0 ? `${number(100 * value / facts.total)} %` : null],
         ["rank", `${count(run.ranks[row])} of ${count(facts.n)}`], ["label", run.train.label(row)], ["supports", `${count(all)} generated images`]]),
-      make("p", { class: "soft" }, all ? `Generated images it contributed to${shown.length < found.length ? `, the first ${shown.length}` : ""}, highest score first.${note}${sharing}` : "It is not a contributor of any generated image."),
+      make("p", { class: "soft" }, all ? `Generated images it contributed to${shown.length < found.length ? `, the first ${shown.length}` : ""}, highest score first.${note}${sharing}` : "It was given no score."),
       make("ol", { class: "cons" }, ...shown.map((s) => pairItem("generated", s.row, s.score, s.distance, found[0].score,
         make("em", {}, `contributor ${s.place + 1}`)))),
     ];
@@ -278,7 +280,7 @@ const DETAILS = {
     const found = contributors(j, facts.storedK);
     return [
       facesOf("generated", j, [["generated image", `row ${count(j + 1)} of ${count(facts.m)}`], ["quality", number(run.quality[j])], ["p-value of its match", facts.level === null ? null : number(run.match[j])], ["label", run.generated.label(j)]]),
-      make("p", { class: "soft" }, `${count(found.length)} of its ${count(facts.k)} contributors, best first${found.length < facts.k ? "; all are in contributions.parquet" : ""}.`),
+      make("p", { class: "soft" }, `${count(found.length)} of its ${count(facts.k)} ${run.nothing[j] ? "nearest training images; it gave no score" : "contributors"}, best first${found.length < facts.k ? "; all are in contributions.parquet" : ""}.`),
       make("ol", { class: "cons" }, ...found.map((c) => pairItem("train", c.row, c.score, c.distance, found[0].score, copied(c.row)))),
     ];
   },

@@ -19,6 +19,7 @@ from gmvaluator.report.pictures import (
     Orders,
     Pictures,
 )
+from gmvaluator.spread import n_below
 from gmvaluator.valuation import Valuation
 
 # pairs of a generated and a training image; 12 bytes each, before compression
@@ -56,6 +57,11 @@ def match_level(valuation: Valuation) -> float | None:
     return None if valuation.match_p is None or level is None else float(level)
 
 
+def gave_nothing(valuation: Valuation) -> NDArray[np.bool_]:
+    """(m,) generated images without a score above or below 0, as of quality 0 or unattributed."""
+    return np.asarray((valuation.contributions.scores == 0).all(axis=1))
+
+
 def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
     """What the script must know before it opens a table."""
     part = kept(valuation, orders)
@@ -72,7 +78,8 @@ def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
         "part": PICTURES_A_PART,
         "states": STATES,
         "level": match_level(valuation),
-        "total": float(valuation.values.sum()),
+        # 0: values have no shares
+        "total": 0.0 if n_below(valuation.values) else float(valuation.values.sum()),
         "top": float(valuation.values.max(initial=0.0)),
     }
 
@@ -94,6 +101,7 @@ def tables(valuation: Valuation, orders: Orders, pictures: Pictures) -> dict[str
         ),
         "quality": pack_array(valuation.quality),
         "match": pack_array(np.zeros(0) if valuation.match_p is None else valuation.match_p),
+        "nothing": pack_array(gave_nothing(valuation).astype(np.uint8)),
         "spread": pack_rows(orders.spread),
         "nearest": pack_array(found.distances[:, 0].astype(np.float32)),
         "stored": pack_rows(part.rows),
