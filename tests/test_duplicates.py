@@ -18,7 +18,9 @@ from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation, du
 from gmvaluator.cli import cli
 from gmvaluator.clusters import Clusters
 from gmvaluator.duplicates import exact_copies
-from gmvaluator.evaluation.valuers import named_valuer
+from gmvaluator.evaluation.representations import Space, space_valuers
+from gmvaluator.evaluation.studies import strangers
+from gmvaluator.evaluation.valuers import judged_by, named_valuer, variant
 from gmvaluator.images import set_fingerprint
 from gmvaluator.progress import Silent
 from gmvaluator.uncertainty import assess
@@ -201,6 +203,23 @@ def test_an_image_that_can_no_longer_be_read_has_no_copies(tmp_path: Path) -> No
     rows = np.arange(3)
     found = exact_copies(images, rows, keys, rows, vectors, Silent())
     assert found.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"quality": "realism"}, "quality 'realism'"),
+        ({"rerank": ["pixels@14", "pixels@7"]}, "mixing several re-rank distances"),
+        ({"temperature": "spacing"}, "temperature 'spacing'"),
+    ],
+)
+def test_copies_of_one_image_are_named_where_two_are_needed(
+    digits: Digits, settings: dict[str, Any], what: str
+) -> None:
+    chosen = {"encoder": "pixels@14", "rerank": "none", "quality": "none", "cache": False}
+    said = f"{what} needs at least 2 different training images, and the 3 are copies of one"
+    with pytest.raises(InputError, match=said):
+        GMValuator(**{**chosen, **settings}).fit(np.repeat(digits[0][:1], 3, axis=0))
 
 
 # ---- near copies
@@ -431,6 +450,27 @@ def test_names_and_presets() -> None:
     made = named_valuer("nearest-pixel").make(3, 0)
     assert isinstance(made, GMValuator)
     assert made.settings.dedup == "none"
+
+
+def test_studies_ask_for_single_images(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the studies of spaces and of strangers, and the judge of quality by trusted images."""
+    images = ImageSet.open(digits[0][:6])
+    for space in space_valuers(Space.parse("pixels@14"), images, None).values():
+        made = space.make(3, 0)
+        assert isinstance(made, GMValuator)
+        assert made.settings.dedup == "none"
+    quick = variant("quick", {"encoder": "pixels@14", "rerank": "none", "cache": False})
+    assert strangers._fitted(quick, images, 0.02).settings.dedup == "none"
+    asked: list[dict[str, Any]] = []
+
+    class Asked(GMValuator):
+        def __init__(self, **settings: Any) -> None:
+            asked.append(settings)
+            super().__init__(**{**settings, "encoder": "pixels@14", "cache": False})
+
+    monkeypatch.setattr("gmvaluator.valuator.GMValuator", Asked)
+    judged_by(quick, images).make(2, 0).fit(images).value(images)
+    assert [each["dedup"] for each in asked] == ["none", "none"]
 
 
 def test_the_command_line_says_what_was_found(train_folder: Path, tmp_path: Path) -> None:

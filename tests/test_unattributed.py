@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.cli import cli
 from gmvaluator.conformal import Null, images_needed, null_size
+from gmvaluator.errors import RunError
 from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.evaluation.studies.strangers import strangers
 from gmvaluator.evaluation.study import Context
@@ -118,11 +119,53 @@ def test_the_null_does_not_depend_on_the_order_of_the_training_set(digits: Digit
 def test_copies_of_a_training_image_are_not_its_match(digits: Digits) -> None:
     """A set in which every image is there twice has the null of the set without copies."""
     images, generated = digits[0][:60], digits[0][1000:1012]
-    settings = QUICK | {"null_level": 0.2, "candidates": 50, "k": 5}
+    settings = QUICK | {"null_level": 0.2, "candidates": 50, "k": 5, "dedup": "none"}
     once = GMValuator(**settings).fit(images).value(generated)
     twice = GMValuator(**settings).fit(np.concatenate([images, images])).value(generated)
     assert told(twice)["n_null"] > 0
     assert told(twice)["threshold"] == pytest.approx(told(once)["threshold"], rel=0.5)
+
+
+def test_mirror_copies_of_a_training_image_are_not_its_match(digits: Digits) -> None:
+    """A training set with its flips does not make strangers of real images."""
+    images, generated = digits[0][:60], digits[0][1000:1040]
+    settings = QUICK | {"mirror": True, "null": True, "null_level": 0.2}
+    flipped = np.concatenate([images, images[:, :, ::-1]])
+    with_flips = GMValuator(**settings).fit(flipped).value(generated)
+    assert told(with_flips)["n_null"] > 0
+    assert told(with_flips)["threshold"] > 0
+    assert told(with_flips)["images"] <= 20
+
+
+def test_a_null_of_zeros_is_no_null() -> None:
+    """Images that all look the same to the re-rank say nothing of how far a stranger is."""
+    rng = np.random.default_rng(0)
+    half = np.repeat(np.array([0, 255], np.uint8), 98)
+    images = np.stack([rng.permutation(half).reshape(14, 14) for _ in range(40)])
+    settings = {**QUICK, "rerank": "pixels@1", "quality": "none", "null_level": 0.3}
+    summary = told(GMValuator(**settings).fit(images).value(images // 2))
+    assert (summary["images"], summary["n_null"], summary["threshold"]) == (0, 0, None)
+    assert "match a training image at 0, and level 0.3 needs at least 3" in summary["reason"]
+    assert "or a level" not in summary["reason"]
+    with pytest.raises(InputError, match="match a training image at 0"):
+        GMValuator(**settings, null=True).fit(images).value(images // 2)
+
+
+def test_training_images_in_other_files_are_left_out_of_a_holdout(
+    digits: Digits, digit_folder: Path
+) -> None:
+    """Their pixels count, not their bytes; where mirror images match, so do flipped ones."""
+    images = digits[0]
+    others = [images[1000:1040], images[:20], images[20:30, :, ::-1]]
+    for mirror, known in ((False, 20), (True, 30)):
+        valuator = GMValuator(**QUICK, mirror=mirror, null_level=0.1).fit(digit_folder)
+        summary = told(valuator.value(images[2000:2002], holdout=np.concatenate(others)))
+        assert (summary["holdout_in_training"], summary["n_null"]) == (known, 70 - known)
+    # the null is as large as it can be all the same
+    few = GMValuator(**QUICK, null_level=0.3).fit(digit_folder)
+    assert told(few.value(images[2000:2002], holdout=images[:90]))["n_null"] == null_size(0.3)
+    with pytest.raises(InputError, match=r"all 30 readable images .* are training images"):
+        few.value(images[2000:2002], holdout=images[:30])
 
 
 def test_a_holdout_is_the_null_and_training_images_in_it_are_left_out(digits: Digits) -> None:
@@ -155,6 +198,44 @@ def test_unreadable_holdout_images_are_listed(digit_folder: Path, tmp_path: Path
     assert [(side, skip.id) for side, skip in valuation.skipped] == [("holdout", "bad.png")]
     with pytest.raises(InputError, match=r"bad\.png"):
         valuator.value(noise(2), holdout=holdout, strict=True)
+    for row in range(3):
+        (holdout / f"{row}.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"none of the 4 images of holdout .*bad can be read: "):
+        valuator.value(noise(2), holdout=holdout.rename(tmp_path / "bad"))
+
+
+def test_the_null_goes_on_past_unreadable_images(digit_folder: Path, tmp_path: Path) -> None:
+    holdout = tmp_path / "holdout"
+    holdout.mkdir()
+    for row, image in enumerate(noise(12)):
+        (holdout / f"{row}.png").write_bytes(encode(image))
+        for cut in range(5):
+            (holdout / f"{row}-{cut}.png").write_bytes(encode(image)[: -100 - cut])
+    (holdout / "text.png").write_bytes(b"no image")
+    valuator = GMValuator(**QUICK, null_level=0.7).fit(digit_folder)
+    valuation = valuator.value(noise(2), holdout=holdout)
+    assert told(valuation)["n_null"] == null_size(0.7) == 11
+    skipped = {skip.id for side, skip in valuation.skipped if side == "holdout"}
+    assert "text.png" in skipped
+    assert 40 < len(skipped) <= 61
+
+
+def test_training_images_that_changed_are_not_taken_for_the_null(
+    digits: Digits, digit_folder: Path, tmp_path: Path
+) -> None:
+    """One that is damaged ends the test, not the run; one that is another image ends the run."""
+    settings = QUICK | {"rerank": "pixels@14", "mirror": True, "null_level": 0.1}
+    GMValuator(**settings).fit(digit_folder).save(tmp_path / "index")
+    first = next(digit_folder.rglob("*.png"))
+    first.write_bytes(first.read_bytes()[:-40])
+    summary = told(GMValuator.load(tmp_path / "index", cache=False).value(noise(2)))
+    assert summary["n_null"] == 0
+    assert first.name in summary["reason"]
+    with pytest.raises(InputError, match=r"can no longer be read .*pass a holdout"):
+        GMValuator.load(tmp_path / "index", cache=False, null=True).value(noise(2))
+    first.write_bytes(encode(digits[0][100]))
+    with pytest.raises(RunError, match=rf"{first.name} has changed since it was embedded"):
+        GMValuator.load(tmp_path / "index", cache=False).value(noise(2))
 
 
 @pytest.mark.parametrize("n", [1, 2, 12])

@@ -89,9 +89,10 @@ class Null:
         if n >= wanted:
             return None
         have = self.missing or f"the null sample has {n} images"
+        other = f" or a level of at least {1 / (n + 1):.3g}" if n else ""
         return (
-            f"{have}, and level {level} needs at least {wanted}; pass a holdout of as many images "
-            f"or a level of at least {1 / (n + 1):.3g}"
+            f"{have}, and level {level} needs at least {wanted}; pass a holdout of as many images"
+            f"{other}"
         )
 
 

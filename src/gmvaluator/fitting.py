@@ -68,6 +68,7 @@ def fit_images(
     compared = time.perf_counter()
     distinct, raw = _kept(train, embeddings.vectors, clusters)
     resolve_counts(settings, len(distinct.ids), copies=len(train.ids) - len(distinct.ids))
+    _check_different(settings, len(distinct.ids), len(train.ids))
     learned = learner.learn(distinct, raw, embeddings.tally)
     names = [name for name, _ in settings.rerank]
     everyone = {each.name: each for each in (*encoders, *rerankers)}
@@ -164,6 +165,21 @@ class _Learner:
             progress=self.progress,
         )
         return exact.joined(found.representatives, found.distances)
+
+
+def _check_different(settings: Settings, n: int, n_train: int) -> None:
+    """Raise InputError where all training images are copies of one and settings need a second."""
+    needing = {
+        "quality 'realism'": settings.quality == "realism",
+        "mixing several re-rank distances": len(settings.rerank) > 1,
+        "temperature 'spacing'": settings.temperature == "spacing",
+    }
+    asked = [name for name, needs in needing.items() if needs]
+    if n == 1 < n_train and asked:
+        raise InputError(
+            f"{asked[0]} needs at least 2 different training images, and the {n_train} are copies "
+            f"of one (dedup={settings.dedup!r}); pass others, or other settings"
+        )
 
 
 def _near_search(learned: _Learned) -> NearSearch:

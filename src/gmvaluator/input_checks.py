@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gmvaluator.conformal import null_size
 from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
 from gmvaluator.progress import Advance, Progress
 from gmvaluator.run_sides import RunSide, open_recorded
 from gmvaluator.runs import open_side
-from gmvaluator.unattributed import null_sample
 from gmvaluator.valuation import Valuation
 
 State = Literal["ok", "failed", "unknown"]
@@ -140,14 +140,23 @@ def check_holdout(
     images = side.images
     with progress.stage(f"read {HELD_OUT}", len(images.ids)) as advance:
         keys = _keys_of(images, range(len(images.ids)), advance)
-    sample = null_sample(keys, images.ids, valuation.train_keys or (), level)
-    unread = {skip.id for each, skip in valuation.skipped if each == "holdout"}
-    taken = [row for row in sample if images.ids[row] not in unread]
-    found = set_fingerprint([images.ids[row] for row in taken], [keys[row] for row in taken])
+    training = set(valuation.train_keys or ())
+    left_out = {skip.id for each, skip in valuation.skipped if each == "holdout"}
+    fresh = sorted((key, images.ids[row]) for row, key in keys.items() if key not in training)
+    taken = [pair for pair in fresh if pair[1] not in left_out][: null_size(level)]
+    found = set_fingerprint([each for _, each in taken], [key for key, _ in taken])
     where = f"the set at {images.location or 'hand'}"
     if found == told["fingerprint"]:
         right = f"{where} gives the same {len(taken)} images to compare with"
         return InputCheck(HELD_OUT, "ok", (right,), len(taken))
+    known = len(keys) - len(fresh)
+    alike = valuation.info["unattributed"].get("holdout_in_training", known) - known
+    if alike > 0:
+        why = (
+            f"{alike} of them have the vector of a training image or were training images, and "
+            "only valuing again tells which were left out"
+        )
+        return InputCheck(HELD_OUT, "unknown", (why,), len(taken))
     wrong = f"{where} gives other images to compare with than the run had; it does not list which"
     return InputCheck(HELD_OUT, "failed", (wrong,), len(taken))
 

@@ -178,7 +178,8 @@ def among_training(
         others: (s, c) rows of those that each is compared with.
     """
     placed = {name: known[asking] for name, known in side.placed.items()}
-    queries = Side(side.images, side.rows[asking], placed, tally=side.tally)
+    keys = None if side.keys is None else tuple(side.keys[row] for row in asking)
+    queries = Side(side.images, side.rows[asking], placed, keys, side.tally)
     repeated = np.repeat(asking, others.shape[1])
     squared = pair_squared(vectors, repeated, vectors, others.ravel()).reshape(others.shape)
     found = Candidates(others, space.distance(squared), len(vectors))
@@ -219,6 +220,7 @@ def placed_vectors(
 
     Raises:
         InputError: an image can no longer be read.
+        RunError: a training image is another one than when it was embedded.
     """
     at_hand = side.placed.get(term.encoder.fingerprint)
     if at_hand is not None:
@@ -234,6 +236,7 @@ def placed_vectors(
         ):
             if vectors is None:
                 vectors = allocate((n, block.shape[1]), memory // 2)
+            _check_unchanged(side, np.arange(start, start + len(block)) % len(side.rows), batch)
             vectors[start : start + len(block)] = term.space.place(block, in_place=True)
             start += len(block)
             advance(len(batch.rows))

@@ -8,19 +8,22 @@ same kind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.conformal import Null, null_size
+from gmvaluator.conformal import Kind, Null, null_size
+from gmvaluator.duplicates import ROUNDING
 from gmvaluator.embeddings import Tally, embed
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.errors import InputError
+from gmvaluator.errors import ImageError, InputError
 from gmvaluator.fitted import Fitted
 from gmvaluator.geometry import Vectors, blocks, pair_squared
-from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.progress import Progress
 from gmvaluator.recall import Candidates
 from gmvaluator.recalling import Recaller
@@ -121,7 +124,7 @@ class Measure:
         _, found = self.recaller.find(placed, c if own is None else min(n, 2 * c + 1))
         spoilt = np.zeros(len(found.rows), dtype=np.bool_)
         if own is not None:
-            copies = self._copies(own, found.rows)
+            copies = self._copies(own, placed, found.rows)
             places = np.argsort(copies, axis=1, kind="stable")[:, :c]
             spoilt |= np.take_along_axis(copies, places, axis=1).any(axis=1)
             found = Candidates(
@@ -141,15 +144,36 @@ class Measure:
         strangeness = self._strangeness(ranked.rows, ranked.distances, ranked.distances[:, 0])
         return np.where(spoilt, np.nan, strangeness)
 
-    def _copies(self, own: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(m, c) whether a candidate is the image itself or has its content or its vector."""
-        vectors, keys = self.fitted.vectors, self.train.keys
-        asking = np.repeat(own, rows.shape[1])
-        squared = pair_squared(vectors, asking, vectors, rows.ravel()).reshape(rows.shape)
-        same: NDArray[np.bool_] = squared == 0
+    def same(self, placed: Sequence[Vectors], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m, c) whether a training image has the vector of an image, or of its mirror image.
+
+        Up to what an encoder may place equal pixels apart. A null sample without such images is
+        stranger, which makes p-values larger if anything, so they need not be decoded and compared.
+
+        Args:
+            placed: as `Recaller.place` gives them.
+            rows: (m, c) of the training images.
+        """
+        own, (m, c) = placed[0], rows.shape
+        forms = len(own) // m
+        asking = np.repeat(np.arange(len(own)), c)
+        squared = pair_squared(own, asking, self.fitted.vectors, np.tile(rows.ravel(), forms))
+        lengths = np.einsum("ij,ij->i", own[:m], own[:m])
+        near: NDArray[np.bool_] = squared.reshape(forms, m, c).min(axis=0) <= (
+            ROUNDING**2 * lengths[:, None]
+        )
+        return near
+
+    def _copies(
+        self, own: NDArray[np.int64], placed: Sequence[Vectors], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """(m, c) whether a candidate is the image itself, or has its content or its vector."""
+        same: NDArray[np.bool_] = self.same(placed, rows)
         same |= rows == own[:, None]
+        keys = self.train.keys
         if keys is not None:
-            alike = [keys[a] == keys[b] for a, b in zip(asking.tolist(), rows.ravel(), strict=True)]
+            asking = np.repeat(own, rows.shape[1]).tolist()
+            alike = [keys[a] == keys[b] for a, b in zip(asking, rows.ravel(), strict=True)]
             same |= np.reshape(alike, rows.shape)
         return same
 
@@ -186,12 +210,16 @@ class Measure:
 def leave_one_out(measure: Measure, images: ImageSet | None, level: float) -> Null:
     """The null of training images, each left out in turn; copies of an image are left out with it.
 
-    A sample by content: it does not depend on how the set is listed.
+    A sample by content: it does not depend on how the set is listed. There is none where a training
+    image that it compares can no longer be read.
 
     Args:
         measure: of the training set.
         images: its images; None where they are not at hand.
         level: of the test, which says how many are taken.
+
+    Raises:
+        RunError: a training image is another one than when it was embedded.
     """
     nothing = np.empty(0)
     if measure.compared < 1:
@@ -204,12 +232,23 @@ def leave_one_out(measure: Measure, images: ImageSet | None, level: float) -> Nu
         )
     sample = measure.fitted.order[: null_size(level)]
     placed = {name: vectors[sample] for name, vectors in measure.train.placed.items()}
-    side = Side(measure.train.images, measure.train.rows[sample], placed)
-    known = measure.recaller.mirrored(list(placed.values()), side)
-    placed = dict(zip(placed, known, strict=True))
-    side = replace(side, placed=placed, mirrored=measure.mirror)
-    found = measure.of_placed(side, known, own=sample)
-    return Null("leave-one-out", np.sort(found[~np.isnan(found)]))
+    keys = measure.train.keys
+    side = Side(
+        measure.train.images,
+        measure.train.rows[sample],
+        placed,
+        keys=None if keys is None else tuple(keys[row] for row in sample),
+    )
+    try:
+        known = measure.recaller.mirrored(list(placed.values()), side)
+        placed = dict(zip(placed, known, strict=True))
+        side = replace(side, placed=placed, mirrored=measure.mirror)
+        found = measure.of_placed(side, known, own=sample)
+    except ImageError as error:
+        # values do not need the null sample, so a report of it must not end a run
+        missing = f"a training image of the null sample can no longer be read ({error})"
+        return Null("leave-one-out", nothing, missing=missing)
+    return _telling("leave-one-out", found[~np.isnan(found)], level)
 
 
 def held_out(
@@ -217,7 +256,8 @@ def held_out(
 ) -> Null:
     """The null of images that are known not to be training images.
 
-    Of many a sample by content is taken; training images among them are left out and counted.
+    Of many a sample by content is taken. Training images among them are left out and counted: those
+    of the same bytes, and among the sample those of the same vector.
 
     Args:
         measure: of the training set.
@@ -231,20 +271,46 @@ def held_out(
     """
     if measure.compared < 1:
         raise InputError("a single training image has no others; pass at least 2 training images")
-    listed = _listed(images, encoders[0])
     training = set(measure.fitted.train.keys)
-    sample = null_sample(listed, images.ids, training, level)
-    in_training = sum(key in training for key in listed.values())
-    if listed and not sample:
-        raise InputError(
-            f"all {in_training} readable images of holdout {images.location or 'in memory'} are "
-            "training images; pass images that the model was not trained on"
-        )
+    listed, skipped = _listed(images, encoders[0], strict=strict)
+    fresh = sorted(
+        (key, images.ids[row], row) for row, key in listed.items() if key not in training
+    )
+    in_training, wanted = len(listed) - len(fresh), null_size(level)
+    readable = _readable(images, encoders[0], [row for *_, row in fresh], skipped, strict=strict)
+    strangeness: list[float] = []
+    kept: list[int] = []
+    # as many again as were training images
+    while rows := list(islice(readable, wanted - len(kept))):
+        taken, found = _held_out(measure, images, encoders, rows)
+        new = ~np.isnan(found)
+        in_training += int((~new).sum())
+        strangeness += found[new].tolist()
+        kept += taken[new].tolist()
+    readable.close()
+    if not kept:
+        raise InputError(_none_held_out(images, in_training, skipped))
+    return _telling(
+        "holdout",
+        np.asarray(strangeness),
+        level,
+        in_training=in_training,
+        skipped=tuple(skipped),
+        source=images.location,
+        fingerprint=set_fingerprint(
+            [images.ids[row] for row in kept], [listed[row] for row in kept]
+        ),
+    )
+
+
+def _held_out(
+    measure: Measure, images: ImageSet, encoders: Sequence[Encoder], rows: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(m,) rows of held-out images, and how strange they are; NaN where one is a training image."""
     embeddings = embed(
         images,
         encoders[0],
-        rows=np.asarray(sample, dtype=np.int64),
-        strict=strict,
+        rows=np.asarray(rows, dtype=np.int64),
         memory=measure.memory,
         progress=measure.progress,
         stage="embed holdout",
@@ -256,36 +322,56 @@ def held_out(
         dict(zip([each.fingerprint for each in encoders], placed, strict=True)),
         mirrored=measure.mirror,
     )
-    ids = [images.ids[row] for row in embeddings.rows]
-    return Null(
-        "holdout",
-        np.sort(measure.of_placed(side, placed)),
-        in_training=in_training,
-        skipped=embeddings.skipped,
-        source=images.location,
-        fingerprint=set_fingerprint(ids, embeddings.keys),
+    _, found = measure.recaller.find(placed, measure.compared)
+    known = measure.same(placed, found.rows).any(axis=1)
+    return embeddings.rows, np.where(known, np.nan, measure.of_placed(side, placed))
+
+
+def _telling(kind: Kind, strangeness: NDArray[np.float64], level: float, **told: Any) -> Null:
+    """The null sample, or none where its threshold is 0: whatever is no copy would be beyond it."""
+    null = Null(kind, np.sort(strangeness), **told)
+    if null.threshold(level) != 0:
+        return null
+    n, strange = len(strangeness), int((strangeness > 0).sum())
+    missing = f"all but {strange} of the {n} images of the null sample match a training image at 0"
+    return replace(null, strangeness=np.empty(0), missing=missing)
+
+
+def _none_held_out(images: ImageSet, in_training: int, skipped: Sequence[Skip]) -> str:
+    where = f"holdout {images.location or 'in memory'}"
+    if in_training:
+        return (
+            f"all {in_training} readable images of {where} are training images; pass images that "
+            "the model was not trained on"
+        )
+    first = f": {skipped[0].id}: {skipped[0].reason}" if skipped else ""
+    return (
+        f"none of the {len(images)} images of {where} can be read{first}; pass at least one "
+        "readable image"
     )
 
 
-def null_sample(
-    keys: Mapping[int, str], ids: Sequence[str], training: Collection[str], level: float
-) -> list[int]:
-    """Rows of the held-out images that are taken, by content: however the set is listed.
-
-    Args:
-        keys: content key of each row that can be read.
-        ids: of all rows.
-        training: content keys of the training images, which are left out.
-        level: of the test, which says how many are taken.
-    """
-    known = set(training)
-    fresh = sorted((key, ids[row], row) for row, key in keys.items() if key not in known)
-    return [row for *_, row in fresh[: null_size(level)]]
-
-
-def _listed(images: ImageSet, encoder: Encoder) -> dict[int, str]:
-    """Content key of each row that can be read; nothing is decoded."""
+def _listed(
+    images: ImageSet, encoder: Encoder, *, strict: bool
+) -> tuple[dict[int, str], list[Skip]]:
+    """Content key of each row whose content is there, and what is not; nothing is decoded."""
+    if strict and images.problems:
+        problem = images.problems[0]
+        raise InputError(f"{problem.id}: {problem.reason}; repair it or leave strict out")
     found: dict[int, str] = {}
-    for batch in images.batches(encoder.preprocessing, known=lambda _: True):
+    skipped = list(images.problems)
+    on_error: Literal["raise", "skip"] = "raise" if strict else "skip"
+    for batch in images.batches(encoder.preprocessing, on_error=on_error, known=lambda _: True):
         found.update(zip(batch.rows.tolist(), batch.keys, strict=True))
-    return found
+        skipped += [skip for _, skip in batch.skipped]
+    return found, skipped
+
+
+def _readable(
+    images: ImageSet, encoder: Encoder, rows: Sequence[int], skipped: list[Skip], *, strict: bool
+) -> Generator[int, None, None]:
+    """Those of `rows` that can be decoded, in their order; others are added to `skipped`."""
+    on_error: Literal["raise", "skip"] = "raise" if strict else "skip"
+    for batch in images.batches(encoder.preprocessing, rows=rows, on_error=on_error):
+        skipped += [skip for _, skip in batch.skipped]
+        yield from batch.rows.tolist()

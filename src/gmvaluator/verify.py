@@ -274,17 +274,18 @@ def _record(
     wrong = [
         f"it has no {each}: it was taken out"
         for each in (RUN_SEAL, FILES, SEAL)
-        if each not in content
+        if each not in content and name in BESIDE
     ]
     wrong += broken(content, folder)
     listed = content.get(FILES)
     if isinstance(listed, dict):
         wrong += [f"it lists no hash of {each}" for each in beside if each not in listed]
-    right = "made of this run, and as it was saved"
+    saved = ", and as it was saved" if FILES in content else ""
+    right = f"made of this run{saved}"
     earlier = info.get(EARLIER_SEALS)
     seal = content.get(RUN_SEAL)
     if isinstance(earlier, list) and seal in earlier:
-        right = "made of this run before it was extended, and as it was saved"
+        right = f"made of this run before it was extended{saved}"
     elif RUN_SEAL in content and seal != info.get(SEAL):
         wrong = [f"it was made of another run; {_MOVE}", *wrong]
     return Check(name, "failed" if wrong else "ok", tuple(wrong) or (right,))

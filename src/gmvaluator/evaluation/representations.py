@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmvaluator.encoders import parse_name
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.valuers import NamedValuer, Valuer, usable, variant
+from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer, Valuer, usable, variant
 from gmvaluator.images import ImageSet
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def _valuer(
             seed=seed,
             cache=False,
             null=None,
+            **EACH_BY_ITSELF,
             **weighting,
         )
 

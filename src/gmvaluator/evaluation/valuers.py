@@ -174,9 +174,9 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
 
         @cache
         def judge() -> GMValuator:
-            return GMValuator(rerank="none", quality="realism", k=1, candidates=1, null=None).fit(
-                trusted
-            )
+            return GMValuator(
+                rerank="none", quality="realism", k=1, candidates=1, null=None, **EACH_BY_ITSELF
+            ).fit(trusted)
 
         def quality(images: ImageSet) -> NDArray[np.float64]:
             return judge().value(images).quality

@@ -18,7 +18,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet
 from gmvaluator.valuation import Valuation
 from gmvaluator.valuator import GMValuator
@@ -88,7 +88,8 @@ def strangers(
 
 
 def _fitted(valuer: NamedValuer, train: ImageSet, level: float) -> GMValuator:
-    return GMValuator(**{**valuer.settings, "null": False, "null_level": level}).fit(train)
+    asked = {"null": False, "null_level": level}
+    return GMValuator(**{**EACH_BY_ITSELF, **valuer.settings, **asked}).fit(train)
 
 
 def _sets(
