@@ -114,6 +114,7 @@ def check_holdout(
 
     The run lists neither their ids nor their content keys. The sample is taken again as
     `gmvaluator.unattributed.held_out` took it, and its fingerprint compared with the recorded one.
+    What was left out there for its vector cannot be told without embedding: then it is not checked.
 
     Args:
         valuation, given, quick, progress: as for `check_inputs`.
