@@ -15,6 +15,7 @@ from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.extension import extend_run, join
 from gmvaluator.payout import pay
 from gmvaluator.runs import open_run
+from gmvaluator.stability import k_variant, stability
 from gmvaluator.verify import verify
 from image_makers import encode, random_images, write_files
 from run_makers import made_valuation
@@ -105,7 +106,7 @@ def test_pictures_of_all_parts_are_found(folder: Path) -> None:
     (folder / "two" / "b0.png").write_bytes(encode(random_images(1)[0]))
     assert open_run(folder / "run").generated.state(7) == "changed"
     with pytest.raises(InputError, match="hold 14 images, 7 of different ids"):
-        ImageSet.open({"": [str(folder / "one")] * 2})
+        ImageSet.open([("", folder / "one")] * 2)
 
 
 def test_a_training_set_that_changed_is_refused(folder: Path) -> None:
@@ -124,6 +125,8 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
     old = made_valuation()
     new = new_images(made_valuation(seed=1))
     assert join(old, new).values == pytest.approx(old.values + new.values)
+    nearly = new.info["settings"] | {"temperature_used": 1.0001}
+    join(old, replace(new, info=new.info | {"settings": nearly}))
     settings = new.info["settings"] | {"temperature_used": 2.0}
     for other, what in (
         (replace(new, info=new.info | {"settings": settings}), "temperature_used"),
@@ -133,6 +136,100 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
     ):
         with pytest.raises(RunError, match=f"valued otherwise than the run: {what} differ"):
             join(old, other)
+
+
+def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
+    told: dict[str, Any] = {
+        "null": "leave-one-out",
+        "n_null": 99,
+        "level": 0.02,
+        "threshold": 1.5,
+        "applied": True,
+    }
+    found: list[Valuation] = []
+    for images, each in enumerate(
+        (told, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})
+    ):
+        one = made_valuation() if not images else new_images(made_valuation())
+        info = one.info | {"unattributed": told | each | {"images": images, "share": 0.0}}
+        found.append(replace(one, info=info))
+    join(*found[:2])
+    for other in found[2:]:
+        with pytest.raises(RunError, match="the null sample differ"):
+            join(found[0], other)
+
+
+def test_parts_keep_their_order_whatever_their_prefixes(folder: Path) -> None:
+    drawn = [encode(image) for image in random_images(2, 28)]
+    write_files(folder / "three", {f"c{j}.png": png for j, png in enumerate(drawn)})
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
+    valuation = extend_run(folder / "run", folder / "three", cache=False).valuation
+    source = valuation.info["inputs"]["generated"]["source"]
+    assert [prefix for prefix, _ in source] == ["", "b/", ""]
+    assert ImageSet.open(source).ids == valuation.generated_ids
+    # so that valuing again finds the same set
+    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+
+
+def test_columns_that_all_parts_have_are_kept(folder: Path) -> None:
+    (folder / "one.csv").write_text("path,author,year\none/a0.png,x,1\none/a1.png,y,2\n")
+    (folder / "two.csv").write_text("path,author\ntwo/b0.png,z\n")
+    joined = ImageSet.open([("", folder / "one.csv"), ("", folder / "two.csv")])
+    assert joined.metadata == {"author": ("x", "y", "z")}
+
+
+def test_files_that_are_no_images_need_a_prefix_too(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name / "broken.png").write_bytes(f"{name} is no image".encode())
+    valuator(folder).value(folder / "one").save(folder / "run")
+    with pytest.raises(InputError, match=r"1 new images have ids .*broken.png.*--prefix"):
+        extend_run(folder / "run", folder / "two", cache=False)
+    extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
+    left_out = [skip.id for side, skip in Valuation.load(folder / "run").skipped]
+    assert left_out == ["broken.png", "b/broken.png"]
+    assert verify(folder / "run").intact
+
+
+def test_an_older_run_without_content_keys(folder: Path) -> None:
+    older = valuator(folder).value(folder / "one")
+    replace(older, train_keys=None, generated_keys=None).save(folder / "run")
+    extended = extend_run(folder / "run", folder / "two", cache=False).valuation
+    assert extended.info["inputs"]["generated"]["fingerprint"] is None
+    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    (folder / "two" / "b9.png").write_bytes(encode(random_images(1, 28)[0]))
+    with pytest.raises(RunError, match=r"generated images of run .* have changed since"):
+        stability(folder / "run", [k_variant(7)], cache=False)
+
+
+def test_where_images_in_memory_are_nobody_knows(
+    folder: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", digits[0][60:63], cache=False)
+    found = verify(folder / "run")
+    assert (found.intact, found.generated.state) == (True, "unknown")
+
+
+def test_a_run_that_another_process_changed_is_left_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    value = GMValuator.value
+
+    def beside(self: GMValuator, *images: Any, **options: Any) -> Valuation:
+        found = value(self, *images, **options)
+        valuator(folder, k=3).value(folder / "two").save(folder / "run", overwrite=True)
+        return found
+
+    def once(self: GMValuator, *images: Any, **options: Any) -> Valuation:
+        monkeypatch.setattr(GMValuator, "value", value)
+        return beside(self, *images, **options)
+
+    monkeypatch.setattr(GMValuator, "value", once)
+    with pytest.raises(RunError, match="was changed meanwhile"):
+        extend_run(folder / "run", folder / "two", cache=False)
+    assert len(Valuation.load(folder / "run").generated_ids) == 5
 
 
 def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:

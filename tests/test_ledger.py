@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,8 +162,9 @@ def test_two_settlements_at_once(pay_first: Callable[..., Payout], tmp_path: Pat
         one.save()
     assert not (run / "payout.json").exists()
     one.save(statements=False)
-    with pytest.raises(RunError, match="changed meanwhile; settle again"):
-        other.save(tmp_path / "out")
+    for folder in (tmp_path / "out", run):
+        with pytest.raises(RunError, match="changed meanwhile; settle again"):
+            other.save(folder, overwrite=True, statements=False)
     assert len(read_ledger(tmp_path / "l.jsonl").entries) == 2
     assert not (tmp_path / "out" / "payout.json").exists()
 
@@ -174,3 +178,107 @@ def test_withdrawn_images_leave_what_was_settled_alone(
     assert line is not None
     assert line.amount == 0
     assert np.isclose(first.paid, 10_000)
+
+
+def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
+    pay_first: Callable[..., Payout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_images(made_valuation(6, 10, 3), 4).save(tmp_path / "run4")
+    (tmp_path / "run4" / "payout.csv").write_text("mine")
+    with pytest.raises(RunError, match=r"holds payout.csv but no payout.json"):
+        pay_first(4)
+    (tmp_path / "run4" / "payout.csv").unlink()
+
+    def meanwhile(folder: Path) -> None:
+        (tmp_path / "run4" / "payout_difference.csv").write_text("mine")
+
+    monkeypatch.setattr("gmvaluator.payout.sync_files", meanwhile)
+    with pytest.raises(RunError, match=r"holds payout_difference.csv but no payout.json"):
+        pay_first(4)
+    assert not (tmp_path / "l.jsonl").exists()
+
+
+KILLED = """
+import os, signal, sys
+from gmvaluator import ledger
+from gmvaluator.payout import pay
+whole = ledger.append
+def append(*given):
+    whole(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+ledger.append = append
+run, owners, book = sys.argv[1:]
+pay(run, budget="100", owners=owners, ledger=book, resamples=0, minimum="30").save(statements=False)
+"""
+
+
+def test_a_settlement_killed_before_its_files_appear_is_made_again(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    owners, file, run = tmp_path / "owners.csv", tmp_path / "l.jsonl", tmp_path / "run7"
+    pay_first(4, "1", minimum="30")
+    first_images(made_valuation(6, 10, 3), 7).save(run)
+    command = [sys.executable, "-c", KILLED, str(run), str(owners), str(file)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    before = file.read_bytes()
+    assert len(before.splitlines()) == 2
+    assert not (run / "payout.json").exists()
+    with pytest.raises(RunError, match=r"entry 2 of .* \(with other budget, lines, options\)"):
+        pay_first(7, "101", minimum="30")
+    copied = tmp_path / "same.csv"
+    copied.write_bytes(owners.read_bytes())
+    again = pay_first(7, minimum="30", owners=copied)
+    assert again.again is not None
+    assert again.settlement.carried_before == 100
+    assert file.read_bytes() == before
+    record = json.loads((run / "payout.json").read_text())
+    assert (record["ledger"]["entry"], record["ledger"]["seal"]) == (2, read_ledger(file).head)
+    assert (record["run"]["settled"], record["made"]) == ([4, 7], again.again["made"])
+    # once its files are there it is not made again
+    with pytest.raises(RunError, match="all 7 generated images of this run are settled"):
+        pay_first(7, minimum="30")
+    pay_first(10)
+    assert {each.name for each in tmp_path.glob(".*")} == set()
+
+
+def test_a_ledger_that_is_a_link_is_one_ledger(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    (tmp_path / "books").mkdir()
+    real, link = tmp_path / "books" / "real.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(real)
+    pay_first(4, ledger=link)
+    assert link.is_symlink()
+    with locked(real), pytest.raises(RunError, match="another settlement holds"):
+        pay_first(7, ledger=link)
+    pay_first(7, ledger=link)
+    assert len(read_ledger(real).entries) == 2
+    assert [each.name for each in real.parent.iterdir()] == ["real.jsonl"]
+
+
+def test_a_ledger_that_lost_its_last_entries_pays_nothing_again(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    file = tmp_path / "l.jsonl"
+    pay_first(4)
+    older = file.read_bytes()
+    pay_first(7)
+    whole = file.read_bytes()
+    file.write_bytes(older)
+    with pytest.raises(RunError, match=r"settled as entry 2 of ledger .* none of the 1 entries"):
+        pay_first(7)
+    file.unlink()
+    with pytest.raises(RunError, match="is not there or empty: going on would pay again"):
+        pay_first(7)
+    with pytest.raises(RunError, match=r"mistyped.jsonl is not there or empty"):
+        pay_first(7, ledger=tmp_path / "mistyped.jsonl")
+    elsewhere = pay(
+        tmp_path / "run7", budget="1", currency="USD", resamples=0,
+        owners=tmp_path / "owners.csv", ledger=tmp_path / "usd.jsonl",
+    )  # fmt: skip
+    assert elsewhere.start == 0
+    with pytest.raises(RunError, match="settled as entry 1"):
+        replace(elsewhere, ledger=read_ledger(file)).save(tmp_path / "run4", overwrite=True)
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(whole)
+    assert pay_first(10, ledger=moved).start == 7

@@ -53,6 +53,7 @@ def test_unusable_currencies(code: str, digits: int | None, message: str) -> Non
         ("10,000", "budget '10,000' is no number"),
         ("99.505", "budget 99.505 has more decimals than EUR, which has 2"),
         ("1e99", "beyond any budget"),
+        ("1E-99999999", "more decimals than any currency"),
     ],
 )
 def test_unusable_budgets(budget: str, message: str) -> None:

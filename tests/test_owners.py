@@ -50,6 +50,34 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(same, name))
 
 
+@pytest.mark.parametrize(
+    ("owners", "message"),
+    [
+        ([1.5, float("nan")], r"row 1 \(1.5\) has an owner that is neither text nor"),
+        ([float("nan"), float("nan")], "row 1, row 2 names no owner"),
+        (["x", None], "row 2 names no owner"),
+        ([["x"], ["y"]], r"row 1 \(\['x'\]\), row 2 .* neither text nor a whole number"),
+        ([True, False], "neither text nor a whole number"),
+        ([b"x", b"y"], "neither text nor a whole number"),
+    ],
+)
+def test_parquet_owners_that_are_no_names(
+    tmp_path: Path, owners: list[object], message: str
+) -> None:
+    pq.write_table(
+        pa.table({"train_id": ["a.png", "b.png"], "owner": owners}), tmp_path / "o.parquet"
+    )
+    with pytest.raises(InputError, match=message):
+        read_owners(tmp_path / "o.parquet", IDS)
+
+
+def test_whole_numbers_may_be_owners(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"train_id": ["a.png", "b.png"], "owner": [7, 8]}), tmp_path / "o.parquet"
+    )
+    assert read_owners(tmp_path / "o.parquet", IDS).owners == ("7", "8")
+
+
 def test_rows_in_another_order_are_the_same(tmp_path: Path) -> None:
     rows = ["a.png,x,0.7", "a.png,y,0.3", "b.png,y,1", "c.png,z,1"]
     both = []

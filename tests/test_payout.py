@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmvaluator import GMValuator, InputError, RunError, Skip, Valuation, cli
+from gmvaluator.bootstrap import bootstrap_shares
 from gmvaluator.money import Currency
 from gmvaluator.owners import UNASSIGNED, UNATTRIBUTED, Ownership, deal, owners_by
 from gmvaluator.payout import Payout, pay, spreadsheet_safe
@@ -41,8 +42,7 @@ def divided(
 ) -> Settlement:
     terms = deal(ownership, valuation.contributions)
     options: dict[str, Any] = {"budget": 10_000, "currency": EUR, "resamples": 0} | rules
-    largest = valuation.contributions.scores.max(axis=1)
-    return settle(ownership, terms, lost, Rules(**options), largest=largest)
+    return settle(ownership, terms, lost, Rules(**options))
 
 
 def test_numbers_of_a_hand_made_case() -> None:
@@ -172,6 +172,19 @@ def test_intervals_are_of_all_that_is_counted(monkeypatch: pytest.MonkeyPatch) -
     nobody = spread.line(UNASSIGNED)
     assert nobody is not None
     assert (nobody.share, nobody.share_low, nobody.share_high) == (0, 0, 0)
+    # the owners' intervals are those of their columns and what nobody received, alone
+    terms = deal(ownership, valuation.contributions)
+    columns = np.zeros((40, 8))
+    owned = terms.groups < 7
+    np.add.at(columns, (terms.generated[owned], terms.groups[owned]), terms.scores[owned])
+    columns[:, 7] = lost
+    largest = np.zeros(40)
+    np.maximum.at(largest, terms.generated[owned], terms.scores[owned])
+    low, high = bootstrap_shares(columns, largest=largest, n_resamples=50)
+    for place, line in enumerate(each for each in spread.lines if each.owner != UNASSIGNED):
+        assert line.share_low == pytest.approx(low[place], abs=1e-12)
+        assert line.share_high == pytest.approx(high[place], abs=1e-12)
+        assert 0 < low[place] <= line.share <= high[place] <= 1
     single = divided(made_valuation(2, 1, 2), owners_by("x", ["a", "b"], 2), resamples=50)
     assert single.lines[0].share_low is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from gmvaluator.errors import RunError
-from gmvaluator.publishing import check_output, publish_file, publish_folder
+from gmvaluator.publishing import (
+    check_into,
+    check_output,
+    finish_interrupted,
+    publish_file,
+    publish_folder,
+)
 
 MARKER = "run.json"
 
@@ -99,3 +106,89 @@ def test_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
             raise ZeroDivisionError
     assert target.read_text() == "first"
     assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
+
+
+MOVER = """
+import os, signal, sys; from pathlib import Path
+from gmvaluator.publishing import publish_folder, publish_into
+way, target, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def hooked(name):
+    whole = getattr(Path, name)
+    def call(self, *given, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, *given, **options)
+    setattr(Path, name, call)
+for name in ("replace", "rename", "unlink"):
+    hooked(name)
+marker = "run.json" if way == "folder" else "payout.json"
+writing = (
+    publish_folder(target, marker, overwrite=True)
+    if way == "folder"
+    else publish_into(target, marker, overwrite=True, owned=("data", "gone", "pages"))
+)
+with writing as scratch:
+    (scratch / "data").write_text("new")
+    (scratch / "pages").mkdir()
+    (scratch / "pages" / "b").write_text("new")
+    (scratch / marker).write_text("new")
+"""
+
+
+@pytest.mark.parametrize("way", ["folder", "into"])
+def test_a_writer_killed_while_files_move_loses_nothing(tmp_path: Path, way: str) -> None:
+    marker = "run.json" if way == "folder" else "payout.json"
+    owned = () if way == "folder" else ("data", "gone", "pages")
+    states, steps = [], 0
+    while "new, whole" not in states:
+        target = tmp_path / f"{steps}" / "run"
+        (target / "pages").mkdir(parents=True)
+        for name in ("data", "gone", "pages/a", marker, "notes"):
+            (target / name).write_text("old")
+        command = [sys.executable, "-c", MOVER, way, str(target), str(steps)]
+        assert subprocess.run(command, check=False).returncode in (0, -signal.SIGKILL)
+        states.append("new, whole" if (target / marker).exists() else "cut")
+        if (target / marker).exists() and (target / marker).read_text() == "old":
+            states[-1] = "old, whole"
+        if way == "folder":
+            assert finish_interrupted(target, marker) == (states[-1] == "cut")
+        else:
+            check_into(target, marker, overwrite=True, owned=owned)
+        found = {
+            file.relative_to(target).as_posix(): file.read_text()
+            for file in target.rglob("*")
+            if file.is_file() and ".part-" not in str(file)
+        }
+        old = dict.fromkeys(("data", "gone", "pages/a", marker, "notes"), "old")
+        new = dict.fromkeys(("data", "pages/b", marker), "new") | {"notes": "old"}
+        # what publish_into owns and did not write goes; in a folder it stays
+        new |= {"gone": "old"} if way == "folder" else {}
+        assert found == (old if states[-1] == "old, whole" else new), (steps, states)
+        assert not list(tmp_path.rglob(".*.ready-*")) + list(tmp_path.rglob(".*.moving-*"))
+        steps += 1
+    assert states.count("cut") >= 4
+    assert "old, whole" in states
+
+
+def test_no_finished_file_is_deleted_where_moving_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    write(run, "first")
+    whole = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "data" and "moving" in str(self):
+            raise OSError(5, "Input/output error")
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(RunError, match=r"cannot move finished files into .*Input/output error"):
+        write(run, "second", overwrite=True)
+    monkeypatch.undo()
+    assert not (run / MARKER).exists()
+    check_output(run, MARKER, overwrite=True)
+    assert (run / "data").read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy.stats import spearmanr
 
 from gmvaluator import GMValuator, InputError, RunError, Valuation
 from gmvaluator.cli import cli
+from gmvaluator.sealing import unsealed
 from gmvaluator.stability import (
     Comparison,
     default_variants,
@@ -23,6 +25,7 @@ from gmvaluator.stability import (
     stability,
     temperature_variant,
 )
+from gmvaluator.verify import verify
 from image_makers import encode, image_folder, random_images
 
 SETTINGS: dict[str, Any] = {
@@ -97,6 +100,65 @@ def test_images_without_a_contributor_have_none_in_any_variant(
     anew = changed.value(made / "generated")
     monkeypatch.setattr(GMValuator, "refit", _forbidden)
     agreed(stability(tmp_path / "run", [temperature_variant(0.1)]).comparisons[0], valuation, anew)
+
+
+@pytest.fixture
+def held_out(made: Path, tmp_path: Path) -> Path:
+    """A run that applied a null sample held out at `holdout`."""
+    image_folder(tmp_path / "holdout", 12, seed=7, classes=0)
+    strict = GMValuator.refit(made / "run", cache=False, null=True, null_level=0.3)
+    valuation = strict.value(made / "generated", holdout=tmp_path / "holdout")
+    valuation.save(tmp_path / "run")
+    return tmp_path
+
+
+def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) -> None:
+    run, holdout = held_out / "run", held_out / "holdout"
+    variant = encoder_variant("pixels@4", asked=True)
+    anew = GMValuator.refit(run, cache=False, **variant.changes)
+    after = anew.value(made / "generated", holdout=holdout)
+    agreed(stability(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
+    moved = holdout.rename(held_out / "moved")
+    other = encoder_variant("pixels@2", asked=True)
+    with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
+        stability(run, [other], cache=False)
+    next(moved.iterdir()).unlink()
+    with pytest.raises(RunError, match=r"holdout of run .* has changed since"):
+        stability(run, [other], holdout=moved, cache=False)
+
+
+def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
+    asked = ["value", str(held_out / "run"), str(made / "generated"), "--no-cache", "--no-report"]
+    done = CliRunner().invoke(cli, [*asked, "--quiet", "--out", str(held_out / "again")])
+    assert done.exit_code == 0, done.output
+    before, after = (Valuation.load(held_out / name) for name in ("run", "again"))
+    assert after.info["unattributed"] == before.info["unattributed"]
+    np.testing.assert_array_equal(after.values, before.values)
+    (held_out / "holdout").rename(held_out / "moved")
+    done = CliRunner().invoke(cli, [*asked, "--out", str(held_out / "third")])
+    assert isinstance(done.exception, InputError)
+    assert "pass the images (holdout=…, --holdout)" in str(done.exception)
+
+
+def test_a_test_that_is_only_reported_is_left_out(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmvaluator.valuator.leave_one_out", _forbidden)
+    assert stability(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
+
+
+def test_another_run_in_the_folder_is_compared_anew(made: Path, run: Path) -> None:
+    variant = temperature_variant(0.1)
+    first = stability(run, [variant]).comparisons[0]
+    valuation = again(made)
+    scores = np.roll(valuation.contributions.scores, 1, axis=1)
+    other = replace(valuation, contributions=replace(valuation.contributions, scores=scores))
+    for sealed in (True, False):
+        other.save(run, overwrite=True)
+        if not sealed:
+            info = json.loads((run / "run.json").read_text())
+            (run / "run.json").write_text(json.dumps(unsealed(info)))
+        assert stability(run, [variant]).comparisons[0] != first
 
 
 def test_the_same_settings_agree_in_everything(run: Path) -> None:
@@ -201,6 +263,8 @@ def test_the_command(run: Path) -> None:
     ]
     assert (run / "stability-agreement.svg").is_file()
     Valuation.load(run)
+    marked = [each for each in verify(run).checks if each.name == "stability.json"]
+    assert [each.found for each in marked] == [("made of this run",)]
     more = CliRunner().invoke(cli, ["stability", str(run), "--vary", "temperature", "--json"])
     assert len(json.loads(more.output)["details"]["comparisons"]) == 4
 
@@ -209,6 +273,8 @@ def test_the_command(run: Path) -> None:
     ("options", "message"),
     [
         (["--temperature", "warm"], "--temperature 'warm' is no number"),
+        (["--temperature", "inf"], "temperature=inf"),
+        (["--distance", "l2+l2=3"], "--distance 'l2+l2=3' names 'l2' twice"),
         (["--distance", "l2=much"], "--distance 'l2=much' cannot be read"),
         (["--by", "author"], "no column 'author'; choose one of: label"),
     ],

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from gmvaluator import InputError, Valuation
-from gmvaluator.bootstrap import value_intervals
+from gmvaluator.bootstrap import bootstrap_shares, value_intervals
 from gmvaluator.cli import cli
 from gmvaluator.clusters import Clusters
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.uncertainty import Growth, Uncertainty, assess, halves, label_shares, rounded
 from gmvaluator.values import Contributions
+from gmvaluator.verify import verify
 
 
 def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
@@ -100,6 +103,25 @@ def test_shares_of_labels_sum_to_one_inside_their_intervals() -> None:
     partly = replace(made(), train_labels=(None, *["1"] * 39))
     assert set(label_shares(partly)) == {"(no label)", "1"}
     assert label_shares(replace(made(), train_labels=None)) == {}
+
+
+def test_many_labels_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends do not depend on how many labels are held at once."""
+    many = replace(made(), train_labels=tuple(f"{i % 10}" for i in range(40)))
+    whole, widths = label_shares(many), []
+
+    def seen(scores: NDArray[np.float64], **options: Any) -> Any:
+        widths.append(scores.shape[1])
+        return bootstrap_shares(scores, **options)
+
+    monkeypatch.setattr("gmvaluator.uncertainty.NUMBERS", 3 * 64)
+    monkeypatch.setattr("gmvaluator.uncertainty.bootstrap_shares", seen)
+    parts = label_shares(many)
+    assert widths == [4, 4, 4, 2]  # and what all others have
+    assert list(parts) == list(whole)
+    for name, each in parts.items():
+        found = (each.mean, each.low, each.high)
+        assert found == pytest.approx((whole[name].mean, whole[name].low, whole[name].high))
 
 
 def test_copies_share_their_cluster_in_ends_and_groups() -> None:
@@ -188,6 +210,25 @@ def test_the_command(tmp_path: Path) -> None:
     assert "Another 64 images of the same model" in text
     wrong = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--level", "95"])
     assert "level=95.0; pass a nominal coverage" in str(wrong.exception)
+    wrong = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--seed", "-1"])
+    assert wrong.exit_code == 2
+    with pytest.raises(InputError, match="seed=-1; pass a whole number"):
+        assess(made(), seed=-1)
+
+
+def test_what_was_said_of_another_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmvaluator.uncertainty.plots_at_hand", lambda: False)
+    made().save(tmp_path / "run")
+    assess(made()).save(tmp_path / "run")
+    kept = (tmp_path / "run" / "uncertainty.json").read_bytes()
+    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    assert found["uncertainty.json"].found == ("made of this run",)
+    made(seed=1).save(tmp_path / "run", overwrite=True)
+    (tmp_path / "run" / "uncertainty.json").write_bytes(kept)
+    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    assert found["uncertainty.json"].found == ("it was made of another run",)
 
 
 def test_a_run_of_one_image_has_no_intervals(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +215,21 @@ def test_older_runs_without_hashes_and_keys_still_open(
 def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is no run folder \(it holds no run\.json\)"):
         Valuation.load(tmp_path)
+
+
+def test_a_run_whose_files_were_being_moved_is_completed_by_load(
+    valuation: Valuation, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    valuation.save(run)
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        waiting = tmp_path / f".run.moving-{dead.pid}"
+    waiting.mkdir()
+    for name in ("values.parquet", "run.json"):
+        (run / name).rename(waiting / name)
+    (run / "values.parquet").write_bytes(b"of the run before")
+    (run / "report.html").write_text("of the run before")
+    found = Valuation.load(run)
+    np.testing.assert_array_equal(found.values, valuation.values)
+    assert not (run / "report.html").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]

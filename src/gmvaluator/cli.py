@@ -177,7 +177,8 @@ def value(
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
 
-    TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again.
+    TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again, whose
+    holdout, if it had one, is taken where none is given.
     """
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
@@ -187,7 +188,7 @@ def value(
     check_run_output(out, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
-    others = None if holdout is None else ImageSet.open(holdout)
+    others = _holdout(train, holdout)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, holdout=others, strict=strict)
     valuation.save(out, overwrite=overwrite)
@@ -497,6 +498,19 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
 
     preset = options.pop("preset")
     return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
+
+
+def _holdout(train: str, given: str | None) -> object:
+    """The held-out images that were given, or those of the run that is fitted again."""
+    from gmvaluator.images import ImageSet
+    from gmvaluator.saved import recorded_holdout
+    from gmvaluator.valuation import MARKER, read_marker
+
+    if given is not None:
+        return ImageSet.open(given)
+    if not (Path(train) / MARKER).is_file():
+        return None
+    return recorded_holdout(read_marker(Path(train), MARKER, "run"), None, f"run {train}")
 
 
 def _fitted(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+    from scipy.sparse import csc_array
 
 DEDUPS = ("none", "exact", "near")
 
@@ -91,13 +92,19 @@ class Clusters:
             rows, scores: (m, k) representatives and their scores.
             group: (n,) number of each training image's group, 0 to g − 1.
         """
+        return np.asarray(self.sparse_by_group(rows, scores, group).toarray(), dtype=np.float64)
+
+    def sparse_by_group(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float64], group: NDArray[np.int64]
+    ) -> csc_array:
+        """`shared_by_group` without its zeros, for more groups than an array has room for."""
         from scipy.sparse import csr_array
 
         m, k = rows.shape
         n, g = len(self.near), int(group.max()) + 1
         given = csr_array((scores.ravel(), (np.repeat(np.arange(m), k), rows.ravel())), (m, n))
         parts = csr_array((1 / self.sizes, (self.representatives, group)), (n, g))
-        return np.asarray((given @ parts).toarray(), dtype=np.float64)
+        return (given @ parts).tocsc()
 
     def table(self, ids: Sequence[str]) -> pa.Table:
         """Columns of `duplicates.parquet`: the images of clusters of two or more, by cluster."""

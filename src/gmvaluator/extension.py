@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.saved import recorded_holdout
 from gmvaluator.sealing import EARLIER_SEALS, SEAL
 from gmvaluator.valuation import MARKER, Valuation, check_run_output, read_marker
 from gmvaluator.valuator import GMValuator
@@ -21,6 +23,8 @@ from gmvaluator.values import Contributions
 _SAME = ("weights", "encoders")
 # of the test for images without a contributor, what is of one set of images
 _COUNTS = ("share", "images")
+# distances of networks differ in their last digits between machines, backends and thread counts
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ def extend_run(
         out: folder to save to; None: the run itself. Its payouts stay as they are; its report
             and whatever else is made again is deleted.
         overwrite: replace the run that `out` holds.
-        prefix: written before the ids of new images.
+        prefix: written before the ids of new images, those that cannot be read too.
         allow_copies: take new images whose content the run has already; they would count again.
         holdout: the images of the run's null sample, where they are no longer where it had them.
         strict: as for `GMValuator.value`.
@@ -84,27 +88,30 @@ def extend_run(
 
     Raises:
         InputError: ids collide, content repeats, or the set cannot be used.
-        RunError: the training images, weights or encoders are others now, or saving failed.
+        RunError: the training images, weights or encoders are others now, the run was changed
+            meanwhile, or saving failed.
     """
     folder = Path(run)
     target = folder if out is None else Path(out)
     in_place = out is None or (target.exists() and target.samefile(folder))
     check_run_output(target, overwrite=overwrite or in_place)
+    record = read_marker(folder, MARKER, "run")
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     _refuse_ids(old, [prefix + name for name in images.ids])
+    others = recorded_holdout(old.info, holdout, f"run {folder}")
     # `auto` asks how many images there are: what it chose for the run is chosen for these
     settings = old.info.get("settings", {})
     used = set(str(settings.get("index_used", "none")).split(", "))
     if settings.get("index") == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    recorded = old.info.get("inputs", {}).get("holdout", {}).get("source")
-    given = recorded if holdout is None else holdout
-    new = valuator.value(images, holdout=given, strict=strict)
+    new = valuator.value(images, holdout=others, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
+    # valuing takes long, and what another process saved into the run meanwhile would be lost
+    if read_marker(folder, MARKER, "run") != record:
+        raise RunError(f"run {folder} was changed meanwhile; nothing was saved, extend it again")
     # payouts of the run as it was are payouts of this one
-    record = read_marker(folder, MARKER, "run")
     seals = [*record.get(EARLIER_SEALS, []), *([record[SEAL]] if SEAL in record else [])]
     joined = replace(joined, info=joined.info | {EARLIER_SEALS: seals})
     joined.save(target, overwrite=overwrite or in_place)
@@ -121,7 +128,7 @@ def join(
 
     Args:
         old, new: valuations; the generated images of `new` come last.
-        prefix: written before the ids of `new`.
+        prefix: written before the ids of `new`, those of its skipped images too.
         allow_copies: whether `new` may hold images whose content `old` has.
 
     Raises:
@@ -129,8 +136,15 @@ def join(
         RunError: they are not of the same training images in one order, or other settings,
             weights or encoders made them.
     """
-    new = replace(new, generated_ids=tuple(prefix + name for name in new.generated_ids))
-    _refuse_ids(old, new.generated_ids)
+    new = replace(
+        new,
+        generated_ids=tuple(prefix + name for name in new.generated_ids),
+        skipped=tuple(
+            (side, replace(skip, id=prefix + skip.id) if side == "generated" else skip)
+            for side, skip in new.skipped
+        ),
+    )
+    _refuse_ids(old, _all_ids(new))
     _refuse_others(old, new)
     if not allow_copies:
         _refuse_copies(old, new)
@@ -183,8 +197,14 @@ def _joined_null(
     return p, {"unattributed": told | {"share": share, "images": int(without.sum())}}
 
 
+def _all_ids(valuation: Valuation) -> list[str]:
+    """Ids of the generated images, those that could not be read too."""
+    left_out = [skip.id for side, skip in valuation.skipped if side == "generated"]
+    return [*valuation.generated_ids, *left_out]
+
+
 def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
-    both = sorted(set(old.generated_ids) & set(names))
+    both = sorted(set(_all_ids(old)) & set(names))
     if both:
         raise InputError(
             f"{len(both)} new images have ids that the run has already ({', '.join(both[:3])}"
@@ -215,9 +235,9 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
     differences += [
         name
         for name in dict.fromkeys([*before, *now])
-        if name != "index" and before.get(name, now.get(name)) != now.get(name)
+        if name != "index" and not _same(name, before.get(name, now.get(name)), now.get(name))
     ]
-    if old.info.get("unattributed") is not None and _null_of(old) != _null_of(new):
+    if old.info.get("unattributed") is not None and not _same_null(old, new):
         differences.append("the null sample")
     if old.train_ids != new.train_ids:
         differences.append("training images")
@@ -232,32 +252,44 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
         )
 
 
+def _same(name: str, before: Any, now: Any) -> bool:
+    """Whether two entries are equal, or nearly so where they are measured."""
+    measured = name in ("temperature_used", "threshold")
+    if measured and isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=_TOLERANCE)
+    return bool(before == now)
+
+
+def _same_null(old: Valuation, new: Valuation) -> bool:
+    (before, held_out), (now, held_out_now) = _null_of(old), _null_of(new)
+    return (
+        held_out == held_out_now
+        and before.keys() == now.keys()
+        and all(_same(name, before[name], now[name]) for name in before)
+    )
+
+
 def _leaders(valuation: Valuation) -> list[int] | None:
     """The image that stands for each training image, where copies count once."""
     clusters = valuation.clusters
     return None if clusters is None else clusters.representatives.tolist()
 
 
-def _null_of(valuation: Valuation) -> tuple[Any, Any]:
+def _null_of(valuation: Valuation) -> tuple[dict[str, Any], str | None]:
     """What the test compared with, and how: without what it said of these images."""
     told = valuation.info.get("unattributed", {})
     held_out = valuation.info.get("inputs", {}).get("holdout", {}).get("fingerprint")
     return {name: value for name, value in told.items() if name not in _COUNTS}, held_out
 
 
-def _sources(old: Valuation, new: Valuation, prefix: str) -> dict[str, list[str]] | None:
-    """Where the images are, as `ImageSet.open` takes it; those in memory are left out."""
+def _sources(old: Valuation, new: Valuation, prefix: str) -> list[list[str]] | None:
+    """Where the images are, as `ImageSet.open` takes it; None where some were in memory."""
     before, later = (
         each.info.get("inputs", {}).get("generated", {}).get("source") for each in (old, new)
     )
-    found = (
-        {name: list(paths) for name, paths in before.items()} if isinstance(before, dict) else {}
-    )
-    if isinstance(before, str):
-        found[""] = [before]
-    if isinstance(later, str):
-        found.setdefault(prefix, []).append(later)
-    return found or None
+    if before is None or later is None:
+        return None
+    return [*([["", before]] if isinstance(before, str) else before), [prefix, later]]
 
 
 def _joined_info(

@@ -72,7 +72,7 @@ class ImageSet:
         with a `path` column; `.npz` or `.npy` with uint8 (N,H,W[,C]); WebDataset `.tar` files or
         a pattern such as `shard-{000..010}.tar`; a list of PIL images or arrays, a uint8 array,
         a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is. Several
-        sources are one set as {prefix of their ids: [paths]}.
+        sources are one set as a list of pairs (prefix of its ids, path).
 
         `pixel_limit` bounds width × height of an encoded image, checked before it is decoded.
         Raises `InputError` if the source is missing, empty or of an unknown kind.
@@ -278,21 +278,17 @@ class _Parts:
 
 
 def _is_joined(source: Any) -> bool:
-    """Whether it is {prefix: [paths]}; a Hugging Face dictionary of splits is not."""
+    """Whether it is a list of pairs (prefix, path); JSON has lists for pairs."""
     return (
-        isinstance(source, dict)
+        isinstance(source, list)
         and bool(source)
-        and all(
-            isinstance(prefix, str) and isinstance(paths, list) and bool(paths)
-            for prefix, paths in source.items()
-        )
-        and all(isinstance(path, str | Path) for paths in source.values() for path in paths)
+        and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in source)
+        and all(isinstance(prefix, str) and isinstance(path, str | Path) for prefix, path in source)
     )
 
 
-def _join(parts: dict[str, list[Any]], pixel_limit: int) -> Listing:
-    """Sources by the prefix that their ids get, as one."""
-    named = [(prefix, path) for prefix, paths in parts.items() for path in paths]
+def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
+    """Sources with the prefixes that their ids get, as one in this order."""
     sets = tuple(ImageSet.open(path, pixel_limit=pixel_limit) for _, path in named)
     ids = [
         prefix + name for (prefix, _), each in zip(named, sets, strict=True) for name in each.ids
@@ -303,11 +299,16 @@ def _join(parts: dict[str, list[Any]], pixel_limit: int) -> Listing:
             "wanted at least one, and prefixes that keep ids apart"
         )
     labels = [label for each in sets for label in each.labels or (None,) * len(each)]
+    columns = [name for name in sets[0].metadata if all(name in each.metadata for each in sets)]
+    metadata = {
+        name: tuple(entry for each in sets for entry in each.metadata[name]) for name in columns
+    }
     starts = np.cumsum([0, *(len(each) for each in sets)])[:-1]
     return Listing(
         _Parts(sets, tuple(starts.tolist())),
         tuple(ids),
         tuple(labels) if any(label is not None for label in labels) else None,
+        metadata,
         problems=tuple(problem for each in sets for problem in each.problems),
     )
 

@@ -7,11 +7,13 @@ last ones are still there is told by the seal that `payout.json` keeps.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
 from gmvaluator.money import Currency
-from gmvaluator.publishing import publish_file
-from gmvaluator.sealing import SEAL, seal_of
+from gmvaluator.publishing import publish_file, remove_leftovers
+from gmvaluator.sealing import EARLIER_SEALS, RUN_SEAL, SEAL, seal_of
 from gmvaluator.settlement import Settlement
 from gmvaluator.valuation import Valuation
 
@@ -156,11 +158,77 @@ class Ledger:
                     f"{number} of ledger {self.path} settled, or score otherwise; pass that run, "
                     "extended by new images (gmvaluator extend), or start another ledger"
                 )
-        if self.settled == m:
-            raise RunError(
-                f"all {m} generated images of this run are settled in ledger {self.path}; extend "
-                "the run by new ones first (gmvaluator extend)"
-            )
+
+    @property
+    def without_last(self) -> Ledger:
+        """As it was before the last settlement."""
+        return Ledger(self.path, self.entries[:-1])
+
+    def check_payout(
+        self, record: Mapping[str, Any], run: Mapping[str, Any], currency: Currency
+    ) -> None:
+        """Refuse a ledger that lost the entry an earlier payout was settled by.
+
+        Args:
+            record: what the `payout.json` of that payout holds.
+            run: what `run.json` holds.
+            currency: of the settlement to make.
+
+        Raises:
+            RunError: this ledger, or one of another name where the payout is of this run and in
+                this currency, has no entry with the seal that the payout names.
+        """
+        told = record.get("ledger")
+        if not isinstance(told, dict) or told.get(SEAL) in [each[SEAL] for each in self.entries]:
+            return
+        file = Path(str(told.get("file")))
+        seals = [*run.get(EARLIER_SEALS, []), run.get(SEAL)]
+        options = record.get("options")
+        same_currency = isinstance(options, dict) and options.get("currency") == currency.code
+        if not _same_file(file, self.path) and not (
+            record.get(RUN_SEAL) in seals and same_currency
+        ):
+            return
+        raise RunError(
+            f"an earlier payout (made {record.get('made')}) was settled as entry "
+            f"{told.get('entry')} of ledger {file}, seal {str(told.get(SEAL))[:12]}…, and "
+            f"{self._found()}: going on would pay again for images that were paid; pass that "
+            "ledger, or restore it from a copy. If another ledger is meant to begin anew, move "
+            "that payout.json and what belongs to it away first"
+        )
+
+    def _found(self) -> str:
+        if not self.entries:
+            return f"ledger {self.path} is not there or empty"
+        return f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
+
+    def all_settled(self, why: str = "") -> RunError:
+        """That a run has nothing new for this ledger, and what to do."""
+        text = f"all {self.settled} generated images of this run are settled in ledger {self.path}"
+        if self.entries:
+            last = self.entries[-1]
+            text += f", the last in entry {last['entry']} of {last.get('made')}"
+        return RunError(
+            f"{text}{why}; extend the run by new ones first (gmvaluator extend). Where the files "
+            "of that payout were lost, the same run, owners' file and options make them again, "
+            "and nothing is added to the ledger"
+        )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of what differs in two entries, but for where the owners' file lies."""
+
+    def content(of: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(json.dumps({**of, SEAL: None}))
+        plain["owners"] = {**plain.get("owners", {}), "file": None}
+        return plain
+
+    one, two = content(entry), content(other)
+    return [name for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
 
 
 def digest_of(valuation: Valuation, start: int, end: int) -> str:
@@ -239,7 +307,7 @@ def entry_of(
 
 
 def read_ledger(path: str | Path) -> Ledger:
-    """Read and check a ledger; one that does not exist yet is empty.
+    """Read and check a ledger; one that does not exist yet is empty. A link is followed.
 
     Raises:
         RunError: a line that is damaged or was changed, or sums that do not add up.
@@ -294,37 +362,62 @@ def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
 def locked(path: Path) -> Iterator[None]:
     """Keep a second settlement out while one is under way.
 
+    The lock is held by the process, not by its file: that of a killed one keeps nobody out.
+
     Raises:
         RunError: another process holds the ledger.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    file = Path(os.path.realpath(path))
+    lock = file.with_name(f".{file.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        raise RunError(
-            f"another settlement holds ledger {path}; wait for it, or delete {lock} if it was "
-            "killed"
-        ) from None
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
     except OSError as error:
         raise RunError(f"cannot write beside ledger {path}: {error.strerror}") from error
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # one who ended just now deletes the file: a lock on that would keep nobody out
+        held = lock.exists() and os.path.samestat(os.fstat(handle), lock.stat())
+    except BlockingIOError:
+        held = False
+    except OSError as error:
         os.close(handle)
+        raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
+    if not held:
+        os.close(handle)
+        raise RunError(f"another settlement holds ledger {path}; wait for it and settle again")
+    try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        # what is paid is in the ledger by now: no error of the lock may hide that
+        with suppress(OSError):
+            lock.unlink()
+        os.close(handle)
+
+
+def check_head(ledger: Ledger, head: str) -> None:
+    """Refuse a ledger whose file changed since it was read.
+
+    Raises:
+        RunError: its last seal is not `head`.
+    """
+    if read_ledger(ledger.path).head != head:
+        raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
 
 
 def append(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
     """Write the ledger with one more entry: all of it or nothing; earlier bytes stay the same.
 
+    Where its path is a link, the file that it points to is written.
+
     Raises:
         RunError: the file changed since it was read, or cannot be written.
     """
-    if read_ledger(ledger.path).head != ledger.head:
-        raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
-    before = ledger.path.read_bytes() if ledger.path.exists() else b""
+    check_head(ledger, ledger.head)
+    file = Path(os.path.realpath(ledger.path))
+    remove_leftovers(file.parent, glob.escape(file.stem))
+    before = file.read_bytes() if file.exists() else b""
     line = json.dumps(entry, sort_keys=True) + "\n"
-    with publish_file(ledger.path) as part:
+    with publish_file(file) as part:
         part.write_bytes(before + line.encode())
     return Ledger(ledger.path, (*ledger.entries, entry))

@@ -23,6 +23,8 @@ _DIGITS = {
 }
 CURRENCY_DIGITS = {code: digits for digits, codes in _DIGITS.items() for code in codes.split()}
 MOST_DIGITS = 18
+# of amounts: beyond them the exact fraction of a few typed letters fills the memory
+LARGEST_EXPONENT = SMALLEST_EXPONENT = 60
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ class Currency:
             ) from None
         if not amount.is_finite() or amount < 0 or (amount == 0 and not zero):
             raise InputError(f"{what} {given} was given; pass {wanted}")
-        if amount.adjusted() > 60:
+        if amount.adjusted() > LARGEST_EXPONENT:
             raise InputError(f"{what} {given} is beyond any budget; pass a smaller amount")
+        if int(amount.as_tuple().exponent) < -SMALLEST_EXPONENT:
+            raise InputError(
+                f"{what} {given} has more decimals than any currency; round it to {self.digits}"
+            )
         numerator, denominator = amount.as_integer_ratio()
         scale: int = 10**self.digits
         units, rest = divmod(numerator * scale, denominator)

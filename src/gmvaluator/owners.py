@@ -118,8 +118,14 @@ def read_owners(
     if not lines:
         raise InputError(f"{file} has no rows; wanted one an owned training image")
     table = _Rows(file, row_word, lines)
-    given = {owner: "" if owner is None else plain(str(owner)) for owner in set(columns["owner"])}
-    names = [given[owner] for owner in columns["owner"]]
+    given = ["" if _missing(owner) else owner for owner in columns["owner"]]
+    table.refuse(
+        [not isinstance(owner, str | int) or isinstance(owner, bool) for owner in given],
+        "has an owner that is neither text nor a whole number; write names as text",
+        given,
+    )
+    plain_of = {owner: plain(str(owner)) for owner in set(given)}
+    names = [plain_of[owner] for owner in given]
     table.refuse([name == "" for name in names], "names no owner; write one or leave the row out")
     table.refuse(
         [name in (UNASSIGNED, UNATTRIBUTED) for name in names],
@@ -127,7 +133,7 @@ def read_owners(
         "leave the row out",
     )
     rows = _rows_of(table, columns["train_id"], train_ids, set(skipped))
-    owners = tuple(sorted(set(given.values())))
+    owners = tuple(sorted(set(names)))
     place = {name: group for group, name in enumerate(owners)}
     groups = np.array([place[name] for name in names], dtype=np.int64)
     shares = _shares(table, columns.get("share"), rows)
@@ -176,12 +182,14 @@ class Terms:
         train: (t,) int64, training image; of copies that count once, the owner's first.
         groups: (t,) int64, place in `owners`; G where nobody owns the training image.
         scores: (t,) float64 > 0, the owner's part.
+        n_generated: m, images with no term included.
     """
 
     generated: NDArray[np.int64]
     train: NDArray[np.int64]
     groups: NDArray[np.int64]
     scores: NDArray[np.float64]
+    n_generated: int
 
 
 def deal(
@@ -225,7 +233,7 @@ def deal(
     groups[has] = held.groups[entry]
     parts[has] *= held.shares[entry]
     images[has] = held.images[entry]
-    return Terms(some[source] // k, images, groups, parts)
+    return Terms(some[source] // k, images, groups, parts, len(contributions.rows))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from gmvaluator.ledger import Ledger
 from gmvaluator.money import Currency
 from gmvaluator.owners import Ownership, Terms, deal, owners_by, plain, read_owners
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.publishing import publish_into
+from gmvaluator.publishing import check_into, publish_into, sync_files
 from gmvaluator.report.statements import STATEMENTS, Context, write_statements
 from gmvaluator.runs import Run, open_run
 from gmvaluator.sealing import RUN_SEAL, SEAL, sealed
@@ -50,9 +50,10 @@ class Payout:
         terms: scores dealt out to owners, of the images that were settled.
         before: without the withdrawal; None where nobody withdrew.
         withdrawn: owners whose images left.
-        ledger: so far; None where none is kept.
+        ledger: before this settlement; None where none is kept.
         start: first generated image settled; those before are settled in the ledger.
         made: when, UTC.
+        again: entry of the ledger that this is: its payout was lost, and is made again.
     """
 
     run: Run
@@ -64,6 +65,7 @@ class Payout:
     ledger: Ledger | None
     start: int
     made: str
+    again: dict[str, Any] | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -132,7 +134,9 @@ class Payout:
     ) -> Path:
         """Write payout.csv, payout.json and the statements: all or nothing.
 
-        With a ledger, its new entry is written before the files appear.
+        With a ledger, its new entry is written once all files are on the disk, just before they
+        are moved to where they belong. Killed in between, the settlement is in the ledger and has
+        no files: the same call to `pay` makes these again and adds no entry.
 
         Args:
             folder: where to; None: into the run.
@@ -141,9 +145,13 @@ class Payout:
             progress: hears how far it is.
 
         Raises:
-            RunError: an earlier payout is there, or something cannot be written.
+            RunError: an earlier payout is there, the ledger lost the entry of that, or something
+                cannot be written.
         """
         out = self.run.folder if folder is None else Path(folder)
+        if self.ledger is not None:
+            now = ledgers.read_ledger(self.ledger.path)
+            _check_earlier(now, out, self.run, self.settlement.rules.currency)
         with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / TABLE)
             if self.before is not None:
@@ -163,7 +171,7 @@ class Payout:
             record = self.as_json()
             if self.ledger is not None:
                 with ledgers.locked(self.ledger.path):
-                    entry = self._entry(self.ledger)
+                    entry = self.again or self._entry(self.ledger)
                     record["ledger"] = {
                         "file": str(self.ledger.path),
                         "entry": entry["entry"],
@@ -171,7 +179,13 @@ class Payout:
                     }
                     text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
                     (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
-                    ledgers.append(self.ledger, entry)
+                    # what can fail fails before the ledger says that it is paid
+                    sync_files(scratch)
+                    check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
+                    if self.again is None:
+                        ledgers.append(self.ledger, entry)
+                    else:
+                        ledgers.check_head(self.ledger, entry[SEAL])
             else:
                 text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
                 (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
@@ -243,12 +257,14 @@ def pay(
         withdrawn: owners whose images leave: every image that one of them has any share of.
             Remaining contributors of each generated image share its score; see `withdrawal`.
         ledger: file of earlier settlements: only generated images that it does not hold are
-            settled now. It need not exist yet; `Payout.save` adds to it.
+            settled now. It need not exist yet; `Payout.save` adds to it. Where its last entry is
+            this very settlement and the run has no payout of it, that is made again.
         level, resamples, seed: of the bootstrap intervals; 0 resamples: none.
 
     Raises:
         InputError: an argument, the owners' file or the run's scores cannot be used.
-        RunError: no run, a damaged one, or one that the ledger does not fit.
+        RunError: no run, a damaged one, one that the ledger does not fit, or a ledger without the
+            entry that the run's `payout.json` names.
     """
     if (owners is None) == (by is None):
         raise InputError(
@@ -269,25 +285,28 @@ def pay(
     ownership = _ownership(opened, owners, by)
     leaving = ownership.images_of(withdrawn) if withdrawn else None
     book = None if ledger is None else ledgers.read_ledger(ledger)
+    again = None
     if book is not None:
         book.check_run(opened.valuation, money)
+        again = _lost(book, opened)
+        _check_earlier(book, opened.folder, opened, money)
+        book = book if again is None else book.without_last
     start = book.settled if book else 0
     whole, lost = _open_part(opened, start)
     carried = book.carried if book else {}
     leaders = _representatives(opened)
     terms = deal(ownership, whole, representatives=leaders)
-    largest = whole.scores.max(axis=1)
     before = None
     if leaving is not None:
         plain_rules = replace(rules, resamples=0)
-        before = settle(ownership, terms, lost, plain_rules, largest=largest, carried=carried)
+        before = settle(ownership, terms, lost, plain_rules, carried=carried)
         left = _withdrawn(opened, whole, _counting(leaving, leaders))
         ownership = ownership.without(leaving)
         terms = deal(ownership, left.contributions, representatives=leaders)
         if lost is not None or left.released.any():
             lost = left.released + (0 if lost is None else lost)
-    settlement = settle(ownership, terms, lost, rules, largest=largest, carried=carried)
-    return Payout(
+    settlement = settle(ownership, terms, lost, rules, carried=carried)
+    payout = Payout(
         run=opened,
         ownership=ownership,
         settlement=settlement,
@@ -296,8 +315,47 @@ def pay(
         withdrawn=tuple(dict.fromkeys(plain(name) for name in withdrawn)),
         ledger=book,
         start=start,
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=str(again["made"]) if again else datetime.now(UTC).isoformat(timespec="seconds"),
+        again=again,
     )
+    if again is not None and book is not None:
+        other = ledgers.differences(again, payout._entry(book))
+        if other:
+            full = Ledger(book.path, (*book.entries, again))
+            raise full.all_settled(f" (with other {', '.join(other)})")
+    return payout
+
+
+def _lost(book: Ledger, run: Run) -> dict[str, Any] | None:
+    """The last entry, where it settled all images of this very run and the run has no payout of it.
+
+    None where there are images to settle.
+
+    Raises:
+        RunError: there are none, and no payout is lost.
+    """
+    if book.settled < len(run.valuation.generated_ids):
+        return None
+    last = book.entries[-1] if book.entries else {}
+    told = _record(run.folder).get("ledger")
+    known = isinstance(told, dict) and told.get(SEAL) == book.head
+    if not last or known or last.get(RUN_SEAL) != run.seal:
+        raise book.all_settled()
+    return last
+
+
+def _check_earlier(book: Ledger, folder: Path, run: Run, currency: Currency) -> None:
+    info = run.valuation.info | {SEAL: run.seal}
+    book.check_payout(_record(folder), info, currency)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What the payout in a folder recorded; nothing where there is none that can be read."""
+    try:
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _ownership(run: Run, owners: str | Path | None, by: str | None) -> Ownership:

@@ -94,13 +94,13 @@ def payout(
     Writes payout.csv, payout.json and a statement page for each owner into RUN. Amounts are whole
     minor units (cents) by the largest remainder and sum to the budget exactly.
     """
-    from gmvaluator.payout import MARKER, pay
+    from gmvaluator.payout import MARKER, OWNED, pay
     from gmvaluator.progress import as_progress
     from gmvaluator.publishing import check_into
     from gmvaluator.runs import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
-    check_into(out or run, MARKER, overwrite=overwrite)
+    check_into(out or run, MARKER, overwrite=overwrite, owned=OWNED)
     found = pay(opened, owners=owners, **rules)
     progress = as_progress(not quiet and not as_json)
     folder = found.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
@@ -184,6 +184,11 @@ def _text(payout: Payout) -> str:
     ]
     if settlement.carried_before:
         lines[0] += f"; {money(settlement.carried_before)} was carried from before"
+    if payout.again is not None:
+        lines.append(
+            f"made again: this is entry {payout.again['entry']} of the ledger, settled "
+            f"{payout.made}; nothing was added, and what was paid then is not due again"
+        )
     if payout.ownership.n_skipped:
         lines.append(f"{payout.ownership.n_skipped} rows are of images that could not be read")
     lines.append(_shares(payout))

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from gmvaluator.errors import RunError
 
-_WRITER = re.compile(r"\.part-(\d+)")
+_WRITER = re.compile(r"\.(?:part|ready|moving)-(\d+)")
+# a folder being published is `.NAME.part-PID` while it is written, `ready` once it is whole and on
+# the disk, `moving` once nothing is left of the earlier result but what its files replace
+_READY, _MOVING = ".ready-", ".moving-"
+_OLD = re.compile(r"\..*\.old")
+# targets of this process, so that another thread does not take them for those of a killed one
+_MOVED_NOW: set[tuple[Path, str]] = set()
 
 
 def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
@@ -23,9 +29,12 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
         marker: the file whose presence says the folder is an earlier result of this kind.
         overwrite: whether an earlier result may be replaced.
 
+    A result whose writer was killed while its finished files were moved here is completed first.
+
     Raises:
         RunError: it exists and may not be replaced, or cannot be created.
     """
+    finish_interrupted(path, marker)
     if path.is_dir() and any(path.iterdir()):
         if not (path / marker).exists():
             raise RunError(
@@ -49,7 +58,8 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
 
     The marker file moves last (and leaves first when replacing), so a folder with a marker is
     always whole. Files and folders in `path` that the block did not write stay as they are; a
-    sub-folder that it wrote replaces one of that name.
+    sub-folder that it wrote replaces one of that name. A process that is killed while files move
+    leaves a folder without marker; the moves are completed by `finish_interrupted`.
 
     Raises:
         RunError: the folder may not be written, or writing failed (disk full, say); what was
@@ -65,12 +75,13 @@ def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path
         raise _write_error(path, error) from error
     try:
         yield scratch
-        _sync(scratch)
-        _move_into_place(scratch, path, marker)
+        sync_files(scratch)
+        ready = _renamed(scratch, _READY)
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    _publish(ready, path, marker)
 
 
 @contextmanager
@@ -80,20 +91,21 @@ def publish_into(
     """Yield a scratch folder whose files and sub-folders join those of `folder` when all ends well.
 
     For a result that lives inside another one, such as a payout in its run. The marker moves last
-    and leaves first; a sub-folder replaces an earlier one as a whole.
+    and leaves first; a sub-folder replaces an earlier one as a whole. What a process that was
+    killed while files moved left undone is completed by the next `publish_into` or `check_into`.
 
     Args:
         folder: that they join; made if need be.
         marker: the file whose presence says that such a result is there.
         overwrite: whether an earlier result may be replaced.
-        owned: further files and sub-folders that an earlier result may have: those that the block
-            did not write again are deleted with it.
+        owned: all other files and sub-folders that such a result may have: those of an earlier one
+            that the block did not write again are deleted with it.
 
     Raises:
         RunError: an earlier result is there (unless `overwrite`), files of these names are there
             that no marker belongs to, or writing failed.
     """
-    check_into(folder, marker, overwrite=overwrite)
+    check_into(folder, marker, overwrite=overwrite, owned=owned)
     scratch = folder / f".{marker}.part-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,35 +113,29 @@ def publish_into(
         scratch.mkdir()
         try:
             yield scratch
-            earlier = (folder / marker).exists()
-            foreign = [each.name for each in scratch.iterdir() if (folder / each.name).exists()]
-            if foreign and not earlier:
-                raise RunError(
-                    f"{folder} holds {', '.join(sorted(foreign))} but no {marker} that they belong "
-                    "to; move them away, or choose another folder"
-                )
-            for file in scratch.rglob("*"):
-                if file.is_file():
-                    _flush(file)
-            (folder / marker).unlink(missing_ok=True)
-            written = sorted(scratch.iterdir(), key=lambda entry: entry.name == marker)
-            for name in {*owned, *(entry.name for entry in written)} if earlier else ():
-                if (folder / name).exists():
-                    (folder / name).replace(scratch / f".{name}.old")
-            for entry in written:
-                entry.replace(folder / entry.name)
+            sync_files(scratch)
+            ready = _renamed(scratch, _READY)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         raise _write_error(folder, error) from error
+    _publish(ready, folder, marker, owned)
 
 
-def check_into(folder: Path, marker: str, *, overwrite: bool) -> None:
+def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()) -> None:
     """Refuse, before any work is done, to replace an earlier result inside a folder.
 
     Raises:
-        RunError: it is there and may not be replaced, or the folder cannot be written to.
+        RunError: it is there and may not be replaced, files of the names `owned` are there that no
+            marker belongs to, or the folder cannot be written to.
     """
+    _finish(folder, marker, folder, marker, owned)
+    foreign = [name for name in owned if (folder / name).exists()]
+    if foreign and not (folder / marker).exists():
+        raise RunError(
+            f"{folder} holds {', '.join(sorted(foreign))} but no {marker} that they belong to; "
+            "move them away, or choose another folder"
+        )
     if (folder / marker).exists() and not overwrite:
         raise RunError(
             f"{folder / marker} is there already; pass --overwrite (overwrite=True) to replace it "
@@ -207,7 +213,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync(folder: Path) -> None:
+def sync_files(folder: Path) -> None:
+    """All files of a folder to the disk.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
     for file in folder.rglob("*"):
         if not file.is_dir():
             _flush(file)
@@ -219,13 +230,84 @@ def _flush(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _move_into_place(scratch: Path, path: Path, marker: str) -> None:
-    if not path.exists() or not any(path.iterdir()):
-        scratch.replace(path)
-        return
-    (path / marker).unlink(missing_ok=True)
-    for file in sorted(scratch.iterdir(), key=lambda file: file.name == marker):
-        target = path / file.name
-        if file.is_dir() and target.is_dir():
-            shutil.rmtree(target)
-        file.replace(target)
+def finish_interrupted(path: Path, marker: str) -> bool:
+    """Complete what a killed process left undone while it moved finished files into `path`.
+
+    Only where `path` has no marker and the files that wait beside it have one: an earlier result
+    that is still whole stays.
+
+    Returns:
+        Whether there was such a folder.
+
+    Raises:
+        RunError: the files cannot be moved.
+    """
+    return _finish(path.parent, path.name, path, marker, ())
+
+
+def _finish(home: Path, name: str, target: Path, marker: str, owned: Sequence[str]) -> bool:
+    done = False
+    if (target, marker) in _MOVED_NOW:
+        return False
+    for stage in (_READY, _MOVING):
+        for left in list(home.glob(f".{glob.escape(name)}{stage}*")):
+            writer = _WRITER.search(left.name)
+            if writer is None or (int(writer[1]) != os.getpid() and _alive(int(writer[1]))):
+                continue
+            # who deleted the target since wants no part of it back
+            wanted = stage == _READY or target.is_dir()
+            if wanted and (left / marker).exists() and not (target / marker).exists():
+                _publish(left, target, marker, owned)
+                done = True
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+    return done
+
+
+def _renamed(folder: Path, stage: str) -> Path:
+    return folder.rename(folder.with_name(_WRITER.sub(rf"{stage}\1", folder.name)))
+
+
+def _publish(ready: Path, target: Path, marker: str, owned: Sequence[str] = ()) -> None:
+    """Move finished files to `target`: all, or those that a killed process left in `ready`.
+
+    Raises:
+        RunError: a file cannot be moved. Where an earlier result is still whole, the finished files
+            are deleted; else they stay for `finish_interrupted`.
+    """
+    _MOVED_NOW.add((target, marker))
+    try:
+        _move(ready, target, marker, owned)
+    except OSError as error:
+        if (target / marker).exists():
+            shutil.rmtree(ready, ignore_errors=True)
+            raise _write_error(target, error) from error
+        raise RunError(
+            f"cannot move finished files into {target}: {error.strerror or error}; those that are "
+            f"missing there are in the hidden folder .…{_READY}… or .…{_MOVING}… beside or in it, "
+            "and the next command that writes there goes on"
+        ) from error
+    finally:
+        _MOVED_NOW.discard((target, marker))
+
+
+def _move(ready: Path, target: Path, marker: str, owned: Sequence[str]) -> None:
+    if _MOVING not in ready.name:
+        if not target.exists() or not any(target.iterdir()):
+            ready.replace(target)
+            return
+        (target / marker).unlink(missing_ok=True)
+        written = {entry.name for entry in ready.iterdir()}
+        for name in sorted(set(owned) - written):
+            _take_away(target / name, ready)
+        ready = _renamed(ready, _MOVING)
+    entries = [entry for entry in ready.iterdir() if not _OLD.fullmatch(entry.name)]
+    for entry in sorted(entries, key=lambda entry: (entry.name == marker, entry.name)):
+        _take_away(target / entry.name, ready)
+        entry.replace(target / entry.name)
+    shutil.rmtree(ready, ignore_errors=True)
+
+
+def _take_away(old: Path, ready: Path) -> None:
+    if old.exists():
+        old.replace(ready / f".{old.name}.old")

@@ -113,14 +113,14 @@ def open_recorded(
     ids: tuple[str, ...],
     keys: tuple[str, ...] | None,
     labels: tuple[str | None, ...] | None,
-    recorded: str | dict[str, list[str]] | None,
+    recorded: str | list[list[str]] | None,
     given: object = None,
 ) -> RunSide:
     """The images of these ids from where the run had them, or from what is given instead.
 
     Args:
         ids, keys, labels: as `RunSide` has them.
-        recorded: where they were, several sources by the prefix of their ids; None: in memory.
+        recorded: where they were, several sources with the prefixes of their ids; None: in memory.
         given: any source of `ImageSet`; unlike what was recorded, it must open.
 
     Raises:

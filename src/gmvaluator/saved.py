@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,38 @@ def read_run(run: Path) -> SavedRun:
         return SavedRun(settings, train["source"], train["fingerprint"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
+
+
+def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> object:
+    """The held-out images that a run's null sample is of, as `GMValuator.value` takes them.
+
+    Args:
+        info: of the run, as in `run.json`.
+        given: a source that is to be used instead; None: where the run had them.
+        owner: the run, for messages.
+
+    Returns:
+        None where the run's null sample was not held out.
+
+    Raises:
+        InputError: they were in memory, or cannot be opened.
+    """
+    recorded = info.get("inputs", {}).get("holdout")
+    if given is not None:
+        return ImageSet.open(given)
+    if recorded is None:
+        return None
+    if recorded.get("source") is None:
+        raise InputError(
+            f"{owner} had its holdout in memory; pass these images (holdout=…, --holdout)"
+        )
+    try:
+        return ImageSet.open(recorded["source"])
+    except InputError as error:
+        raise InputError(
+            f"the holdout of {owner} cannot be opened where it was ({error}); pass the images "
+            "(holdout=…, --holdout)"
+        ) from error
 
 
 def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -> dict[str, Any]:

@@ -144,7 +144,6 @@ def settle(
     unattributed: NDArray[np.float64] | None,
     rules: Rules,
     *,
-    largest: NDArray[np.float64],
     carried: Mapping[str, int] | None = None,
 ) -> Settlement:
     """Divide a budget among owners in proportion to what their images scored.
@@ -155,15 +154,13 @@ def settle(
         unattributed: (m,) what each generated image handed to no contributor; None where the run
             asks no such question. It keeps its part of the budget.
         rules: of the division.
-        largest: (m,) score of each generated image for its first contributor; see
-            `bootstrap.bootstrap_shares`.
         carried: minor units due from earlier settlements, by owner.
 
     Raises:
         InputError: nothing scored, or nothing that owners own where that alone counts.
     """
     n_owners = len(ownership.owners)
-    lost = np.zeros(len(largest)) if unattributed is None else unattributed
+    lost = np.zeros(terms.n_generated) if unattributed is None else unattributed
     values = [*exact_sums(terms.groups, terms.scores, n_owners + 1), math.fsum(lost.tolist())]
     counted = list(values)
     if rules.unowned == "redistribute":
@@ -172,7 +169,7 @@ def settle(
     if total == 0:
         raise InputError(_nothing(values, n_owners))
     amounts = largest_remainder(counted, rules.budget)
-    low, high = _intervals(terms, lost, counted, largest, rules)
+    low, high = _intervals(terms, lost, counted, rules)
     images = [*ownership.n_images.tolist(), 0]
     supported = [*_supported(terms, n_owners + 1), int(np.count_nonzero(lost))]
     names = [*ownership.owners, UNASSIGNED, UNATTRIBUTED]
@@ -261,7 +258,6 @@ def _intervals(
     terms: Terms,
     lost: NDArray[np.float64],
     counted: Sequence[float],
-    largest: NDArray[np.float64],
     rules: Rules,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
     """(low, high) share of each owner, the unassigned and the unattributed part."""
@@ -274,6 +270,7 @@ def _intervals(
         groups, generated, scores = groups[owned], generated[owned], scores[owned]
     m = len(lost)
     whole = np.bincount(generated, weights=scores, minlength=m) + lost
+    # what one more image may give one owner: the most that this one gives for one contributor
     largest = np.zeros(m)
     np.maximum.at(largest, generated, scores)
     low, high = np.empty(n_groups), np.empty(n_groups)

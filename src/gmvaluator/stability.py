@@ -21,8 +21,10 @@ from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.saved import recorded_holdout
+from gmvaluator.sealing import RUN_SEAL, SEAL
 from gmvaluator.settings import rerank_terms
-from gmvaluator.valuation import Valuation
+from gmvaluator.valuation import MARKER, Valuation, read_marker
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Temperature, softmax_weights
 
@@ -39,7 +41,7 @@ DISTANCES: tuple[Mapping[str, float] | str, ...] = (
     "none",
 )
 TOP = 100
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Stability:
-    """The comparisons of a run, and what was left out and why."""
+    """The comparisons of a run, and what was left out and why.
+
+    `run_seal` is the run's; None: an older run without.
+    """
 
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
     n_train: int
     m: int
     settings: dict[str, Any]
+    run_seal: str | None = None
 
     def result(self) -> StudyResult:
         """Table and plot, as studies have them."""
@@ -123,6 +129,7 @@ class Stability:
             ),
             details={"comparisons": [_as_json(each) for each in self.comparisons]},
             plots={"agreement": partial(_draw, found=self)} if drawn else {},
+            marks={} if self.run_seal is None else {RUN_SEAL: self.run_seal},
         )
 
 
@@ -189,6 +196,7 @@ def stability(
     *,
     train: object = None,
     generated: object = None,
+    holdout: object = None,
     groups: Sequence[str | None] | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -203,6 +211,7 @@ def stability(
         run: run folder.
         variants: default: `default_variants`.
         train, generated: the images, where they are no longer where the run had them.
+        holdout: likewise those of its null sample, where the run applied one (null=True).
         groups: (n,) whose each training image is (default: its label).
         progress: hears how far it is.
         options: more arguments of `GMValuator` that decide no value, such as `cache`.
@@ -212,6 +221,7 @@ def stability(
         RunError: no run there, or its images are others now.
     """
     folder = Path(run)
+    seal = read_marker(folder, MARKER, "run").get(SEAL)
     valuation = Valuation.load(folder)
     if missing := {"encoder", "k", "rerank", "temperature"} - set(valuation.info["settings"]):
         raise InputError(
@@ -221,11 +231,12 @@ def stability(
     chosen = default_variants(valuation.info["settings"]) if variants is None else list(variants)
     named = _groups(valuation, groups)
     work = Workspace(folder / NAME)
-    compute = partial(_compare, folder, valuation, named, train, generated, options)
+    sources = {"train": train, "generated": generated, "holdout": holdout}
+    compute = partial(_compare, folder, valuation, named, sources, options)
     comparisons, notes = [], []
     with (progress or Silent()).stage("variants", len(chosen)) as advance:
         for variant in chosen:
-            key = _key(valuation, variant, named)
+            key = _key(valuation, seal, variant, named)
             try:
                 piece = work.piece("variant", key, partial(compute, variant))
                 comparisons.append(_comparison(variant, piece))
@@ -242,6 +253,7 @@ def stability(
         n_train=len(valuation.train_ids),
         m=len(valuation.generated_ids),
         settings=settings | {"temperature": temperature},
+        run_seal=seal,
     )
 
 
@@ -249,15 +261,14 @@ def _compare(
     folder: Path,
     valuation: Valuation,
     groups: NDArray[np.object_] | None,
-    train: object,
-    generated: object,
+    sources: Mapping[str, object],
     options: Mapping[str, Any],
     variant: Variant,
 ) -> dict[str, Any]:
     """What is kept of one variant."""
     found = _from_run(valuation, variant)
     if found is None:
-        found = _anew(folder, valuation, variant, train, generated, options)
+        found = _anew(folder, valuation, variant, sources, options)
     mine, theirs = valuation.values, found.values
     rows = [each.contributions.rows for each in (valuation, found)]
     ranks = rank_correlation(mine, theirs)
@@ -286,7 +297,7 @@ def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
     }
     if not plain or not 1 <= k <= held.rows.shape[1] or temperature == "spacing":
         return None
-    if temperature != "auto" and not float(temperature) > 0:
+    if temperature != "auto" and not 0 < float(temperature) < math.inf:
         return None
     given: Temperature = "auto" if temperature == "auto" else float(temperature)
     distances = held.distances[:, :k]
@@ -305,20 +316,30 @@ def _anew(
     folder: Path,
     valuation: Valuation,
     variant: Variant,
-    train: object,
-    generated: object,
+    sources: Mapping[str, object],
     options: Mapping[str, Any],
 ) -> Valuation:
-    inputs = valuation.info["inputs"]["generated"]
-    source = inputs["source"] if generated is None else generated
+    info = valuation.info
+    inputs = info["inputs"]["generated"]
+    source = inputs["source"] if sources["generated"] is None else sources["generated"]
     if source is None:
         raise InputError(
             f"run {folder} was made from generated images in memory; pass them "
             "(generated=…, --generated-images)"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
-    found = GMValuator.refit(folder, train=train, **changes).value(source)
-    if found.info["inputs"]["generated"]["fingerprint"] != inputs["fingerprint"]:
+    others = None
+    if info["settings"].get("null"):
+        others = recorded_holdout(info, sources["holdout"], f"run {folder}")
+    else:
+        # a test that is only reported decides no value
+        changes["null"] = None
+    valuator = GMValuator.refit(folder, train=sources["train"], **changes)
+    found = valuator.value(source, holdout=others)
+    # an extended run of an older one has no fingerprint
+    recorded = inputs["fingerprint"]
+    same = recorded is None or found.info["inputs"]["generated"]["fingerprint"] == recorded
+    if not same or found.generated_ids != valuation.generated_ids:
         raise RunError(
             f"the generated images of run {folder} have changed since; make the run again"
         )
@@ -326,6 +347,17 @@ def _anew(
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
+    if others is not None and _null_fingerprint(found) != _null_fingerprint(valuation):
+        raise RunError(
+            f"the holdout of run {folder} has changed since; pass the images it had "
+            "(holdout=…, --holdout), or make the run again"
+        )
+    return found
+
+
+def _null_fingerprint(valuation: Valuation) -> str | None:
+    """Of the held-out images that the test for images without a contributor compared with."""
+    found: str | None = valuation.info["inputs"].get("holdout", {}).get("fingerprint")
     return found
 
 
@@ -362,20 +394,22 @@ def _group_shares(
 
 
 def _key(
-    valuation: Valuation, variant: Variant, groups: NDArray[np.object_] | None
+    valuation: Valuation, seal: str | None, variant: Variant, groups: NDArray[np.object_] | None
 ) -> dict[str, Any]:
-    """Everything that decides a comparison."""
+    """Everything that decides a comparison: the whole run, by its seal where it has one."""
     import hashlib
 
-    info = valuation.info
     whose = "\0".join(groups) if groups is not None else ""
+    held = valuation.contributions
+    tables = (valuation.quality, held.rows, held.distances, held.scores)
+    digest = hashlib.blake2b(digest_size=16)
+    for table in tables if seal is None else ():
+        digest.update(np.ascontiguousarray(table).tobytes())
     return {
         "format": FORMAT,
-        "settings": info["settings"],
-        "inputs": {side: info["inputs"][side]["fingerprint"] for side in ("train", "generated")},
-        "encoders": info.get("encoders"),
-        "versions": info.get("versions", {}).get("gmvaluator"),
-        "quality": hashlib.blake2b(valuation.quality.tobytes(), digest_size=16).hexdigest(),
+        "run": seal or digest.hexdigest(),
+        "settings": valuation.info["settings"],
+        "inputs": valuation.info["inputs"],
         "groups": hashlib.blake2b(whose.encode(), digest_size=16).hexdigest(),
         "changes": dict(variant.changes),
     }

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--by", metavar="COLUMN", help="Metadata column whose shares to compare (label).")
 @click.option("--train-images", help="Where the training images are now, if they moved.")
 @click.option("--generated-images", help="Where the generated images are now, if they moved.")
+@click.option("--holdout", help="Where the images of RUN's --holdout are now, if they moved.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of kept embeddings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -49,6 +50,7 @@ def stability(
     by: str | None,
     train_images: str | None,
     generated_images: str | None,
+    holdout: str | None,
     cache: Path | None,
     as_json: bool,
     quiet: bool,
@@ -74,6 +76,7 @@ def stability(
         [*default_variants(opened.valuation.info["settings"], wanted), *given],
         train=train_images,
         generated=generated_images,
+        holdout=holdout,
         groups=None if by is None else opened.train.column(by),
         progress=as_progress(not quiet and not as_json),
         **({} if cache is None else {"cache": cache}),
@@ -108,6 +111,8 @@ def _distance(text: str) -> dict[str, float] | str:
     terms: dict[str, float] = {}
     for part in text.split("+"):
         name, _, weight = part.partition("=")
+        if name in terms:
+            raise InputError(f"--distance {text!r} names {name!r} twice; give it a weight")
         try:
             terms[name] = float(weight) if weight else 1.0
         except ValueError:

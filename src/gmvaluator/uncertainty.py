@@ -20,6 +20,7 @@ from gmvaluator.bootstrap import (
     value_intervals,
 )
 from gmvaluator.clusters import Clusters
+from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import (
     Interval,
     bootstrap_interval,
@@ -32,7 +33,8 @@ from gmvaluator.evaluation.results import Cell, Draw, StudyResult, Table, grid, 
 from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file
-from gmvaluator.valuation import Valuation
+from gmvaluator.sealing import RUN_SEAL, SEAL
+from gmvaluator.valuation import MARKER, Valuation, read_marker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +47,8 @@ TOP = 50
 TARGET = 0.9
 REPEATS = 8
 """Random pairs of halves a size; a pair of 10,000 images takes a tenth of a second."""
+NUMBERS = 1 << 23
+"""Scores by label that are held at once: 64 MB."""
 FURTHEST = 20
 """No advice goes beyond this many times the images at hand."""
 
@@ -110,6 +114,8 @@ class Uncertainty:
         level: nominal coverage.
         labels: label → interval of its share of the total value; empty where none are known.
         criteria: name → interval of the identical class test (C1), where both sides have labels.
+            A contributor with copies of other labels counts as of its own, as in studies;
+            `labels` shares it among them.
         agreements: of disjoint sets, by their size; empty below 4 images.
         ranks, top: how agreement grows; None where that cannot be said.
         m: generated images.
@@ -149,8 +155,11 @@ class Uncertainty:
             f"{needed / self.m:.1f} times as many."
         )
 
-    def result(self) -> StudyResult:
-        """Tables, advice and the curve, as studies have them; `save` writes them."""
+    def result(self, run_seal: str | None = None) -> StudyResult:
+        """Tables, advice and the curve, as studies have them; `save` writes them.
+
+        `run_seal` is that of the run they are of, if it has one.
+        """
         tables = [_standing(self), *_shares(self), *_criteria(self), *_growing(self)]
         plots: dict[str, Draw] = {}
         if self.agreements and plots_at_hand():
@@ -180,13 +189,18 @@ class Uncertainty:
                 "few": int((self.effective < FEW).sum()),
             },
             plots=plots,
+            marks={} if run_seal is None else {RUN_SEAL: run_seal},
         )
 
-    def save(self, run: str | Path) -> list[Path]:
+    def save(self, run: str | Path, *, run_seal: str | None = None) -> list[Path]:
         """Write intervals.parquet, uncertainty.json, .md and the curve into a run folder.
 
         `intervals.parquet` has `train_id`, `value`, `low`, `high` and `few` (the value stands on
         fewer than 5 effective images).
+
+        Args:
+            run: folder.
+            run_seal: of the run when it was read (default: as the folder has it now).
 
         Raises:
             RunError: the folder cannot be written.
@@ -206,7 +220,9 @@ class Uncertainty:
         file = Path(run) / INTERVALS
         with publish_file(file) as part:
             pq.write_table(table, part)
-        return [file, *self.result().save(run)]
+        if run_seal is None and (Path(run) / MARKER).is_file():
+            run_seal = read_marker(Path(run), MARKER, "run").get(SEAL)
+        return [file, *self.result(run_seal).save(run)]
 
 
 def assess(
@@ -225,9 +241,11 @@ def assess(
         progress: hears how far it is.
 
     Raises:
-        InputError: one generated image, negative scores (as gradient valuers give), or a level
-            outside 0 to 1.
+        InputError: one generated image, negative scores (as gradient valuers give), a level
+            outside 0 to 1, or a negative seed.
     """
+    if seed < 0:
+        raise InputError(f"seed={seed}; pass a whole number of at least 0")
     low, high = value_intervals(valuation.contributions, level=level)
     effective = effective_images(valuation.contributions)
     if (copies := valuation.clusters) is not None:
@@ -292,12 +310,21 @@ def label_shares(
     names, group = np.unique(named, return_inverse=True)
     contributions = valuation.contributions
     clusters = valuation.clusters or Clusters.exact(np.arange(len(group)))
-    scores = clusters.shared_by_group(contributions.rows, contributions.scores, group)
-    largest = contributions.scores.max(axis=1)
-    low, high = bootstrap_shares(scores, largest=largest, level=level, seed=seed)
-    shares = scores.sum(axis=0) / scores.sum()
+    scores = clusters.sparse_by_group(contributions.rows, contributions.scores, group)
+    totals, largest = scores.sum(axis=1), contributions.scores.max(axis=1)
+    low, high, m = np.empty(len(names)), np.empty(len(names)), len(totals)
+    for start in range(0, len(names), max(1, NUMBERS // m)):
+        some = slice(start, start + max(1, NUMBERS // m))
+        part = scores[:, some].toarray()
+        # what other labels have counts in the total; subtraction may leave a little below 0
+        rest = np.maximum(totals - part.sum(axis=1), 0.0)
+        ends = bootstrap_shares(
+            np.column_stack([part, rest]), largest=largest, level=level, seed=seed
+        )
+        low[some], high[some] = (end[:-1] for end in ends)
+    shares = scores.sum(axis=0) / totals.sum()
     return {
-        str(name): Interval(float(share), float(a), float(b), len(scores))
+        str(name): Interval(float(share), float(a), float(b), m)
         for name, share, a, b in zip(names, shares, low, high, strict=True)
     }
 
@@ -309,6 +336,7 @@ def rounded(images: float) -> int:
 
 
 def _class_test(valuation: Valuation, level: float, seed: int) -> dict[str, Interval]:
+    """C1 as studies measure it: copies of several labels count as their representative's label."""
     if valuation.train_labels is None or valuation.generated_labels is None:
         return {}
     found = (contributor_labels(valuation), generated_labels(valuation))

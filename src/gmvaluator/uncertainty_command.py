@@ -16,7 +16,13 @@ import click
     show_default=True,
     help="Nominal coverage of the intervals, between 0 and 1.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the resampling.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) -> None:
@@ -27,12 +33,14 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     """
     from gmvaluator.console import print_result
     from gmvaluator.progress import as_progress
+    from gmvaluator.sealing import SEAL
     from gmvaluator.uncertainty import assess
-    from gmvaluator.valuation import Valuation
+    from gmvaluator.valuation import MARKER, Valuation, read_marker
 
     progress = as_progress(not quiet and not as_json)
+    seal = read_marker(run, MARKER, "run").get(SEAL)
     found = assess(Valuation.load(run), level=level, seed=seed, progress=progress)
-    files = found.save(run)
-    result = found.result()
+    files = found.save(run, run_seal=seal)
+    result = found.result(seal)
     written = f"written: {', '.join(file.name for file in files)} in {run}"
     print_result(result.as_json(), f"{result.as_text()}\n\n{written}", as_json=as_json)

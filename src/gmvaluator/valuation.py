@@ -16,7 +16,7 @@ from gmvaluator.clusters import Clusters
 from gmvaluator.derived import drop_derived
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
-from gmvaluator.publishing import check_output, publish_folder
+from gmvaluator.publishing import check_output, finish_interrupted, publish_folder
 from gmvaluator.run_sides import RunSide, open_recorded
 from gmvaluator.sealing import broken, recorded_files, sealed, unsealed
 from gmvaluator.showing import html_table
@@ -272,6 +272,8 @@ class Valuation:
             path: of the run.
             check: refuse files that are not those the run was saved with.
 
+        A run whose `save` was killed while it replaced files is completed first.
+
         Raises:
             RunError: no run is there, a file is missing, damaged or changed, or files do not fit
                 together.
@@ -390,10 +392,14 @@ def check_run_output(path: str | Path, *, overwrite: bool) -> None:
 def read_marker(folder: Path, marker: str, kind: str) -> dict[str, Any]:
     """The JSON object of a result folder's marker file.
 
+    A folder whose writer was killed while its finished files were moved there is completed first.
+
     Raises:
         RunError: the folder is missing, is no such result, or the file is damaged.
     """
     file = folder / marker
+    if not file.is_file() and finish_interrupted(folder, marker) and marker == MARKER:
+        drop_derived(folder)
     if not file.is_file():
         raise RunError(f"{folder} is no {kind} folder (it holds no {marker}); check the path")
     try:

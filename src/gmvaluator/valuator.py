@@ -402,6 +402,9 @@ class GMValuator:
     ) -> Self:
         """A valuator fitted as the one that made a saved run.
 
+        The holdout of the run, if it had one, is to be passed to `value` again; the command
+        `gmvaluator value RUN …` does so by itself.
+
         Args:
             run: run folder that `Valuation.save` or `gmvaluator value` wrote.
             train: the training images, where they are no longer where the run had them.

@@ -223,10 +223,11 @@ def _made_of_it(info: dict[str, Any], folder: Path) -> list[Check]:
         if file.name == MARKER or not (isinstance(content, dict) and RUN_SEAL in content):
             continue
         wrong = broken(content, folder)
-        right = "made of this run, and as it was saved"
+        saved = ", and as it was saved" if FILES in content else ""
+        right = f"made of this run{saved}"
         earlier = info.get(EARLIER_SEALS)
         if isinstance(earlier, list) and content[RUN_SEAL] in earlier:
-            right = "made of this run before it was extended, and as it was saved"
+            right = f"made of this run before it was extended{saved}"
         elif content[RUN_SEAL] != info.get(SEAL):
             wrong = ["it was made of another run", *wrong]
         found.append(Check(file.name, "failed" if wrong else "ok", tuple(wrong) or (right,)))

@@ -82,6 +82,7 @@ class StudyResult:
         notes: sentences that belong under the tables.
         details: everything measured, as JSON.
         plots: name → what draws it on an empty figure.
+        marks: further keys of the JSON file, such as the seal of the run it was made of.
     """
 
     name: str
@@ -91,6 +92,7 @@ class StudyResult:
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     plots: dict[str, Draw] = field(default_factory=dict)
+    marks: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What the JSON file holds."""
@@ -103,6 +105,7 @@ class StudyResult:
             "details": _plain(self.details),
             "cores": len(os.sched_getaffinity(0)),
             "versions": versions.installed(),
+            **self.marks,
         }
 
     def as_text(self) -> str:
