@@ -228,7 +228,10 @@ def test_what_was_said_of_another_run_is_told(
     made(seed=1).save(tmp_path / "run", overwrite=True)
     (tmp_path / "run" / "uncertainty.json").write_bytes(kept)
     found = {each.name: each for each in verify(tmp_path / "run").checks}
-    assert found["uncertainty.json"].found == ("it was made of another run",)
+    assert found["uncertainty.json"].found == (
+        "it was made of another run; move it and its files away, or make it again of this one "
+        "(--overwrite)",
+    )
 
 
 def test_a_run_of_one_image_has_no_intervals(tmp_path: Path) -> None:
