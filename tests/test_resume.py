@@ -18,7 +18,7 @@ def load_benchmark() -> Any:
 
 
 def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
-    result = load_benchmark().trial(tmp_path, kills=2, seed=1)
+    result = load_benchmark().trial(tmp_path, kills=1, seed=1)
     assert result["values_identical"]
     assert result["half_written_runs"] == 0
     assert result["files_left"] == 0
