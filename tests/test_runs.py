@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
-from gmvaluator.runs import Run, check_files, open_run, open_side
+from gmvaluator.runs import Run, check_files, open_run
 from image_makers import encode, image_folder, random_images
 
 
@@ -72,12 +72,12 @@ def test_a_set_that_is_gone_is_a_mark_and_one_that_was_given_an_error(
     valuation = Valuation.load(made / "run")
     recorded = {"train": {"source": str(tmp_path / "gone")}, "generated": {"source": None}}
     moved = replace(valuation, info=valuation.info | {"inputs": recorded})
-    side = open_side(moved, "train")
+    side = moved.open_images("train")
     assert "cannot be opened where they were" in str(side.trouble)
     assert "pass the set" in str(side.trouble)
     assert side.state(0) == "missing"
     assert side.png(0, 8) is None
-    assert "from images in memory" in str(open_side(moved, "generated").trouble)
+    assert "from images in memory" in str(moved.open_images("generated").trouble)
     with pytest.raises(InputError, match="column 'licence' cannot be read: the images cannot be"):
         side.column("licence")
     with pytest.raises(InputError, match="gone"):
@@ -97,7 +97,7 @@ def test_metadata_by_image_of_the_run(home: Path) -> None:
 
 def test_an_older_run_cannot_tell_changes(home: Path) -> None:
     valuation = replace(Valuation.load(home / "run"), train_keys=None, generated_keys=None)
-    side = open_side(valuation, "train", home / "train")
+    side = valuation.open_images("train", home / "train")
     (home / "train" / side.ids[0]).write_bytes(encode(random_images(1, 8, seed=9)[0]))
     assert side.state(0) == "unknown"
     assert side.png(0, 8) is not None

@@ -10,7 +10,6 @@ from gmvaluator.conformal import null_size
 from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
 from gmvaluator.progress import Advance, Progress
 from gmvaluator.run_sides import RunSide, open_recorded
-from gmvaluator.runs import open_side
 from gmvaluator.valuation import Valuation
 
 State = Literal["ok", "failed", "unknown"]
@@ -66,7 +65,7 @@ def check_inputs(
         progress: hears how far it is.
     """
     name = NAMES[side]
-    opened = open_side(valuation, side, given)
+    opened = valuation.open_images(side, given)
     n = len(opened.ids)
     if opened.images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)

@@ -45,11 +45,7 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
                 f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
                 "or choose another folder"
             )
-    elif path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; choose a folder to write to")
-    parent = _existing_parent(path)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"{parent} is not writable; choose another folder to write to")
+    _check_place(path)
 
 
 @contextmanager
@@ -141,11 +137,7 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
             f"{folder / marker} is there already; pass --overwrite (overwrite=True) to replace it "
             "and what belongs to it, or choose another folder"
         )
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; choose a folder to write to")
-    parent = _existing_parent(folder)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"{parent} is not writable; choose another folder to write to")
+    _check_place(folder)
 
 
 @contextmanager
@@ -175,6 +167,15 @@ def _write_error(path: Path, error: OSError) -> RunError:
         f"cannot write {path}: {reason}; nothing was changed there. Free some space or choose "
         "another folder"
     )
+
+
+def _check_place(folder: Path) -> None:
+    """Raise RunError where no folder can be written to."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; choose a folder to write to")
+    parent = _existing_parent(folder)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{parent} is not writable; choose another folder to write to")
 
 
 def _existing_parent(path: Path) -> Path:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from gmvaluator.run_sides import RunSide, State
 from gmvaluator.sealing import SEAL, broken
 from gmvaluator.valuation import MARKER, Valuation, read_marker
 
-__all__ = ["Run", "RunSide", "State", "check_files", "open_run", "open_side"]
+__all__ = ["Run", "RunSide", "State", "check_files", "open_run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +48,9 @@ def open_run(path: str | Path, *, train: object = None, generated: object = None
         folder=folder,
         valuation=valuation,
         seal=read_marker(folder, MARKER, "run").get(SEAL),
-        train=open_side(valuation, "train", train),
-        generated=open_side(valuation, "generated", generated),
+        train=valuation.open_images("train", train),
+        generated=valuation.open_images("generated", generated),
     )
-
-
-def open_side(
-    valuation: Valuation, side: Literal["train", "generated"], given: object = None
-) -> RunSide:
-    """One of the two sets of a valuation; see `open_run`."""
-    return valuation.open_images(side, given)
 
 
 def check_files(path: str | Path) -> list[str]:
