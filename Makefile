@@ -3,12 +3,13 @@
 #   make test    every check that CI runs
 # and one the documentation:
 #   make docs    see site/index.html
+# `make fiftyone` opens a folder of `gmvaluator curate` in FiftyOne, which it installs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check docs fiftyone format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/gmvaluator demo --out demo-run --overwrite
@@ -23,12 +24,15 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
+fiftyone: $(VENV)/.dev
+	scripts/fiftyone
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix src tests benchmarks scripts
 	$(BIN)/ruff format src tests benchmarks scripts
 
 clean:
-	rm -rf $(VENV) demo-run site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-fiftyone demo-run site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

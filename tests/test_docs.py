@@ -259,6 +259,7 @@ SMALL = {
 }
 PREPARED: dict[str, Callable[[], None]] = {
     "baselines": _for_baselines,
+    "curation": _for_report,
     "owners": _for_owners,
     "report": _for_report,
     "uncertainty": _for_report,

@@ -59,7 +59,7 @@ def curate(
     text = (
         f"{told['listed']} of {told['n_train']} training images listed in {out}: "
         f"{told['lowest_value']} of the lowest value, {told['off_manifold']} off the manifold, "
-        f"{told['duplicate']} duplicates"
+        f"{told['duplicate']} copies of others"
     )
     if told["left_out"]:
         text += f"; {told['left_out']} are missing or changed and have no image there"
