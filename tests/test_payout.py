@@ -352,7 +352,7 @@ def test_a_column_of_a_set_that_lost_images_is_refused(made: Path, tmp_path: Pat
     lines = (made / "train" / "list.csv").read_text().splitlines()[:-1]
     (tmp_path / "list.csv").write_text("\n".join(lines))
     run = open_run(made / "run", train=tmp_path / "list.csv")
-    with pytest.raises(RunError, match="cannot be read for all training images: 1 of 8"):
+    with pytest.raises(RunError, match="cannot be read for all images: 1 of 8"):
         pay(run, budget="5", by="licence")
 
 

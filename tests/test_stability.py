@@ -285,5 +285,20 @@ def test_options_that_cannot_be_read(run: Path, options: list[str], message: str
     assert message in str(done.exception)
 
 
+def test_a_column_of_a_set_that_lost_images_is_refused(made: Path, tmp_path: Path) -> None:
+    files = sorted((made / "train").rglob("*.png"))
+    lines = ["path,licence", *(f"{file},{'AB'[i % 2]}" for i, file in enumerate(files))]
+    for name, kept in (("list.csv", lines), ("fewer.csv", lines[:-1])):
+        (tmp_path / name).write_text("\n".join(kept))
+    valuator = GMValuator(encoder="pixels@8", rerank="none", quality="none", k=4, cache=False)
+    valuator.fit(tmp_path / "list.csv").value(made / "generated").save(tmp_path / "run")
+    command = ["stability", str(tmp_path / "run"), "--by", "licence", "--k", "2", "--quiet"]
+    done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert "share moved" in done.output
+    done = CliRunner().invoke(cli, [*command, "--train-images", str(tmp_path / "fewer.csv")])
+    assert isinstance(done.exception, RunError)
+    assert "'licence' cannot be read for all images: 1 of 24" in str(done.exception)
+
+
 def _forbidden(*_: Any, **__: Any) -> None:
     raise AssertionError("valued anew")

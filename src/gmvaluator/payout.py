@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gmvaluator import ledger as ledgers
 from gmvaluator import versions
 from gmvaluator.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError
 from gmvaluator.ledger import Ledger
 from gmvaluator.money import Currency
 from gmvaluator.owners import Ownership, Terms, deal, owners_by, plain, read_owners
@@ -364,12 +364,7 @@ def _ownership(run: Run, owners: str | Path | None, by: str | None) -> Ownership
         skipped = [skip.id for side, skip in valuation.skipped if side == "train"]
         return read_owners(owners, valuation.train_ids, skipped=skipped)
     column = str(by)
-    entries = run.train.column(column)
-    if column != "label" and (run.train.rows < 0).any():
-        raise RunError(
-            f"column {column!r} cannot be read for all training images: {run.train.trouble}; "
-            "restore the set, pass where it is now (--train-images), or a file of owners"
-        )
+    entries = run.train.whole_column(column)
     found = owners_by(column, entries, len(valuation.train_ids))
     text = json.dumps([str(entry) for entry in entries]).encode()
     digest = hashlib.sha256(text).hexdigest()

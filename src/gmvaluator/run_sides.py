@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import ImageError, InputError
+from gmvaluator.errors import ImageError, InputError, RunError
 from gmvaluator.images import ImageSet
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
@@ -94,6 +94,21 @@ class RunSide:
             )
         values = known[name]
         return tuple(None if row < 0 else values[row] for row in self.rows)
+
+    def whole_column(self, name: str) -> tuple[Any, ...]:
+        """`column`, where none of its images is gone.
+
+        Raises:
+            InputError: no such column.
+            RunError: the set no longer lists all images, so whose they are is not known.
+        """
+        entries = self.column(name)
+        if self.gone(name).any():
+            raise RunError(
+                f"column {name!r} cannot be read for all images: {self.trouble}; restore the set, "
+                "or pass where it is now (--train-images)"
+            )
+        return entries
 
     def _read(self, i: int, max_side: int | None) -> tuple[State, bytes | None]:
         row = int(self.rows[i])

@@ -77,7 +77,7 @@ def stability(
         train=train_images,
         generated=generated_images,
         holdout=holdout,
-        groups=None if by is None else opened.train.column(by),
+        groups=None if by is None else opened.train.whole_column(by),
         progress=as_progress(not quiet and not as_json),
         **({} if cache is None else {"cache": cache}),
     )
