@@ -127,6 +127,7 @@ COLUMNS: tuple[Column, ...] = (
     ("LDS, U-Net diffusion, digits", "lds_mnist_ddpm", lds("denoising")),
     ("LDS, GAN (pixels), digits", "lds_mnist_gan", lds("pixels")),
     ("LDS, β-VAE, CIFAR-10", "lds_cifar10_vae", lds("elbo")),
+    ("LDS, MLP diffusion, CIFAR-10", "lds_cifar10_mlp_ddpm", lds("denoising")),
     (f"{REMOVED} removed, × random, β-VAE", "counterfactual_mnist_vae", moved),
     (f"{REMOVED} removed, × random, MLP diffusion", "counterfactual_mnist_mlp_ddpm", moved),
     ("planted, digits", "planted_mnist", planted),
