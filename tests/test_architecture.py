@@ -42,7 +42,7 @@ LAYERS = (
     {"plots"},
     {"settings", "settlement", "valuation"},
     {"baselines", "fitted", "ledger"},
-    {"fitting", "laws", "runs", "saved", "index_cache", "weighing"},
+    {"fitting", "laws", "ledger_writing", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"unattributed"},
     {"valuator"},

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gmvaluator import RunError, Valuation
-from gmvaluator.ledger import locked, read_ledger
+from gmvaluator.ledger import read_ledger
+from gmvaluator.ledger_writing import locked
 from gmvaluator.payout import Payout, pay
 from gmvaluator.sealing import seal_of
 from gmvaluator.values import Contributions
@@ -200,7 +201,7 @@ def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
 
 KILLED = """
 import os, signal, sys
-from gmvaluator import ledger
+from gmvaluator import ledger_writing as ledger
 from gmvaluator.payout import pay
 whole = ledger.append
 def append(*given):

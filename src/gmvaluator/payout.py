@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator import ledger as ledgers
-from gmvaluator import versions
+from gmvaluator import ledger_writing, versions
 from gmvaluator.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
 from gmvaluator.errors import InputError
-from gmvaluator.ledger import Ledger
+from gmvaluator.ledger import Ledger, read_ledger
 from gmvaluator.money import Currency
 from gmvaluator.owners import Ownership, Terms, deal, owners_by, plain, read_owners
 from gmvaluator.progress import Progress, Silent
@@ -150,7 +149,7 @@ class Payout:
         """
         out = self.run.folder if folder is None else Path(folder)
         if self.ledger is not None:
-            now = ledgers.read_ledger(self.ledger.path)
+            now = read_ledger(self.ledger.path)
             _check_earlier(now, out, self.run, self.settlement.rules.currency)
         with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / TABLE)
@@ -170,7 +169,7 @@ class Payout:
                 write_statements(context, scratch / STATEMENTS, progress or Silent())
             record = self.as_json()
             if self.ledger is not None:
-                with ledgers.locked(self.ledger.path):
+                with ledger_writing.locked(self.ledger.path):
                     entry = self.again or self._entry(self.ledger)
                     record["ledger"] = {
                         "file": str(self.ledger.path),
@@ -183,9 +182,9 @@ class Payout:
                     sync_files(scratch)
                     check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
                     if self.again is None:
-                        ledgers.append(self.ledger, entry)
+                        ledger_writing.append(self.ledger, entry)
                     else:
-                        ledgers.check_head(self.ledger, entry[SEAL])
+                        ledger_writing.check_head(self.ledger, entry[SEAL])
             else:
                 text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
                 (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
@@ -194,7 +193,7 @@ class Payout:
     def _entry(self, ledger: Ledger) -> dict[str, Any]:
         record = self.as_json()
         kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
-        return ledgers.entry_of(ledger, self.settlement, self.run.valuation, kept)
+        return ledger_writing.entry_of(ledger, self.settlement, self.run.valuation, kept)
 
     def _text(self, units: int) -> str:
         return f"{self.settlement.rules.currency.amount(units):f}"
@@ -284,7 +283,7 @@ def pay(
     opened = run if isinstance(run, Run) else open_run(run)
     ownership = _ownership(opened, owners, by)
     leaving = ownership.images_of(withdrawn) if withdrawn else None
-    book = None if ledger is None else ledgers.read_ledger(ledger)
+    book = None if ledger is None else read_ledger(ledger)
     again = None
     if book is not None:
         book.check_run(opened.valuation, money)
@@ -319,7 +318,7 @@ def pay(
         again=again,
     )
     if again is not None and book is not None:
-        other = ledgers.differences(again, payout._entry(book))
+        other = ledger_writing.differences(again, payout._entry(book))
         if other:
             full = Ledger(book.path, (*book.entries, again))
             raise full.all_settled(f" (with other {', '.join(other)})")
