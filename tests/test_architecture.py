@@ -50,7 +50,7 @@ LAYERS = (
     {"report", "doctor", "evaluation", "curation", "verify"},
     {"evidence"},
     {"audit"},
-    {"demo", "console", "extension", "payout", "uncertainty", "stability"},
+    {"demo", "command_options", "console", "extension", "payout", "uncertainty", "stability"},
     {
         "audit_command",
         "curate_command",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.command_options import PRINTING, RUN, options
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN)
 @click.option(
     "--level",
     type=float,
@@ -23,8 +25,7 @@ import click
     show_default=True,
     help="Seed of the resampling.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(*PRINTING)
 def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) -> None:
     """Say how certain the values of RUN are, and how many generated images would be enough.
 
