@@ -33,6 +33,7 @@ LAYERS = (
         "landmarks",
         "conformal",
         "bootstrap",
+        "run_files",
         "run_sides",
         "showing",
         "spread",

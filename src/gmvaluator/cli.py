@@ -81,8 +81,8 @@ def value(
     """
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
+    from gmvaluator.run_files import check_run_output
     from gmvaluator.runs import open_run
-    from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
@@ -394,8 +394,8 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
 def _holdout(train: str, given: str | None) -> object:
     """The held-out images that were given, or those of the run that is fitted again."""
     from gmvaluator.images import ImageSet
+    from gmvaluator.run_files import MARKER, read_marker
     from gmvaluator.saved import recorded_holdout
-    from gmvaluator.valuation import MARKER, read_marker
 
     if given is not None:
         return ImageSet.open(given)
@@ -419,7 +419,7 @@ def _fitted(
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.fitted import INDEX_MARKER
-    from gmvaluator.valuation import MARKER
+    from gmvaluator.run_files import MARKER
     from gmvaluator.valuator import GMValuator
 
     folder = Path(train)

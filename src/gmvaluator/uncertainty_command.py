@@ -34,9 +34,10 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     """
     from gmvaluator.console import print_result
     from gmvaluator.progress import as_progress
+    from gmvaluator.run_files import MARKER, read_marker
     from gmvaluator.sealing import SEAL
     from gmvaluator.uncertainty import assess
-    from gmvaluator.valuation import MARKER, Valuation, read_marker
+    from gmvaluator.valuation import Valuation
 
     progress = as_progress(not quiet and not as_json)
     seal = read_marker(run, MARKER, "run").get(SEAL)

@@ -37,6 +37,7 @@ from gmvaluator.quality import (
 from gmvaluator.recall import Candidates
 from gmvaluator.recalling import Recaller
 from gmvaluator.rerank import Contributors, Side, Term, rerank
+from gmvaluator.run_files import FORMAT, read_marker
 from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
     Rerank,
@@ -49,7 +50,7 @@ from gmvaluator.settings import (
 )
 from gmvaluator.store import Store, as_store
 from gmvaluator.unattributed import Measure, held_out, leave_one_out
-from gmvaluator.valuation import FORMAT, Valuation, read_marker
+from gmvaluator.valuation import Valuation
 from gmvaluator.values import (
     RIDGES,
     SPACING_SHARE,
