@@ -49,7 +49,7 @@ LAYERS = (
     {"valuator"},
     {"copies", "input_checks"},
     {"report", "doctor", "evaluation", "curation", "verify"},
-    {"evidence"},
+    {"evidence", "payout_record"},
     {"audit"},
     {"demo", "command_options", "console", "extension", "payout", "uncertainty", "stability"},
     {

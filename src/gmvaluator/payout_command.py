@@ -24,7 +24,7 @@ from gmvaluator.command_options import (
 from gmvaluator.console import print_result
 
 if TYPE_CHECKING:
-    from gmvaluator.payout import Payout
+    from gmvaluator.payout_record import Payout
 
 
 @click.command()
@@ -100,7 +100,8 @@ def payout(
     Writes payout.csv, payout.json and a statement page for each owner into RUN. Amounts are whole
     minor units (cents) by the largest remainder and sum to the budget exactly.
     """
-    from gmvaluator.payout import MARKER, OWNED, pay
+    from gmvaluator.payout import pay
+    from gmvaluator.payout_record import MARKER, OWNED
     from gmvaluator.progress import as_progress
     from gmvaluator.publishing import check_into
     from gmvaluator.runs import open_run
