@@ -46,6 +46,7 @@ LAYERS = (
     {"fitting", "laws", "ledger_writing", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"unattributed"},
+    {"stages"},
     {"valuator"},
     {"copies", "input_checks"},
     {"report", "doctor", "evaluation", "curation", "verify"},
