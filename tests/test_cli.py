@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator import Valuation, cli
-from gmvaluator.valuation import LATER_FILES, RUN_FILES
+from gmvaluator.run_files import LATER_FILES, RUN_FILES
 from image_makers import encode, random_images
 
 Result = tuple[int, str, str]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator, ImageSet, MissingPackageError, Valuation, demo
-from gmvaluator.valuation import LATER_FILES, RUN_FILES
+from gmvaluator.run_files import LATER_FILES, RUN_FILES
 
 
 def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from gmvaluator import RunError, Valuation
-from gmvaluator.ledger import locked, read_ledger
-from gmvaluator.payout import Payout, pay
+from gmvaluator.ledger import read_ledger
+from gmvaluator.ledger_writing import locked
+from gmvaluator.payout import pay
+from gmvaluator.payout_record import Payout
 from gmvaluator.sealing import seal_of
 from gmvaluator.values import Contributions
 from run_makers import made_valuation
@@ -192,7 +194,7 @@ def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
     def meanwhile(folder: Path) -> None:
         (tmp_path / "run4" / "payout_difference.csv").write_text("mine")
 
-    monkeypatch.setattr("gmvaluator.payout.sync_files", meanwhile)
+    monkeypatch.setattr("gmvaluator.payout_record.sync_files", meanwhile)
     with pytest.raises(RunError, match=r"holds payout_difference.csv but no payout.json"):
         pay_first(4)
     assert not (tmp_path / "l.jsonl").exists()
@@ -200,7 +202,7 @@ def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
 
 KILLED = """
 import os, signal, sys
-from gmvaluator import ledger
+from gmvaluator import ledger_writing as ledger
 from gmvaluator.payout import pay
 whole = ledger.append
 def append(*given):

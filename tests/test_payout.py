@@ -21,7 +21,8 @@ from gmvaluator import GMValuator, InputError, RunError, Skip, Valuation, cli
 from gmvaluator.bootstrap import bootstrap_shares
 from gmvaluator.money import Currency
 from gmvaluator.owners import UNASSIGNED, UNATTRIBUTED, Ownership, deal, owners_by
-from gmvaluator.payout import Payout, pay, spreadsheet_safe
+from gmvaluator.payout import pay
+from gmvaluator.payout_record import Payout, spreadsheet_safe
 from gmvaluator.report.statements import safe_name
 from gmvaluator.runs import open_run
 from gmvaluator.sealing import broken

@@ -29,7 +29,7 @@ from gmvaluator.report import page as report_page
 from gmvaluator.report import pictures as report_pictures
 from gmvaluator.report import tables as report_tables
 from gmvaluator.report import write_report
-from gmvaluator.report.contents import group_table
+from gmvaluator.report.groups import group_table
 from gmvaluator.report.packing import pack_array, script_json
 from gmvaluator.report.pictures import STATES, Side, read_pictures, spread_order
 from gmvaluator.runs import Run, open_run

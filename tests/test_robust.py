@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
-from gmvaluator.cli import PRESET_NAMES, cli
+from gmvaluator.cli import cli
+from gmvaluator.command_options import PRESET_NAMES
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
 from gmvaluator.encoders.mirrored import Mirrored

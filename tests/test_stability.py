@@ -143,7 +143,7 @@ def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
 def test_a_test_that_is_only_reported_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gmvaluator.valuator.leave_one_out", _forbidden)
+    monkeypatch.setattr("gmvaluator.stages.leave_one_out", _forbidden)
     assert stability(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from gmvaluator import InputError, RunError, Skip, Valuation
 from gmvaluator.rerank import Contributors
-from gmvaluator.valuation import INPUTS_FILE, RUN_FILES
+from gmvaluator.run_files import INPUTS_FILE, RUN_FILES
 from gmvaluator.values import contribute
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from gmvaluator import GMValuator, InputError, RunError, Valuation, audit, payout
+from gmvaluator import GMValuator, InputError, RunError, Valuation, audit, payout_record
 from gmvaluator.cli import cli
 from gmvaluator.laws import check_laws
 from gmvaluator.report.statements import STATEMENTS
@@ -358,7 +358,7 @@ def test_records_beside_a_run_are_whole_or_told(home: Path, name: str) -> None:
 
 def test_records_beside_a_run_are_those_that_the_commands_write() -> None:
     assert BESIDE[audit.RECORD] == (audit.TABLE, f"{audit.PAGES}/index.html")
-    assert BESIDE[payout.MARKER] == (payout.TABLE, f"{STATEMENTS}/index.html")
+    assert BESIDE[payout_record.MARKER] == (payout_record.TABLE, f"{STATEMENTS}/index.html")
 
 
 def test_a_record_of_another_run_says_what_to_do(home: Path) -> None:

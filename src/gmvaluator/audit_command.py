@@ -7,11 +7,22 @@ from typing import Any
 
 import click
 
+from gmvaluator.command_options import (
+    BACKEND,
+    CACHE,
+    DEVICE,
+    GENERATED,
+    NO_CACHE,
+    PRINTING,
+    RUN,
+    TRAIN,
+    options,
+    overwrite,
+)
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--train", help="Where the training images are now, if they moved.")
-@click.option("--generated", help="Where the generated images are now, if they moved.")
+@options(RUN, overwrite("the audit"))
 @click.option(
     "--false-alarms",
     type=float,
@@ -47,25 +58,7 @@ import click
     show_default=True,
     help="Copies shown side by side, nearest first; 0: no pages.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the audit that the run holds.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    help="Where to compute.",
-)
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),
-    default="auto",
-    help="What runs the networks.",
-)
-@click.option(
-    "--cache", type=click.Path(path_type=Path), help="Folder of embeddings, as for `value`."
-)
-@click.option("--no-cache", is_flag=True, help="Neither use nor keep embeddings.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN, GENERATED, DEVICE, BACKEND, CACHE, NO_CACHE, *PRINTING)
 def audit(
     run: Path,
     train: str | None,
@@ -104,7 +97,7 @@ def audit(
         most=most,
         cache=False if no_cache else cache or True,
         progress=not quiet and not as_json,
-        **runtime,
+        **{name: given for name, given in runtime.items() if given is not None},
     )
     record = found.save(overwrite=overwrite, evidence=evidence)
     ids, trained = found.run.generated.ids, found.run.train.ids

@@ -5,11 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gmvaluator.audit_command import audit
+from gmvaluator.command_options import (
+    CACHE,
+    COMPUTING,
+    FIT,
+    JSON,
+    NULL,
+    PRINTING,
+    TRAIN_IMAGES,
+    WEIGHING,
+    options,
+    out,
+    overwrite,
+)
 from gmvaluator.console import (
     copies_text,
     print_cache,
@@ -30,118 +43,6 @@ from gmvaluator.verify_command import verify
 if TYPE_CHECKING:
     from gmvaluator.valuator import GMValuator
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
-
-FIT_OPTIONS = (
-    click.option(
-        "--preset",
-        type=click.Choice(PRESET_NAMES),
-        default="offline",
-        show_default=True,
-        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA; "
-        "robust: offline, and finds altered and mirrored copies; counterfactual: what retraining "
-        "without an image would show.",
-    ),
-    click.option(
-        "--encoder",
-        help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
-    ),
-    click.option(
-        "--second-encoder",
-        help="Encoder that candidates are recalled by as well, half of them; none: leave it out.",
-    ),
-    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
-    click.option(
-        "--rerank",
-        multiple=True,
-        metavar="NAME[=WEIGHT]",
-        help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
-        "(efficientnet-lite0=1 and l2=0.5).",
-    ),
-    click.option(
-        "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."
-    ),
-    click.option("--k", type=int, help="Contributors a generated image (50)."),
-    click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
-    click.option(
-        "--dedup",
-        type=click.Choice(["none", "exact", "near"]),
-        help="Copies in TRAIN that count once: exact, of equal pixels; near, looking nearly the "
-        "same as well (exact).",
-    ),
-    click.option("--seed", type=int, help="Seed of the index training (0)."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute."),
-    click.option(
-        "--backend",
-        type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),
-        help="What runs the networks (auto: OpenVINO on the CPU where installed).",
-    ),
-    click.option(
-        "--cache",
-        type=click.Path(path_type=Path),
-        help="Folder for what can be had again: embeddings, indexes, downloaded weights.",
-    ),
-    click.option("--no-cache", is_flag=True, help="Neither use nor keep embeddings and indexes."),
-    click.option("--memory", help="What long arrays may take together, such as 2GB (4GB)."),
-    click.option(
-        "--weights",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="Use a weight file of yours for NAME. Repeatable.",
-    ),
-    click.option("--strict", is_flag=True, help="Fail on the first unreadable image."),
-)
-VALUE_OPTIONS = (
-    click.option(
-        "--weighting",
-        help="How contributors share a generated image: softmax, shapley, ridge, global-ridge.",
-    ),
-    click.option(
-        "--temperature",
-        metavar="FLOAT|auto|spacing",
-        help="Temperature τ of the softmax (1.0); auto: matched for each generated image; spacing: "
-        "a twentieth of the distance between neighbouring training images.",
-    ),
-    click.option(
-        "--mirror/--no-mirror",
-        default=None,
-        help="Compare each generated image and its mirror image, the nearer counts (no).",
-    ),
-)
-NULL_OPTIONS = (
-    click.option(
-        "--null/--no-null",
-        default=None,
-        help="Images whose match is no better than that of images with no source in TRAIN go to "
-        "no contributor, not only into the report (no).",
-    ),
-    click.option(
-        "--null-level",
-        type=float,
-        help="Share of images that are wrongly found to have no contributor, at most (0.02).",
-    ),
-    click.option(
-        "--holdout",
-        help="Images of the same kind that the model was not trained on, to find these by "
-        "(training images, each left out in turn).",
-    ),
-)
-OUTPUT_OPTIONS = (
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("--quiet", is_flag=True, help="No progress bars."),
-)
-
-
-def _options(*groups: tuple[Callable[[Command], Command], ...]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gmvaluator")
@@ -157,11 +58,9 @@ def cli() -> None:
 @cli.command()
 @click.argument("train")
 @click.argument("generated")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
-@click.option("--train-images", help="Where the images of an index are now, if they moved.")
+@options(out("Folder of the run.", required=True), overwrite("the run"))
 @click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
-@_options(FIT_OPTIONS, VALUE_OPTIONS, NULL_OPTIONS, OUTPUT_OPTIONS)
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -182,8 +81,8 @@ def value(
     """
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
+    from gmvaluator.run_files import check_run_output
     from gmvaluator.runs import open_run
-    from gmvaluator.valuation import check_run_output
 
     check_run_output(out, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
@@ -201,9 +100,8 @@ def value(
 
 @cli.command()
 @click.argument("train")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
-@click.option("--overwrite", is_flag=True, help="Replace the index that the folder holds.")
-@_options(FIT_OPTIONS, OUTPUT_OPTIONS)
+@options(out("Folder of the index.", required=True), overwrite("the index"))
+@options(*FIT, *COMPUTING, *PRINTING)
 def embed(
     train: str,
     out: Path,
@@ -238,8 +136,7 @@ def embed(
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
-@click.option("--train-images", help="Where the training images are now, if they moved.")
-@_options(FIT_OPTIONS, VALUE_OPTIONS, OUTPUT_OPTIONS)
+@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],
@@ -278,8 +175,9 @@ def match(
 @cli.command("train-generator")
 @click.argument("name")
 @click.argument("data")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="File to write (.safetensors)."
+@options(
+    out("File to write (.safetensors).", required=True),
+    overwrite("the file, or another's checkpoint,"),
 )
 @click.option("--steps", type=int, help="Training steps (each family's own).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
@@ -296,8 +194,7 @@ def match(
     "--keep", type=int, default=0, show_default=True, help="Evenly spaced snapshots to keep."
 )
 @click.option("--threads", type=int, help="Processor threads (all).")
-@click.option("--overwrite", is_flag=True, help="Replace the file, drop another's checkpoint.")
-@_options(OUTPUT_OPTIONS)
+@options(*PRINTING)
 def train_generator(
     name: str,
     data: str,
@@ -340,8 +237,8 @@ def train_generator(
 
 @cli.command()
 @click.argument("model")
+@options(out("Folder of images.", required=True), overwrite("another draw"))
 @click.option("-m", "--number", type=int, required=True, help="How many images to draw.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of images.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing.")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Images at once.")
 @click.option("--latent", type=int, help="Length of the latent code of a network file.")
@@ -362,8 +259,7 @@ def train_generator(
     help="Class (name or number) or prompt to draw; repeat: they take turns (all classes).",
 )
 @click.option("--device", default="cpu", show_default=True, help="Torch device to draw on.")
-@click.option("--overwrite", is_flag=True, help="Replace another draw that the folder holds.")
-@_options(OUTPUT_OPTIONS)
+@options(*PRINTING)
 def sample(
     model: str,
     number: int,
@@ -414,15 +310,11 @@ def sample(
 
 
 @cli.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("demo-run"),
-    show_default=True,
-    help="Folder of the run.",
+@options(
+    out("Folder of the run.", default=Path("demo-run"), show_default=True),
+    overwrite("the run"),
+    *PRINTING,
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run that the folder holds.")
-@_options(OUTPUT_OPTIONS)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
     from gmvaluator.demo import PAGE, run_demo
@@ -446,7 +338,7 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     metavar="DAYS",
     help="With --prune: also drop what was not used for so long; 0 drops all but weights.",
 )
-@_options(OUTPUT_OPTIONS)
+@options(*PRINTING)
 def cache(
     folder: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
 ) -> None:
@@ -471,8 +363,7 @@ def cache(
 
 
 @cli.command()
-@click.option("--cache", type=click.Path(path_type=Path), help="Cache folder to look in.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options(CACHE, JSON)
 def doctor(cache: Path | None, as_json: bool) -> None:
     """Say what is installed, which weights are at hand, and which presets can run."""
     from gmvaluator.doctor import diagnose
@@ -503,8 +394,8 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
 def _holdout(train: str, given: str | None) -> object:
     """The held-out images that were given, or those of the run that is fitted again."""
     from gmvaluator.images import ImageSet
+    from gmvaluator.run_files import MARKER, read_marker
     from gmvaluator.saved import recorded_holdout
-    from gmvaluator.valuation import MARKER, read_marker
 
     if given is not None:
         return ImageSet.open(given)
@@ -528,7 +419,7 @@ def _fitted(
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.fitted import INDEX_MARKER
-    from gmvaluator.valuation import MARKER
+    from gmvaluator.run_files import MARKER
     from gmvaluator.valuator import GMValuator
 
     folder = Path(train)

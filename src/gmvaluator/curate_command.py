@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
+from gmvaluator.command_options import CACHE, PRINTING, RUN, TRAIN_IMAGES, options, out, overwrite
 from gmvaluator.console import print_result
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@options(RUN, out("Folder to write.", required=True), overwrite("the export"))
 @click.option("--lowest", default="5%", show_default=True, help="Lowest values: a share or number.")
 @click.option(
     "--off-manifold",
@@ -21,11 +21,7 @@ from gmvaluator.console import print_result
     help="Images farthest from all others: a share or number; 0 leaves the fitting out.",
 )
 @click.option("--no-images", is_flag=True, help="Lists only (curation.parquet), no copied images.")
-@click.option("--train-images", help="Where the training images are now, if they moved.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Cache folder of the embeddings.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier export in the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN_IMAGES, CACHE, *PRINTING)
 def curate(
     run: Path,
     out: Path,

@@ -14,9 +14,10 @@ from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
 from gmvaluator.publishing import publish_file
 from gmvaluator.report import write_report
+from gmvaluator.run_files import check_run_output
 from gmvaluator.runs import open_run
 from gmvaluator.samplers import draw, load_sampler
-from gmvaluator.valuation import Valuation, check_run_output
+from gmvaluator.valuation import Valuation
 from gmvaluator.valuator import GMValuator
 
 N_GENERATED = 200

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.command_options import PRINTING, Command, Option, options, out
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.evaluation.valuers import NamedValuer
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-SHARED = (
+SHARED: tuple[Option[Any], ...] = (
     click.argument("train"),
+    out("Folder of the results.", default=Path("evaluation"), show_default=True),
     click.option(
         "--generator",
         "generators",
@@ -61,30 +61,41 @@ SHARED = (
         show_default=True,
         help="Folder for generators, samples and finished pieces; the next run goes on from it.",
     ),
-    click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        default=Path("evaluation"),
-        show_default=True,
-        help="Folder of the results.",
-    ),
     click.option("--name", help="Name of the result files (the study's)."),
     click.option("--train-name", help="What tables call TRAIN (its file or folder name)."),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("--quiet", is_flag=True, help="No progress bars."),
+)
+PLANTED = (
+    click.option(
+        "--noised", type=int, default=100, show_default=True, help="Noised training images added."
+    ),
+    click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise."),
 )
 
 
 def _shared(m: int) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        images = click.option(
-            "--m", type=int, default=m, show_default=True, help="Generated images a repetition."
-        )
-        for option in reversed((*SHARED, images)):
-            command = option(command)
-        return command
+    """What every study takes, with its number of generated images a repetition."""
+    images = click.option(
+        "--m", type=int, default=m, show_default=True, help="Generated images a repetition."
+    )
+    return options(*SHARED, images)
 
-    return decorate
+
+def _k(default: int) -> Option[Any]:
+    return click.option(
+        "--k", type=int, default=default, show_default=True, help="Contributors an image."
+    )
+
+
+def _several_k(*defaults: int) -> Option[Any]:
+    return click.option(
+        "--k",
+        "ks",
+        type=int,
+        multiple=True,
+        default=defaults,
+        show_default=True,
+        help="Contributors an image. Repeatable.",
+    )
 
 
 @click.group()
@@ -98,7 +109,7 @@ def evaluate() -> None:
 
 @evaluate.command()
 @_shared(100)
-@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+@options(_several_k(30, 50, 100), *PRINTING)
 def c1(ks: tuple[int, ...], **options: Any) -> None:
     """Identical class test: do contributors have the class of the generated image?"""
     from gmvaluator.evaluation.studies.identical_class import identical_class
@@ -124,7 +135,7 @@ def c1(ks: tuple[int, ...], **options: Any) -> None:
     metavar="A+B",
     help="Attributes that must agree together (every pair, and all). Repeatable.",
 )
-@click.option("--k", "ks", type=int, multiple=True, default=(5, 10, 15), show_default=True)
+@options(_several_k(5, 10, 15), *PRINTING)
 def c2(
     attributes: tuple[str, ...], combinations: tuple[str, ...], ks: tuple[int, ...], **options: Any
 ) -> None:
@@ -139,9 +150,7 @@ def c2(
 
 @evaluate.command()
 @_shared(10_000)
-@click.option("--k", "ks", type=int, multiple=True, default=(50,), show_default=True)
-@click.option("--noised", type=int, default=100, show_default=True, help="Noised images added.")
-@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
+@options(_several_k(50), *PLANTED, *PRINTING)
 def c3(ks: tuple[int, ...], noised: int, sigma: float, **options: Any) -> None:
     """Out-of-distribution detection: do noised training images rank low?"""
     from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
@@ -154,7 +163,7 @@ def c3(ks: tuple[int, ...], noised: int, sigma: float, **options: Any) -> None:
 
 @evaluate.command()
 @_shared(100)
-@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+@options(_several_k(30, 50, 100), *PRINTING)
 def encoders(ks: tuple[int, ...], **options: Any) -> None:
     """Appendix G: the identical class test, an encoder a row, without re-rank."""
     from gmvaluator.evaluation.valuers import encoder_valuers
@@ -164,7 +173,7 @@ def encoders(ks: tuple[int, ...], **options: Any) -> None:
 
 @evaluate.command()
 @_shared(100)
-@click.option("--k", "ks", type=int, multiple=True, default=(30, 50, 100), show_default=True)
+@options(_several_k(30, 50, 100), *PRINTING)
 def distances(ks: tuple[int, ...], **options: Any) -> None:
     """Appendix H: the identical class test, a re-rank distance a row."""
     from gmvaluator.evaluation.valuers import distance_valuers
@@ -174,7 +183,7 @@ def distances(ks: tuple[int, ...], **options: Any) -> None:
 
 @evaluate.command()
 @_shared(100)
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50), *PRINTING)
 def c4(k: int, **options: Any) -> None:
     """Efficiency: seconds by stage, everything computed anew."""
     from gmvaluator.evaluation.studies.efficiency import efficiency
@@ -186,7 +195,7 @@ def c4(k: int, **options: Any) -> None:
 @_shared(1_000)
 @click.option("--half", type=int, default=500, show_default=True, help="Images in each half.")
 @click.option("--steps", type=int, help="Training steps of the generators (their own).")
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50), *PRINTING)
 def two_subsets(half: int, steps: int | None, k: int, **options: Any) -> None:
     """Appendix D: are images that the generator saw valued higher than others?
 
@@ -206,7 +215,7 @@ def two_subsets(half: int, steps: int | None, k: int, **options: Any) -> None:
 @evaluate.command("images-needed")
 @_shared(10_000)
 @click.option("--at", "ms", type=int, multiple=True, help="Numbers to look at (10 … m).")
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50), *PRINTING)
 def images_needed(ms: tuple[int, ...], k: int, **options: Any) -> None:
     """Appendix F: how values settle as more images are generated."""
     from gmvaluator.evaluation.studies import images_needed as study
@@ -220,9 +229,7 @@ def images_needed(ms: tuple[int, ...], k: int, **options: Any) -> None:
 @evaluate.command()
 @_shared(2_000)
 @click.option("--share", type=float, default=0.2, show_default=True, help="Noised generated.")
-@click.option("--noised", type=int, default=100, show_default=True, help="Noised training images.")
-@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(*PLANTED, _k(50), *PRINTING)
 def calibration(share: float, noised: int, sigma: float, k: int, **options: Any) -> None:
     """Appendix I: what the quality of generated images changes when some are bad."""
     from gmvaluator.evaluation.studies import calibration as study
@@ -236,9 +243,7 @@ def calibration(share: float, noised: int, sigma: float, k: int, **options: Any)
 
 @evaluate.command()
 @_shared(2_000)
-@click.option("--noised", type=int, default=100, show_default=True, help="Noised training images.")
-@click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise.")
-@click.option("--k", type=int, default=100, show_default=True, help="Contributors an image.")
+@options(*PLANTED, _k(100), *PRINTING)
 def temperature(noised: int, sigma: float, k: int, **options: Any) -> None:
     """How every criterion moves with the temperature of the softmax."""
     from gmvaluator.evaluation.studies import temperature as study
@@ -252,7 +257,7 @@ def temperature(noised: int, sigma: float, k: int, **options: Any) -> None:
 @evaluate.command()
 @_shared(1_000)
 @click.option("--size", "sizes", type=int, multiple=True, help="Training images (1,000 … all).")
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50), *PRINTING)
 def growth(sizes: tuple[int, ...], k: int, **options: Any) -> None:
     """Appendix O: seconds by stage as the training set grows."""
     from gmvaluator.evaluation.studies import efficiency as study
@@ -266,9 +271,14 @@ def growth(sizes: tuple[int, ...], k: int, **options: Any) -> None:
 @evaluate.command()
 @_shared(1_000)
 @click.option(
-    "--index", "indexes", multiple=True, default=("exact", "pq", "ivfpq"), show_default=True
+    "--index",
+    "indexes",
+    multiple=True,
+    default=("exact", "pq", "ivfpq"),
+    show_default=True,
+    help="An index to compare. Repeatable.",
 )
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50), *PRINTING)
 def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
     """Appendix P: product quantization against exact search, in time and in result."""
     from gmvaluator.evaluation.studies.index_choice import index_choice
@@ -280,7 +290,7 @@ def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
 @evaluate.command()
 @_shared(100)
 @click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
-@click.option("--k", type=int, default=200, show_default=True, help="Contributors an image.")
+@options(_k(200), *PRINTING)
 def lds(subsets: int, k: int, **options: Any) -> None:
     """Counterfactual truth: do scores foretell what retraining on random halves does?
 
@@ -297,7 +307,7 @@ def lds(subsets: int, k: int, **options: Any) -> None:
 @evaluate.command()
 @_shared(100)
 @click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
-@click.option("--k", type=int, default=200, show_default=True, help="Contributors an image.")
+@options(_k(200))
 @click.option(
     "--space",
     "names",
@@ -306,6 +316,7 @@ def lds(subsets: int, k: int, **options: Any) -> None:
     help="An encoder's name, pca:64@28, pca:64:whitened@28, generator#code or another layer, or a "
     "mixture, 'pixels@28 + 0.5 * generator#code'. Repeatable (two dozen of them).",
 )
+@options(*PRINTING)
 def spaces(subsets: int, k: int, names: tuple[str, ...], **options: Any) -> None:
     """The right space: which representations foretell what retraining does?
 
@@ -357,6 +368,7 @@ def spaces(subsets: int, k: int, names: tuple[str, ...], **options: Any) -> None
     help="Remove for single generated images, or by value for the whole model. Repeatable.",
 )
 @click.option("--k", type=int, default=50, show_default=True, help="Contributors to sum values of.")
+@options(*PRINTING)
 def counterfactual(
     ks: tuple[int, ...],
     images: int,
@@ -390,8 +402,9 @@ def counterfactual(
 
 @evaluate.command()
 @_shared(200)
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors an image.")
+@options(_k(50))
 @click.option("--owners", type=int, default=5, show_default=True, help="TRAIN is dealt among.")
+@options(*PRINTING)
 def planted(k: int, owners: int, **options: Any) -> None:
     """Known sources: are they found, and do scores and owners' shares tell the truth?
 
@@ -411,6 +424,7 @@ def planted(k: int, owners: int, **options: Any) -> None:
 @click.option(
     "--false-alarms", type=float, default=0.01, show_default=True, help="That the audit asks for."
 )
+@options(*PRINTING)
 def audit(innocents: int, false_alarms: float, **options: Any) -> None:
     """Near copies: does an audit find altered copies, and leave real held-out images alone?
 
@@ -438,6 +452,7 @@ def audit(innocents: int, false_alarms: float, **options: Any) -> None:
 @evaluate.command()
 @_shared(1_000)
 @click.option("--level", type=float, default=0.02, show_default=True, help="Error rate allowed.")
+@options(*PRINTING)
 def strangers(level: float, **options: Any) -> None:
     """Images without a contributor: are strangers told, and real new images not?
 
@@ -460,6 +475,7 @@ def strangers(level: float, **options: Any) -> None:
 @evaluate.command("all")
 @_shared(100)
 @click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
+@options(*PRINTING)
 def everything(only: tuple[str, ...], **options: Any) -> None:
     """Every study of the paper on TRAIN, with the settings of docs/reproduction.md.
 

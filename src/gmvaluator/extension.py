@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.run_files import MARKER, check_run_output, read_marker
 from gmvaluator.saved import recorded_holdout
 from gmvaluator.sealing import EARLIER_SEALS, SEAL
-from gmvaluator.valuation import MARKER, Valuation, check_run_output, read_marker
+from gmvaluator.valuation import Valuation
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Contributions
 

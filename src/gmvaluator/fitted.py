@@ -19,7 +19,7 @@ from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Skip, set_fingerprint
 from gmvaluator.publishing import check_output, publish_folder
 from gmvaluator.quality import RealismReference
-from gmvaluator.valuation import DUPLICATES_FILE
+from gmvaluator.run_files import DUPLICATES_FILE
 
 INDEX_MARKER = "index.json"
 FORMAT = 1

@@ -2,18 +2,15 @@
 
 A file of JSON lines, an entry a settlement. Each entry is sealed (`sealing.seal_of`) and names the
 seal of the one before, so that no line can be changed, taken out or put in unnoticed; that the
-last ones are still there is told by the seal that `payout.json` keeps.
+last ones are still there is told by the seal that `payout.json` keeps. `ledger_writing` adds to it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
 from gmvaluator.money import Currency
-from gmvaluator.publishing import publish_file, remove_leftovers
 from gmvaluator.sealing import EARLIER_SEALS, RUN_SEAL, SEAL, seal_of
-from gmvaluator.settlement import Settlement
 from gmvaluator.valuation import Valuation
 
 FORMAT = 1
@@ -219,18 +214,6 @@ def _same_file(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of what differs in two entries, but for where the owners' file lies."""
-
-    def content(of: Mapping[str, Any]) -> dict[str, Any]:
-        plain: dict[str, Any] = json.loads(json.dumps({**of, SEAL: None}))
-        plain["owners"] = {**plain.get("owners", {}), "file": None}
-        return plain
-
-    one, two = content(entry), content(other)
-    return [name for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
-
-
 def digest_of(valuation: Valuation, start: int, end: int) -> str:
     """SHA-256 of what decides the scores of some generated images: ids, contributors, scores."""
     digest = hashlib.sha256()
@@ -263,47 +246,6 @@ def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
 def _add(digest: Any, text: str) -> None:
     encoded = text.encode("utf-8", "surrogatepass")
     digest.update(len(encoded).to_bytes(8, "little") + encoded)
-
-
-def entry_of(
-    ledger: Ledger,
-    settlement: Settlement,
-    valuation: Valuation,
-    record: dict[str, Any],
-) -> dict[str, Any]:
-    """The next entry: a settlement of the images that the ledger has not settled yet.
-
-    Args:
-        ledger: so far.
-        settlement: to add.
-        valuation: of the run it is from.
-        record: what else is kept: the run's seal, the owners' file, the options.
-    """
-    start, end = ledger.settled, len(valuation.generated_ids)
-    rules = settlement.rules
-    entry = {
-        "format": FORMAT,
-        "entry": len(ledger.entries) + 1,
-        "previous": ledger.head,
-        **record,
-        "images": {"start": start, "end": end, "sha256": digest_of(valuation, start, end)},
-        "currency": rules.currency.code,
-        "digits": rules.currency.digits,
-        "budget": rules.budget,
-        "minimum": rules.minimum,
-        "lines": [
-            {
-                "owner": line.owner,
-                "value": line.value,
-                "amount": line.amount,
-                "carried_before": line.carried_before,
-                "paid": line.paid,
-                "carried": line.carried,
-            }
-            for line in settlement.lines
-        ],
-    }
-    return entry | {SEAL: seal_of(entry)}
 
 
 def read_ledger(path: str | Path) -> Ledger:
@@ -356,68 +298,3 @@ def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
     if any(carried.values()):
         return "drops a sum that the line before carried"
     return ""
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep a second settlement out while one is under way.
-
-    The lock is held by the process, not by its file: that of a killed one keeps nobody out.
-
-    Raises:
-        RunError: another process holds the ledger.
-    """
-    file = Path(os.path.realpath(path))
-    lock = file.with_name(f".{file.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise RunError(f"cannot write beside ledger {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # one who ended just now deletes the file: a lock on that would keep nobody out
-        held = lock.exists() and os.path.samestat(os.fstat(handle), lock.stat())
-    except BlockingIOError:
-        held = False
-    except OSError as error:
-        os.close(handle)
-        raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
-    if not held:
-        os.close(handle)
-        raise RunError(f"another settlement holds ledger {path}; wait for it and settle again")
-    try:
-        yield
-    finally:
-        # what is paid is in the ledger by now: no error of the lock may hide that
-        with suppress(OSError):
-            lock.unlink()
-        os.close(handle)
-
-
-def check_head(ledger: Ledger, head: str) -> None:
-    """Refuse a ledger whose file changed since it was read.
-
-    Raises:
-        RunError: its last seal is not `head`.
-    """
-    if read_ledger(ledger.path).head != head:
-        raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
-
-
-def append(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
-    """Write the ledger with one more entry: all of it or nothing; earlier bytes stay the same.
-
-    Where its path is a link, the file that it points to is written.
-
-    Raises:
-        RunError: the file changed since it was read, or cannot be written.
-    """
-    check_head(ledger, ledger.head)
-    file = Path(os.path.realpath(ledger.path))
-    remove_leftovers(file.parent, glob.escape(file.stem))
-    before = file.read_bytes() if file.exists() else b""
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with publish_file(file) as part:
-        part.write_bytes(before + line.encode())
-    return Ledger(ledger.path, (*ledger.entries, entry))

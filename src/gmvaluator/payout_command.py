@@ -8,14 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.command_options import (
+    CACHE,
+    GENERATED_IMAGES,
+    HOLDOUT_IMAGES,
+    JSON,
+    PRINTING,
+    RUN,
+    STRICT,
+    TRAIN_IMAGES,
+    options,
+    out,
+    overwrite,
+)
 from gmvaluator.console import print_result
 
 if TYPE_CHECKING:
-    from gmvaluator.payout import Payout
+    from gmvaluator.payout_record import Payout
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN, out("Folder to write to, instead of the run."), overwrite("the payout"))
+@click.option("--no-statements", is_flag=True, help="Write no pages for owners.")
 @click.option(
     "--owners",
     type=click.Path(path_type=Path),
@@ -68,15 +82,7 @@ if TYPE_CHECKING:
     help="Of the generated images; 0: no intervals.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
-@click.option("--train-images", help="Where the training images are now, if they moved.")
-@click.option("--generated-images", help="Where the generated images are now, if they moved.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to write to, instead of the run."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an earlier payout there.")
-@click.option("--no-statements", is_flag=True, help="Write no pages for owners.")
-@click.option("--json", "as_json", is_flag=True, help="Print payout.json.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN_IMAGES, GENERATED_IMAGES, *PRINTING)
 def payout(
     run: Path,
     owners: Path | None,
@@ -94,7 +100,8 @@ def payout(
     Writes payout.csv, payout.json and a statement page for each owner into RUN. Amounts are whole
     minor units (cents) by the largest remainder and sum to the budget exactly.
     """
-    from gmvaluator.payout import MARKER, OWNED, pay
+    from gmvaluator.payout import pay
+    from gmvaluator.payout_record import MARKER, OWNED
     from gmvaluator.progress import as_progress
     from gmvaluator.publishing import check_into
     from gmvaluator.runs import open_run
@@ -110,7 +117,7 @@ def payout(
 
 @click.command()
 @click.argument("ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
     """Check LEDGER and say what was settled, paid and is carried."""
     from gmvaluator.ledger import read_ledger
@@ -120,12 +127,9 @@ def ledger(ledger: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN)
 @click.argument("generated")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the extended run, instead of RUN."
-)
-@click.option("--overwrite", is_flag=True, help="Replace the run that --out holds.")
+@options(out("Folder of the extended run, instead of RUN."), overwrite("the run"))
 @click.option(
     "--prefix", default="", metavar="TEXT", help="Written before new ids, where they collide."
 )
@@ -134,12 +138,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     is_flag=True,
     help="Take new images whose content the run has already, which would count again.",
 )
-@click.option("--train-images", help="Where the training images are now, if they moved.")
-@click.option("--holdout", help="Where the images of RUN's --holdout are now, if they moved.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Cache folder of the embeddings.")
-@click.option("--strict", is_flag=True, help="Fail on the first unreadable image.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN_IMAGES, HOLDOUT_IMAGES, CACHE, STRICT, *PRINTING)
 def extend(
     run: Path,
     generated: str,

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.command_options import GENERATED, PRINTING, RUN, TRAIN, options, out
 from gmvaluator.console import print_result
 from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--train", help="Where the training images are now, if they moved.")
-@click.option("--generated", help="Where the generated images are now, if they moved.")
+@options(RUN, out("File to write (report.html in the run)."))
 @click.option(
     "--metadata",
     multiple=True,
@@ -21,9 +20,6 @@ from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
     help="Column of the training set to sum values by; its labels come without asking. Repeatable.",
 )
 @click.option("--title", default=TITLE, show_default=True, help="Heading of the page.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="File to write (report.html in the run)."
-)
 @click.option(
     "--pictures",
     "megabytes",
@@ -38,8 +34,7 @@ from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
     is_flag=True,
     help="Also draw PNG and PDF figures into the folder figures of the run.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN, GENERATED, *PRINTING)
 def report(
     run: Path,
     train: str | None,

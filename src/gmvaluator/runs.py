@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gmvaluator.run_files import MARKER, read_marker
 from gmvaluator.run_sides import RunSide, State
 from gmvaluator.sealing import SEAL, broken
-from gmvaluator.valuation import MARKER, Valuation, read_marker
+from gmvaluator.valuation import Valuation
 
 __all__ = ["Run", "RunSide", "State", "check_files", "open_run"]
 

@@ -12,8 +12,8 @@ from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.fitted import Fitted, TrainingSet
 from gmvaluator.images import ImageSet
+from gmvaluator.run_files import MARKER, read_marker
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings
-from gmvaluator.valuation import MARKER, read_marker
 
 
 @dataclass(frozen=True)

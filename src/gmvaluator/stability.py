@@ -21,10 +21,11 @@ from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.run_files import MARKER, read_marker
 from gmvaluator.saved import recorded_holdout
 from gmvaluator.sealing import RUN_SEAL, SEAL
 from gmvaluator.settings import rerank_terms
-from gmvaluator.valuation import MARKER, Valuation, read_marker
+from gmvaluator.valuation import Valuation
 from gmvaluator.valuator import GMValuator
 from gmvaluator.values import Temperature, softmax_weights
 

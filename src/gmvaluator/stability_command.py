@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.command_options import (
+    CACHE,
+    GENERATED_IMAGES,
+    HOLDOUT_IMAGES,
+    PRINTING,
+    RUN,
+    TRAIN_IMAGES,
+    options,
+)
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN)
 @click.option(
     "--vary",
     multiple=True,
@@ -38,12 +47,7 @@ if TYPE_CHECKING:
     help="One more temperature to try. Repeatable.",
 )
 @click.option("--by", metavar="COLUMN", help="Metadata column whose shares to compare (label).")
-@click.option("--train-images", help="Where the training images are now, if they moved.")
-@click.option("--generated-images", help="Where the generated images are now, if they moved.")
-@click.option("--holdout", help="Where the images of RUN's --holdout are now, if they moved.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of kept embeddings.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(TRAIN_IMAGES, GENERATED_IMAGES, HOLDOUT_IMAGES, CACHE, *PRINTING)
 def stability(
     run: Path,
     vary: tuple[str, ...],

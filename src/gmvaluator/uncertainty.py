@@ -33,8 +33,9 @@ from gmvaluator.evaluation.results import Cell, Draw, StudyResult, Table, grid, 
 from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.publishing import publish_file
+from gmvaluator.run_files import MARKER, read_marker
 from gmvaluator.sealing import RUN_SEAL, SEAL
-from gmvaluator.valuation import MARKER, Valuation, read_marker
+from gmvaluator.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.command_options import PRINTING, RUN, options
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN)
 @click.option(
     "--level",
     type=float,
@@ -23,8 +25,7 @@ import click
     show_default=True,
     help="Seed of the resampling.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(*PRINTING)
 def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) -> None:
     """Say how certain the values of RUN are, and how many generated images would be enough.
 
@@ -33,9 +34,10 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     """
     from gmvaluator.console import print_result
     from gmvaluator.progress import as_progress
+    from gmvaluator.run_files import MARKER, read_marker
     from gmvaluator.sealing import SEAL
     from gmvaluator.uncertainty import assess
-    from gmvaluator.valuation import MARKER, Valuation, read_marker
+    from gmvaluator.valuation import Valuation
 
     progress = as_progress(not quiet and not as_json)
     seal = read_marker(run, MARKER, "run").get(SEAL)

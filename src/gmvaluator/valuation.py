@@ -1,9 +1,8 @@
-"""The result of a valuation, and the run folder it is saved to."""
+"""The result of a valuation; `run_files` has the files of the folder that it is saved to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator import run_files
 from gmvaluator.clusters import Clusters
 from gmvaluator.derived import drop_derived
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import Skip
-from gmvaluator.publishing import check_output, finish_interrupted, publish_folder
+from gmvaluator.publishing import publish_folder
+from gmvaluator.run_files import DUPLICATES_FILE, INPUTS_FILE, MARKER
 from gmvaluator.run_sides import RunSide, open_recorded
-from gmvaluator.sealing import broken, recorded_files, sealed, unsealed
+from gmvaluator.sealing import sealed
 from gmvaluator.showing import html_table
 from gmvaluator.values import Contributions, sum_values
 
@@ -27,19 +28,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-MARKER = "run.json"
-FORMAT = 1
-RUN_FILES = (
-    "values.parquet",
-    "contributions.parquet",
-    "generated.parquet",
-    "skipped.parquet",
-    MARKER,
-)
-INPUTS_FILE = "inputs.parquet"
-DUPLICATES_FILE = "duplicates.parquet"
-LATER_FILES = (INPUTS_FILE, DUPLICATES_FILE)
-"""Files of a run that older runs do not have, nor runs where there is nothing to say in them."""
 # rows that a notebook shows
 SHOWN = 10
 
@@ -252,14 +240,8 @@ class Valuation:
         import pyarrow.parquet as pq
 
         with publish_folder(Path(path), MARKER, overwrite=overwrite) as folder:
-            pq.write_table(self._values_table(), folder / "values.parquet")
-            pq.write_table(self._contributions_table(), folder / "contributions.parquet")
-            pq.write_table(self._generated_table(), folder / "generated.parquet")
-            pq.write_table(self._skipped_table(), folder / "skipped.parquet")
-            if self.train_keys is not None and self.generated_keys is not None:
-                pq.write_table(self._inputs_table(), folder / INPUTS_FILE)
-            if self.clusters is not None:
-                pq.write_table(self.clusters.table(self.train_ids), folder / DUPLICATES_FILE)
+            for name, table in self._tables().items():
+                pq.write_table(table, folder / name)
             text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
             (folder / MARKER).write_text(text + "\n", encoding="utf-8")
         drop_derived(Path(path))
@@ -279,28 +261,18 @@ class Valuation:
                 together.
         """
         folder = Path(path)
-        info = read_marker(folder, MARKER, "run")
-        if info.get("format", FORMAT) != FORMAT:
-            raise RunError(
-                f"run {folder} has format {info['format']} and this version reads {FORMAT}; read "
-                "it with the version that made it (run.json, versions), or make it again"
-            )
-        # older runs have no list of files, and none but these
-        listed = recorded_files(info)
-        names = [*RUN_FILES[:-1], *(name for name in LATER_FILES if name in listed)]
-        tables = {name: read_table(folder / name) for name in names}
-        if check and (differences := broken(info, folder)):
-            raise RunError(
-                f"run {folder} is not as it was saved: {'; '.join(differences)}; restore the run "
-                "or make it again"
-            )
+        info, tables = run_files.read_files(folder, check=check)
         try:
-            return _assemble(unsealed(info), tables)
+            valuation = Valuation(**run_files.content_of(info, tables))
+            listed = tables["values.parquet"]["value"].to_numpy()
+            if not np.allclose(valuation.values, listed, rtol=1e-9, atol=1e-12):
+                raise ValueError("the values are not the sums of the contributions")
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"the files of run {folder} do not fit together ({error}); restore the run or "
                 "make it again"
             ) from error
+        return valuation
 
     def _generated_row(self, generated: int | str) -> int:
         m = len(self.generated_ids)
@@ -317,176 +289,26 @@ class Valuation:
         return {name: row for row, name in enumerate(self.generated_ids)}
 
     def _values_table(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.table(
-            {
-                "train_id": pa.array(self.train_ids, pa.string()),
-                "value": pa.array(self.values, pa.float64()),
-                "rank": pa.array(self.ranks, pa.int64()),
-                "n_supported": pa.array(self.n_supported, pa.int64()),
-                "label": _labels(self.train_labels, len(self.train_ids)),
-            }
+        return run_files.values_table(
+            self.train_ids, self.values, self.ranks, self.n_supported, self.train_labels
         )
 
-    def _contributions_table(self) -> pa.Table:
-        import pyarrow as pa
-
-        m, k = self.contributions.rows.shape
-        generated_rows = np.repeat(np.arange(m), k)
-        return pa.table(
-            {
-                "generated_id": pa.array(self.generated_ids, pa.string()).take(generated_rows),
-                "rank": pa.array(np.tile(np.arange(1, k + 1), m), pa.int64()),
-                "train_id": pa.array(self.train_ids, pa.string()).take(
-                    pa.array(self.contributions.rows.ravel())
-                ),
-                "distance": pa.array(self.contributions.distances.ravel(), pa.float32()),
-                "score": pa.array(self.contributions.scores.ravel(), pa.float64()),
-            }
-        )
-
-    def _generated_table(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.table(
-            {
-                "generated_id": pa.array(self.generated_ids, pa.string()),
-                "quality": pa.array(self.quality, pa.float64()),
-                "label": _labels(self.generated_labels, len(self.generated_ids)),
-            }
-            | ({} if self.match_p is None else {"match_p": pa.array(self.match_p, pa.float64())})
-        )
-
-    def _inputs_table(self) -> pa.Table:
-        import pyarrow as pa
-
-        sides = ["train"] * len(self.train_ids) + ["generated"] * len(self.generated_ids)
-        return pa.table(
-            {
-                "set": pa.array(sides, pa.string()),
-                "id": pa.array((*self.train_ids, *self.generated_ids), pa.string()),
-                "content_key": pa.array(
-                    (*(self.train_keys or ()), *(self.generated_keys or ())), pa.string()
-                ),
-            }
-        )
-
-    def _skipped_table(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.table(
-            {
-                "set": pa.array([side for side, _ in self.skipped], pa.string()),
-                "id": pa.array([skip.id for _, skip in self.skipped], pa.string()),
-                "reason": pa.array([skip.reason for _, skip in self.skipped], pa.string()),
-            }
-        )
-
-
-def check_run_output(path: str | Path, *, overwrite: bool) -> None:
-    """Refuse a run folder before the work is done; see `publishing.check_output`."""
-    check_output(Path(path), MARKER, overwrite=overwrite)
-
-
-def read_marker(folder: Path, marker: str, kind: str) -> dict[str, Any]:
-    """The JSON object of a result folder's marker file.
-
-    A folder whose writer was killed while its finished files were moved there is completed first.
-
-    Raises:
-        RunError: the folder is missing, is no such result, or the file is damaged.
-    """
-    file = folder / marker
-    if not file.is_file() and finish_interrupted(folder, marker) and marker == MARKER:
-        drop_derived(folder)
-    if not file.is_file():
-        raise RunError(f"{folder} is no {kind} folder (it holds no {marker}); check the path")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}); make the {kind} again") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{file} holds no JSON object; make the {kind} again")
-    return content
-
-
-def _labels(labels: Sequence[str | None] | None, n: int) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array(labels if labels is not None else [None] * n, pa.string())
-
-
-def read_table(file: Path) -> pa.Table:
-    """A Parquet file of a result folder.
-
-    Raises:
-        RunError: it is missing or damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not file.is_file():
-        raise RunError(f"{file} is missing; restore the run or make it again")
-    try:
-        return pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        raise RunError(f"{file} is damaged ({error}); restore the run or make it again") from error
-
-
-def _assemble(info: dict[str, Any], tables: dict[str, pa.Table]) -> Valuation:
-    for name in ("settings", "inputs", "unattributed"):
-        if not isinstance(info.get(name, {}), dict):
-            raise ValueError(f"{name} in run.json is {info[name]!r}, and wanted is an object")
-    values, generated = tables["values.parquet"], tables["generated.parquet"]
-    pairs, skipped = tables["contributions.parquet"], tables["skipped.parquet"]
-    train_ids = tuple(values["train_id"].to_pylist())
-    generated_ids = tuple(generated["generated_id"].to_pylist())
-    m = len(generated_ids)
-    if (info["n_train"], info["n_generated"]) != (len(train_ids), m):
-        raise ValueError("run.json counts other images than the tables hold")
-    expected = np.repeat(np.asarray(generated_ids, dtype=object), len(pairs) // max(1, m))
-    if not np.array_equal(expected, pairs["generated_id"].to_numpy()):
-        raise ValueError("contributions.parquet is not grouped by the ids of generated.parquet")
-    row_of = {name: row for row, name in enumerate(train_ids)}
-    rows = np.array([row_of[name] for name in pairs["train_id"].to_pylist()], dtype=np.int64)
-    contributions = Contributions(
-        rows=rows.reshape(m, -1),
-        distances=pairs["distance"].to_numpy().reshape(m, -1),
-        scores=pairs["score"].to_numpy().reshape(m, -1),
-        n_train=len(train_ids),
-    )
-    keys = _keys(tables.get(INPUTS_FILE), train_ids, generated_ids)
-    copies = tables.get(DUPLICATES_FILE)
-    valuation = Valuation(
-        train_ids=train_ids,
-        train_labels=_known(values["label"].to_pylist()),
-        generated_ids=generated_ids,
-        generated_labels=_known(generated["label"].to_pylist()),
-        quality=generated["quality"].to_numpy(),
-        match_p=generated["match_p"].to_numpy() if "match_p" in generated.column_names else None,
-        contributions=contributions,
-        skipped=tuple((row["set"], Skip(row["id"], row["reason"])) for row in skipped.to_pylist()),
-        info=info,
-        train_keys=keys and keys[: len(train_ids)],
-        generated_keys=keys and keys[len(train_ids) :],
-        clusters=None if copies is None else Clusters.of_table(copies, train_ids),
-    )
-    if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
-        raise ValueError("the values are not the sums of the contributions")
-    return valuation
-
-
-def _keys(
-    inputs: pa.Table | None, train_ids: tuple[str, ...], generated_ids: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    """Content keys of training, then of generated images."""
-    if inputs is None:
-        return None
-    if tuple(inputs["id"].to_pylist()) != (*train_ids, *generated_ids):
-        raise ValueError(f"{INPUTS_FILE} lists other images than the other tables")
-    return tuple(inputs["content_key"].to_pylist())
-
-
-def _known(labels: list[str | None]) -> tuple[str | None, ...] | None:
-    return tuple(labels) if any(label is not None for label in labels) else None
+    def _tables(self) -> dict[str, pa.Table]:
+        """What each file of the run's folder holds."""
+        tables = {
+            "values.parquet": self._values_table(),
+            "contributions.parquet": run_files.contributions_table(
+                self.contributions, self.train_ids, self.generated_ids
+            ),
+            "generated.parquet": run_files.generated_table(
+                self.generated_ids, self.quality, self.generated_labels, self.match_p
+            ),
+            "skipped.parquet": run_files.skipped_table(self.skipped),
+        }
+        if self.train_keys is not None and self.generated_keys is not None:
+            tables[INPUTS_FILE] = run_files.inputs_table(
+                self.train_ids, self.train_keys, self.generated_ids, self.generated_keys
+            )
+        if self.clusters is not None:
+            tables[DUPLICATES_FILE] = self.clusters.table(self.train_ids)
+        return tables

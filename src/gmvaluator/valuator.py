@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
-from gmvaluator.conformal import DEFAULT_LEVEL, Null, Verdict
+from gmvaluator.conformal import DEFAULT_LEVEL, Verdict
 from gmvaluator.embeddings import Embeddings, embed
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.fitted import INDEX_MARKER, Fitted, load_fitted, save_fitted
-from gmvaluator.fitting import fit_images, learn_spacing
+from gmvaluator.fitting import fit_images
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.memory import parse_memory
@@ -34,9 +34,7 @@ from gmvaluator.quality import (
     realism,
     require_quality,
 )
-from gmvaluator.recall import Candidates
-from gmvaluator.recalling import Recaller
-from gmvaluator.rerank import Contributors, Side, Term, rerank
+from gmvaluator.run_files import FORMAT, read_marker
 from gmvaluator.saved import check_index, named_settings, read_run, reopen
 from gmvaluator.settings import (
     Rerank,
@@ -47,17 +45,13 @@ from gmvaluator.settings import (
     rerank_terms,
     resolve_counts,
 )
+from gmvaluator.stages import Stages
 from gmvaluator.store import Store, as_store
-from gmvaluator.unattributed import Measure, held_out, leave_one_out
-from gmvaluator.valuation import FORMAT, Valuation, read_marker
+from gmvaluator.valuation import Valuation
 from gmvaluator.values import (
-    RIDGES,
-    SPACING_SHARE,
     AnyTemperature,
-    Temperature,
     contribute,
 )
-from gmvaluator.weighing import RidgeWeigher
 from gmvaluator.weights import Weights
 
 if TYPE_CHECKING:
@@ -186,7 +180,7 @@ class GMValuator:
         self._train: ImageSet | None = None
         names = (self.settings.encoder, self.settings.second_encoder or "")
         self._rerankers: dict[str, Encoder] = dict(zip(names, self._encoders, strict=False))
-        self._forget()
+        self._kept_stages: Stages | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -231,7 +225,7 @@ class GMValuator:
             progress=self._progress,
         )
         self._train = images
-        self._forget()
+        self._kept_stages = None
         return self
 
     def value(
@@ -251,6 +245,7 @@ class GMValuator:
             RunError: a training image changed since the index was made.
         """
         fitted = self._require_fitted()
+        stages = self._stages(fitted)
         images = ImageSet.open(generated)
         others = None if holdout is None else ImageSet.open(holdout)
         seconds = dict(fitted.seconds)
@@ -263,7 +258,7 @@ class GMValuator:
                 progress=self._progress,
                 stage="embed generated",
             )
-            placed = self._recaller(fitted).place(images, embeddings)
+            placed = stages.recaller.place(images, embeddings)
             # the images as they are: mirror images, if any, come after them
             vectors = placed[0][: len(embeddings.rows)]
         distinct = fitted.distinct
@@ -271,19 +266,19 @@ class GMValuator:
             self.settings, len(distinct.ids), copies=len(fitted.train.ids) - len(distinct.ids)
         )
         with _timed(seconds, "recall"):
-            index_names, candidates = self._recall(fitted, placed, n_candidates)
-        train_side, generated_side = self._sides(fitted, images, embeddings, placed)
+            index_names, candidates = stages.recall(placed, n_candidates)
+        train_side, generated_side = stages.sides(images, embeddings, placed)
         with _timed(seconds, "null"):
-            measure = self._measure(fitted, train_side, n_candidates)
-            null = self._null(measure, others, strict=strict)
+            measure = stages.measure(train_side, n_candidates)
+            null = stages.null(measure, others, strict=strict)
         with _timed(seconds, "rerank"):
-            ranked = self._rank(fitted, candidates, train_side, generated_side)
+            ranked = stages.rank(candidates, train_side, generated_side)
         with _timed(seconds, "weights"):
-            contributors = self._weigh(fitted, candidates, ranked, vectors, k)
+            contributors = stages.weigh(candidates, ranked, vectors, k)
         with _timed(seconds, "quality"):
             quality = self._measure_quality(fitted, images, embeddings, vectors)
         with _timed(seconds, "values"):
-            temperature = self._temperature(fitted, train_side)
+            temperature = stages.temperature(train_side)
             contributions = contribute(
                 contributors,
                 quality,
@@ -434,6 +429,20 @@ class GMValuator:
             raise InputError("the valuator is not fitted; call fit(train) or load an index first")
         return self.fitted_
 
+    def _stages(self, fitted: Fitted) -> Stages:
+        if self._kept_stages is None:
+            self._kept_stages = Stages(
+                fitted,
+                self._train,
+                self.settings,
+                encoders=self._encoders,
+                rerankers=[self._load(term) for term in self._terms],
+                store=self._store,
+                memory=self._memory,
+                progress=self._progress,
+            )
+        return self._kept_stages
+
     def _load(self, term: RerankTerm) -> Encoder:
         """The encoder of a re-rank term, built once."""
         if term.name not in self._rerankers:
@@ -446,148 +455,6 @@ class GMValuator:
     def _named_weights(self, paths: Mapping[str, str | Path] | None) -> Weights:
         named = {name: Path(path) for name, path in (paths or {}).items()}
         return Weights(named, self._store.folder / "weights" if self._store else None)
-
-    def _forget(self) -> None:
-        """Drop what was learned of another training set."""
-        self._kept_recaller: Recaller | None = None
-        self._weigher: RidgeWeigher | None = None
-        self._spacing: float | None = None
-        self._left_out: Null | None = None
-
-    def _recaller(self, fitted: Fitted) -> Recaller:
-        if self._kept_recaller is None:
-            self._kept_recaller = Recaller(
-                fitted, self._encoders, self.settings, self._store, self._memory, self._progress
-            )
-        return self._kept_recaller
-
-    def _recall(
-        self, fitted: Fitted, generated: Sequence[Vectors], n_candidates: int
-    ) -> tuple[tuple[str, ...], Candidates | None]:
-        """The indexes that were taken and what they found; nothing where all images take part."""
-        m = len(generated[0])
-        if self.settings.weighting == "global-ridge" and self._ridge(fitted).exact(m):
-            return ("none",), None
-        return self._recaller(fitted).find(generated, n_candidates)
-
-    def _temperature(self, fitted: Fitted, train: Side) -> Temperature:
-        """What the settings ask for, as numbers where the training images decide."""
-        if self.settings.temperature != "spacing":
-            return self.settings.temperature
-        if self._spacing is None:
-            terms = self._rerank_terms(fitted)
-            self._spacing = learn_spacing(terms, train, fitted.space, fitted.vectors, fitted.order)
-        return SPACING_SHARE * self._spacing
-
-    def _measure(self, fitted: Fitted, train: Side, n_candidates: int) -> Measure:
-        return Measure(
-            fitted,
-            self._recaller(fitted),
-            self._rerank_terms(fitted),
-            train,
-            candidates=n_candidates,
-            mirror=self.settings.mirror,
-            memory=self._memory,
-            progress=self._progress,
-        )
-
-    def _null(self, measure: Measure, holdout: ImageSet | None, *, strict: bool) -> Null | None:
-        """The null sample; None where no test is asked for."""
-        level = self.settings.null_level
-        if self.settings.null is None:
-            if holdout is not None:
-                raise InputError("a holdout was given and null=None leaves the test out; pass one")
-            return None
-        if holdout is not None:
-            null = held_out(measure, holdout, self._encoders, level, strict=strict)
-        else:
-            if self._left_out is None:
-                self._left_out = leave_one_out(measure, self._train, level)
-            null = self._left_out
-        if self.settings.null and (reason := null.needs(level)):
-            raise InputError(f"null asks which images have no contributor, but {reason}")
-        return null
-
-    def _rank(
-        self, fitted: Fitted, candidates: Candidates | None, train: Side, generated: Side
-    ) -> Contributors | None:
-        """All candidates, nearest first; nothing where ridge weights among all are to choose."""
-        if candidates is None or self.settings.weighting == "global-ridge":
-            return None
-        return rerank(
-            candidates,
-            train,
-            generated,
-            self._rerank_terms(fitted),
-            candidates.rows.shape[1],
-            ties=fitted.ties,
-            memory=self._memory,
-            progress=self._progress,
-        )
-
-    def _weigh(
-        self,
-        fitted: Fitted,
-        candidates: Candidates | None,
-        ranked: Contributors | None,
-        generated: Vectors,
-        k: int,
-    ) -> Contributors:
-        """The contributors, with ridge weights where these were asked for."""
-        if ranked is not None and self.settings.weighting not in RIDGES:
-            return ranked.nearest(k)
-        with self._progress.stage("weights (ridge)", len(generated)) as advance:
-            weigher = self._ridge(fitted)
-            if ranked is None:
-                weighed = weigher.globally(generated, candidates, k)
-            else:
-                # without a re-rank the weights choose among all candidates
-                among = ranked.nearest(k) if self._terms else ranked
-                weighed = weigher.within(among, generated, k)
-            advance(len(generated))
-        return weighed
-
-    def _ridge(self, fitted: Fitted) -> RidgeWeigher:
-        if self._weigher is None:
-            self._weigher = RidgeWeigher(fitted, self.settings.seed, self._memory)
-        return self._weigher
-
-    def _rerank_terms(self, fitted: Fitted) -> list[Term]:
-        return [
-            Term(self._load(wanted), learned.space, wanted.weight, learned.scale)
-            for wanted, learned in zip(self._terms, fitted.terms, strict=True)
-        ]
-
-    def _sides(
-        self,
-        fitted: Fitted,
-        images: ImageSet,
-        embeddings: Embeddings,
-        generated: Sequence[Vectors],
-    ) -> tuple[Side, Side]:
-        """What the re-rank compares: (training images, generated images)."""
-        own = [encoder.fingerprint for encoder in self._encoders]
-        if self._train is None and any(self._load(t).fingerprint not in own for t in self._terms):
-            raise InputError(
-                "re-ranking reads the training images, and this index was made from images in "
-                "memory; pass them: GMValuator.load(path, train=images)"
-            )
-        return (
-            Side(
-                self._train if self._train is not None else images,
-                fitted.distinct.rows,
-                {name: each.vectors for name, each in zip(own, fitted.spaces, strict=True)},
-                fitted.distinct.keys,
-                fitted.tally.copy(),
-            ),
-            Side(
-                images,
-                embeddings.rows,
-                dict(zip(own, generated, strict=True)),
-                tally=embeddings.tally,
-                mirrored=self.settings.mirror,
-            ),
-        )
 
     def _measure_quality(
         self, fitted: Fitted, images: ImageSet, embeddings: Embeddings, vectors: Vectors

@@ -29,8 +29,9 @@ from gmvaluator.input_checks import (
 )
 from gmvaluator.laws import check_laws
 from gmvaluator.progress import Progress, as_progress
+from gmvaluator.run_files import LATER_FILES, MARKER, RUN_FILES, read_marker, read_table
 from gmvaluator.sealing import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
-from gmvaluator.valuation import LATER_FILES, MARKER, RUN_FILES, Valuation, read_marker, read_table
+from gmvaluator.valuation import Valuation
 
 __all__ = ["Check", "InputCheck", "State", "Verification", "verify"]
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.command_options import PRINTING, RUN, options
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@options(RUN)
 @click.option("--train", help="Are these the training images? (Those where the run had them.)")
 @click.option("--generated", help="Are these the generated images? (Likewise.)")
 @click.option("--holdout", help="Are these the images of --holdout, if the run had them?")
 @click.option("--seal", metavar="HEX", help="The run's seal, if a copy was kept elsewhere.")
 @click.option("--quick", is_flag=True, help="Compare ids of images only; contents are not read.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@options(*PRINTING)
 def verify(
     run: Path,
     train: str | None,

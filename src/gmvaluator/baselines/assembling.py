@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.images import ImageSet, Skip
-from gmvaluator.valuation import FORMAT, Valuation
+from gmvaluator.run_files import FORMAT
+from gmvaluator.valuation import Valuation
 from gmvaluator.values import Contributions
 
 # id of the one row of a valuation by a measure of the whole generated set

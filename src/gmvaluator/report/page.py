@@ -18,18 +18,14 @@ from gmvaluator.errors import InputError
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.publishing import publish_file
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
-from gmvaluator.report.contents import NOT_LISTED, Contents, Rows, collect
+from gmvaluator.report.contents import Contents, collect
+from gmvaluator.report.groups import NOT_LISTED
 from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
+from gmvaluator.report.null import match_level, told_of_null
 from gmvaluator.report.packing import script_json
 from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
-from gmvaluator.report.tables import (
-    TINY,
-    facts,
-    match_level,
-    parts,
-    tables,
-    told_of_null,
-)
+from gmvaluator.report.records import Rows
+from gmvaluator.report.tables import TINY, facts, parts, tables
 from gmvaluator.runs import Run
 from gmvaluator.showing import format_number
 from gmvaluator.spread import Concentration, histogram, n_below

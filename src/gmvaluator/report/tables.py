@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.report.null import gave_nothing, match_level
 from gmvaluator.report.packing import codes_of, pack_array, pack_rows, pack_strings
 from gmvaluator.report.pictures import (
     CONTRIBUTORS_SHOWN,
@@ -43,23 +44,6 @@ def kept(valuation: Valuation, orders: Orders) -> Kept:
     m, k = valuation.contributions.rows.shape
     stored = min(k, max(CONTRIBUTORS_SHOWN, MOST_PAIRS // max(1, m)))
     return Kept(np.sort(orders.spread[: MOST_PAIRS // max(1, stored)]), stored)
-
-
-def told_of_null(valuation: Valuation) -> Mapping[str, Any]:
-    """What run.json says of the test for images without a contributor, if anything."""
-    told = valuation.info.get("unattributed")
-    return told if isinstance(told, Mapping) else {}
-
-
-def match_level(valuation: Valuation) -> float | None:
-    """The p-value up to which a generated image counts as without a contributor."""
-    level = told_of_null(valuation).get("level")
-    return None if valuation.match_p is None or level is None else float(level)
-
-
-def gave_nothing(valuation: Valuation) -> NDArray[np.bool_]:
-    """(m,) generated images without a score above or below 0, as of quality 0 or unattributed."""
-    return np.asarray((valuation.contributions.scores == 0).all(axis=1))
 
 
 def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
