@@ -42,7 +42,7 @@ LAYERS = (
     },
     {"plots"},
     {"settings", "settlement", "valuation"},
-    {"baselines", "fitted", "ledger"},
+    {"baselines", "contested", "fitted", "ledger"},
     {"fitting", "laws", "ledger_writing", "runs", "saved", "index_cache", "weighing"},
     {"recalling"},
     {"unattributed"},

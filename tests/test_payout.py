@@ -390,7 +390,9 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
     assert sum(line.amount for line in nearly.settlement.lines) == 900
 
 
-def test_copies_that_count_once_are_paid_once(made: Path, tmp_path: Path) -> None:
+def test_copies_that_count_once_are_paid_once(
+    run: Callable[..., tuple[int, str, str]], made: Path, tmp_path: Path
+) -> None:
     train = tmp_path / "train"
     for i in range(8):
         write_files(train, {f"{i}.png": (made / "train" / f"{i}.png").read_bytes()})
@@ -410,6 +412,25 @@ def test_copies_that_count_once_are_paid_once(made: Path, tmp_path: Path) -> Non
     assert {
         line.owner: pytest.approx(line.value) for line in found.settlement.lines if line.is_owner
     } == expected
+    # nobody owns 0c.png, so it too may belong to one of the others
+    whole = 4 * of_copies
+    assert [(each.owners, pytest.approx(each.value)) for each in found.contested] == [
+        ((UNASSIGNED, "ann", "bob"), whole)
+    ]
+    claims = table_of(found.save(tmp_path / "first") / "payout_contested.csv")
+    assert {(row["cluster"], row["train_id"], row["owner"], row["share"]) for row in claims} == {
+        ("0.png", "0.png", "ann", "1.0"),
+        ("0.png", "0a.png", "bob", "1.0"),
+        ("0.png", "0b.png", "bob", "1.0"),
+        ("0.png", "0c.png", UNASSIGNED, "1.0"),
+    }
+    told = json.loads((tmp_path / "first" / "payout.json").read_text("utf-8"))["contested"]
+    share = whole / valuation.values.sum()
+    assert told == {"clusters": 1, "images": 4, "share": pytest.approx(share)}
+    command = ("payout", tmp_path / "run", "--owners", owners, "--budget", "9", "--no-statements")
+    code, out, _ = run(*command)
+    assert code == 0
+    assert f"{100 * share:.2f} % of the value is of copies that have different owners (4" in out
     # without the image that stands for its copies, these have its part
     left = pay(tmp_path / "run", budget="9", owners=owners, withdrawn=["ann"], resamples=0)
     bob, cid = left.settlement.line("bob"), left.settlement.line("cid")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import ledger_writing
 from gmvaluator.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES
+from gmvaluator.contested import contested
 from gmvaluator.errors import InputError
 from gmvaluator.ledger import Ledger, read_ledger
 from gmvaluator.money import Currency
@@ -101,8 +102,8 @@ def pay(
         plain_rules = replace(rules, resamples=0)
         before = settle(ownership, terms, lost, plain_rules, carried=carried)
         left = _withdrawn(opened, whole, _counting(leaving, leaders))
-        ownership = ownership.without(leaving)
-        terms = deal(ownership, left.contributions, representatives=leaders)
+        ownership, whole = ownership.without(leaving), left.contributions
+        terms = deal(ownership, whole, representatives=leaders)
         if lost is not None or left.released.any():
             lost = left.released + (0 if lost is None else lost)
     settlement = settle(ownership, terms, lost, rules, carried=carried)
@@ -117,6 +118,7 @@ def pay(
         start=start,
         made=str(again["made"]) if again else datetime.now(UTC).isoformat(timespec="seconds"),
         again=again,
+        contested=contested(ownership, whole, leaders),
     )
     if again is not None and book is not None:
         other = ledger_writing.differences(again, payout.entry(book))

@@ -173,6 +173,8 @@ def extend(
 
 
 def _text(payout: Payout) -> str:
+    from gmvaluator.payout_record import CONTESTED
+
     settlement = payout.settlement
     money = settlement.rules.currency.text
     m = len(payout.run.valuation.generated_ids)
@@ -190,6 +192,12 @@ def _text(payout: Payout) -> str:
         )
     if payout.ownership.n_skipped:
         lines.append(f"{payout.ownership.n_skipped} rows are of images that could not be read")
+    if payout.contested:
+        lines.append(
+            f"{100 * payout.contested_share:.2f} % of the value is of copies that have different "
+            f"owners ({sum(len(each.rows) for each in payout.contested)} images in {CONTESTED}): "
+            "see whose they are before anybody is paid"
+        )
     lines.append(_shares(payout))
     if payout.changes:
         lines += [f"without {', '.join(payout.withdrawn)}:", _differences(payout)]

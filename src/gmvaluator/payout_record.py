@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator import ledger_writing, versions
+from gmvaluator.contested import Contested
 from gmvaluator.ledger import Ledger, read_ledger
 from gmvaluator.money import Currency
 from gmvaluator.owners import Ownership, Terms
@@ -23,7 +24,8 @@ from gmvaluator.settlement import Change, Line, Settlement, changes
 from gmvaluator.withdrawal import meaning_of
 
 MARKER, TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
-OWNED = (TABLE, DIFFERENCE, STATEMENTS)
+CONTESTED = "payout_contested.csv"
+OWNED = (TABLE, DIFFERENCE, CONTESTED, STATEMENTS)
 FORMAT = 1
 COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
 # what a spreadsheet takes for the start of a formula, also in full width
@@ -45,6 +47,7 @@ class Payout:
         start: first generated image settled; those before are settled in the ledger.
         made: when, UTC.
         again: entry of the ledger that this is: its payout was lost, and is made again.
+        contested: clusters of copies that have different owners, the most valuable first.
     """
 
     run: Run
@@ -57,6 +60,7 @@ class Payout:
     start: int
     made: str
     again: dict[str, Any] | None = None
+    contested: tuple[Contested, ...] = ()
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -67,6 +71,16 @@ class Payout:
     def keeps_balances(self) -> bool:
         """Whether what is paid now may differ from the amounts."""
         return self.ledger is not None or self.settlement.rules.minimum > 0
+
+    @property
+    def value(self) -> float:
+        """What is divided: the sum of all lines."""
+        return float(sum(line.value for line in self.settlement.lines))
+
+    @property
+    def contested_share(self) -> float:
+        """Part of the value that copies with different owners have."""
+        return sum(each.value for each in self.contested) / self.value if self.contested else 0.0
 
     @property
     def weighting(self) -> str:
@@ -102,7 +116,7 @@ class Payout:
                 "seed": rules.seed,
             },
             "totals": {
-                "value": float(sum(line.value for line in self.settlement.lines)),
+                "value": self.value,
                 "budget": self._text(sum(line.amount for line in self.settlement.lines)),
                 "carried_before": self._text(self.settlement.carried_before),
                 "paid": self._text(self.settlement.paid),
@@ -110,6 +124,11 @@ class Payout:
                 "stays_with_payer": self._text(self.settlement.kept),
             },
             "lines": [self._line(line) for line in self.settlement.lines],
+            "contested": {
+                "clusters": len(self.contested),
+                "images": sum(len(each.rows) for each in self.contested),
+                "share": self.contested_share,
+            },
             "difference": [self._change(change) for change in self.changes],
             "withdrawal": meaning_of(self.weighting) if self.withdrawn else None,
             "versions": versions.installed(),
@@ -147,6 +166,8 @@ class Payout:
             _write_table(self, scratch / TABLE)
             if self.before is not None:
                 _write_difference(self, scratch / DIFFERENCE)
+            if self.contested:
+                _write_contested(self, scratch / CONTESTED)
             if statements:
                 context = Context(
                     self.run,
@@ -256,6 +277,23 @@ def _write_table(payout: Payout, file: Path) -> None:
 
 def _write_difference(payout: Payout, file: Path) -> None:
     rows = [payout._change(change) for change in payout.changes]
+    _write_rows(file, list(rows[0]), rows)
+
+
+def _write_contested(payout: Payout, file: Path) -> None:
+    ids = [spreadsheet_safe(name) for name in payout.run.valuation.train_ids]
+    rows = [
+        {
+            "cluster": ids[each.representative],
+            "train_id": ids[row],
+            "owner": owner,
+            "share": share,
+            "cluster_value": each.value,
+        }
+        for each in payout.contested
+        for row, claim in zip(each.rows, each.claims, strict=True)
+        for owner, share in claim
+    ]
     _write_rows(file, list(rows[0]), rows)
 
 
