@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from gmvaluator import InputError
-from gmvaluator.bootstrap import bootstrap_shares, effective_images, value_intervals
+from gmvaluator.bootstrap import (
+    SHARE_EXTRA,
+    VALUE_EXTRA,
+    bootstrap_shares,
+    effective_images,
+    value_intervals,
+)
 from gmvaluator.evaluation.metrics import bootstrap_interval
 from gmvaluator.values import Contributions, sum_values
 
@@ -104,26 +110,33 @@ def test_more_of_the_same_images_are_more_certain() -> None:
     assert bool(np.all((more_high - more_low) / 4 < 0.8 * (high - low)))
 
 
-def test_all_or_nothing_is_clopper_and_pearson() -> None:
+def test_all_or_nothing_is_near_clopper_and_pearson() -> None:
+    """Their interval is that of one more image; here a part of it counts."""
     m, won = 60, 7
     rows = np.where(np.arange(m) < won, 0, 1)[:, None].astype(np.int64)
     held = Contributions(rows, np.zeros((m, 1), np.float32), np.ones((m, 1)), 3)
     exact = binomtest(won, m).proportion_ci(0.95, method="exact")
-    low, high = value_intervals(held)
-    np.testing.assert_allclose([low[0], high[0]], [m * exact.low, m * exact.high], rtol=1e-9)
-    np.testing.assert_allclose([low[2], high[2]], [0, m * binomtest(0, m).proportion_ci().high])
     scores = np.eye(2)[rows[:, 0]]
-    low, high = bootstrap_shares(scores, n_resamples=20_000)
-    np.testing.assert_allclose([low[0], high[0]], [exact.low, exact.high], atol=0.005)
+    values = [end / m for end in value_intervals(held)]
+    shares = bootstrap_shares(scores, n_resamples=20_000)
+    for (low, high), part, near in ((values, VALUE_EXTRA, 1e-9), (shares, SHARE_EXTRA, 0.005)):
+        ends = beta.ppf([0.025, 0.975], [won, won + part], [m - won + part, m - won])
+        np.testing.assert_allclose([low[0], high[0]], ends, atol=near)
+        assert exact.low < ends[0] < won / m < ends[1] < exact.high
+    np.testing.assert_allclose(values[1][2], beta.ppf(0.975, VALUE_EXTRA, m))
+    # with a whole image it is theirs
+    whole = beta.ppf([0.025, 0.975], [won, won + 1], [m - won + 1, m - won])
+    np.testing.assert_allclose([exact.low, exact.high], whole)
 
 
 def test_closed_form_is_what_resampling_gives() -> None:
-    """The slow, obvious form: Dirichlet weights over the m images and one more."""
+    """The slow, obvious form: Dirichlet weights over the m images and a part of one more."""
     held = drawn()
     m, n = len(held.rows), held.n_train
     dense = np.zeros((m, n))
     np.add.at(dense, (np.arange(m)[:, None], held.rows), held.scores)
-    weights = np.random.default_rng(0).dirichlet(np.ones(m + 1), size=8_000)
+    parts = np.append(np.ones(m), VALUE_EXTRA)
+    weights = np.random.default_rng(0).dirichlet(parts, size=8_000)
     best = np.maximum(dense.max(axis=0), held.scores.max(axis=1).mean())
     slow_low = m * np.quantile(weights[:, :-1] @ dense, 0.025, axis=0)
     slow_high = m * np.quantile(weights @ np.vstack([dense, best]), 0.975, axis=0)

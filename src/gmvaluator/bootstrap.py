@@ -3,11 +3,12 @@
 The m generated images are a sample of what the model draws. The Bayesian bootstrap (Rubin, 1981,
 Annals of Statistics 9) gives them Dirichlet weights, the same for all groups. Alone it covers too
 seldom where few images carry a group, and says 0 … 0 where none does. So each end of an interval
-has one more image beside the m, as in the bounds of Gaffke (2005, Mathematical Methods of
-Statistics 14): for the upper end one that is as good for the group as its best, and at least as
-good as a generated image is for its first contributor on average; for the lower end one that is
-as bad as its worst. Of images that give all or nothing, this is the interval of Clopper and
-Pearson. The method was chosen by its coverage: docs/uncertainty.md.
+has a part of one more image beside the m: for the upper end one that is as good for the group as
+its best, and at least as good as a generated image is for its first contributor on average; for
+the lower end one that is as bad as its worst. A whole one gives the bounds of Gaffke (2005,
+Mathematical Methods of Statistics 14) and, of images that give all or nothing, the interval of
+Clopper and Pearson, which hold the truth more often than promised. How large the part is was
+chosen by coverage: docs/uncertainty.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ DEFAULT_LEVEL = 0.95
 DEFAULT_RESAMPLES = 2000
 FEW = 5.0
 """Effective images below which an interval is wider than it need be (docs/uncertainty.md)."""
+
+SHARE_EXTRA, VALUE_EXTRA = 0.75, 0.5
+"""Part of one more image at the ends of the intervals of shares and of values."""
 
 BLOCK = 1 << 22
 """Numbers held at once of each kind: 32 MB."""
@@ -115,10 +119,10 @@ def value_intervals(
     # whoever misses one generated image has nothing of that one
     worst[np.bincount(rows, minlength=n) < m] = 0.0
     best = np.maximum(best, scores.max(axis=1).mean())
-    tail = (1 - level) / 2
+    tail, part, bounds = (1 - level) / 2, VALUE_EXTRA, (worst, best)
     low, high = (
-        m * _matched_quantile(sums + extra, squares + extra**2, m + 1, (worst, best), at)
-        for extra, at in ((worst, tail), (best, 1 - tail))
+        m * _matched_quantile(sums + part * end, squares + part * end**2, m + part, bounds, at)
+        for end, at in ((worst, tail), (best, 1 - tail))
     )
     return np.minimum(low, sums), np.maximum(high, sums)
 
@@ -160,16 +164,21 @@ def _share_ends(
 
 
 def _weights(m: int, n_resamples: int, seed: int) -> Iterator[Floats]:
-    """(b, m + 1) exponential numbers in blocks; divided by their sum they were Dirichlet's."""
-    random = np.random.default_rng(seed)
+    """(b, m + 1) gamma numbers in blocks; divided by their sum they were Dirichlet's.
+
+    The last is of the part of an image, the others of a whole one each.
+    """
+    random, shape = np.random.default_rng(seed), np.append(np.ones(m), SHARE_EXTRA)
     for block in _slices(n_resamples, max(1, BLOCK // (m + 1))):
-        yield random.standard_exponential((block.stop - block.start, m + 1))
+        yield random.standard_gamma(shape, (block.stop - block.start, m + 1))
 
 
 def _matched_quantile(
-    sums: Floats, squares: Floats, count: int, bounds: tuple[Floats, Floats], at: float
+    sums: Floats, squares: Floats, count: float, bounds: tuple[Floats, Floats], at: float
 ) -> Floats:
-    """(n,) quantile of the mean of `count` numbers under Dirichlet(1, …, 1) weights.
+    """(n,) quantile of the mean of `count` numbers under Dirichlet weights.
+
+    A number that counts as a part of one has that part of its square too, and a weight as small.
 
     Exact where the numbers are only at the bounds, by mean and variance elsewhere.
 
