@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 POPULATION = 10_000
 MS = (50, 200, 1_000)
-REPETITIONS = 200
+REPETITIONS = 1_000
 RESAMPLES = 1_000
 LEVEL = 0.95
 COMMAND = "python benchmarks/{name}.py --work WORK --out docs/results"
