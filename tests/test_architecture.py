@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,17 @@ def top(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
+def statements(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    """All imports of a file, at whatever depth."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(file: Path) -> set[str]:
     """Top-level parts of the package that a file imports anywhere, type checking included."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in statements(file):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             if node.module == "gmvaluator":
                 names |= {f"gmvaluator.{alias.name}" for alias in node.names}
@@ -109,7 +117,7 @@ def users_of(*packages: str) -> set[str]:
     """Top-level parts of the package that import any of these packages, anywhere."""
     users = set()
     for file in modules():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in statements(file):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(f"{name}.".startswith(f"{package}.") for name in names for package in packages):

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from generator_checks import broken_off, train_tiny, write_halves
+from generator_checks import broken_off, one_by_one, train_tiny, write_halves
 from gmvaluator import GMValuator, ImageSet
 from gmvaluator.arrays import load_pixels
 from gmvaluator.baselines.assembling import assemble_for_set
@@ -337,7 +337,7 @@ def cheap_features(images: ImageSet, progress: Any = None) -> NDArray[np.float32
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def ran(in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trainings run one after the other, in this process, and features are cheap.
 
     Holds the stage's name for each task that was run.
@@ -345,9 +345,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def here(tasks: Sequence[Callable[[], None]], stage: str, progress: Any) -> None:
-        for task in tasks:
-            names.append(stage)
-            task()
+        names.extend([stage] * len(tasks))
+        one_by_one(tasks, stage, progress)
 
     monkeypatch.setattr(retraining, "side_by_side", here)
     monkeypatch.setattr(counterfactual_model, "image_features", cheap_features)
@@ -485,7 +484,7 @@ def test_who_cannot_judge_is_left_out_and_told(context: Context, ran: list[str])
         named_valuer("vae-tracin"),
     ]
     result = counterfactual(
-        replace(context, valuers=valuers),
+        replace(context, valuers=valuers, train=context.train.select(np.arange(100))),
         {"beta-vae": QUICK},
         ks=(5,),
         images=2,

@@ -11,6 +11,7 @@ from gmvaluator import GMValuator, ImageSet, MissingPackageError, Valuation, dem
 from gmvaluator.run_files import LATER_FILES, RUN_FILES
 
 
+@pytest.mark.usefixtures("quick_mnist")
 def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # pixels for speed: the default encoder is timed and checked elsewhere
     monkeypatch.setattr(

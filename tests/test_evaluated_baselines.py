@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from generator_checks import train_tiny
 from gmvaluator.baselines.gan_steps import GANRecipe
+from gmvaluator.baselines.if4gan import IF4GAN
 from gmvaluator.baselines.trak import TRAK
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation import traced_gan
@@ -76,13 +78,19 @@ def test_vae_tracin_without_a_vae_is_told(
 
 
 def test_if4gan_ranks_noised_images_and_tells_its_agreement(
-    files: tuple[Path, Path], tmp_path: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _quick_classifier(monkeypatch)
-    monkeypatch.setattr(traced_gan, "RECIPE", GANRecipe(epochs=2))
+    monkeypatch.setattr(traced_gan, "RECIPE", GANRecipe(epochs=2, batch_size=40))
     monkeypatch.setattr(traced_gan, "CLASSIFIER_EPOCHS", 1)
-    asked = {"valuers": ("if4gan", "random"), "held_out": files[1], "seeds": 1, "m": 20}
-    setup = open_setup(files, tmp_path, **asked)
+    # 40 removals are 40 trainings, and 40 times so many images are measured
+    monkeypatch.setattr(traced_gan, "IF4GAN", partial(IF4GAN, validation=200))
+    images, labels = digits
+    sets = tmp_path / "small-train.npz", tmp_path / "small-real.npz"
+    for file, rows in zip(sets, (slice(0, 100), slice(100, 200)), strict=True):
+        np.savez(file, images=images[rows, 6:22, 6:22], labels=labels[rows])
+    asked = {"valuers": ("if4gan", "random"), "held_out": sets[1], "seeds": 1, "m": 20}
+    setup = open_setup(sets, tmp_path, **asked)
     planted = setup.plant(20, 0.8)
     context = setup.context(planted)
     result = out_of_distribution(context, planted, (5,))

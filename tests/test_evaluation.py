@@ -253,7 +253,8 @@ def test_seconds_are_told_by_stage_and_size(setup: Setup) -> None:
     found = row(efficiency(setup.context(), 10).tables[0], "nearest-pixel")
     assert found["total, s"].mean > 0
     assert found["s a generated image"] == pytest.approx(found["total, s"].mean / 40)
-    context = replace(setup.context(), valuers=[named_valuer("no-rerank")])
+    few: dict[str, Any] = {"seeds": 1, "m": 10, "train": setup.train.select(np.arange(60))}
+    context = replace(setup.context(), valuers=[named_valuer("no-rerank")], **few)
     told = row(efficiency(context, 10).tables[0], "no-rerank")
     assert told["paper on its GPU, s"] == 2137
     assert told["× faster"] is None  # of another size
@@ -263,6 +264,7 @@ def test_seconds_are_told_by_stage_and_size(setup: Setup) -> None:
         growth(setup.context(), (100, 500), 10)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_used_images_are_valued_higher(files: tuple[Path, Path], tmp_path: Path) -> None:
     setup = open_setup(files, tmp_path, valuers=("nearest-pixel",), m=200, seeds=1)
     families = {"beta-vae": Recipe("beta-vae", 200, {"beta": 0.01, "hidden": "64"})}
@@ -362,6 +364,7 @@ def test_command_writes_tables_and_plots(
     assert "![Identical class test (C1)](c1-ratio.svg)" in (tmp_path / "out" / "c1.md").read_text()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_every_study_of_the_paper_runs_with_one_call(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

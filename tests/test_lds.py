@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from generator_checks import one_by_one
 from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.evaluation import recipes, targets
+from gmvaluator.evaluation import recipes, retraining, targets
 from gmvaluator.evaluation.datamodeling import score_by_others
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.metrics import linear_datamodeling_score, noise_ceiling
@@ -107,8 +108,14 @@ def test_ceiling_is_what_the_expectation_reaches() -> None:
         noise_ceiling(noisy[:, :1])
 
 
-def test_retraining_is_kept_and_goes_on(train: ImageSet, work: Path, tmp_path: Path) -> None:
-    first = truth_of(train, work)
+def test_retraining_is_kept_and_goes_on(
+    train: ImageSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        # one model is trained here, the halves side by side
+        patched.setattr(recipes, "side_by_side", one_by_one)
+        first = truth_of(train, work)
+    monkeypatch.setattr(retraining, "side_by_side", one_by_one)
     assert first.losses["elbo"].shape == (4, 2, 6)
     assert first.subsets.shape == (4, len(train))
     kept = {file: file.stat().st_mtime_ns for file in work.rglob("*.*")}
@@ -190,6 +197,7 @@ def _unmade(k: int, seed: int) -> Any:
     raise AssertionError("nothing to value with")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_snapshots_join_a_kept_model_that_stays_as_it_is(train: ImageSet, tmp_path: Path) -> None:
     first = truth_of(train, tmp_path)
     kept = {file: file.read_bytes() for file in (tmp_path / "generators").glob("*.safetensors")}
@@ -209,6 +217,7 @@ def test_snapshots_join_a_kept_model_that_stays_as_it_is(train: ImageSet, tmp_pa
     assert [each.path.stat().st_mtime_ns for each in snapshots] == times
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_snapshots_of_another_model_are_refused(train: ImageSet, tmp_path: Path) -> None:
     job, work = recipes.Job("own", TINY, train), Workspace(tmp_path)
     recipes.train_job(job, job.file(work))
@@ -228,6 +237,7 @@ def test_snapshots_are_wanted_by_vae_tracin_of_a_vae() -> None:
     assert snapshots_wanted(valuers[:1], "beta-vae") == 0
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) -> None:
     names = ("nearest-pixel", "global-ridge", "vae-tracin", "trak", "d-trak", "random")
     blind = NamedValuer("blind", _unmade, {"valuer": "blind"}, lambda _: None)
@@ -261,6 +271,7 @@ def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) 
     assert files == {"lds.json", "lds.md", "lds-bars.svg"}
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_command(
     train: ImageSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,8 @@ from gmvaluator.evaluation.truth import ground_truth, random_subsets
 from gmvaluator.evaluation.workspace import Workspace
 from gmvaluator.progress import Silent
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 TINY = Recipe("beta-vae", 4, {"hidden": "8", "latent": 2, "size": 28, "batch_size": 8})
 NAMES = (
     "pixels@14",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from gmvaluator.weights import WeightFile
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 Backend = Literal["auto", "torch", "torch-compile", "openvino"]
+TELEMETRY = "openvino_telemetry"
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -144,9 +147,23 @@ def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> I
     return infer
 
 
-def _compile_openvino(network: Network) -> Infer:
-    import openvino
+def _import_openvino() -> Any:
+    """OpenVINO without `openvino_telemetry`, which would report every conversion over the network.
 
+    Without that package it takes a stub of its own, which sends nothing.
+    """
+    kept = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[TELEMETRY]
+        if kept is not None:
+            sys.modules[TELEMETRY] = kept
+
+
+def _compile_openvino(network: Network) -> Infer:
+    openvino = _import_openvino()
     side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
     with warnings.catch_warnings():
