@@ -47,11 +47,20 @@ def main() -> None:
         sys.exit(1)
 
 
-def trial(folder: Path, kills: int, seed: int, n: int = 5_000) -> dict[str, Any]:
+def trial(
+    folder: Path, kills: int, seed: int, n: int = 5_000, after: int | None = None
+) -> dict[str, Any]:
     """One uninterrupted run, then `kills` killed ones and a last one over another cache.
 
-    No image may be encoded twice but those of one unfinished shard a kill. The first n digits are
-    taken; beyond two shards of them, encoding all of them twice is more than that.
+    No image may be encoded twice but those of one unfinished shard a kill.
+
+    Args:
+        folder: scratch.
+        kills: processes to kill.
+        seed: of the moments.
+        n: digits to take.
+        after: kill once so many images have passed the network; None: at random moments. More
+            than a shard and a batch show whether anything is taken up again.
     """
     train, generated = write_digits(folder, n)
     start = time.perf_counter()
@@ -66,14 +75,17 @@ def trial(folder: Path, kills: int, seed: int, n: int = 5_000) -> dict[str, Any]
         name = f"attempt{len(attempts)}"
         process = attempt(folder, train, generated, name, out="run")
         at = rng.uniform(0.1, 1.0) * seconds
-        try:
-            process.wait(at)
-        except subprocess.TimeoutExpired:
+        started = time.perf_counter()
+        while process.poll() is None and (
+            time.perf_counter() - started < at if after is None else encoded(folder, name) < after
+        ):
+            time.sleep(0.01)
+        if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         attempts.append(
             {
-                "seconds": round(at, 2),
+                "seconds": round(time.perf_counter() - started, 2),
                 "killed": process.returncode == -signal.SIGKILL,
                 "encoded": encoded(folder, name),
                 "half_written": run.exists() and not (run / "run.json").is_file(),
