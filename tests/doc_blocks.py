@@ -4,7 +4,9 @@
 |--------------------|-----------------------------------------------------------------------------|
 | python             | runs it; a page is one session, its blocks in order                         |
 | sh                 | runs each `gmvaluator` line; looks up make targets and pip extras           |
-| sh parse           | hours of work, or files of yours: verbs, options and arguments must exist   |
+| sh small           | hours of work: `make blocks` runs its lines on stand-ins, with small        |
+|                    | numbers (`doc_small`); else its verbs, options and arguments must exist     |
+| sh parse           | what no test can run (NOT_RUN): verbs, options and arguments must exist     |
 | sh exit=1          | runs it; the last line must end with that exit code                         |
 | csv, json, toml, … | a file that the page shows, `title="owners.csv"` writes it for later blocks |
 | text output        | what the block before it prints, all but the digits                         |
@@ -29,12 +31,23 @@ FENCE = re.compile(
 )
 FILES = ("csv", "json", "toml", "yaml", "bibtex")
 EXIT = re.compile(r"exit=(\d+)")
+LOOP = re.compile(r"^for (?P<name>\w+) in (?P<words>.*); do\n(?P<body>.*?)^done$", re.S | re.M)
 TITLE = re.compile(r'title="([^"]+)"')
 
 # programs that lines of a running block may use beside gmvaluator, in the page's own folder
 SMALL_TOOLS = ("cat", "cp", "echo", "head", "ls", "mkdir", "mv", "rm", "sed")
 # and lines that are only read
 OTHER_PROGRAMS = (*SMALL_TOOLS, "cd", "export", "git", "npm", "tar", "open", "xdg-open", "python3")
+
+# Why a line is read only: by its program, or by a word of it. Every `sh parse` block is of these.
+NOT_RUN = {
+    "npm": "needs the network",
+    "tar": "unpacks what npm fetched; the test makes the folder",
+    "pip": "needs the network",
+    "paper": "preset: weights of CLIP, DreamSim and MANIQA, gigabytes of downloads",
+    "maniqa": "quality: weights of half a gigabyte, a download",
+    "benchmarks/store_comparison.py": "pylance and zarr, which no other part of the project needs",
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ def blocks(page: Path, text: str | None = None) -> list[Block]:
 
 def check_kind(block: Block) -> None:
     """Raise ValueError for a block of a kind that no test knows."""
-    allowed = {"python": ((),), "sh": ((), ("parse",)), "text": ((), ("output",))}
+    allowed = {"python": ((),), "sh": ((), ("small",), ("parse",)), "text": ((), ("output",))}
     if block.kind in FILES and not block.words:
         if block.kind == "toml":
             tomllib.loads(block.text)
@@ -112,14 +125,15 @@ def check_kind(block: Block) -> None:
     raise ValueError(f"{block}: say what this block is; see tests/doc_blocks.py")
 
 
-def command_lines(block: Block) -> Iterator[list[str]]:
+def command_lines(block: Block, *, loops: bool = False) -> Iterator[list[str]]:
     """The commands of a shell block as words: lines joined, comments dropped, variables filled in.
 
     Of shell syntax a block may have continued lines, `&&`, NAME="words" with $NAME after it, and
-    a loop over names, whose body is taken once.
+    a loop over names, whose body is taken once, or for each of them.
     """
     named: dict[str, str] = {}
-    for line in block.text.replace("\\\n", " ").splitlines():
+    text = block.text.replace("\\\n", " ")
+    for line in (LOOP.sub(_repeated, text) if loops else text).splitlines():
         if found := re.fullmatch(r'\s*([A-Z]+)="(.*)"\s*', line):
             named[found[1]] = found[2]
             continue
@@ -130,3 +144,8 @@ def command_lines(block: Block) -> Iterator[list[str]]:
         for part in line.split(" && "):
             if words_of := shlex.split(part, comments=True):
                 yield words_of
+
+
+def _repeated(loop: re.Match[str]) -> str:
+    """The body of a loop for each of its words."""
+    return "".join(loop["body"].replace(f"${loop['name']}", word) for word in loop["words"].split())

@@ -6,34 +6,44 @@ page that shows how, tutorials/data.md.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
 import re
-import runpy
 import shutil
-import subprocess
-import sys
-import tomllib
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Never
 
-import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import doc_blocks
 from doc_blocks import ROOT, Block
-from gmvaluator.cli import cli
-from gmvaluator.errors import GMValuatorError
+from doc_given import prepare
+from doc_running import run_page, run_shell
+from doc_small import run_small, stand_ins
+from gmvaluator.encoders import backends
+from gmvaluator.encoders.backends import Infer, Runtime
+from gmvaluator.encoders.base import Network
 
 PAGES = doc_blocks.pages()
 DATA_PAGE = ROOT / "docs" / "tutorials" / "data.md"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SMALL_BLOCKS = [b for page in PAGES for b in doc_blocks.blocks(page) if "small" in b.words]
+COMPILED: dict[tuple[object, ...], Infer] = {}
+
+
+@pytest.fixture(autouse=True)
+def _compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network with weights of a file is compiled, for seconds, by the first page that runs it."""
+    compile_network = backends.compile_network
+
+    def compiled(network: Network, runtime: Runtime) -> Infer:
+        if not network.weights:
+            return compile_network(network, runtime)
+        hashes = tuple(file.sha256 for file in network.weights)
+        key = (network.name, network.preprocessing, hashes, runtime)
+        if key not in COMPILED:
+            COMPILED[key] = compile_network(network, runtime)
+        return COMPILED[key]
+
+    monkeypatch.setattr(backends, "compile_network", compiled)
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +65,34 @@ def sample_data(
     return folder
 
 
+@pytest.fixture(scope="session")
+def stand_in_data(
+    tmp_path_factory: pytest.TempPathFactory,
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+) -> Path:
+    """The data of `sh small` blocks."""
+    return stand_ins(tmp_path_factory.mktemp("stand-ins") / "data", digits)
+
+
+@pytest.mark.blocks
+@pytest.mark.parametrize("block", SMALL_BLOCKS, ids=lambda block: f"{block.page}:{block.line}")
+def test_hours_of_work_run_small(
+    block: Block, stand_in_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "page"
+    shutil.copytree(stand_in_data, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(stand_in_data.parent / "cache"))
+    run_small(block)
+
+
+def test_blocks_that_no_test_runs_are_listed() -> None:
+    for page in PAGES:
+        for block in doc_blocks.blocks(page):
+            for words in doc_blocks.command_lines(block) if "parse" in block.words else ():
+                assert set(words) & set(doc_blocks.NOT_RUN), f"{block}: {words}: why is it not run?"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_blocks_of_a_page_run(
     page: Path, sample_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -70,201 +108,10 @@ def test_blocks_of_a_page_run(
     shutil.copytree(sample_data, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("GMVALUATOR_CACHE", str(sample_data.parent / "cache"))
-    PREPARED.get(page.stem, lambda: None)()
+    # a package of the reader's is installed; this one lies in the folder
+    monkeypatch.syspath_prepend(folder)
+    prepare(page)
     run_page(blocks)
-
-
-def run_page(blocks: Sequence[Block]) -> None:
-    """Run the blocks of a page in order, in the current folder."""
-    names: dict[str, Any] = {"__name__": "page"}
-    printed = ""
-    for block in blocks:
-        if block.title and block.kind != "text":
-            Path(block.title).write_text(block.text, encoding="utf-8")
-        if block.kind == "python":
-            printed = run_python(block, names)
-        elif block.kind == "sh":
-            printed = run_shell(block)
-        elif block.words == ("output",):
-            assert masked(block.text) == masked(printed), f"{block}: not what is printed"
-
-
-def run_python(block: Block, names: dict[str, Any]) -> str:
-    """Run it in the page's names; returns what it printed."""
-    # numbered as in the page, so that a traceback shows the line
-    code = compile("\n" * block.line + block.text, block.page, "exec")
-    with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
-        warnings.simplefilter("default")
-        exec(code, names)
-    return printed.getvalue()
-
-
-def run_shell(block: Block) -> str:
-    """Run the lines of a block, or read them where it says `parse`; returns what they printed."""
-    lines = list(doc_blocks.command_lines(block))
-    if "parse" in block.words:
-        for words in lines:
-            check_line(block, words)
-        return ""
-    printed = ""
-    for number, words in enumerate(lines, 1):
-        wanted = block.exit_code if number == len(lines) else 0
-        if words[0] == "gmvaluator":
-            printed += run_command(block, words[1:], wanted)
-        elif words[0] in doc_blocks.SMALL_TOOLS:
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            assert done.returncode == wanted, f"{block}: {words}: {done.stderr}"
-            printed += done.stdout
-        else:
-            check_line(block, words, ("make", "pip"))
-    return printed
-
-
-def run_command(block: Block, words: Sequence[str], wanted: int) -> str:
-    """Run `gmvaluator` with these words in this process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        done = CliRunner().invoke(cli, list(words))
-    code = done.exit_code
-    if isinstance(done.exception, GMValuatorError):
-        code = done.exception.exit_code
-    told = f"{block}: gmvaluator {' '.join(words)} ended with {code}: {done.output}{done.exception}"
-    assert code == wanted, told
-    return done.stdout
-
-
-def check_line(
-    block: Block,
-    words: Sequence[str],
-    programs: Sequence[str] = ("gmvaluator", "make", "pip", "python", *doc_blocks.OTHER_PROGRAMS),
-) -> None:
-    """Raise where a line asks for a verb, option, script, target or extra that does not exist."""
-    program, rest = words[0], list(words[1:])
-    if program not in programs:
-        raise ValueError(f"{block}: {program} is not run here; see tests/doc_blocks.py")
-    if program == "gmvaluator":
-        check_command(block, rest)
-    elif program == "python" and rest[0] == "-m":
-        assert rest[1] in ("venv", "pip", "http.server"), f"{block}: python -m {rest[1]}"
-    elif program == "python":
-        check_script(block, rest)
-    elif program == "make":
-        targets = re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
-        assert set(rest) <= set(targets), f"{block}: make has no target {rest}"
-    elif program == "pip":
-        for found in re.findall(r"\[([\w,-]+)\]", " ".join(rest)):
-            unknown = set(found.split(",")) - set(PROJECT["optional-dependencies"])
-            assert not unknown, f"{block}: there is no extra {unknown}"
-
-
-def check_command(block: Block, words: Sequence[str]) -> dict[str, Any]:
-    """The parsed options of a `gmvaluator` line; fails where click would refuse it."""
-    command: click.Command = cli
-    parent: click.Context | None = None
-    rest = list(words)
-    while isinstance(command, click.Group):
-        verb = rest.pop(0)
-        if verb not in command.commands:
-            raise ValueError(f"{block}: there is no command {verb!r} in {' '.join(words)!r}")
-        parent = click.Context(command, parent=parent, info_name=command.name)
-        command = command.commands[verb]
-    try:
-        context = command.make_context(command.name, rest, parent=parent)
-    except click.ClickException as error:
-        raise ValueError(f"{block}: {' '.join(words)}: {error.format_message()}") from error
-    check_valuers(block, context.params.get("valuers", ()))
-    return context.params
-
-
-def check_valuers(block: Block, names: Sequence[str]) -> None:
-    from gmvaluator.evaluation.valuers import IF4GAN, named_valuer
-
-    for name in set(names) - {IF4GAN}:
-        try:
-            named_valuer(name)
-        except GMValuatorError as error:
-            raise ValueError(f"{block}: {error}") from error
-
-
-class _ParsedError(Exception):
-    """Stops a script when its arguments are read."""
-
-
-def check_script(block: Block, words: Sequence[str]) -> None:
-    """A script of the repository reads these arguments without complaint."""
-    script, read = ROOT / words[0], argparse.ArgumentParser.parse_args
-
-    def stop(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Never:
-        read(self, args, namespace)
-        raise _ParsedError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        patch.setattr(sys, "argv", list(words))
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        except _ParsedError:
-            return
-        except SystemExit:
-            raise ValueError(f"{block}: {' '.join(words)} is refused") from None
-    raise ValueError(f"{block}: {words[0]} reads no arguments")
-
-
-def masked(text: str) -> list[str]:
-    """Lines with every number as 0 and spaces as one, since numbers differ between machines."""
-    return [" ".join(re.sub(r"\d+(\.\d+)?", "0", line).split()) for line in text.splitlines()]
-
-
-def _models(**families: str) -> None:
-    """Generator files that a page takes as trained: of a few steps on the sample data."""
-    from gmvaluator.generators.training import train_generator
-
-    for name, family in families.items():
-        small = SMALL[family]
-        train_generator(
-            family, "train/", f"{name}.safetensors", steps=4, keep=2, settings=dict(small)
-        )
-
-
-def _for_baselines() -> None:
-    # its methods take seconds an image
-    for side, kept in (("train", 100), ("generated", 5)):
-        for file in sorted(Path(side).glob("*/*.png"))[kept:]:
-            file.unlink()
-    _models(vae="beta-vae", vae0="beta-vae", vae1="beta-vae")
-    shutil.copytree("train", "held-out")
-
-
-def _for_report() -> None:
-    """A run of a manifest with licences, and its images in another place as well."""
-    rows = [f"{file},CC{i % 3}" for i, file in enumerate(sorted(Path("train").glob("*/*.png")))]
-    Path("train.csv").write_text("\n".join(["path,licence", *rows]), encoding="utf-8")
-    prepare = made("sh", "gmvaluator value train.csv generated/ --out run/ --no-report\n")
-    run_shell(prepare)
-    shutil.copytree("train", "moved/train")
-    shutil.copy("train.csv", "moved/train.csv")
-
-
-def _for_owners() -> None:
-    _for_report()
-    ids = [line.split(",")[0] for line in Path("train.csv").read_text().splitlines()[1:]]
-    rows = [f"{name},{'Ann' if i % 2 else 'Bob'}" for i, name in enumerate(ids)]
-    Path("owners.csv").write_text("\n".join(["train_id,owner", *rows]), encoding="utf-8")
-    Path("ledger.jsonl").touch()
-
-
-SMALL = {
-    "beta-vae": {"hidden": "32", "latent": "8", "optimizer": "sgd", "schedule": "constant"},
-    "ddpm": {"width": "8"},
-}
-PREPARED: dict[str, Callable[[], None]] = {
-    "baselines": _for_baselines,
-    "curation": _for_report,
-    "owners": _for_owners,
-    "report": _for_report,
-    "uncertainty": _for_report,
-    "spaces": lambda: _models(vae="beta-vae", ddpm="ddpm"),
-}
 
 
 def made(info: str, text: str) -> Block:
