@@ -3,13 +3,15 @@
 #   make test    every check that CI runs
 # and one the documentation:
 #   make docs    see site/index.html
+# `make blocks` runs the blocks of the documentation that stand for hours of work, on stand-ins
+# for their data and with small numbers: ten minutes, beyond `make test`.
 # `make fiftyone` opens a folder of `gmvaluator curate` in FiftyOne, which it installs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs fiftyone format clean
+.PHONY: demo test check blocks docs fiftyone format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/gmvaluator demo --out demo-run --overwrite
@@ -19,6 +21,10 @@ test: check
 check: $(VENV)/.dev
 	scripts/browser
 	scripts/check
+
+blocks: $(VENV)/.dev
+	scripts/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m blocks tests/test_docs.py
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -41,6 +41,14 @@ from gmvaluator.encoders.timm import build_efficientnet_lite0
 
 BATCH = 64
 SINGLE = 128
+# side of the network: files it is fed with, and how many
+FED: dict[int, tuple[str, int]] = {
+    32: ("mnist", 1024),
+    64: ("cifar10", 256),
+    96: ("mnist", 1024),
+    160: ("cifar10", 512),
+    224: ("cifar10", 256),
+}
 LOOPS = ("loop", "loader", "one by one")
 Vectors = NDArray[np.float32]
 
@@ -63,21 +71,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     weights = Weights(offline=True)
-    fed: dict[int, tuple[str, int]] = {
-        32: ("mnist", 1024),
-        64: ("cifar10", 256),
-        96: ("mnist", 1024),
-        160: ("cifar10", 512),
-        224: ("cifar10", 256),
-    }
     cases = [
         Case(
-            f"efficientnet-lite0@{side}", build_efficientnet_lite0(None, side, weights), *fed[side]
+            f"efficientnet-lite0@{side}", build_efficientnet_lite0(None, side, weights), *FED[side]
         )
         for side in (96, 160, 224)
     ]
     cases += [
-        Case(f"st-lpips:alex@{side}", build_stlpips("alex", side, weights), *fed[side])
+        Case(f"st-lpips:alex@{side}", build_stlpips("alex", side, weights), *FED[side])
         for side in (32, 64)
     ]
     load = os.getloadavg()[0]

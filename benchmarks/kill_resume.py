@@ -35,11 +35,12 @@ def main() -> None:
     """Parse, kill, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--n", type=int, default=5_000, help="digits: 50 as if generated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        result = trial(Path(scratch), args.kills, args.seed)
+        result = trial(Path(scratch), args.kills, args.seed, args.n)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "kill_resume.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({name: result[name] for name in result if name != "attempts"}, indent=2))

@@ -28,7 +28,10 @@ from gmvaluator.encoders.stlpips import build as build_stlpips
 from gmvaluator.encoders.timm import build_efficientnet_lite0
 from gmvaluator.geometry import nearest, pair_squared
 
-IMAGES = 1_024
+IMAGES, BATCH = 1_024, 64
+# of the matrix product, of the copied array, of the exact search, of generated ST-LPIPS vectors
+SIDE, COPIED, POINTS, QUERIES, HELD = 2_048, 1 << 26, 60_000, 1_000, 5_000
+ROUNDS = 5
 
 
 def main() -> None:
@@ -63,11 +66,11 @@ def main() -> None:
     publish(args.out, "limits", result, lines)
 
 
-def best(action: Callable[[], object], rounds: int = 5) -> float:
+def best(action: Callable[[], object], rounds: int | None = None) -> float:
     """Shortest wall seconds of some rounds, after one to warm up."""
     action()
     seconds = []
-    for _ in range(rounds):
+    for _ in range(rounds or ROUNDS):
         start = time.perf_counter()
         action()
         seconds.append(time.perf_counter() - start)
@@ -76,13 +79,13 @@ def best(action: Callable[[], object], rounds: int = 5) -> float:
 
 def machine() -> dict[str, float]:
     """GFLOP/s of a float32 matrix product, GB/s of a copy."""
-    a = np.random.default_rng(0).random((2_048, 2_048), dtype=np.float32)
+    a = np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32)
     t = torch.from_numpy(a)
     product = min(best(lambda: a @ a), best(lambda: t @ t))
-    source = np.ones(1 << 26, dtype=np.float32)
-    tensor, target = torch.from_numpy(source), torch.empty(1 << 26)
+    source = np.ones(COPIED, dtype=np.float32)
+    tensor, target = torch.from_numpy(source), torch.empty(COPIED)
     copied = best(lambda: target.copy_(tensor))
-    return {"gflops": 2 * 2_048**3 / product / 1e9, "gbytes": 2 * source.nbytes / copied / 1e9}
+    return {"gflops": 2 * SIDE**3 / product / 1e9, "gbytes": 2 * source.nbytes / copied / 1e9}
 
 
 def embedding(data: Path) -> list[dict[str, Any]]:
@@ -95,12 +98,12 @@ def embedding(data: Path) -> list[dict[str, Any]]:
         build_efficientnet_lite0(None, 96, weights),
         build_stlpips("alex", 32, weights),
     ):
-        (batch,) = images.batches(network.preprocessing, 64, rows=np.arange(64))
+        (batch,) = images.batches(network.preprocessing, BATCH, rows=np.arange(BATCH))
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             network.module(torch.from_numpy(batch.pixels[:2]))
         operations = counter.get_total_flops() / 2
         encoder = NetworkEncoder(network, Runtime("cpu"))
-        alone = 64 / best(lambda e=encoder, b=batch: e.encode(b.pixels), 9)  # type: ignore[misc]
+        alone = BATCH / best(lambda e=encoder, b=batch: e.encode(b.pixels), 9)  # type: ignore[misc]
         whole = IMAGES / best(
             lambda e=encoder: embed(images, e, rows=np.arange(IMAGES)),  # type: ignore[misc]
             2,
@@ -119,13 +122,13 @@ def embedding(data: Path) -> list[dict[str, Any]]:
 def recall_stage() -> dict[str, Any]:
     """Exact search: 1,000 queries in 60,000 vectors of 1,280 numbers."""
     rng = np.random.default_rng(0)
-    points = rng.random((60_000, 1_280), dtype=np.float32)
-    queries = rng.random((1_000, 1_280), dtype=np.float32)
+    points = rng.random((POINTS, 1_280), dtype=np.float32)
+    queries = rng.random((QUERIES, 1_280), dtype=np.float32)
     seconds = best(lambda: nearest(queries, points, 200), 2)
     return {
         "stage": "exact recall",
-        "rate": f"{1_000 / seconds:.0f} queries/s",
-        "gflops": 2 * 1_000 * 60_000 * 1_280 / seconds / 1e9,
+        "rate": f"{QUERIES / seconds:.0f} queries/s",
+        "gflops": 2 * QUERIES * POINTS * 1_280 / seconds / 1e9,
     }
 
 
@@ -134,7 +137,7 @@ def rerank_stage() -> list[dict[str, Any]]:
 
     Then the same with the generated vectors kept in half precision and converted pair by pair.
     """
-    dim, held, block, pairs = 36_288, 5_000, 64, 33
+    dim, held, block, pairs = 36_288, HELD, BATCH, 33
     rng = np.random.default_rng(0)
     generated = rng.random((held, dim), dtype=np.float32)
     train = rng.random((block, dim), dtype=np.float32)

@@ -34,6 +34,7 @@ VARIANTS = ("none", "l2", PERCEPTUAL)
 PAPER = {"none": 2_137, "l2": 3_388, PERCEPTUAL: 4_771, "dreamsim": 17_086}
 PQ_SAMPLE = 10_000
 TIMED_IMAGES, TIMED_PAIRS, TIMED_VITS = 512, 200, 48
+TRUNKS = ("vit_base_patch16_224",) * 3  # of DreamSim's ensemble
 
 
 def main() -> None:
@@ -161,8 +162,7 @@ def dreamsim(data: Path, _: str) -> dict[str, Any]:
     class Ensemble(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            names = ["vit_base_patch16_224"] * 3
-            self.parts = torch.nn.ModuleList(timm.create_model(n, num_classes=0) for n in names)
+            self.parts = torch.nn.ModuleList(timm.create_model(n, num_classes=0) for n in TRUNKS)
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.cat([part(pixels) for part in self.parts], dim=1)

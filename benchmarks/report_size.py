@@ -31,6 +31,7 @@ from results import DATA_COMMAND, publish
 from gmvaluator import GMValuator, Valuation
 from gmvaluator.values import Contributions
 
+MILLION = 1_000_000
 READY = "document.documentElement?.dataset.ready === 'yes'"
 PAINTED = (
     "performance.getEntriesByName('first-contentful-paint').length > 0 && "
@@ -59,7 +60,7 @@ def main() -> None:
         folder = args.keep or Path(scratch)
         runs = {"mnist": mnist_run(args.data)}
         if args.million:
-            runs["million"] = enlarged(runs["mnist"], 1_000_000, args.data)
+            runs["million"] = enlarged(runs["mnist"], MILLION, args.data)
         for name, valuation in runs.items():
             valuation.save(folder / name, overwrite=True)
         measured = [measure(valuation, folder / name) for name, valuation in runs.items()]

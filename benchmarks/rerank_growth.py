@@ -27,6 +27,7 @@ from gmvaluator.rerank import Side, Term, rerank
 
 M = 100
 SIZES = (1_000, 3_000, 10_000, 30_000)
+CANDIDATES = 200
 RECALLED = (50, 100, 200, 400, 800)
 
 
@@ -58,8 +59,8 @@ def main() -> None:
         distinct = len(np.unique(found.rows))
         return {"n": n, "recalled": recalled, "seconds": seconds, "shortlisted": distinct}
 
-    point(1_000, 50)
-    points = [point(n, 200) for n in SIZES] + [point(max(SIZES), each) for each in RECALLED]
+    point(SIZES[0], RECALLED[0])
+    points = [point(n, CANDIDATES) for n in SIZES] + [point(max(SIZES), each) for each in RECALLED]
     lines = ["| n | recalled | different images shortlisted | seconds |", "|---|---|---|---|"]
     lines += [
         f"| {p['n']} | {p['recalled']} | {p['shortlisted']} | {p['seconds']:.1f} |" for p in points

@@ -51,6 +51,8 @@ NAME = "vae_tracin"
 POOL, ASKED = 300, 64
 PAPER_SECONDS = SECONDS_A_SAMPLE["vae-tracin"]
 KS = (30, 50, 100)
+# training images of the β-VAE, and how many of them its divergence is measured on
+DIGITS, MEASURED = 5_000, 500
 # few draws against many, on a share of the digits
 FEW_DRAWS, MANY_DRAWS, N_DRAWN, M_DRAWN, TOP = (4, 16), 256, 200, 30, 30
 # of the published MNIST network and evaluation
@@ -133,7 +135,7 @@ def digits(args: argparse.Namespace) -> dict[str, Any]:
 
 def _digits_setup(args: argparse.Namespace, scratch: Path) -> tuple[Setup, ImageSet]:
     train = args.data / "mnist" / "train.parquet"
-    images = random_subset(ImageSet.open(train), 5_000)
+    images = random_subset(ImageSet.open(train), DIGITS)
     settings = {
         "beta": 4, "latent": 32, "hidden": "256,128,64", "optimizer": "sgd",
         "learning_rate": 1e-2, "schedule": "constant", "batch_size": 64,
@@ -186,9 +188,9 @@ def _draws(vae: Any, train: ImageSet, images: ImageSet) -> list[dict[str, Any]]:
 
 
 def _divergence(generator: Any, train: ImageSet) -> float:
-    """Mean KL divergence of 500 training images' codes, in nats: near 0 is a collapsed VAE."""
+    """Mean KL divergence of some training images' codes, in nats: near 0 is a collapsed VAE."""
     model: Any = load_generator(generator)
-    pixels = load_pixels(train.select(range(500)), 28)
+    pixels = load_pixels(train.select(range(MEASURED)), 28)
     with torch.no_grad():
         mean, spread = model.encode(torch.from_numpy(pixels)[:, None].float() / 255)
     return float(kl_divergence(mean, spread).mean())

@@ -8,7 +8,6 @@ ends well, and that results are where the line says, is.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,19 +19,21 @@ import pytest
 from numpy.typing import NDArray
 
 import doc_blocks
-from doc_blocks import ROOT, Block
+from doc_blocks import Block
 from doc_given import network_file
 from doc_running import check_line, run_command
+from doc_scripts import run_script
 from gmvaluator.cli import cli
 from image_makers import encode, write_parquet
 
-N, M = 120, 100
+# the test images hold a null sample of 399 and some to test
+N, M = 120, 410
 # what a count is lowered to, where a line or a command's default has more
 LOWERED = {
     "--n": 100,
     "--m": 6,
     "--k": 20,
-    "--seeds": 1,
+    "--seeds": 2,  # the least of some studies
     "--subsets": 3,
     "--images": 2,
     "--innocents": 20,
@@ -53,6 +54,7 @@ SMALL = {
 }
 # of the studies that `evaluate all` runs, and of studies with sizes of their own
 STUDY_SIZES = {
+    "gmvaluator.evaluation.subjects": {"LEAST_EPOCHS": 1, "LEAST_SEEN": 0},
     "gmvaluator.evaluation.reproduction": {
         "MANY": 12, "SOME": 12, "FEW": 12, "CANDIDATES": 60, "NOISED_KS": (5, 20), "HALF": 30,
         "N_NOISED": 5,
@@ -194,6 +196,8 @@ def lowered(words: Sequence[str]) -> list[str]:
         name = next((flag for flag in option.opts if flag in LOWERED), None)
         default = option.default
         largest = max(default) if isinstance(default, tuple) and default else default
+        if "--quiet" in option.opts:
+            found.append("--quiet")
         if name and name not in words and isinstance(largest, int) and largest > LOWERED[name]:
             found += [name, str(LOWERED[name])]
     return found
@@ -228,20 +232,3 @@ def _make_networks(words: Sequence[str]) -> None:
             keep = 5 if file.stem == "vae" else 0
             train_generator(named, train, model, keep=keep, conditional=named == "biggan" or None)
             model.replace(file)
-
-
-def run_script(words: Sequence[str]) -> None:
-    """Run a script of the repository in this process, with small sizes of its own."""
-    path = ROOT / words[0]
-    with pytest.MonkeyPatch.context() as patch:
-        # anew, so that it finds what is patched elsewhere
-        patch.delitem(sys.modules, path.stem, raising=False)
-        patch.setattr(sys, "argv", [str(path), *words[1:], *SCRIPT_WORDS.get(path.stem, ())])
-        script = importlib.import_module(path.stem)
-        for constant, size in SCRIPT_SIZES.get(path.stem, {}).items():
-            patch.setattr(script, constant, size)
-        script.main()
-
-
-SCRIPT_WORDS: dict[str, Sequence[str]] = {}
-SCRIPT_SIZES: dict[str, dict[str, Any]] = {}
