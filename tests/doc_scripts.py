@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from doc_blocks import ROOT
+from gmvaluator.baselines.gan_steps import GANRecipe
 
 # Words put after those of a page; of an option that is given twice the last counts.
 WORDS: Mapping[str, str] = {
@@ -37,7 +39,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "growth": {"TOP": 10, "CANDIDATES": 30, "DIM": 64},
     "if4gan": {
         "N": 60, "NOISED": 6, "HELD_OUT": 40, "CHECKED": 3, "POINTS": 200, "HELD_OUT_POINTS": 50,
-        "CHECKED_POINTS": 5,
+        "CHECKED_POINTS": 5, "GANRecipe": partial(GANRecipe, batch_size=20),
     },
     "index_choice": {"QUERIES": 20, "BATCH": 10, "TOP": 10, "CANDIDATES": 30},
     "limits": {
