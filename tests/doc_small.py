@@ -46,7 +46,7 @@ LOWERED = {
 }
 # where a command's default is two dozen networks
 ADDED = {"spaces": ["--space", "pixels@14", "--space", "pca:8@28"]}
-# Words of blocks that were not yet seen to end well like this: they are skipped, and read as before.
+# Words of blocks that were not yet seen to end well like this: they are skipped, only read.
 # Take one out when its block passes.
 UNTRIED = {
     "benchmarks/embedding_speed.py", "benchmarks/growth.py", "benchmarks/if4gan.py",
