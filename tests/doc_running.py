@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import re
@@ -41,6 +42,9 @@ def run_page(blocks: Sequence[Block]) -> None:
             printed = run_shell(block)
         elif block.words == ("output",):
             assert masked(block.text) == masked(printed), f"{block}: not what is printed"
+    # what a page leaves open is told here, not in a later test
+    names.clear()
+    gc.collect()
 
 
 def run_python(block: Block, names: dict[str, Any]) -> str:
