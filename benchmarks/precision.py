@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 from results import publish
 
 from gmvaluator import ImageSet, Weights
+from gmvaluator.encoders.backends import import_openvino
 from gmvaluator.encoders.base import Network
 from gmvaluator.encoders.stlpips import build
 
@@ -108,6 +108,7 @@ def through_torch(network: Network, kind: torch.dtype | None) -> Run:
 
 def through_openvino(network: Network, kind: str) -> Run:
     """Compiled with a precision hint."""
+    openvino = import_openvino()
     side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
     with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import itertools
 import os
 import signal
@@ -57,8 +58,10 @@ def _converted_once() -> Iterator[None]:
     converted: dict[Any, Any] = {}
 
     def once(network: Any) -> Any:
-        numbers = [float(tensor.double().sum()) for tensor in network.module.state_dict().values()]
-        key = (backends._fingerprint(network), tuple(numbers))
+        digest = hashlib.sha256()
+        for tensor in network.module.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        key = (backends._fingerprint(network), type(network.module), digest.hexdigest())
         if key not in converted:
             converted[key] = convert(network)
         return converted[key]

@@ -27,7 +27,6 @@ def test_clusters_of_one_owner_or_of_nobody_are_not_contested() -> None:
     assert found(["ann", "ann", "ann", "bob", "bob", "cid"], row0=1.0) == ()
     assert found([None, None, None, "bob", "bob", "cid"], row0=1.0) == ()
     ownership = owners_by("owner", ["ann", "bob", "cid", "dan", "eve", "fay"], 6)
-    assert contested(ownership, scores(row0=1.0), None) == ()
     assert contested(ownership, scores(row0=1.0), np.arange(6)) == ()
 
 
@@ -40,7 +39,12 @@ def test_clusters_of_several_owners_are_named_the_most_valuable_first() -> None:
     assert second.owners == ("ann", "bob")
 
 
-@pytest.mark.parametrize(("share", "n"), [(0.75, 0), (0.5, 1)])
+def test_clusters_without_a_score_concern_no_money() -> None:
+    (only,) = found(["ann", "bob", "bob", "bob", None, "cid"], row3=0.5)
+    assert only.representative == 3
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.75, 0), (0.750001, 0), (0.5, 1)])
 def test_co_owners_of_every_copy_do_not_contest(share: float, n: int) -> None:
     """Rows 3 and 4 belong to Ann and Bob both, by other shares or by the same."""
     ownership = Ownership(

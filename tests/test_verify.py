@@ -351,14 +351,20 @@ def test_records_beside_a_run_are_whole_or_told(home: Path, name: str) -> None:
     edit_record(record, total=9)
     assert "its seal does not fit" in wrong(check(home))[name]
     made_of(run, name, BESIDE[name][:1])
-    assert wrong(check(home)) == {name: f"it lists no hash of {BESIDE[name][1]}"}
+    unlisted = [f"it lists no hash of {each}" for each in BESIDE[name][1:]]
+    assert wrong(check(home)) == {name: "; ".join(unlisted)}
     record.unlink()
     assert f"it is missing, and {BESIDE[name][0]}" in wrong(check(home))[name]
 
 
 def test_records_beside_a_run_are_those_that_the_commands_write() -> None:
     assert BESIDE[audit.RECORD] == (audit.TABLE, f"{audit.PAGES}/index.html")
-    assert BESIDE[payout_record.MARKER] == (payout_record.TABLE, f"{STATEMENTS}/index.html")
+    assert BESIDE[payout_record.MARKER] == (
+        payout_record.TABLE,
+        f"{STATEMENTS}/index.html",
+        payout_record.DIFFERENCE,
+        payout_record.CONTESTED,
+    )
 
 
 def test_a_record_of_another_run_says_what_to_do(home: Path) -> None:

@@ -26,7 +26,8 @@ Floats = NDArray[np.float64]
 DEFAULT_LEVEL = 0.95
 DEFAULT_RESAMPLES = 2000
 FEW = 5.0
-"""Effective images below which an interval is wider than it need be (docs/uncertainty.md)."""
+"""Effective images below which an interval of a value is wider than it need be, as a rule
+(docs/uncertainty.md)."""
 
 SHARE_EXTRA, VALUE_EXTRA = 0.75, 0.5
 """Part of one more image at the ends of the intervals of shares and of values."""

@@ -14,10 +14,10 @@ from gmvaluator.command_options import (
     CACHE,
     COMPUTING,
     FIT,
+    INDEX_IMAGES,
     JSON,
     NULL,
     PRINTING,
-    TRAIN_IMAGES,
     WEIGHING,
     options,
     out,
@@ -60,7 +60,7 @@ def cli() -> None:
 @click.argument("generated")
 @options(out("Folder of the run.", required=True), overwrite("the run"))
 @click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
-@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, *NULL, INDEX_IMAGES, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -136,7 +136,7 @@ def embed(
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
-@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, INDEX_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],

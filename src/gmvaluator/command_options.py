@@ -48,6 +48,9 @@ TRAIN = click.option("--train", help=_TRAIN_HELP)
 GENERATED = click.option("--generated", help=_GENERATED_HELP)
 # for commands that have another TRAIN or GENERATED
 TRAIN_IMAGES = click.option("--train-images", help=_TRAIN_HELP)
+INDEX_IMAGES = click.option(
+    "--train-images", help="Where the training images of an index are now, if they moved."
+)
 GENERATED_IMAGES = click.option("--generated-images", help=_GENERATED_HELP)
 HOLDOUT_IMAGES = click.option(
     "--holdout", help="Where the images of RUN's --holdout are now, if they moved."

@@ -1,4 +1,4 @@
-"""Copies of one image that belong to different owners.
+"""Copies of one image that have different owners, or the same with different shares.
 
 A cluster of copies is shared out by files, so who uploads somebody's image again takes a part of
 its value. Nothing in the images tells who is right: such clusters are listed before money is paid.
@@ -6,20 +6,21 @@ its value. Nothing in the images tells who is right: such clusters are listed be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.owners import UNASSIGNED, Ownership
+from gmvaluator.owners import SHARE_TOLERANCE, UNASSIGNED, Ownership
 from gmvaluator.values import Contributions
 
-Claim = tuple[tuple[int, float], ...]
+Part = tuple[int, float]
 
 
 @dataclass(frozen=True)
 class Contested:
-    """A cluster of copies whose images have different owners.
+    """A cluster of copies whose images have different owners or shares.
 
     Attributes:
         representative: training image that stands for it.
@@ -43,33 +44,32 @@ class Contested:
 def contested(
     ownership: Ownership,
     contributions: Contributions,
-    representatives: NDArray[np.int64] | None,
+    representatives: NDArray[np.int64],
 ) -> tuple[Contested, ...]:
-    """Clusters of copies that have different owners, the most valuable first.
+    """Clusters of copies that have different owners or shares, the most valuable first.
 
-    Copies with the same co-owners and shares are not contested.
+    Clusters without a score concern no money and are left out.
 
     Args:
         ownership: of the n training images.
         contributions: (m, k) scores that are settled.
-        representatives: (n,) the image that stands for each; None: copies count by themselves.
+        representatives: (n,) the image that stands for each.
     """
-    if representatives is None:
-        return ()
     n = ownership.n_train
     stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
-    crowded = stays & (np.bincount(representatives[stays], minlength=n)[representatives] > 1)
-    claims: dict[int, Claim] = {int(row): () for row in np.flatnonzero(crowded)}
-    held = np.flatnonzero(crowded[ownership.rows])
-    for entry in held[np.lexsort((ownership.groups[held], ownership.rows[held]))].tolist():
-        claim = (int(ownership.groups[entry]), float(ownership.shares[entry]))
-        claims[int(ownership.rows[entry])] += (claim,)
-    clusters: dict[int, list[int]] = {}
-    for row in claims:
-        clusters.setdefault(int(representatives[row]), []).append(row)
     values = np.bincount(
         contributions.rows.ravel(), weights=contributions.scores.ravel(), minlength=n
     )
+    sizes = np.bincount(representatives[stays], minlength=n)
+    looked = stays & (sizes[representatives] > 1) & (values[representatives] > 0)
+    claims: dict[int, list[Part]] = {int(row): [] for row in np.flatnonzero(looked)}
+    held = np.flatnonzero(looked[ownership.rows])
+    for entry in held[np.lexsort((ownership.groups[held], ownership.rows[held]))].tolist():
+        part = (int(ownership.groups[entry]), float(ownership.shares[entry]))
+        claims[int(ownership.rows[entry])].append(part)
+    clusters: dict[int, list[int]] = {}
+    for row in claims:
+        clusters.setdefault(int(representatives[row]), []).append(row)
     found = [
         Contested(
             leader,
@@ -78,10 +78,18 @@ def contested(
             float(values[leader]),
         )
         for leader, rows in clusters.items()
-        if len({claims[row] for row in rows}) > 1
+        if not all(_same(claims[rows[0]], claims[row]) for row in rows[1:])
     ]
     return tuple(sorted(found, key=lambda each: (-each.value, each.representative)))
 
 
-def _named(claim: Claim, ownership: Ownership) -> tuple[tuple[str, float], ...]:
+def _same(one: Sequence[Part], other: Sequence[Part]) -> bool:
+    """Whether two images have the same owners, each with the same share."""
+    return len(one) == len(other) and all(
+        mine[0] == theirs[0] and abs(mine[1] - theirs[1]) <= 2 * SHARE_TOLERANCE
+        for mine, theirs in zip(one, other, strict=True)
+    )
+
+
+def _named(claim: Sequence[Part], ownership: Ownership) -> tuple[tuple[str, float], ...]:
     return tuple((ownership.owners[group], share) for group, share in claim) or ((UNASSIGNED, 1.0),)

@@ -118,7 +118,7 @@ def pay(
         start=start,
         made=str(again["made"]) if again else datetime.now(UTC).isoformat(timespec="seconds"),
         again=again,
-        contested=contested(ownership, whole, leaders),
+        contested=None if leaders is None else contested(ownership, whole, leaders),
     )
     if again is not None and book is not None:
         other = ledger_writing.differences(again, payout.entry(book))

@@ -129,7 +129,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
 @click.command()
 @options(RUN)
 @click.argument("generated")
-@options(out("Folder of the extended run, instead of RUN."), overwrite("the run"))
+@options(out("Folder of the extended run, instead of RUN."), overwrite("the run in --out"))
 @click.option(
     "--prefix", default="", metavar="TEXT", help="Written before new ids, where they collide."
 )
@@ -192,6 +192,8 @@ def _text(payout: Payout) -> str:
         )
     if payout.ownership.n_skipped:
         lines.append(f"{payout.ownership.n_skipped} rows are of images that could not be read")
+    if payout.contested is None:
+        lines.append("copies with different owners were not looked for: the run counts every file")
     if payout.contested:
         lines.append(
             f"{100 * payout.contested_share:.2f} % of the value is of copies that have different "

@@ -47,7 +47,8 @@ class Payout:
         start: first generated image settled; those before are settled in the ledger.
         made: when, UTC.
         again: entry of the ledger that this is: its payout was lost, and is made again.
-        contested: clusters of copies that have different owners, the most valuable first.
+        contested: clusters of copies that have different owners, the most valuable first; None
+            where the run counts every copy by itself and knows of none.
     """
 
     run: Run
@@ -60,7 +61,7 @@ class Payout:
     start: int
     made: str
     again: dict[str, Any] | None = None
-    contested: tuple[Contested, ...] = ()
+    contested: tuple[Contested, ...] | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -80,7 +81,7 @@ class Payout:
     @property
     def contested_share(self) -> float:
         """Part of the value that copies with different owners have."""
-        return sum(each.value for each in self.contested) / self.value if self.contested else 0.0
+        return sum(each.value for each in self.contested or ()) / self.value
 
     @property
     def weighting(self) -> str:
@@ -124,7 +125,9 @@ class Payout:
                 "stays_with_payer": self._text(self.settlement.kept),
             },
             "lines": [self._line(line) for line in self.settlement.lines],
-            "contested": {
+            "contested": None
+            if self.contested is None
+            else {
                 "clusters": len(self.contested),
                 "images": sum(len(each.rows) for each in self.contested),
                 "share": self.contested_share,
@@ -281,16 +284,16 @@ def _write_difference(payout: Payout, file: Path) -> None:
 
 
 def _write_contested(payout: Payout, file: Path) -> None:
-    ids = [spreadsheet_safe(name) for name in payout.run.valuation.train_ids]
+    ids = payout.run.valuation.train_ids
     rows = [
         {
-            "cluster": ids[each.representative],
-            "train_id": ids[row],
+            "cluster": spreadsheet_safe(ids[each.representative]),
+            "train_id": spreadsheet_safe(ids[row]),
             "owner": owner,
             "share": share,
             "cluster_value": each.value,
         }
-        for each in payout.contested
+        for each in payout.contested or ()
         for row, claim in zip(each.rows, each.claims, strict=True)
         for owner, share in claim
     ]

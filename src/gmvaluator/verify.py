@@ -37,7 +37,12 @@ __all__ = ["Check", "InputCheck", "State", "Verification", "verify"]
 
 BESIDE = {
     "audit.json": ("audit.parquet", "audit/index.html"),
-    "payout.json": ("payout.csv", "statements/index.html"),
+    "payout.json": (
+        "payout.csv",
+        "statements/index.html",
+        "payout_difference.csv",
+        "payout_contested.csv",
+    ),
 }
 """Records of what is made of a run, and files that are never there without them."""
 _SEALED_KEYS = ("unattributed", EARLIER_SEALS, "extensions")

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from gmvaluator.weights import WeightFile
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 Backend = Literal["auto", "torch", "torch-compile", "openvino"]
 TELEMETRY = "openvino_telemetry"
+_IMPORTING = threading.Lock()
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -147,23 +149,27 @@ def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> I
     return infer
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """OpenVINO without `openvino_telemetry`, which would report every conversion over the network.
 
-    Without that package it takes a stub of its own, which sends nothing.
+    Without that package it takes a stub of its own, which sends nothing. Where somebody else has
+    imported OpenVINO already, it stays as they have it.
     """
-    kept = sys.modules.get(TELEMETRY)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module("openvino")
-    finally:
-        del sys.modules[TELEMETRY]
-        if kept is not None:
-            sys.modules[TELEMETRY] = kept
+    with _IMPORTING:
+        if "openvino" in sys.modules:
+            return importlib.import_module("openvino")
+        kept = sys.modules.get(TELEMETRY)
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[TELEMETRY]
+            if kept is not None:
+                sys.modules[TELEMETRY] = kept
 
 
 def _compile_openvino(network: Network) -> Infer:
-    openvino = _import_openvino()
+    openvino = import_openvino()
     side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
     with warnings.catch_warnings():

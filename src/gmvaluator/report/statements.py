@@ -43,7 +43,7 @@ _STATES = {
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What statements are made from; see `payout.Payout`."""
+    """What statements are made from; see `payout_record.Payout`."""
 
     run: Run
     ownership: Ownership
