@@ -106,8 +106,8 @@ class RunSide:
         if self.gone(name).any():
             raise RunError(
                 f"column {name!r} cannot be read for all images: {self.trouble}; restore the set, "
-                "pass where it is now (--train-images), or take what needs no set: a file of owners, "
-                "or the labels"
+                "pass where it is now (--train-images), or take what needs no set, such as a file "
+                "of owners"
             )
         return entries
 
