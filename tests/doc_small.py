@@ -52,7 +52,7 @@ UNTRIED = {
     "benchmarks/embedding_speed.py", "benchmarks/growth.py", "benchmarks/if4gan.py",
     "benchmarks/index_choice.py", "benchmarks/kill_resume.py",
     "benchmarks/paper_scale.py", "benchmarks/report_size.py",
-    "benchmarks/vae_tracin.py", "benchmarks/value_cold.py", "all", 
+    "benchmarks/vae_tracin.py", "benchmarks/value_cold.py", 
     
 }  # fmt: skip
 STEPS = 5  # as many as the most snapshots that are kept, which must not change a training
@@ -68,7 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
 STUDY_SIZES: dict[str, dict[str, Any]] = {
     "gmvaluator.evaluation.subjects": {"LEAST_EPOCHS": 1, "LEAST_SEEN": 0},
     "gmvaluator.evaluation.reproduction": {
-        "MANY": 12, "SOME": 12, "FEW": 12, "CANDIDATES": 60, "NOISED_KS": (5, 20), "HALF": 30,
+        "MANY": 12, "SOME": 12, "FEW": 12, "CANDIDATES": 100, "NOISED_KS": (5, 20), "HALF": 30,
         "N_NOISED": 5,
     },
 }  # fmt: skip
@@ -156,16 +156,19 @@ def _write_emoji(folder: Path) -> None:
 def small_sizes() -> Iterator[None]:
     """Trainings of a few steps in this process, and studies with small numbers of their own."""
     from gmvaluator.baselines.gan_steps import GANRecipe
-    from gmvaluator.evaluation import recipes, retraining, snapshots, traced_gan
+    from gmvaluator.evaluation import attributes, recipes, retraining, snapshots, traced_gan
     from gmvaluator.generators import training
 
-    train = training.train_generator
+    train, read = training.train_generator, attributes.train_classifier
 
     def quick(family: str, *args: Any, **options: Any) -> Any:
         settings = {**(options.get("settings") or {}), **SMALL[family]}
         if "mlp" in settings.values():
             settings = {**settings, "hidden": "32,32,32"}
         return train(family, *args, **{**options, "settings": settings, "steps": STEPS})
+
+    def glanced(*args: Any, **options: Any) -> Any:
+        return read(*args, **{**options, "epochs": 1})
 
     def one_by_one(tasks: Sequence[Any], *_: object) -> None:
         for task in tasks:
@@ -176,6 +179,7 @@ def small_sizes() -> Iterator[None]:
             patch.setattr(module, "train_generator", quick)
         for module in (recipes, retraining, snapshots):
             patch.setattr(module, "side_by_side", one_by_one)
+        patch.setattr(attributes, "train_classifier", glanced)
         patch.setattr(traced_gan, "RECIPE", GANRecipe(batch_size=20, epochs=2))
         for name, sizes in STUDY_SIZES.items():
             for constant, size in sizes.items():
