@@ -54,7 +54,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "report_size": {"MILLION": 300},
     "rerank_growth": {"M": 4, "SIZES": (40, 80), "CANDIDATES": 20, "RECALLED": (5, 10)},
     "vae_tracin": {
-        "POOL": 12, "ASKED": 4, "DIGITS": 60, "MEASURED": 20, "KS": (5, 10), "MANY_DRAWS": 8,
+        "POOL": 12, "ASKED": 4, "DIGITS": 60, "MEASURED": 20, "KS": (30, 50), "MANY_DRAWS": 8,
         "N_DRAWN": 20, "M_DRAWN": 4, "TOP": 5, "M": 10,
     },
     "value_cold": {"GENERATED": 5},

@@ -52,7 +52,7 @@ UNTRIED = {
     "benchmarks/if4gan.py",
     
     "benchmarks/paper_scale.py", 
-    "benchmarks/vae_tracin.py", 
+    
     
 }  # fmt: skip
 STEPS = 5  # as many as the most snapshots that are kept, which must not change a training
