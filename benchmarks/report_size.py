@@ -88,7 +88,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
     found = old.contributions
     labels = old.train_labels
     file = str((data / "mnist" / "train.parquet").resolve())
-    copies = {f"{at}/": [file] for at in range(-(-n // len(old.train_ids)))}
+    copies = [[f"{at}/", file] for at in range(-(-n // len(old.train_ids)))]
     inputs = old.info["inputs"] | {"train": {"source": copies, "fingerprint": "drawn"}}
     return replace(
         old,
