@@ -5,8 +5,8 @@
 | python             | runs it; a page is one session, its blocks in order                         |
 | sh                 | runs each `gmvaluator` line; looks up make targets and pip extras           |
 | sh small           | hours of work: `make blocks` runs its lines on stand-ins, with small        |
-|                    | numbers (`doc_small`, which lists those it still skips); `make test` only   |
-|                    | reads it: verbs, options and arguments must exist                           |
+|                    | numbers (`doc_small`), all but those of NOT_RUN; `make test` only reads it: |
+|                    | verbs, options and arguments must exist                                     |
 | sh parse           | what no test can run (NOT_RUN): verbs, options and arguments must exist     |
 | sh exit=1          | runs it; the last line must end with that exit code                         |
 | csv, json, toml, … | a file that the page shows, `title="owners.csv"` writes it for later blocks |
