@@ -47,7 +47,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "HELD": 20, "ROUNDS": 1,
     },
     "paper_scale": {
-        "N": 120, "M": 6, "SIZES": (2, 6), "CANDIDATES": 20, "PQ_SAMPLE": 600, "TIMED_IMAGES": 4,
+        "N": 120, "M": 6, "SIZES": (2, 6), "CANDIDATES": 20, "PQ_SAMPLE": 60, "TIMED_IMAGES": 4,
+        "OBVIOUS_INDEX": "PCAR8,PQ2x4",
         "TIMED_PAIRS": 2, "TIMED_VITS": 2, "TRUNKS": ("vit_tiny_patch16_224",),
     },
     "precision": {"N": 8, "BATCH": 8},

@@ -20,31 +20,10 @@ from doc_blocks import ROOT, Block
 from doc_given import prepare
 from doc_running import run_page, run_shell
 from doc_small import run_small, stand_ins
-from gmvaluator.encoders import backends
-from gmvaluator.encoders.backends import Infer, Runtime
-from gmvaluator.encoders.base import Network
 
 PAGES = doc_blocks.pages()
 DATA_PAGE = ROOT / "docs" / "tutorials" / "data.md"
 SMALL_BLOCKS = [b for page in PAGES for b in doc_blocks.blocks(page) if "small" in b.words]
-COMPILED: dict[tuple[object, ...], Infer] = {}
-
-
-@pytest.fixture(autouse=True)
-def _compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network with weights of a file is compiled, for seconds, by the first page that runs it."""
-    compile_network = backends.compile_network
-
-    def compiled(network: Network, runtime: Runtime) -> Infer:
-        if not network.weights:
-            return compile_network(network, runtime)
-        hashes = tuple(file.sha256 for file in network.weights)
-        key = (network.name, network.preprocessing, hashes, runtime)
-        if key not in COMPILED:
-            COMPILED[key] = compile_network(network, runtime)
-        return COMPILED[key]
-
-    monkeypatch.setattr(backends, "compile_network", compiled)
 
 
 @pytest.fixture(scope="session")
