@@ -4,7 +4,8 @@
 # and one the documentation:
 #   make docs    see site/index.html
 # `make blocks` runs the blocks of the documentation that stand for hours of work, on stand-ins
-# for their data and with small numbers: ten minutes, beyond `make test`.
+# for their data and with small numbers: about a quarter of an hour of processor time, beyond
+# `make test`.
 # `make fiftyone` opens a folder of `gmvaluator curate` in FiftyOne, which it installs.
 
 PYTHON ?= python3
