@@ -147,10 +147,17 @@ def _write_emoji(folder: Path) -> None:
 def small_sizes() -> Iterator[None]:
     """Trainings of a few steps in this process, and studies with small numbers of their own."""
     from gmvaluator.baselines.gan_steps import GANRecipe
-    from gmvaluator.evaluation import attributes, recipes, retraining, snapshots, traced_gan
+    from gmvaluator.evaluation import (
+        attributes,
+        classifier,
+        recipes,
+        retraining,
+        snapshots,
+        traced_gan,
+    )
     from gmvaluator.generators import training
 
-    train, read = training.train_generator, attributes.train_classifier
+    train, read = training.train_generator, classifier.train_classifier
 
     def quick(family: str, *args: Any, **options: Any) -> Any:
         settings = {**(options.get("settings") or {}), **SMALL[family]}
