@@ -25,7 +25,7 @@ check: $(VENV)/.dev
 
 blocks: $(VENV)/.dev
 	scripts/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m blocks tests/test_docs.py
+	scripts/blocks
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
