@@ -24,6 +24,7 @@ from gmvaluator.evaluation.transformations import EASY
 COMMAND = "python benchmarks/truth_table.py --out docs/results"
 REMOVED = 100  # contributors taken away in the column on counterfactuals
 K = "50"  # contributors of the class test
+FEW = 10  # and of the attribute test
 
 Found = dict[str, Any]
 Column = tuple[str, str, Callable[[Found], Found]]
@@ -104,6 +105,16 @@ def class_ratio(result: Found) -> Found:
     return {row[0]: _interval(row[at]) for row in table["rows"] if isinstance(row[at], dict)}
 
 
+def attributes(result: Found) -> Found:
+    """Part of the contributors with all attributes of the image, of drawn images."""
+    table = result["tables"][0]
+    return {
+        row[0]: _interval(row[-1])
+        for row in table["rows"]
+        if row[1] == FEW and isinstance(row[-1], dict)
+    }
+
+
 def out_of_distribution(result: Found) -> Found:
     """AUROC of noised against clean training images by value, the worst generator's."""
     table = result["tables"][0]
@@ -134,6 +145,7 @@ COLUMNS: tuple[Column, ...] = (
     ("planted, CIFAR-10", "planted_cifar10", planted),
     ("C1, digits", "c1_truth_mnist", class_ratio),
     ("C1, CIFAR-10", "c1_truth_cifar10", class_ratio),
+    ("C2, emoji", "c2_emoji", attributes),
     ("C3, digits", "c3_truth_mnist", out_of_distribution),
     ("seconds", "lds_mnist_vae", seconds),
 )
@@ -142,8 +154,9 @@ NOTES = (
     "and the model is trained again, relative to random ones.",
     "Planted: the lowest recall@10 of the source among identity, flip, JPEG and a crop of 5 %.",
     f"C1: part of the scores that goes to the class of the image, {K} contributors of real test "
-    "images. C3: AUROC of noised against clean training images by value, of the generator where it "
-    "is lowest.",
+    f"images. C2: part of the {FEW} contributors that have skin, gender and subcategory of the "
+    "drawn emoji. C3: AUROC of noised against clean training images by value, of the generator "
+    "where it is lowest.",
     "Seconds: 5,000 training and 100 generated images, everything computed anew; see each result "
     "for versions and seeds.",
 )
