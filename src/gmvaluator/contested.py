@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.owners import SHARE_TOLERANCE, UNASSIGNED, Ownership
-from gmvaluator.values import Contributions
+from gmvaluator.values import Contributions, sum_values
 
 Part = tuple[int, float]
 
@@ -57,9 +57,7 @@ def contested(
     """
     n = ownership.n_train
     stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
-    values = np.bincount(
-        contributions.rows.ravel(), weights=contributions.scores.ravel(), minlength=n
-    )
+    values = sum_values(contributions)
     sizes = np.bincount(representatives[stays], minlength=n)
     looked = stays & (sizes[representatives] > 1) & (values[representatives] > 0)
     claims: dict[int, list[Part]] = {int(row): [] for row in np.flatnonzero(looked)}
