@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, Weights, versions
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.fitted import training_set
-from gmvaluator.fitting import learn_scales
+from gmvaluator.encoders.embedding import embed
+from gmvaluator.engine.train import learn_scales
+from gmvaluator.engine.trained import training_set
 from gmvaluator.geometry import Metric, Space
+from gmvaluator.matching.recall import build_index, recall
+from gmvaluator.matching.rerank import Side, Term, rerank
 from gmvaluator.progress import Bars
-from gmvaluator.recall import build_index, recall
-from gmvaluator.rerank import Side, Term, rerank
 from gmvaluator.valuator import DEFAULT_RERANK
 
 TOP = 30

@@ -33,9 +33,9 @@ from reference_equality import reference_stlpips
 from results import publish
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.stlpips import build as build_stlpips
 from gmvaluator.encoders.timm import build_efficientnet_lite0
 

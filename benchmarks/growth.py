@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.geometry import Vectors, blocks
-from gmvaluator.indexes import inner_index
-from gmvaluator.recall import build_index, open_index, save_index
+from gmvaluator.matching.recall import build_index, open_index, save_index
+from gmvaluator.matching.search.indexes import inner_index
 
 COMMAND = "python benchmarks/growth.py --data DATA --scratch SCRATCH --out docs/results"
 SIZES = [1e5, 1e6, 1e7, 5e7]

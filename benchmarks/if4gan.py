@@ -31,7 +31,6 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from gmvaluator import ImageSet
-from gmvaluator.arrays import known_labels
 from gmvaluator.baselines.gan_metrics import (
     FrechetDistance,
     GANMetric,
@@ -56,8 +55,9 @@ from gmvaluator.baselines.if4gan import (
 )
 from gmvaluator.evaluation.metrics import auroc, mean_interval
 from gmvaluator.evaluation.planting import plant_noised
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.training import torch_threads
+from gmvaluator.images.pixels import known_labels
 
 N, NOISED, HELD_OUT = 5_000, 100, 5_000
 SIGMA = 0.8

@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import ImageSet, Weights, versions
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.recall import FaissIndex, build_index
+from gmvaluator.matching.recall import FaissIndex, build_index
 
 COMMAND = "python benchmarks/index_choice.py --data DATA --scratch SCRATCH --out docs/results"
 ENCODER = "efficientnet-lite0@96"

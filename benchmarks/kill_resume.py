@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gmvaluator.encoders.backends import NetworkEncoder
-from gmvaluator.store import SHARD_ROWS
+from gmvaluator.files.store import SHARD_ROWS
 
 ENCODER = "efficientnet-lite0@32"
 BATCH = 64

@@ -22,8 +22,8 @@ from results import publish
 from torch.utils.flop_counter import FlopCounterMode
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.stlpips import build as build_stlpips
 from gmvaluator.encoders.timm import build_efficientnet_lite0
 from gmvaluator.geometry import nearest, pair_squared

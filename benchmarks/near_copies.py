@@ -2,10 +2,10 @@
 
     python benchmarks/near_copies.py --data DATA --out docs/results
 
-The threshold of `dedup="near"` (`gmvaluator.duplicates.NEAR_SHARE`) was chosen by it. 2,000 images
-of a set are the originals; 100 of them are copied in each way, and the re-rank distance of a copy
-to its original is compared with the median distance from an original to its nearest other one.
-DATA holds mnist/ and cifar10/ (Hugging Face layout).
+The threshold of `dedup="near"` (`gmvaluator.matching.duplicates.find.NEAR_SHARE`) was chosen by it.
+2,000 images of a set are the originals; 100 of them are copied in each way, and the re-rank
+distance of a copy to its original is compared with the median distance from an original to its
+nearest other one. DATA holds mnist/ and cifar10/ (Hugging Face layout).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from PIL import Image
 from results import publish
 
 from gmvaluator import GMValuator, ImageSet, Valuation
-from gmvaluator.decoding import encode_jpeg
-from gmvaluator.duplicates import NEAR_SHARE
+from gmvaluator.images.decoding import encode_jpeg
+from gmvaluator.matching.duplicates.find import NEAR_SHARE
+from gmvaluator.scoring.scores import SPACING_SHARE
 from gmvaluator.settings import PRESETS
-from gmvaluator.values import SPACING_SHARE
 
 Pixels = NDArray[np.uint8]
 

@@ -29,7 +29,7 @@ from browser import Page, running_browser
 from results import DATA_COMMAND, publish
 
 from gmvaluator import GMValuator, Valuation
-from gmvaluator.values import Contributions
+from gmvaluator.scoring.scores import Contributions
 
 MILLION = 1_000_000
 READY = "document.documentElement?.dataset.ready === 'yes'"

@@ -18,12 +18,12 @@ import numpy as np
 from results import publish
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.geometry import Space
-from gmvaluator.recall import build_index, recall
-from gmvaluator.rerank import Side, Term, rerank
+from gmvaluator.matching.recall import build_index, recall
+from gmvaluator.matching.rerank import Side, Term, rerank
 
 M = 100
 SIZES = (1_000, 3_000, 10_000, 30_000)

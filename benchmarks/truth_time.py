@@ -23,11 +23,11 @@ import numpy as np
 from results import publish
 
 from gmvaluator import ImageSet
-from gmvaluator.arrays import random_subset
 from gmvaluator.evaluation.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.results import Cell, Table
 from gmvaluator.evaluation.workers import side_by_side
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
+from gmvaluator.images.pixels import random_subset
 from gmvaluator.progress import Silent
 
 SECONDS = ".seconds"

@@ -34,7 +34,6 @@ from results import publish
 from scipy.stats import spearmanr
 
 from gmvaluator import ImageSet
-from gmvaluator.arrays import load_pixels, random_subset
 from gmvaluator.baselines.vae_gradients import Loss
 from gmvaluator.baselines.vae_models import VAECheckpoint, official_checkpoints
 from gmvaluator.baselines.vae_tracin import VAETracIn
@@ -46,6 +45,7 @@ from gmvaluator.evaluation.study import FittedValuer
 from gmvaluator.generators import load_generator
 from gmvaluator.generators.beta_vae import BetaVAE, BetaVAEConfig, kl_divergence
 from gmvaluator.generators.training import train_generator
+from gmvaluator.images.pixels import load_pixels, random_subset
 
 NAME = "vae_tracin"
 POOL, ASKED = 300, 64

@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"(?m)^( *)(\$\$\n(?:(?!\$\$).)*?\\tag\{([^}]*)\})", re.D
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """An anchor before each numbered formula; the help of all commands where it is asked for.
 
-    Fences lose the words that tell tests/test_docs.py what to do: the renderer knows none.
+    Fences lose the words that tell tests/docs/test_docs.py what to do: the renderer knows none.
     """
     markdown = _TEST_WORDS.sub(r"\1", markdown)
     markdown = _NUMBERED.sub(rf'\1<a id="{ANCHOR}\3"></a>\n\n\1\2', markdown)

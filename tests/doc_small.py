@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from test_vae_tracin import write_official
 
 import doc_blocks
 from doc_blocks import Block
@@ -25,7 +26,6 @@ from doc_running import check_line, run_command
 from doc_scripts import run_script
 from gmvaluator.cli import cli
 from image_makers import encode, write_parquet
-from test_vae_tracin import write_official
 
 # the test images hold a null sample of 399 and some to test
 N, M = 120, 410

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import Skip, Valuation
-from gmvaluator.rerank import Contributors
-from gmvaluator.values import contribute
+from gmvaluator.matching.rerank import Contributors
+from gmvaluator.scoring.scores import contribute
 
 
 def made_valuation(

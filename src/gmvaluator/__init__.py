@@ -17,13 +17,13 @@ if TYPE_CHECKING:
         RunError,
     )
     from gmvaluator.images import ImageSet, Preprocessing, Skip
-    from gmvaluator.valuation import Valuation
+    from gmvaluator.runs.valuation import Valuation
     from gmvaluator.valuator import GMValuator
     from gmvaluator.weights import Weights
 
 _HOMES = {
     "GMValuator": "valuator",
-    "Valuation": "valuation",
+    "Valuation": "runs.valuation",
     "ImageSet": "images",
     "Preprocessing": "images",
     "Skip": "images",

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.clusters import Clusters
+from gmvaluator.engine.trained import Fitted
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.fitted import Fitted
+from gmvaluator.files.atomic import check_output, publish_folder
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
+from gmvaluator.images.sources.base import image_format
+from gmvaluator.matching.duplicates.clusters import Clusters
+from gmvaluator.matching.recall import build_index, choose_index
 from gmvaluator.progress import Progress, Silent, as_progress
-from gmvaluator.publishing import check_output, publish_folder
-from gmvaluator.recall import build_index, choose_index
-from gmvaluator.runs import Run, open_run
-from gmvaluator.sources.base import image_format
+from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.valuator import GMValuator
 
 MARKER = "curation.json"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gmvaluator.clusters import DEDUPS
-from gmvaluator.conformal import DEFAULT_LEVEL, check_level
 from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
-from gmvaluator.recall import check_index_name
-from gmvaluator.values import RIDGES, AnyTemperature, check_weighting
+from gmvaluator.matching.duplicates.clusters import DEDUPS
+from gmvaluator.matching.recall import check_index_name
+from gmvaluator.scoring.conformal import DEFAULT_LEVEL, check_level
+from gmvaluator.scoring.scores import RIDGES, AnyTemperature, check_weighting
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200

@@ -14,19 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
-from gmvaluator.conformal import DEFAULT_LEVEL, Verdict
-from gmvaluator.embeddings import Embeddings, embed
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.embedding import Embeddings, embed
+from gmvaluator.engine.reload import check_index, named_settings, read_run, reopen
+from gmvaluator.engine.stages import Stages
+from gmvaluator.engine.train import fit_images
+from gmvaluator.engine.trained import INDEX_MARKER, Fitted, load_fitted, save_fitted
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.fitted import INDEX_MARKER, Fitted, load_fitted, save_fitted
-from gmvaluator.fitting import fit_images
+from gmvaluator.files.store import Store, as_store
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.quality import (
+from gmvaluator.runs.tables import FORMAT, read_marker
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.conformal import DEFAULT_LEVEL, Verdict
+from gmvaluator.scoring.quality import (
     QUALITY_NAMES,
     given_quality,
     maniqa,
@@ -34,8 +39,10 @@ from gmvaluator.quality import (
     realism,
     require_quality,
 )
-from gmvaluator.run_files import FORMAT, read_marker
-from gmvaluator.saved import check_index, named_settings, read_run, reopen
+from gmvaluator.scoring.scores import (
+    AnyTemperature,
+    contribute,
+)
 from gmvaluator.settings import (
     Rerank,
     RerankTerm,
@@ -44,13 +51,6 @@ from gmvaluator.settings import (
     preset_settings,
     rerank_terms,
     resolve_counts,
-)
-from gmvaluator.stages import Stages
-from gmvaluator.store import Store, as_store
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import (
-    AnyTemperature,
-    contribute,
 )
 from gmvaluator.weights import Weights
 
@@ -86,7 +86,7 @@ class GMValuator:
             `spacing`: a twentieth of the median distance from a training image to the next one.
         mirror: compare each generated image and its mirror image; the nearer counts.
         null: what becomes of generated images whose match is no better than that of images with no
-            source in the training set (`gmvaluator.conformal`): their quality goes to no
+            source in the training set (`gmvaluator.scoring.conformal`): their quality goes to no
             contributor (True), is reported (False), or the test is left out (None).
         null_level: share of images that are wrongly found to have no contributor, at most.
         seed: of the index training.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.images import ImageSet, Skip
-from gmvaluator.run_files import FORMAT
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import Contributions
+from gmvaluator.runs.tables import FORMAT
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.scores import Contributions
 
 # id of the one row of a valuation by a measure of the whole generated set
 WHOLE_SET = "all that is generated"

@@ -25,9 +25,9 @@ from gmvaluator.baselines.gan_steps import (
     unflatten,
 )
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import STEP, batch_rows, generator
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.publishing import publish_file, remove_leftovers
 
 MARKER = "trace.json"
 _FORMAT = "gmvaluator/gan-trace/1"

@@ -28,7 +28,7 @@ from gmvaluator.generators.data import common_side, read_training_data
 from gmvaluator.generators.layers import to_signed
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 Scores = NDArray[np.float64]
 

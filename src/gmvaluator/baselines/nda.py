@@ -27,8 +27,8 @@ from gmvaluator.geometry import nearest
 from gmvaluator.images import ImageSet
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import Contributions
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.scores import Contributions
 
 Pixels = NDArray[np.uint8]
 

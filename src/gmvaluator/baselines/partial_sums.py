@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
-from gmvaluator.publishing import publish_file, remove_leftovers
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 
 
 class PartialSums:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.values import Contributions
+from gmvaluator.scoring.scores import Contributions
 
 Influence = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import known_labels
-from gmvaluator.decoding import Interpolation
 from gmvaluator.errors import InputError
 from gmvaluator.generators.data import class_numbers, read_training_data
 from gmvaluator.images import ImageSet, Skip
+from gmvaluator.images.decoding import Interpolation
+from gmvaluator.images.pixels import known_labels
 from gmvaluator.progress import Progress
 
 

@@ -35,7 +35,7 @@ from gmvaluator.generators import load_generator
 from gmvaluator.images import ImageSet
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 NAMES: dict[Functional, str] = {"loss": "trak", "square": "d-trak"}
 _BLOCK = 1024  # features that are multiplied at once in double precision

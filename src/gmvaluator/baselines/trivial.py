@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import known_labels
 from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.images import ImageSet
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import Contributions
+from gmvaluator.images.pixels import known_labels
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.scores import Contributions
 
 
 class RandomValuer:

@@ -31,13 +31,13 @@ from gmvaluator.baselines.vae_influence import (
     loaded_network,
 )
 from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
-from gmvaluator.decoding import Interpolation
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
 from gmvaluator.images import ImageSet
+from gmvaluator.images.decoding import Interpolation
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 
 class VAETracIn:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from gmvaluator.encoders.backends import Runtime
-    from gmvaluator.store import Store
+    from gmvaluator.files.store import Store
 
 Builder = Callable[[str | None, int | None, Weights], Network]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.files.store import Store, Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
-from gmvaluator.store import Store, Table
 from gmvaluator.weights import WeightFile
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")

@@ -14,13 +14,13 @@ from gmvaluator.encoders._modules import frozen
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
+from gmvaluator.files.store import Store
 from gmvaluator.generators import load_generator
 from gmvaluator.generators.beta_vae import VAE
 from gmvaluator.generators.ddpm import DDPM
 from gmvaluator.generators.files import read_metadata
 from gmvaluator.generators.randomness import STATISTICS, generator
 from gmvaluator.images import Preprocessing
-from gmvaluator.store import Store
 from gmvaluator.weights import WeightFile, Weights, sha256_of
 
 CODE, FIRST, MIDDLE = "code", "first", "middle"

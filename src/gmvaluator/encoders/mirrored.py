@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.files.store import Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
-from gmvaluator.store import Table
 from gmvaluator.weights import WeightFile
 
 FORM = "mirrored"

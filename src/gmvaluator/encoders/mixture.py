@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.decoding import refit
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric, Space, evenly_spread, neighbour_scale
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images.decoding import refit
 from gmvaluator.weights import WeightFile
 
 SAMPLE = 1_024  # training images that the scales are learned of

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import load_pixels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.classifier import BATCH, Classifier, train_classifier
 from gmvaluator.evaluation.metrics import chance_ratio
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import load_pixels
+from gmvaluator.images.sources.base import label_text
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.sources.base import label_text
 
 Attributes = Mapping[str, NDArray[np.object_]]
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.publishing import publish_file
 
 FORMAT = "gmvaluator/classifier"
 BATCH = 128

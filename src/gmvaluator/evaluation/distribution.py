@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from gmvaluator.baselines.gan_metrics import FrechetDistance
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Vectors, squared_by_product
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
-from gmvaluator.quality import EQUAL
+from gmvaluator.scoring.quality import EQUAL
 from gmvaluator.weights import Weights
 
 ENCODER = "efficientnet-lite0@96"

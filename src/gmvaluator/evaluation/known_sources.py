@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import load_pixels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.subjects import Sample
 from gmvaluator.evaluation.transformations import Images
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import common_side
 from gmvaluator.images import ImageSet, Preprocessing
-from gmvaluator.publishing import publish_file
+from gmvaluator.images.pixels import load_pixels
 
 LARGEST_SIDE, MIXED_SIDE = 256, 64  # of images of one size, and where sizes differ
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.bootstrap import bootstrap_shares
+from gmvaluator.certainty.intervals import bootstrap_shares
 from gmvaluator.errors import InputError
 
 Floats = NDArray[np.float64]

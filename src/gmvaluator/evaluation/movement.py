@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.arrays import random_subset
-from gmvaluator.embeddings import embed
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.distribution import fixed_encoder
 from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import random_subset
 
 PIXELS = "pixels"
 ENCODERS = ("st-lpips:alex@32", "efficientnet-lite0@96")

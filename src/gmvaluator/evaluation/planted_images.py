@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Made, Make, PlantedSubject, Pool, Truth
 from gmvaluator.evaluation.transformations import (
@@ -23,7 +22,8 @@ from gmvaluator.evaluation.transformations import (
     styled,
     suited,
 )
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
+from gmvaluator.images.pixels import random_subset
 
 MIXTURES = {"mixture 0.5": 0.5, "mixture 0.7": 0.7, "mixture 0.9": 0.9}
 SPLICE = "splice"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import known_labels, load_pixels
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
-from gmvaluator.publishing import publish_file
+from gmvaluator.images.pixels import known_labels, load_pixels
 
 N_NOISED = 100
 # The paper gives no level; in units of the pixel range. At 0.8, clipped, a digit is still a digit

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gmvaluator.evaluation.workers import side_by_side
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.training import train_generator
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress

@@ -16,12 +16,12 @@ from gmvaluator.evaluation.retraining import outcomes
 from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.study import Context, FittedValuer
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
+from gmvaluator.runs.valuation import Valuation
 from gmvaluator.samplers.base import file_digest
-from gmvaluator.valuation import Valuation
 
 Images = NDArray[np.uint8]
 SEED = 0  # of the training and of what is drawn; every model has the same

@@ -22,7 +22,7 @@ from gmvaluator.images import ImageSet
 
 if TYPE_CHECKING:
     from gmvaluator.encoders.base import Encoder
-    from gmvaluator.store import Store
+    from gmvaluator.files.store import Store
 
 WEIGHTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from gmvaluator import versions
 from gmvaluator.errors import RunError
 from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.plots import new_figure
-from gmvaluator.publishing import publish_file
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.runs.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

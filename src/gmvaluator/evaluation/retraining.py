@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.workers import side_by_side
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import load_generator
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
-from gmvaluator.publishing import publish_file
 
 Arrays = dict[str, NDArray[Any]]
 Measure = Callable[[GeneratorModel], Mapping[str, Any]]

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import NoisedSet, plant_noised
 from gmvaluator.evaluation.recipes import Job, Recipe, trained
@@ -17,10 +16,11 @@ from gmvaluator.evaluation.studies.calibration import MixedSubject
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects import Classifiers, DrawnSubject, SetSubject, Subject
 from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer, choose_valuers
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import FAMILIES
 from gmvaluator.generators.data import common_side
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import random_subset
 from gmvaluator.progress import Progress, Silent
 
 CLASSIFIER_SIDE = 32

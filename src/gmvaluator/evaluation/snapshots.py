@@ -8,7 +8,7 @@ from pathlib import Path
 from gmvaluator.errors import RunError
 from gmvaluator.evaluation.recipes import Job, train_job
 from gmvaluator.evaluation.workers import side_by_side
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.files import list_snapshots, snapshot_folder
 from gmvaluator.progress import Progress
 

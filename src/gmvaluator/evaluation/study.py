@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import known_labels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval, shares_of_total
 from gmvaluator.evaluation.subjects import Sample, Subject
 from gmvaluator.evaluation.valuers import NamedValuer, Valuer
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import known_labels
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import Contributions, Temperature, softmax_weights, sum_values
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.scores import Contributions, Temperature, softmax_weights, sum_values
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import known_labels, load_pixels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.classifier import Classifier, train_classifier
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import known_labels, load_pixels
 from gmvaluator.progress import Progress
-from gmvaluator.publishing import publish_file
 from gmvaluator.samplers import Sampler, draw, load_sampler
 from gmvaluator.samplers.base import file_digest
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gmvaluator.embeddings import embed
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.distribution import ENCODER, fixed_encoder
 from gmvaluator.generators.adversarial import AdversarialModel

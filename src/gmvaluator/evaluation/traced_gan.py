@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import torch
 
-from gmvaluator.arrays import known_labels, random_subset
 from gmvaluator.baselines.gan_metrics import FrechetDistance, train_metric_classifier
 from gmvaluator.baselines.gan_steps import GANRecipe, mlp_gan
 from gmvaluator.baselines.gan_trace import data_keys, train_traced
@@ -16,12 +15,13 @@ from gmvaluator.baselines.if4gan import IF4GAN, signed_images
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.valuers import IF4GAN as NAME
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import known_labels, random_subset
 from gmvaluator.progress import Progress
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 RECIPE = GANRecipe()
 DTYPE = torch.float64  # in float32 rounding exceeds what one image changes

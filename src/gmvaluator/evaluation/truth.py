@@ -19,7 +19,7 @@ from gmvaluator.evaluation.recipes import Recipe, trained
 from gmvaluator.evaluation.retraining import outcomes, whole_job
 from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.targets import losses
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.samplers import draw, load_sampler

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
 from gmvaluator.images import ImageSet
+from gmvaluator.runs.valuation import Valuation
 from gmvaluator.settings import PRESETS, SETTING_NAMES
-from gmvaluator.valuation import Valuation
 
 
 class Valuer(Protocol):

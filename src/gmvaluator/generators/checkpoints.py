@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gmvaluator.errors import RunError
-from gmvaluator.publishing import publish_file, remove_leftovers
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.decoding import Interpolation
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images import ImageSet, Preprocessing, Skip
+from gmvaluator.images.decoding import Interpolation
 from gmvaluator.progress import Progress
 
 _PROBED = 64  # images looked at to find the size of a set

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.config import config_from_json
-from gmvaluator.publishing import publish_file
 
 if TYPE_CHECKING:
     from torch import Tensor

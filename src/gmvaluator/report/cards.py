@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.report.null import gave_nothing
 from gmvaluator.report.pictures import CONTRIBUTORS_SHOWN, Pictures, Side
-from gmvaluator.runs import Run
+from gmvaluator.runs.folder import Run
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.showing import format_number
-from gmvaluator.spread import Concentration, Histogram
+from gmvaluator.runs.distribution import Concentration, Histogram
+from gmvaluator.runs.formatting import format_number
 
 # the plot area within the picture, in its own units
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 440, 280, 60, 12, 24, 44

@@ -19,9 +19,9 @@ from gmvaluator.report.pictures import (
     Side,
 )
 from gmvaluator.report.records import Rows, record_tables
-from gmvaluator.runs import Run
-from gmvaluator.showing import format_number
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.valuation import Valuation
 
 SKIPPED_SHOWN = 200
 TROUBLES_SHOWN = 50

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmvaluator import plots
-from gmvaluator.publishing import publish_file
+from gmvaluator.files.atomic import publish_file
 from gmvaluator.report.pictures import spread_order
-from gmvaluator.runs import Run
+from gmvaluator.runs import plots
+from gmvaluator.runs.folder import Run
 
 FIGURES = "figures"
 SHEET_ROWS = 8

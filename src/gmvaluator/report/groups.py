@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.report.packing import codes_of
-from gmvaluator.spread import n_below
+from gmvaluator.runs.distribution import n_below
 
 NO_ENTRY, NOT_LISTED = "(no entry)", "(no longer listed)"
 GROUPS_SHOWN = 100

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 
 def told_of_null(valuation: Valuation) -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from importlib import resources
 from pathlib import Path
 
 from gmvaluator.errors import InputError
+from gmvaluator.files.atomic import publish_file
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.publishing import publish_file
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
 from gmvaluator.report.contents import Contents, collect
 from gmvaluator.report.groups import NOT_LISTED
@@ -26,9 +26,9 @@ from gmvaluator.report.packing import script_json
 from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
 from gmvaluator.report.records import Rows
 from gmvaluator.report.tables import TINY, facts, parts, tables
-from gmvaluator.runs import Run
-from gmvaluator.showing import format_number
-from gmvaluator.spread import Concentration, histogram, n_below
+from gmvaluator.runs.distribution import Concentration, histogram, n_below
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.formatting import format_number
 
 _PNG = b"\x89PNG"
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.progress import Progress
-from gmvaluator.runs import Run, State
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.folder import Run, State
+from gmvaluator.runs.valuation import Valuation
 
 Side = Literal["train", "generated"]
 Key = tuple[Side, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gmvaluator.runs import Run
+from gmvaluator.runs.folder import Run
 
 Rows = tuple[tuple[str, str], ...]
 

@@ -20,8 +20,8 @@ from gmvaluator.report.pictures import (
     Orders,
     Pictures,
 )
-from gmvaluator.spread import n_below
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.distribution import n_below
+from gmvaluator.runs.valuation import Valuation
 
 # pairs of a generated and a training image; 12 bytes each, before compression
 MOST_PAIRS = 600_000

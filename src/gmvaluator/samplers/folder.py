@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.decoding import encode_png
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import derived_seed
+from gmvaluator.images.decoding import encode_png
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.publishing import publish_file, remove_leftovers
 from gmvaluator.samplers.base import Label, Sampler
 from gmvaluator.samplers.output import to_images
 

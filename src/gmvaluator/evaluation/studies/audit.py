@@ -1,4 +1,4 @@
-"""Are planted copies found, and innocent images left alone? (`gmvaluator.copies`; Appendix K)
+"""Are planted copies found, and innocent images left alone? (`gmvaluator.audit`; Appendix K)
 
 Copies of training images under graded transformations, and real images that were held out. No
 generator is needed, and no label.
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.arrays import random_subset
-from gmvaluator.copies import CopyFinder, CopySettings, Matches
+from gmvaluator.audit.align import PLACEMENTS
+from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Matches
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Made, PlantedSet, PlantedSubject, Pool, Truth
 from gmvaluator.evaluation.metrics import Interval, mean_interval
@@ -22,7 +22,7 @@ from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import Images, Transformation, cropped_anywhere, suited
 from gmvaluator.images import ImageSet
-from gmvaluator.registration import PLACEMENTS
+from gmvaluator.images.pixels import random_subset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

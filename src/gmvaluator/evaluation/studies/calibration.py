@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmvaluator.arrays import known_labels, load_pixels
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.planting import SIGMA, NoisedSet, add_gaussian_noise
@@ -28,10 +27,11 @@ from gmvaluator.evaluation.study import (
     values_of,
 )
 from gmvaluator.evaluation.subjects import Sample, Subject
-from gmvaluator.evaluation.workspace import Workspace
+from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
-from gmvaluator.publishing import publish_file
-from gmvaluator.valuation import Valuation
+from gmvaluator.images.pixels import known_labels, load_pixels
+from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -30,9 +30,9 @@ from gmvaluator.evaluation.results import Cell, Table, grid
 from gmvaluator.evaluation.retraining import outcomes, whole_job
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
+from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet
-from gmvaluator.publishing import publish_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gmvaluator.arrays import random_subset
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
@@ -14,6 +13,7 @@ from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds
 from gmvaluator.evaluation.subjects import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
+from gmvaluator.images.pixels import random_subset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

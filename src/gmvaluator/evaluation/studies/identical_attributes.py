@@ -22,7 +22,7 @@ from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interv
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
 from gmvaluator.evaluation.subjects import Sample, SetSubject
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ from gmvaluator.evaluation.study import (
     over_seeds,
 )
 from gmvaluator.evaluation.subjects import Sample
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

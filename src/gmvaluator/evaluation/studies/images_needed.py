@@ -19,7 +19,7 @@ from gmvaluator.evaluation.study import (
     over_seeds,
     values_of,
 )
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

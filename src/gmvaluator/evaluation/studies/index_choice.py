@@ -20,7 +20,7 @@ from gmvaluator.evaluation.study import (
 )
 from gmvaluator.evaluation.subjects import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, variant
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 INDEXES = ("exact", "pq", "ivfpq")
 MEASURES = {

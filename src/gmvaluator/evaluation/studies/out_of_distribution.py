@@ -24,7 +24,7 @@ from gmvaluator.evaluation.study import (
     values_of,
 )
 from gmvaluator.evaluation.subjects import Sample
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -33,7 +33,7 @@ from gmvaluator.evaluation.studies.planted_tables import NOTES, tables
 from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
 from gmvaluator.evaluation.subjects import Subject
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.valuation import Valuation
+from gmvaluator.runs.valuation import Valuation
 
 
 def planted(

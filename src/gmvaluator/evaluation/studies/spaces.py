@@ -28,7 +28,7 @@ from gmvaluator.evaluation.representations import WEIGHTINGS, Space, at_hand, sp
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
-from gmvaluator.store import Store
+from gmvaluator.files.store import Store
 
 Valuers = Mapping[str, Mapping[str, NamedValuer]]  # by space and weighting
 

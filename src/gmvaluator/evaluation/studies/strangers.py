@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from gmvaluator.arrays import random_subset
-from gmvaluator.conformal import DEFAULT_LEVEL, null_size
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet
-from gmvaluator.valuation import Valuation
+from gmvaluator.images.pixels import random_subset
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.conformal import DEFAULT_LEVEL, null_size
 from gmvaluator.valuator import GMValuator
 
 LEVELS = (0.01, 0.02, 0.05)

@@ -28,8 +28,8 @@ from gmvaluator.evaluation.study import (
     values_of,
 )
 from gmvaluator.evaluation.subjects import Sample
-from gmvaluator.valuation import Valuation
-from gmvaluator.values import Temperature
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.scores import Temperature
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,1 @@
+"""Near copies of training images among generated ones, and their evidence."""

@@ -1,0 +1,108 @@
+"""The evidence of an audit: pairs of images beside each other, as pages that open from disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.audit.align import PLACEMENTS, laid_over
+from gmvaluator.audit.near_copies import Calibration, Pair
+from gmvaluator.audit.pages import EvidenceData, PairCard, Sample, write_evidence_pages
+from gmvaluator.errors import ImageError
+from gmvaluator.images.decoding import encode_png
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.images import RunSide
+
+PICTURE_SIDE = 160
+BESIDE = 10  # pairs that are just no copies, for comparison
+UNSEEN = 128  # grey of what the difference knows nothing of
+
+
+def write_evidence(
+    run: Run, best: Sequence[Pair], calibration: Calibration, folder: Path, most: int
+) -> list[Path]:
+    """Pages of the pairs called copies, nearest first, and of the nearest that were not.
+
+    Args:
+        run: with its images.
+        best: the best match of each generated image looked at, nearest first.
+        calibration: threshold and what it was taken from.
+        folder: of the pages; those of an earlier audit are removed.
+        most: copies shown.
+
+    Returns:
+        The pages, the first first.
+
+    Raises:
+        RunError: the pages cannot be written.
+    """
+    copies = [pair for pair in best if pair.is_copy]
+    others = [pair for pair in best if not pair.is_copy]
+    data = EvidenceData(
+        run=run.folder.resolve().name,
+        seal=run.seal,
+        n_audited=len(best),
+        n_generated=len(run.generated.ids),
+        n_train=len(run.train.ids),
+        n_copies=len(copies),
+        threshold=calibration.threshold,
+        stated=calibration.stated,
+        calibration=tuple(calibration.distances.tolist()),
+        found=tuple(pair.distance for pair in best),
+        copies=tuple(_card(run, pair) for pair in copies[:most]),
+        others=tuple(_card(run, pair) for pair in others[:BESIDE]),
+    )
+    return write_evidence_pages(data, folder)
+
+
+def _card(run: Run, pair: Pair) -> PairCard:
+    sides = ((run.generated, pair.generated), (run.train, pair.train))
+    generated, train = (_sample(side, row) for side, row in sides)
+    over, under = (_pixels(side, row) for side, row in sides)
+    return PairCard(
+        generated=generated,
+        train=train,
+        difference=None if over is None or under is None else _difference(over, under, pair.place),
+        distance=pair.distance,
+        placement=pair.placement,
+    )
+
+
+def _sample(side: RunSide, row: int) -> Sample:
+    sha256 = None
+    place = int(side.rows[row])
+    if side.images is not None and place >= 0:
+        try:
+            sha256 = hashlib.sha256(side.images.read_bytes(place)).hexdigest()
+        except ImageError:
+            sha256 = None
+    label = None if side.labels is None else side.labels[row]
+    return Sample(side.ids[row], side.png(row, PICTURE_SIDE), sha256, label)
+
+
+def _pixels(side: RunSide, row: int) -> NDArray[np.uint8] | None:
+    place = int(side.rows[row])
+    if side.images is None or place < 0:
+        return None
+    try:
+        return side.images[place]
+    except ImageError:
+        return None
+
+
+def _difference(generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int) -> bytes:
+    """PNG of |generated − train|, the generated image laid over as it fits best.
+
+    Brightness and contrast stay as they are; grey is what the generated image does not cover.
+    """
+    side = int(min(PICTURE_SIDE, max(*generated.shape[:2], *train.shape[:2])))
+    # the training image as it is: the first placement changes nothing
+    under, _ = laid_over(train, PLACEMENTS[0], side)
+    over, covered = laid_over(generated, PLACEMENTS[place], side)
+    apart = np.abs(over.astype(np.int16) - under).astype(np.uint8)
+    apart[~covered] = UNSEEN
+    return encode_png(apart)

@@ -1,0 +1,1 @@
+"""How certain values are: intervals, agreement, stability."""

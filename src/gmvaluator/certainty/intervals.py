@@ -1,0 +1,234 @@
+"""How far shares and values would move had other generated images been drawn.
+
+The m generated images are a sample of what the model draws. The Bayesian bootstrap (Rubin, 1981,
+Annals of Statistics 9) gives them Dirichlet weights, the same for all groups. Alone it covers too
+seldom where few images carry a group, and says 0 … 0 where none does. So each end of an interval
+has a part of one more image beside the m: for the upper end one that is as good for the group as
+its best, and at least as good as a generated image is for its first contributor on average; for
+the lower end one that is as bad as its worst. A whole one gives the bounds of Gaffke (2005,
+Mathematical Methods of Statistics 14) and, of images that give all or nothing, the interval of
+Clopper and Pearson, which hold the truth more often than promised. How large the part is was
+chosen by coverage: docs/uncertainty.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.scoring.scores import Contributions
+
+Floats = NDArray[np.float64]
+
+DEFAULT_LEVEL = 0.95
+DEFAULT_RESAMPLES = 2000
+FEW = 5.0
+"""Effective images below which an interval of a value is wider than it need be, as a rule
+(docs/uncertainty.md)."""
+
+SHARE_EXTRA, VALUE_EXTRA = 0.75, 0.5
+"""Part of one more image at the ends of the intervals of shares and of values."""
+
+BLOCK = 1 << 22
+"""Numbers held at once of each kind: 32 MB."""
+
+
+def bootstrap_shares(
+    scores_by_group: ArrayLike,
+    *,
+    largest: ArrayLike | None = None,
+    level: float = DEFAULT_LEVEL,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+) -> tuple[Floats, Floats]:
+    """Confidence intervals of each group's share of all scores → low (G,), high (G,).
+
+    The share of group g is Σ_j s_jg / Σ_j Σ_g s_jg, and the interval is for the share that a very
+    large number of images of the same model would give. The total is of what is given: where part
+    of a generated image belongs to nobody, pass it as one more column to have shares of the whole.
+
+    Args:
+        scores_by_group: (m, G), score of each generated image for each group, ≥ 0.
+        largest: (m,) score of each generated image for its first contributor, such as
+            `contributions.scores.max(axis=1)`: what a group of which little was seen may get of
+            another image. None: the whole image, which makes small groups' intervals wide.
+        level: nominal coverage, between 0 and 1.
+        n_resamples: weightings of the m images.
+        seed: of the weights.
+
+    Raises:
+        InputError: fewer than two generated images, no score at all, scores that are negative or
+            no numbers, or a level outside 0 to 1.
+    """
+    scores = np.asarray(scores_by_group, dtype=np.float64)
+    if scores.ndim != 2:
+        raise InputError(f"scores have shape {scores.shape}; pass (generated images, groups)")
+    _check(scores, level)
+    if n_resamples < 1:
+        raise InputError(f"n_resamples={n_resamples}; pass at least 1, such as 2000")
+    totals = scores.sum(axis=1)
+    if totals.sum() == 0:
+        raise InputError("no generated image has a score, so there is nothing to have a share of")
+    spike = 1.0 if largest is None else _mean_part(largest, totals)
+    # images without a score say nothing of how a scoring one is shared
+    parts = scores[totals > 0] / totals[totals > 0, None]
+    worst, best = parts.min(axis=0), np.maximum(parts.max(axis=0), spike)
+    width = max(1, BLOCK // n_resamples)
+    ends = [
+        _share_ends(
+            scores[:, chosen], totals, (worst[chosen], best[chosen]), level, n_resamples, seed
+        )
+        for chosen in _slices(scores.shape[1], width)
+    ]
+    shares = scores.sum(axis=0) / totals.sum()
+    low, high = (np.concatenate(each) for each in zip(*ends, strict=True))
+    return np.minimum(low, shares), np.maximum(high, shares)
+
+
+def value_intervals(
+    contributions: Contributions, *, level: float = DEFAULT_LEVEL
+) -> tuple[Floats, Floats]:
+    """Confidence intervals of all n values → low (n,), high (n,).
+
+    The interval is for the value that m images of the same model give on average; the value of
+    one other draw of m scatters about that as this one does, so it lies in the interval less
+    often. Values grow with m: compare intervals of runs of one m.
+
+    The weighted sum that `bootstrap_shares` draws is here matched in mean and variance by a beta
+    distribution, between the least and the greatest score: O(m·k) time, and no resamples to hold.
+
+    Args:
+        contributions: scores ≥ 0 of m generated images.
+        level: nominal coverage, between 0 and 1.
+
+    Raises:
+        InputError: fewer than two generated images, scores that are negative or no numbers, or a
+            level outside 0 to 1.
+    """
+    scores = contributions.scores
+    _check(scores, level)
+    m, n = len(scores), contributions.n_train
+    rows = contributions.rows.ravel()
+    sums = np.bincount(rows, weights=scores.ravel(), minlength=n)
+    squares = np.bincount(rows, weights=np.square(scores).ravel(), minlength=n)
+    worst, best = np.full(n, np.inf), np.zeros(n)
+    np.maximum.at(best, rows, scores.ravel())
+    np.minimum.at(worst, rows, scores.ravel())
+    # whoever misses one generated image has nothing of that one
+    worst[np.bincount(rows, minlength=n) < m] = 0.0
+    best = np.maximum(best, scores.max(axis=1).mean())
+    tail, part, bounds = (1 - level) / 2, VALUE_EXTRA, (worst, best)
+    low, high = (
+        m * _matched_quantile(sums + part * end, squares + part * end**2, m + part, bounds, at)
+        for end, at in ((worst, tail), (best, 1 - tail))
+    )
+    return np.minimum(low, sums), np.maximum(high, sums)
+
+
+def effective_images(contributions: Contributions) -> Floats:
+    """(n,) how many equally good generated images each value stands on: (Σ s)² / Σ s²; 0 for none.
+
+    Source: Kish (1965), Survey Sampling, on unequal weights.
+    """
+    rows, n = contributions.rows.ravel(), contributions.n_train
+    sums = np.bincount(rows, weights=contributions.scores.ravel(), minlength=n)
+    squares = np.bincount(rows, weights=np.square(contributions.scores).ravel(), minlength=n)
+    effective: Floats = np.zeros(n)
+    np.divide(sums**2, squares, out=effective, where=squares > 0)
+    return effective
+
+
+def _share_ends(
+    scores: Floats,
+    totals: Floats,
+    extra: tuple[Floats, Floats],
+    level: float,
+    n_resamples: int,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Ends of the intervals of some groups, from the weights that all groups have in common."""
+    tail, more = (1 - level) / 2, totals.mean()
+    drawn: tuple[list[Floats], list[Floats]] = ([], [])
+    for weights in _weights(len(scores), n_resamples, seed):
+        seen, one = weights[:, :-1] @ scores, more * weights[:, -1:]
+        whole = (weights[:, :-1] @ totals)[:, None] + one
+        for end, part in zip(drawn, extra, strict=True):
+            end.append((seen + one * part) / whole)
+    low, high = (
+        np.quantile(np.concatenate(end), at, axis=0)
+        for end, at in zip(drawn, (tail, 1 - tail), strict=True)
+    )
+    return low, high
+
+
+def _weights(m: int, n_resamples: int, seed: int) -> Iterator[Floats]:
+    """(b, m + 1) gamma numbers in blocks; divided by their sum they were Dirichlet's.
+
+    The last is of the part of an image, the others of a whole one each.
+    """
+    random, shape = np.random.default_rng(seed), np.append(np.ones(m), SHARE_EXTRA)
+    for block in _slices(n_resamples, max(1, BLOCK // (m + 1))):
+        yield random.standard_gamma(shape, (block.stop - block.start, m + 1))
+
+
+def _matched_quantile(
+    sums: Floats, squares: Floats, count: float, bounds: tuple[Floats, Floats], at: float
+) -> Floats:
+    """(n,) quantile of the mean of `count` numbers under Dirichlet weights.
+
+    A number that counts as a part of one has that part of its square too, and a weight as small.
+
+    Exact where the numbers are only at the bounds, by mean and variance elsewhere.
+
+    Args:
+        sums, squares: (n,) of the numbers and of their squares.
+        count: of the numbers, zeros too.
+        bounds: the (n,) least and greatest of them.
+        at: 0 … 1.
+    """
+    from scipy.special import betaincinv
+
+    low, high = bounds
+    span = np.where(high > low, high - low, 1.0)
+    mean = (sums / count - low) / span
+    spread = (squares - 2 * low * sums + count * low**2) / (count * span**2) - mean**2
+    variance = spread / (count + 1)
+    certain = (variance <= 0) | (mean <= 0) | (mean >= 1)
+    size = np.divide(mean * (1 - mean), variance, out=np.full_like(mean, 2.0), where=~certain) - 1
+    safe = np.where(certain, 0.5, mean)
+    # most training images of a large set are alike here: nothing of them was seen
+    pairs, back = np.unique(np.stack([safe * size, (1 - safe) * size]), axis=1, return_inverse=True)
+    found = betaincinv(pairs[0], pairs[1], at)[back.ravel()]
+    return np.asarray(low + span * np.where(certain, mean, found), dtype=np.float64)
+
+
+def _mean_part(largest: ArrayLike, totals: Floats) -> float:
+    """The part of an image that its first contributor has, on average over images with a score."""
+    numbers = np.asarray(largest, dtype=np.float64)
+    if numbers.shape != totals.shape:
+        raise InputError(
+            f"largest has shape {numbers.shape}; pass one score for each of the "
+            f"{len(totals)} generated images"
+        )
+    scored = totals > 0
+    return float(np.clip(numbers[scored] / totals[scored], 0, 1).mean())
+
+
+def _slices(n: int, step: int) -> Iterator[slice]:
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def _check(scores: Floats, level: float) -> None:
+    if len(scores) < 2:
+        raise InputError(
+            f"{len(scores)} generated image has no interval: nothing says how others would score; "
+            "pass at least 2"
+        )
+    if not bool(np.all(np.isfinite(scores) & (scores >= 0))):
+        raise InputError("scores must be finite and not negative; intervals are for shares of them")
+    if not 0 < level < 1:
+        raise InputError(f"level={level}; pass a nominal coverage between 0 and 1, such as 0.95")

@@ -1,0 +1,5 @@
+"""`python -m gmvaluator.cli`."""
+
+from gmvaluator.cli.app import main
+
+main()

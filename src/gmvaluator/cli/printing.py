@@ -1,0 +1,139 @@
+"""What commands print: a text for people, or JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gmvaluator.errors import CacheWarning
+from gmvaluator.runs.derived import left_of_before
+
+if TYPE_CHECKING:
+    from gmvaluator.files.prune import Holding
+    from gmvaluator.matching.duplicates.clusters import Clusters
+    from gmvaluator.runs.valuation import Valuation
+
+
+def skipped_text(n: int) -> str:
+    return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
+
+
+def copies_text(clusters: Clusters | None) -> str:
+    """What was found by dedup, and which file lists it."""
+    if clusters is None or not clusters.copies:
+        return ""
+    near = int(clusters.near.sum())
+    nearly = f", {near} of them near ones," if near else ""
+    return (
+        f"\n{clusters.copies} training images are copies{nearly} and count once with their "
+        f"originals: {clusters.groups} clusters (see duplicates.parquet)"
+    )
+
+
+def unattributed_text(told: Mapping[str, Any], n_generated: int) -> str:
+    """What a run's test for images without a contributor found (`unattributed` of run.json)."""
+    if reason := told.get("reason"):
+        return f"without a contributor: cannot be told; {reason}"
+    kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[told["null"]]
+    fate = "went to no contributor" if told["applied"] else "kept their contributors; see --null"
+    text = (
+        f"without a contributor: {told['images']} of {n_generated} generated images, "
+        f"{100 * told['share']:.1f} % of the quality ({fate}); match no better than "
+        f"{100 * told['level']:g} % of {told['n_null']} {kind}"
+    )
+    if dropped := told.get("holdout_in_training"):
+        text += f"; {dropped} held-out images are training images and were left out"
+    return text
+
+
+def print_valuation(
+    valuation: Valuation,
+    out: Path,
+    *,
+    as_json: bool,
+    report: Path | None = None,
+    class_agreement: float | None = None,
+) -> None:
+    frame = valuation.to_pandas().sort_values("rank", kind="stable")
+    n_skipped = len(valuation.skipped)
+    best, worst = frame.head(10), frame.tail(10).iloc[::-1]
+    summary: dict[str, Any] = {
+        "out": str(out),
+        "report": None if report is None else str(report),
+        "n_train": len(valuation.train_ids),
+        "n_generated": len(valuation.generated_ids),
+        "skipped": n_skipped,
+        "copies": valuation.clusters.copies if valuation.clusters else None,
+        "seconds": valuation.info["seconds"],
+        "most_valuable": json.loads(best.to_json(orient="records")),
+        "least_valuable": json.loads(worst.to_json(orient="records")),
+    }
+    lines = [
+        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
+        f"in {sum(valuation.info['seconds'].values()):.1f} s" + copies_text(valuation.clusters),
+        f"most valuable:\n{_table(best)}",
+        f"least valuable:\n{_table(worst)}",
+    ]
+    if (told := valuation.info.get("unattributed")) is not None:
+        summary["unattributed"] = told
+        lines.append(unattributed_text(told, summary["n_generated"]))
+    if class_agreement is not None:
+        summary["class_agreement"] = class_agreement
+        lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
+    lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
+    if left := left_of_before(out):
+        summary["of_the_run_before"] = [str(file) for file in left]
+        lines += [
+            f"{file} is of the run that was here before and stays; move it and its files away, or "
+            "`gmvaluator verify` calls it another run's"
+            for file in left
+        ]
+    if report is not None:
+        lines.append(f"look at it: {report}")
+    print_result(summary, "\n".join(lines), as_json=as_json)
+
+
+def _table(frame: Any) -> str:
+    columns = [name for name in frame.columns if not frame[name].isna().all()]
+    text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
+    return text
+
+
+def print_cache(folder: Path, holdings: Sequence[Holding], *, as_json: bool) -> None:
+    total = sum(holding.bytes for holding in holdings)
+    summary = {
+        "folder": str(folder),
+        "bytes": total,
+        "holdings": [asdict(holding) for holding in holdings],
+    }
+    lines = [f"{folder}: {total / 1e6:.1f} MB"]
+    lines += [
+        f"  {holding.kind:<11} {holding.items:>9} {holding.bytes / 1e6:>10.1f} MB  "
+        f"last used {time.strftime('%Y-%m-%d', time.localtime(holding.used))}  {holding.name}"
+        for holding in holdings
+    ]
+    print_result(summary, "\n".join(lines), as_json=as_json)
+
+
+def warn_plainly() -> None:
+    """Warnings of this package as one line on standard error, without where in the code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
+        if issubclass(category, CacheWarning):
+            click.echo(f"Warning: {message}", err=True)
+        else:
+            usual(message, category, *details)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def print_result(summary: Any, text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)

@@ -1,0 +1,240 @@
+"""Images → vectors: the first stage, and the one that meets bad images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.encoders.base import Encoder
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.store import Table
+from gmvaluator.images import Batch, ImageSet, Skip
+from gmvaluator.memory import DEFAULT_MEMORY, allocate
+from gmvaluator.progress import Progress, Silent
+
+BATCH_SIZE = 64
+MOST_WAITING = 16
+"""Batches held back at most until enough new images for a full batch have come together."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Images by encoder: those that passed through it, and those whose vector was at hand."""
+
+    encoded: Counter[str] = field(default_factory=Counter)
+    cached: Counter[str] = field(default_factory=Counter)
+
+    def copy(self) -> Tally:
+        """One to count on with, leaving this one as it is."""
+        return Tally(self.encoded.copy(), self.cached.copy())
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """Plain types, as in `run.json`."""
+        return {"encoded": dict(+self.encoded), "cached": dict(+self.cached)}
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of the readable images of a set, in the set's order.
+
+    Attributes:
+        vectors: (n, dim) float32, as the encoder gave them.
+        rows: (n,) int64, row of each vector's image in the set; bad images are missing here.
+        keys: n content keys (hash of the image's bytes).
+        skipped: the images that could not be read, with the reason.
+        tally: how many were encoded, how many taken from the cache.
+    """
+
+    vectors: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    keys: tuple[str, ...]
+    skipped: tuple[Skip, ...]
+    tally: Tally
+
+
+def encode_batches(
+    images: ImageSet,
+    encoder: Encoder,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    strict: bool = False,
+    tally: Tally | None = None,
+) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    """Batches of images with their vectors, in order; at most one pass through the network each.
+
+    An encoder that has a `table` (see `NetworkEncoder`) takes from it the vectors it holds, by
+    image content, and keeps there those it computes, also when the iteration ends early.
+
+    Raises:
+        InputError: the encoder returned something else than (B, dim) finite numbers, or,
+            with `strict`, an image cannot be read.
+        RunError: the cache cannot be written.
+    """
+    table: Table | None = getattr(encoder, "table", None)
+    if table is None or not len(table):
+        encoder.prepare()
+    batches = images.batches(
+        encoder.preprocessing,
+        batch_size=batch_size,
+        rows=rows,
+        on_error="raise" if strict else "skip",
+        known=None if table is None else table.__contains__,
+    )
+    job = _Encoding(encoder, table, batch_size, tally or Tally())
+    with _kept(table):
+        for batch in batches:
+            yield from job.take(batch)
+        yield from job.finish()
+
+
+@contextmanager
+def _kept(table: Table | None) -> Iterator[None]:
+    """Write what a table was given, whatever ends the block; unless it is writing that failed."""
+    try:
+        yield
+    except RunError:
+        raise
+    except BaseException:
+        if table is not None:
+            table.flush()
+        raise
+    if table is not None:
+        table.flush()
+
+
+class _Encoding:
+    """Fills batches with vectors: full batches for the network, however many images are known."""
+
+    def __init__(
+        self, encoder: Encoder, table: Table | None, batch_size: int, tally: Tally
+    ) -> None:
+        self._encoder = encoder
+        self._table = table
+        self._batch_size = batch_size
+        self._tally = tally
+        self._waiting: list[Batch] = []
+        self._dim: int | None = None
+
+    def take(self, batch: Batch) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        self._waiting.append(batch)
+        fresh = sum(len(each.decoded) for each in self._waiting)
+        if self._table is None or fresh >= self._batch_size or len(self._waiting) >= MOST_WAITING:
+            yield from self.finish()
+
+    def finish(self) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        waiting, self._waiting = self._waiting, []
+        if self._table is None:
+            for batch in waiting:
+                yield batch, self._encode(batch.pixels)
+            return
+        computed = self._compute(waiting, self._table)
+        for batch in waiting:
+            rows = [
+                computed[key] if key in computed else self._table.row(key) for key in batch.keys
+            ]
+            self._tally.cached[self._encoder.name] += sum(key not in computed for key in batch.keys)
+            yield batch, np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+
+    def _compute(self, batches: Sequence[Batch], table: Table) -> dict[str, NDArray[np.float32]]:
+        """Vectors of the images that were decoded, by key: copies of an image pass once."""
+        new: dict[str, NDArray[np.uint8]] = {}
+        for batch in batches:
+            for at, pixels in zip(batch.decoded, batch.pixels, strict=True):
+                # it may have been computed since it was decoded, a few batches ago
+                if batch.keys[at] not in table:
+                    new.setdefault(batch.keys[at], pixels)
+        keys = list(new)
+        computed: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(keys), self._batch_size):
+            chunk = keys[start : start + self._batch_size]
+            vectors = self._encode(np.stack([new[key] for key in chunk]))
+            table.add(chunk, vectors)
+            computed.update(zip(chunk, vectors, strict=True))
+        return computed
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if not len(pixels):
+            return np.empty((0, 0), dtype=np.float32)
+        vectors = self._encoder.encode(pixels)
+        check_vectors(vectors, len(pixels), self._encoder.name)
+        self._dim = self._dim or vectors.shape[1]
+        if vectors.shape[1] != self._dim:
+            raise InputError(
+                f"encoder {self._encoder.name} returned vectors of {vectors.shape[1]} numbers "
+                f"after vectors of {self._dim}; return the same number for every image"
+            )
+        self._tally.encoded[self._encoder.name] += len(pixels)
+        return vectors
+
+
+def check_vectors(vectors: NDArray[np.float32], n: int, name: str) -> None:
+    """Refuse encoder output of the wrong shape or with NaN or infinite entries."""
+    if vectors.ndim != 2 or len(vectors) != n:
+        raise InputError(
+            f"encoder {name} returned shape {vectors.shape} for {n} images; return ({n}, dim)"
+        )
+    if not np.isfinite(vectors).all():
+        raise InputError(
+            f"encoder {name} returned NaN or infinite numbers; check its weights and input range"
+        )
+
+
+def embed(
+    images: ImageSet,
+    encoder: Encoder,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    strict: bool = False,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+    stage: str = "embed",
+) -> Embeddings:
+    """Embed every readable image of a set (or of its `rows`).
+
+    Vectors that need more than half of `memory` bytes are kept in a scratch file.
+
+    Raises:
+        InputError: no image is readable, or, with `strict`, one is not.
+    """
+    if strict and images.problems:
+        problem = images.problems[0]
+        raise InputError(f"{problem.id}: {problem.reason}; repair it or leave strict out")
+    n = len(images) if rows is None else len(rows)
+    vectors: NDArray[np.float32] | None = None
+    kept: list[int] = []
+    keys: list[str] = []
+    skipped: list[Skip] = list(images.problems)
+    tally = Tally()
+    with (progress or Silent()).stage(stage, n) as advance:
+        for batch, block in encode_batches(
+            images, encoder, rows=rows, batch_size=batch_size, strict=strict, tally=tally
+        ):
+            skipped.extend(skip for _, skip in batch.skipped)
+            if len(block):
+                if vectors is None:
+                    # filled in place: a list of blocks joined at the end needs twice the memory
+                    vectors = allocate((n, block.shape[1]), memory // 2)
+                vectors[len(kept) : len(kept) + len(block)] = block
+                kept.extend(batch.rows.tolist())
+                keys.extend(batch.keys)
+            advance(len(batch.rows) + len(batch.skipped))
+    if vectors is None:
+        first = f": {skipped[0].id}: {skipped[0].reason}" if skipped else ""
+        raise InputError(
+            f"none of the {n} images of {images.location or 'the set'} can be read{first}; "
+            "pass at least one readable image"
+        )
+    return Embeddings(
+        vectors=vectors[: len(kept)],
+        rows=np.asarray(kept, dtype=np.int64),
+        keys=tuple(keys),
+        skipped=tuple(skipped),
+        tally=tally,
+    )

@@ -1,0 +1,303 @@
+"""Decoding, resizing and encoding of single images: all PIL code lives here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.sources import FORMATS, Raw, image_format
+
+PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
+_WHITE = (255, 255, 255)
+_ORIENTATION = 0x0112
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PLUGINS = {
+    "PNG": "PngImagePlugin.PngImageFile",
+    "JPEG": "JpegImagePlugin.JpegImageFile",
+    "GIF": "GifImagePlugin.GifImageFile",
+    "BMP": "BmpImagePlugin.BmpImageFile",
+    "WEBP": "WebPImagePlugin.WebPImageFile",
+    "TIFF": "TiffImagePlugin.TiffImageFile",
+    "PPM": "PpmImagePlugin.PpmImageFile",
+    "AVIF": "AvifImagePlugin.AvifImageFile",
+    "QOI": "QoiImagePlugin.QoiImageFile",
+}
+
+
+Interpolation = Literal["bilinear", "bicubic", "box", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's square input.
+
+    `size` is in pixels. `fit="squash"` scales both sides to `size`; `"crop"` scales the shorter
+    side to `size` and keeps the centre, as torchvision's Resize and CenterCrop do.
+    `interpolation` names a PIL filter, which smooths when shrinking. An image that has the size
+    already is not resampled.
+    """
+
+    size: int
+    fit: Literal["squash", "crop"] = "squash"
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise InputError(f"size={self.size!r} was given; wanted a whole number of pixels ≥ 1.")
+        if self.fit not in ("squash", "crop"):
+            raise InputError(f"fit={self.fit!r} was given; wanted 'squash' or 'crop'.")
+        if self.interpolation not in _FILTERS:
+            raise InputError(
+                f"interpolation={self.interpolation!r} was given; wanted one of "
+                f"{', '.join(map(repr, _FILTERS))}."
+            )
+
+
+_PILLOW_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_silence_lock = threading.Lock()
+_silence_users = 0
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`.
+
+    `warnings.catch_warnings` restores the filters of whichever thread ends last, so it breaks
+    the user's filters here. One entry, counted under a lock, leaves them as they were. The list
+    is changed directly, since `filterwarnings` makes Python forget which warnings it has shown.
+    """
+    global _silence_users
+    filters = cast("list[Any]", warnings.filters)
+    with _silence_lock:
+        _silence_users += 1
+        if not filters or filters[0] is not _PILLOW_SILENCE:
+            filters.insert(0, _PILLOW_SILENCE)
+    try:
+        yield
+    finally:
+        with _silence_lock:
+            _silence_users -= 1
+            current = cast("list[Any]", warnings.filters)
+            while not _silence_users and _PILLOW_SILENCE in current:
+                current.remove(_PILLOW_SILENCE)
+
+
+def unless_error(raw: Raw | ImageError) -> Raw:
+    """The content a reader gave, or its error, raised."""
+    if isinstance(raw, ImageError):
+        raise raw
+    return raw
+
+
+def content_key_of(raw: Raw | ImageError, picture: Image.Image | None = None) -> str:
+    """32 hex digits, blake2b-128 of encoded bytes, else of shape, dtype and pixels.
+
+    `picture` is `raw` decoded, where it is at hand. Raises `raw` if it is an error.
+    """
+    raw = unless_error(raw)
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(raw, bytes):
+        digest.update(raw)
+        return digest.hexdigest()
+    if not isinstance(raw, np.ndarray):
+        # A PIL image's own bytes leave out its palette and transparency.
+        raw = np.asarray((picture or decode(raw, PIXEL_LIMIT)).convert("RGB"))
+    digest.update(f"{raw.shape} {raw.dtype} ".encode())
+    digest.update(np.ascontiguousarray(raw).data)
+    return digest.hexdigest()
+
+
+def decode(raw: Raw, pixel_limit: int) -> Image.Image:
+    """An upright picture of mode L or RGB; `ImageError` with a short reason if that fails."""
+    if isinstance(raw, np.ndarray):
+        grey = raw.ndim == 3 and raw.shape[2] == 1
+        return _to_colour(Image.fromarray(np.ascontiguousarray(raw[:, :, 0] if grey else raw)))
+    name = _format_of(raw) if isinstance(raw, bytes) else "PIL image"
+    try:
+        if not isinstance(raw, bytes):
+            return _upright(cast("Image.Image", raw))
+        picture = _open_plugin(name)(io.BytesIO(raw))
+        width, height = picture.size
+        if width * height > pixel_limit:
+            raise ImageError(f"{width}×{height} pixels exceed the limit of {pixel_limit} pixels")
+        picture.load()
+        return _upright(picture)
+    except ImageError:
+        raise
+    except Exception as error:  # damaged files make the plugins raise nearly anything
+        raise ImageError(_damage(name, error)) from error
+
+
+def _format_of(content: bytes) -> str:
+    if not content:
+        raise ImageError("empty file")
+    name = image_format(content[:16])
+    if name is None:
+        raise ImageError(f"not an image file ({FORMATS} wanted)")
+    return name
+
+
+def _open_plugin(name: str) -> Callable[[io.BytesIO], Image.Image]:
+    """The class that reads one format.
+
+    `Image.open` would also try other formats, and check its own process-wide pixel limit.
+    """
+    module, _, cls = _PLUGINS[name].partition(".")
+    try:
+        return cast(
+            "Callable[[io.BytesIO], Image.Image]", getattr(import_module(f"PIL.{module}"), cls)
+        )
+    except ImportError:
+        raise ImageError(f"{name} needs a newer Pillow: pip install -U pillow") from None
+
+
+def _damage(name: str, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return "pixels exceed Pillow's limit"
+    text = str(error).split("\n")[0]
+    cut = ("truncated", "unexpected end", "not enough image data", "reached eof", "incomplete")
+    if isinstance(error, EOFError) or any(word in text.lower() for word in cut):
+        return f"truncated {name}"
+    return f"damaged {name}: {text[:80] or type(error).__name__}"
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    turned = _TRANSPOSE.get(_orientation(picture))
+    flat = _to_colour(picture)
+    return flat.transpose(turned) if turned is not None else flat
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation 1..8. Pillow turns TIFF itself; unreadable EXIF counts as upright."""
+    carriers = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
+    if picture.format == "TIFF" or not any(key in picture.info for key in carriers):
+        return 1
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # any error of the EXIF parser; the pixels are fine without it
+        return 1
+
+
+def _to_colour(picture: Image.Image) -> Image.Image:
+    """Any mode as L or RGB.
+
+    Alpha goes over white. 16-bit grey is scaled by 255/65535. 32-bit integers that stay within
+    0..255 are kept, others count as 16-bit. Floats within [0, 1] are multiplied by 255, others
+    clipped to 0..255.
+    """
+    if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return Image.fromarray(_to_bytes(np.asarray(picture), picture))
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        canvas = Image.new("RGB", picture.size, _WHITE)
+        canvas.paste(rgba, mask=rgba.getchannel("A"))
+        return canvas
+    return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _to_bytes(values: NDArray[Any], picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode == "F":
+        if not np.isfinite(values).all():
+            raise ImageError("float image with NaN or infinite values")
+        scale = 255.0 if values.min() >= 0 and values.max() <= 1 else 1.0
+        return np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8)
+    wide = values.astype(np.int64)
+    # Older Pillow versions open 16-bit PNG and PPM as 32-bit integers.
+    plain = picture.mode == "I" and picture.format not in ("PNG", "PPM")
+    if plain and wide.min() >= 0 and wide.max() <= 255:
+        return wide.astype(np.uint8)
+    return ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The picture as a square of `preprocessing.size`; see `Preprocessing`."""
+    size, (width, height) = preprocessing.size, picture.size
+    if (width, height) == (size, size):
+        return picture
+    box = None
+    if preprocessing.fit == "crop":
+        # The crop of the scaled image, computed without the rest of it: a 1 × 80,000,000 image
+        # would be huge when scaled.
+        short = min(width, height)
+        scaled = [size if side == short else int(size * side / short) for side in (width, height)]
+        offset = [round((side - size) / 2) for side in scaled]
+        unit = (width / scaled[0], height / scaled[1])
+        box = (
+            offset[0] * unit[0],
+            offset[1] * unit[1],
+            min(width, (offset[0] + size) * unit[0]),
+            min(height, (offset[1] + size) * unit[1]),
+        )
+    return picture.resize((size, size), _FILTERS[preprocessing.interpolation], box=box)
+
+
+def refit(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """(B, 3, H, W) images that were fitted to one network's input, fitted to another's."""
+    if pixels.shape[2:] == (preprocessing.size, preprocessing.size):
+        return pixels
+    fitted = np.empty((*pixels.shape[:2], preprocessing.size, preprocessing.size), np.uint8)
+    for target, image in zip(fitted, pixels, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+        target[:] = np.asarray(fit(picture, preprocessing)).transpose(2, 0, 1)
+    return fitted
+
+
+def shrink(picture: Image.Image, max_side: int) -> Image.Image:
+    """The picture scaled to at most `max_side` pixels a side; smaller ones stay as they are."""
+    scale = max_side / max(picture.size)
+    if scale >= 1:
+        return picture
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def encode_png(array: NDArray[np.uint8]) -> bytes:
+    """A PNG file of an image (H, W) grey or (H, W, 3) RGB, uint8; else `InputError`."""
+    target = io.BytesIO()
+    _picture_of(array).save(target, "PNG")
+    return target.getvalue()
+
+
+def encode_jpeg(array: NDArray[np.uint8], quality: int) -> bytes:
+    """A JPEG file (quality 1 to 95) of an image as `encode_png` takes it."""
+    target = io.BytesIO()
+    _picture_of(array).save(target, "JPEG", quality=quality)
+    return target.getvalue()
+
+
+def _picture_of(array: NDArray[np.uint8]) -> Image.Image:
+    channels = array.shape[2:]
+    if array.dtype != np.uint8 or array.ndim < 2 or channels not in ((), (3,)) or not array.size:
+        raise InputError(
+            f"{array.dtype} of shape {array.shape} was given; wanted uint8 (H, W) or (H, W, 3)."
+        )
+    return Image.fromarray(array)

@@ -1,0 +1,337 @@
+"""`ImageSet`: images from any source as RGB uint8, with stable ids, in order and in batches.
+
+A declared image stays in its set even when it is damaged: reading it raises `ImageError`, and
+`batches` lists it as a `Skip`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.batching import Batch, Pipeline, processors, raising
+from gmvaluator.images.decoding import (
+    PIXEL_LIMIT,
+    Preprocessing,
+    content_key_of,
+    decode,
+    encode_jpeg,
+    encode_png,
+    quiet_pillow,
+    shrink,
+    unless_error,
+)
+from gmvaluator.images.sources import Listing, Raw, Skip, open_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["PIXEL_LIMIT", "Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
+
+# JPEG blurs digits and icons, and saves little on them
+LOSSLESS_SIDE = 64
+THUMBNAIL_QUALITY = 82
+
+_T = TypeVar("_T")
+
+
+class ImageSet:
+    """Images with unique, stable ids; opened, never loaded whole.
+
+    `ids`, `labels` (None if the source has none) and the columns of `metadata` have one entry an
+    image. `location` is the absolute path of a source on disk, else None. `problems` are parts
+    of the source that could not even be listed, such as an unreadable folder.
+    """
+
+    def __init__(self, listing: Listing, *, pixel_limit: int = PIXEL_LIMIT) -> None:
+        self.ids = listing.ids
+        self.metadata = listing.metadata
+        self.location = listing.location
+        self.problems = listing.problems
+        self._labels = listing.labels
+        self._reader = listing.reader
+        self._limit = pixel_limit
+        self._source_rows: NDArray[np.int64] | None = None  # None: all of them, in order
+
+    @classmethod
+    def open(cls, source: Any, *, pixel_limit: int = PIXEL_LIMIT) -> ImageSet:
+        """List the images of a source; nothing is decoded.
+
+        Takes a folder of images (first-level sub-folder = label), of Parquet files or of tar
+        shards; one image file; Parquet in the Hugging Face layout; a CSV or Parquet manifest
+        with a `path` column; `.npz` or `.npy` with uint8 (N,H,W[,C]); WebDataset `.tar` files or
+        a pattern such as `shard-{000..010}.tar`; a list of PIL images or arrays, a uint8 array,
+        a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is. Several
+        sources are one set as a list of pairs (prefix of its ids, path).
+
+        `pixel_limit` bounds width × height of an encoded image, checked before it is decoded.
+        Raises `InputError` if the source is missing, empty or of an unknown kind.
+        """
+        if isinstance(source, ImageSet):
+            return source
+        if not isinstance(pixel_limit, int) or pixel_limit < 1:
+            raise InputError(f"pixel_limit={pixel_limit!r} was given; wanted a whole number ≥ 1.")
+        if _is_joined(source):
+            return cls(_join(source, pixel_limit), pixel_limit=pixel_limit)
+        return cls(open_source(source), pixel_limit=pixel_limit)
+
+    @property
+    def labels(self) -> tuple[str | None, ...] | None:
+        """One label an image, or None; asking may read a torch data set through, once."""
+        if callable(self._labels):
+            self._labels = self._labels()
+        return self._labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Every image in order; `batches` is faster and survives damaged ones."""
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} images from {self.location or 'memory'})"
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """The whole image as (H, W, 3) uint8; raises `ImageError` if it cannot be decoded."""
+        return np.array(self._picture(index).convert("RGB"))
+
+    def content_key(self, index: int) -> str:
+        """32 hex digits that name the content: blake2b-128 of the encoded bytes.
+
+        Images that come as arrays are named by shape, dtype and pixels instead. Raises
+        `ImageError` if the content cannot be read (it need not be decodable).
+        """
+        row = self._row(index)
+        raw = self._read([row])[0]
+        with quiet_pillow():
+            return self._guard(row, lambda: content_key_of(raw))
+
+    def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
+        """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
+
+        Equal where two images look the same pixel by pixel, whatever their files. None where an
+        image cannot be read.
+        """
+        chosen = self._check_rows(rows)
+
+        def key(raw: Raw | ImageError) -> str | None:
+            try:
+                picture = decode(unless_error(raw), self._limit)
+            except ImageError:
+                return None
+            return content_key_of(np.asarray(picture.convert("RGB")))
+
+        with quiet_pillow(), ThreadPoolExecutor(processors(), "gmvaluator-decode") as pool:
+            for at in range(0, len(chosen), batch_size):
+                yield from pool.map(key, self._read(chosen[at : at + batch_size].tolist()))
+
+    def read_bytes(self, index: int) -> bytes:
+        """The encoded image as stored, or a PNG of an image that is not encoded."""
+        row = self._row(index)
+        raw = self._guard(row, lambda: unless_error(self._read([row])[0]))
+        return raw if isinstance(raw, bytes) else encode_png(np.asarray(self._picture(row)))
+
+    def png(self, index: int, max_side: int) -> bytes:
+        """A PNG of at most `max_side` pixels a side; smaller images keep their size."""
+        if max_side < 1:
+            raise InputError(f"max_side={max_side} was given; wanted at least 1 pixel.")
+        return encode_png(np.asarray(shrink(self._picture(index), max_side)))
+
+    def thumbnail(self, index: int, max_side: int, key: str | None = None) -> bytes | None:
+        """The image at most `max_side` pixels a side: a PNG up to 64 pixels, else a JPEG.
+
+        None if its content key is not `key`; key and picture are of the same bytes.
+        """
+        row = self._row(index)
+        raw = self._read([row])[0]
+
+        def shrunk() -> bytes | None:
+            if key is not None and content_key_of(raw) != key:
+                return None
+            pixels = np.asarray(shrink(decode(unless_error(raw), self._limit), max_side))
+            if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
+                return encode_png(pixels)
+            return encode_jpeg(pixels, THUMBNAIL_QUALITY)
+
+        with quiet_pillow():
+            return self._guard(row, shrunk)
+
+    def select(self, rows: ArrayLike) -> ImageSet:
+        """The set of `rows` in the order given, sharing the source; ids stay the same.
+
+        Raises `InputError` if a row is out of range or given twice.
+        """
+        chosen = self._check_rows(rows)
+        if len(np.unique(chosen)) != len(chosen):
+            raise InputError("select was given a row twice; wanted distinct rows: ids are unique.")
+
+        def pick(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[row] for row in chosen)
+
+        labels = _Deferred(self, chosen)
+        subset = ImageSet(
+            Listing(
+                self._reader,
+                pick(self.ids),
+                labels if callable(self._labels) else labels(),
+                {name: pick(values) for name, values in self.metadata.items()},
+                self.location,
+                self.problems,
+            ),
+            pixel_limit=self._limit,
+        )
+        subset._source_rows = chosen if self._source_rows is None else self._source_rows[chosen]
+        return subset
+
+    def batches(
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int = 64,
+        rows: ArrayLike | None = None,
+        workers: int | None = None,
+        on_error: Literal["skip", "raise"] = "skip",
+        known: Callable[[str], bool] | None = None,
+    ) -> Iterator[Batch]:
+        """Decoded, resized images in the order of `rows` (default: all), a few batches ahead.
+
+        One thread reads, `workers` threads (default: the processors at hand) decode; both end
+        with the iterator. Every row is in exactly one batch, as a survivor or skipped; with
+        `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
+        `known` (asked from the decoding threads) are not decoded and have no pixels.
+        """
+        if batch_size < 1 or (workers is not None and workers < 1):
+            raise InputError(
+                f"batch_size={batch_size}, workers={workers} was given; wanted at least 1 each."
+            )
+        if on_error not in ("skip", "raise"):
+            raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
+        chosen = np.arange(len(self)) if rows is None else self._check_rows(rows)
+        parts = [chosen[at : at + batch_size] for at in range(0, len(chosen), batch_size)]
+        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers, known)
+        produced = pipeline.run(parts)
+        return raising(produced) if on_error == "raise" else produced
+
+    def _row(self, index: int) -> int:
+        row = operator.index(index)
+        if not -len(self) <= row < len(self):
+            # IndexError, not InputError: iteration over a sequence ends with it.
+            raise IndexError(f"index {row} was given; the set has {len(self)} images.")
+        return row % len(self)
+
+    def _check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
+        chosen = np.asarray(rows)
+        if chosen.size == 0:
+            return np.empty(0, np.int64)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            raise InputError(
+                f"rows of {chosen.dtype}, shape {chosen.shape} were given; wanted a list of row "
+                "numbers: use numpy.flatnonzero on a mask."
+            )
+        if chosen.min() < 0 or chosen.max() >= len(self):
+            raise InputError(
+                f"rows {chosen.min()}..{chosen.max()} were given; wanted 0..{len(self) - 1}."
+            )
+        return chosen.astype(np.int64)
+
+    def _read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        if self._source_rows is not None:
+            rows = self._source_rows[list(rows)].tolist()
+        return self._reader.read(rows)
+
+    def _picture(self, index: int) -> Image:
+        row = self._row(index)
+        raw = self._read([row])[0]
+        with quiet_pillow():
+            return self._guard(row, lambda: decode(unless_error(raw), self._limit))
+
+    def _guard(self, row: int, action: Callable[[], _T]) -> _T:
+        try:
+            return action()
+        except ImageError as error:
+            raise ImageError(f"{self.ids[row]}: {error}") from error.__cause__
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Reader of several sets, one after the other."""
+
+    sets: tuple[ImageSet, ...]
+    starts: tuple[int, ...]
+
+    def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        found: list[Raw | ImageError] = []
+        for row in rows:
+            part = bisect_right(self.starts, row) - 1
+            found += self.sets[part]._read([row - self.starts[part]])
+        return found
+
+
+def _is_joined(source: Any) -> bool:
+    """Whether it is a list of pairs (prefix, path); JSON has lists for pairs."""
+    return (
+        isinstance(source, list)
+        and bool(source)
+        and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in source)
+        and all(isinstance(prefix, str) and isinstance(path, str | Path) for prefix, path in source)
+    )
+
+
+def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
+    """Sources with the prefixes that their ids get, as one in this order."""
+    sets = tuple(ImageSet.open(path, pixel_limit=pixel_limit) for _, path in named)
+    ids = [
+        prefix + name for (prefix, _), each in zip(named, sets, strict=True) for name in each.ids
+    ]
+    if not ids or len(set(ids)) < len(ids):
+        raise InputError(
+            f"{len(named)} sources hold {len(ids)} images, {len(set(ids))} of different ids; "
+            "wanted at least one, and prefixes that keep ids apart"
+        )
+    labels = [label for each in sets for label in each.labels or (None,) * len(each)]
+    columns = [name for name in sets[0].metadata if all(name in each.metadata for each in sets)]
+    metadata = {
+        name: tuple(entry for each in sets for entry in each.metadata[name]) for name in columns
+    }
+    starts = np.cumsum([0, *(len(each) for each in sets)])[:-1]
+    return Listing(
+        _Parts(sets, tuple(starts.tolist())),
+        tuple(ids),
+        tuple(labels) if any(label is not None for label in labels) else None,
+        metadata,
+        problems=tuple(problem for each in sets for problem in each.problems),
+    )
+
+
+@dataclass(frozen=True)
+class _Deferred:
+    """Labels of a selection whose set has not read its own yet; a class, to be picklable."""
+
+    whole: ImageSet
+    rows: NDArray[np.int64]
+
+    def __call__(self) -> tuple[str | None, ...] | None:
+        labels = self.whole.labels
+        return None if labels is None else tuple(labels[row] for row in self.rows)
+
+
+def set_fingerprint(ids: Sequence[str], keys: Sequence[str]) -> str:
+    """64 hex digits (SHA-256) over the (id, content key) pairs of a set, in order."""
+    if len(ids) != len(keys):
+        raise InputError(f"{len(ids)} ids and {len(keys)} keys were given; wanted one key an id.")
+    digest = hashlib.sha256()
+    for id_, key in zip(ids, keys, strict=True):
+        for text in (id_.encode("utf-8", "surrogatepass"), key.encode()):
+            # The length first: ("ab", "c") must not equal ("a", "bc").
+            digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()

@@ -1,0 +1,10 @@
+"""Where images come from: every source becomes ids, labels and a reader of raw rows.
+
+A reader gives encoded bytes or arrays, never decoded files: decoding belongs to `decoding.py`.
+Readers hold no open files, so that they can be pickled, forked and used from threads.
+"""
+
+from gmvaluator.images.sources.base import FORMATS, Listing, Raw, Reader, Skip, image_format
+from gmvaluator.images.sources.opening import open_source
+
+__all__ = ["FORMATS", "Listing", "Raw", "Reader", "Skip", "image_format", "open_source"]

@@ -1,0 +1,170 @@
+"""Image files: single ones, folders of them, and manifests that name them by path."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.sources.base import (
+    Listing,
+    Raw,
+    Skip,
+    attempt,
+    label_text,
+    printable,
+    read_file,
+    unique,
+    why,
+)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Image files by path; None stands for a row that names no file."""
+
+    paths: tuple[str | None, ...]
+
+    def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        return [attempt(self._read, row) for row in rows]
+
+    def _read(self, row: int) -> bytes:
+        path = self.paths[row]
+        if path is None:
+            raise ImageError("no path given")
+        return read_file(path)
+
+
+def single_image(path: Path) -> Listing:
+    """The set of one file."""
+    return Listing(FileReader((str(path),)), (printable(path.name),), location=str(path))
+
+
+def image_folder(
+    folder: Path, files: Sequence[tuple[str, str]], problems: Sequence[Skip]
+) -> Listing:
+    """What `walk` found, each file an image; the first-level sub-folder is its label."""
+    labels = tuple(id_.partition("/")[0] if "/" in id_ else None for id_, _ in files)
+    return Listing(
+        FileReader(tuple(path for _, path in files)),
+        unique((id_ for id_, _ in files), folder),
+        labels if any(label is not None for label in labels) else None,
+        location=str(folder),
+        problems=tuple(problems),
+    )
+
+
+def walk(root: Path) -> tuple[list[tuple[str, str]], list[Skip]]:
+    """All visible files below `root` as (id, path), sorted by id, and what could not be listed.
+
+    Linked folders are followed, but no folder is listed twice: that ends loops.
+    """
+    files: list[tuple[str, str]] = []
+    problems: list[Skip] = []
+    seen: set[tuple[int, int]] = set()
+    # Real folders come before links, so that a link never steals the name of what it points to.
+    real, linked = deque([(str(root), "")]), deque[tuple[str, str]]()
+    while real or linked:
+        path, prefix = (real or linked).popleft()
+        try:
+            status = Path(path).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                problems.append(Skip(printable(prefix), "link to a folder listed already"))
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            reason = f"folder cannot be read: {why(error)}"
+            problems.append(Skip(printable(prefix) or ".", reason))
+            continue
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            kind = _kind(entry)
+            if kind == "folder":
+                (linked if entry.is_symlink() else real).append((entry.path, name + "/"))
+            elif kind == "file":
+                files.append((printable(name), entry.path))
+            else:
+                problems.append(Skip(printable(name), "not a regular file"))
+    return sorted(files), sorted(problems, key=lambda skip: skip.id)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        # A broken link is declared like a file; reading it says what is wrong.
+        return "file" if entry.is_file() or not Path(entry.path).exists() else "other"
+    except OSError:
+        return "file"
+
+
+def open_csv(path: Path) -> Listing:
+    """A manifest as UTF-8 text with a header line."""
+    columns, _ = csv_columns(path)
+    return open_manifest(path, columns)
+
+
+def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
+    """Text by column of a CSV file in UTF-8 with a header line, and the line each record ends on.
+
+    Raises:
+        InputError: unreadable, a column named twice, or a line of another number of fields.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            table = csv.reader(file, strict=True)
+            header = next(table, [])
+            if len(set(header)) != len(header):
+                raise InputError(f"{path} names a column twice: {header}; rename one.")
+            # column by column as they come: a million kept records take seconds to collect
+            columns: list[list[Any]] = [[] for _ in header]
+            lines = []
+            for record in table:
+                if not record:
+                    continue
+                if len(record) != len(header):
+                    raise InputError(
+                        f"{path} line {table.line_num} has {len(record)} fields; wanted "
+                        f"{len(header)} as in the header: quote fields that hold commas."
+                    )
+                lines.append(table.line_num)
+                for column, entry in zip(columns, record, strict=True):
+                    column.append(entry)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as CSV: {why(error)}; wanted UTF-8 text with a header line."
+        ) from None
+    return dict(zip(header, columns, strict=True)), lines
+
+
+def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:
+    """Rows that name image files; absolute paths are taken as they are."""
+    if "path" not in columns:
+        raise InputError(
+            f"{path} has the columns {', '.join(columns) or '(none)'}; wanted one named 'path' "
+            "with image files relative to the manifest."
+        )
+    paths = [None if value is None else str(value) for value in columns["path"]]
+    ids = [
+        str(given) if given not in (None, "") else name or f"row {row}"
+        for row, (given, name) in enumerate(
+            zip(columns.get("id", paths), paths, strict=True), start=1
+        )
+    ]
+    labels = columns.get("label")
+    return Listing(
+        FileReader(tuple(str(path.parent / name) if name else None for name in paths)),
+        unique(ids, path),
+        None if labels is None else tuple(label_text(value) for value in labels),
+        {k: tuple(v) for k, v in columns.items() if k not in ("path", "id", "label")},
+        str(path),
+    )

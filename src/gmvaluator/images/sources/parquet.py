@@ -1,0 +1,200 @@
+"""Parquet files: images in the Hugging Face layout, or a manifest."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.sources.base import Listing, Locked, Raw, attempt, label_text, read_file, why
+from gmvaluator.images.sources.files import open_manifest
+
+# Row groups of a Parquet set that stay in memory; the last one read always does.
+CACHE_BYTES = 256 * 2**20
+
+
+def open_parquet(paths: Sequence[Path], location: str) -> Listing:
+    """Parquet files in the Hugging Face image layout, or one manifest with a `path` column."""
+    import pyarrow.parquet as pq
+
+    image: str | None = None
+    groups: list[tuple[str, int, int]] = []
+    parts: list[dict[str, list[Any]]] = []
+    sizes: list[int] = []
+    for path in paths:
+        with _parquet_errors(path), pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+            column = _image_column(schema)
+            if column is None and len(paths) == 1 and "path" in schema.names:
+                return open_manifest(path, file.read().to_pydict())
+            if column is None or column != (image or column):
+                raise InputError(
+                    f"{path} has the columns {', '.join(schema.names) or '(none)'}; wanted "
+                    f"{image or 'image'!r} of struct<bytes, path> (Hugging Face layout) or, in a "
+                    "manifest, 'path'."
+                )
+            image = column
+            counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            groups += [(str(path), g, count) for g, count in enumerate(counts)]
+            parts.append(_scalar_columns(file, image))
+            sizes.append(rows)
+    merged = _merge(parts, sizes)
+    names = merged.pop("\0path", None)
+    if names is None or None in names or len(set(names)) < len(names):
+        names = [str(row) for row in range(sum(sizes))]
+    labels = merged.pop("\0label", None)
+    return Listing(
+        ParquetReader(tuple(groups), str(image)),
+        tuple(names),
+        None if labels is None else tuple(labels),
+        {name: tuple(values) for name, values in merged.items()},
+        location,
+    )
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"{path} cannot be read as Parquet: {why(error)}; wanted a complete Parquet file: "
+            "download it again."
+        ) from None
+
+
+def _image_column(schema: Any) -> str | None:
+    """The column of encoded images: `image`, `img`, else the first struct with `bytes`."""
+    import pyarrow.types as types
+
+    def holds_images(name: str) -> bool:
+        kind = schema.field(name).type
+        if types.is_struct(kind):
+            return bool(kind.get_field_index("bytes") >= 0)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    structs = [name for name in schema.names if types.is_struct(schema.field(name).type)]
+    order = [name for name in ("image", "img") if name in schema.names] + structs
+    return next((name for name in order if holds_images(name)), None)
+
+
+def _scalar_columns(file: Any, image: str) -> dict[str, list[Any]]:
+    """Everything but the image bytes: image paths as `\\0path`, labels as `\\0label`, metadata."""
+    import pyarrow.types as types
+
+    schema = file.schema_arrow
+    kind = schema.field(image).type
+    scalars = [
+        name
+        for name in schema.names
+        if not types.is_nested(schema.field(name).type)
+        and not types.is_binary(schema.field(name).type)
+        and not types.is_large_binary(schema.field(name).type)
+    ]
+    has_path = types.is_struct(kind) and kind.get_field_index("path") >= 0
+    wanted = scalars + ([f"{image}.path"] if has_path else [])
+    table = file.read(columns=wanted, use_threads=False)
+    columns = {name: table.column(name).to_pylist() for name in scalars}
+    if has_path:
+        # A struct column read without its bytes: null structs count as null paths.
+        cells = table.column(image).to_pylist()
+        columns["\0path"] = [cell["path"] if cell else None for cell in cells]
+    if "label" in columns:
+        names = _class_names(schema)
+        columns["\0label"] = [label_text(value, names) for value in columns.pop("label")]
+    return columns
+
+
+def _class_names(schema: Any) -> list[str] | None:
+    """Names of the ClassLabel feature `label` in the Hugging Face schema metadata."""
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = described["info"]["features"]["label"]
+        names = feature["names"] if feature.get("_type") == "ClassLabel" else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _merge(parts: Sequence[dict[str, list[Any]]], sizes: Sequence[int]) -> dict[str, list[Any]]:
+    """Columns of several files one after the other; a file without a column gives None."""
+    names = dict.fromkeys(itertools.chain.from_iterable(parts))
+    return {
+        name: [
+            value
+            for part, size in zip(parts, sizes, strict=True)
+            for value in part.get(name, [None] * size)
+        ]
+        for name in names
+    }
+
+
+class ParquetReader(Locked):
+    """Encoded images in Parquet, read one row group at a time into a small cache."""
+
+    def __init__(self, groups: tuple[tuple[str, int, int], ...], column: str) -> None:
+        super().__init__()
+        self._groups = groups  # (file, row group in it, rows)
+        self._column = column
+        self._starts = [0, *itertools.accumulate(size for _, _, size in groups)]
+        self._cache: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_cache": OrderedDict()}
+
+    def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
+        found: dict[int, Raw | ImageError] = {}
+        # Ascending rows load every row group once, whatever order is asked for.
+        for row in sorted(set(rows)):
+            found[row] = attempt(self._read, row)
+        return [found[row] for row in rows]
+
+    def _read(self, row: int) -> bytes:
+        number = bisect.bisect_right(self._starts, row) - 1
+        with self._lock:
+            data, paths = self._group(number)
+        at = row - self._starts[number]
+        content = data[at].as_py()
+        if content:
+            return bytes(content)
+        path = paths[at].as_py() if paths is not None else None
+        if content is not None or path is None:
+            raise ImageError("empty file" if content is not None else "no image in this row")
+        folder = Path(self._groups[number][0]).parent
+        # A data set from elsewhere must not name files outside itself.
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ImageError("path leads out of the data set's folder")
+        return read_file(folder / path)
+
+    def _group(self, number: int) -> tuple[Any, Any]:
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+        import pyarrow.types as types
+
+        path, group, _ = self._groups[number]
+        try:
+            with pq.ParquetFile(path) as file:
+                table = file.read_row_group(group, columns=[self._column], use_threads=False)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise ImageError(f"Parquet row group cannot be read: {why(error)}") from None
+        column = table.column(self._column)
+        loaded: tuple[Any, Any] = (column, None)
+        if types.is_struct(column.type):
+            has_path = column.type.get_field_index("path") >= 0
+            paths = pc.struct_field(column, "path") if has_path else None
+            loaded = (pc.struct_field(column, "bytes"), paths)
+        self._cache[number] = loaded
+        while len(self._cache) > 1 and sum(d.nbytes for d, _ in self._cache.values()) > CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return loaded

@@ -1,0 +1,1 @@
+"""Similarity matching: from vectors to candidates, and from candidates to contributors."""

@@ -1,0 +1,1 @@
+"""Copies within the training set: from vectors and pixels to clusters."""

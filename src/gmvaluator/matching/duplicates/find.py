@@ -1,0 +1,243 @@
+"""Finding copies within a training set: of equal pixels, and those that look nearly the same.
+
+One image in a hundred copies would take up a hundred places among the contributors, and its owner
+would gain by it. So copies form clusters that count once (`clusters`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.geometry import Space, Vectors, blocks
+from gmvaluator.images import ImageSet
+from gmvaluator.matching.recall import Index, build_index, choose_index
+from gmvaluator.matching.rerank import Side, Term, among_training
+from gmvaluator.progress import Progress
+
+ROUNDING = 1e-3
+"""How far an encoder may place two images of equal pixels apart, in parts of a vector's length.
+
+Measured are 1e-6 (EfficientNet-Lite0 by torch, in batches of other sizes) and 0 (by OpenVINO).
+Images within it are decoded and compared, so a larger part costs time and never a wrong cluster.
+"""
+MOST_STEPS = 64
+"""Neighbours looked at on a line; where more are as near as that, all are decoded."""
+NEAR_SHARE = 1 / 5
+"""Near copies lie within this part of the spacing of training images (`fitting.learn_spacing`).
+
+Chosen by benchmarks/near_copies.py: of 2,000 digits or photos no two different ones lie within it,
+and within a third of the spacing one or two in a hundred digits have another. Wrong clusters would
+take value from whom it belongs to; a copy that is missed keeps what it has with `exact`.
+"""
+RECALL_SHARE = 1 / 2
+"""And within this part of the spacing in the recall space, where pairs are looked for."""
+NEIGHBOURS = 16
+"""Others that an image is compared with at first; more of them where all are copies."""
+
+
+def exact_copies(
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    keys: Sequence[str],
+    order: NDArray[np.int64],
+    vectors: Vectors,
+    progress: Progress,
+) -> NDArray[np.int64]:
+    """(n,) for each image the first in `order` whose decoded pixels, at full size, are the same.
+
+    Images of one content key are copies at once. Others of equal pixels have nearly equal vectors,
+    so only images with such a neighbour are decoded again. One that can no longer be read, or that
+    an encoder with chance in it places elsewhere, has no copies.
+
+    Args:
+        images: the set.
+        rows: (n,) row of each image in it.
+        keys: n content keys.
+        order: (n,) see `TrainingSet.order`: by key.
+        vectors: (n, dim) as the encoder gave them.
+        progress: hears how many of the images in question are compared.
+    """
+    first = np.empty(len(keys), dtype=np.int64)
+    seen: dict[str, int] = {}
+    for row in order.tolist():
+        first[row] = seen.setdefault(keys[row], row)
+    asked = np.flatnonzero(first == np.arange(len(first)))
+    asked = asked[_likely_copies(_projected(vectors)[asked])] if len(asked) > 1 else asked[:0]
+    if not len(asked):
+        return first
+    found: dict[int, str] = {}
+    with progress.stage("compare copies", len(asked)) as advance:
+        for row, key in zip(asked.tolist(), images.pixel_keys(rows[asked]), strict=True):
+            if key is not None:
+                found[row] = key
+            advance(1)
+    by_pixels: dict[str, int] = {}
+    chosen = np.arange(len(first))
+    for row in order.tolist():
+        if row in found:
+            chosen[row] = by_pixels.setdefault(found[row], row)
+    return np.asarray(chosen[first], dtype=np.int64)
+
+
+def _projected(vectors: Vectors) -> NDArray[np.float64]:
+    """(n, 3) places of (n, dim) vectors on three fixed random lines, in units of `ROUNDING`."""
+    n, dim = vectors.shape
+    lines = np.random.default_rng(0).choice((-1.0, 1.0), (dim, 3)).astype(np.float32)
+    places, squares = np.empty((n, 3)), 0.0
+    for rows in blocks(n, 4 * dim):
+        block = np.asarray(vectors[rows])
+        places[rows] = block @ lines
+        squares += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+    unit = ROUNDING * np.sqrt(squares / n)
+    return places / unit if unit > 0 else np.zeros_like(places)
+
+
+def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) whether another of (n, 3) points lies within 1 of a point on every line.
+
+    By sorting, in cells of width 4 on the first line and along the second. The cells are laid
+    twice, half a cell apart: two points within 1 share a cell of one of the two.
+    """
+    n = len(places)
+    found = np.zeros(n, dtype=np.bool_)
+    for shift in (0.0, 0.5):
+        cells = np.floor(places[:, 0] / 4 + shift)
+        order = np.lexsort((places[:, 1], cells))
+        cells, sorted_places = cells[order], places[order]
+        here = np.arange(n - 1)
+        for step in range(1, MOST_STEPS + 2):
+            here = here[here + step < n]
+            there = here + step
+            apart = np.abs(sorted_places[there] - sorted_places[here])
+            close = (cells[there] == cells[here]) & (apart[:, 1] <= 1)
+            here, there, apart = here[close], there[close], apart[close]
+            # so many within reach that it would take long to tell them apart
+            alike = (apart <= 1).all(axis=1) | (step > MOST_STEPS)
+            found[order[here[alike]]] = True
+            found[order[there[alike]]] = True
+            if not len(here) or found.all():
+                break
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """For each of c images the one that stands for it, and the distance to that one, (c,) each."""
+
+    representatives: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class NearSearch:
+    """What near copies are looked for by.
+
+    Attributes:
+        terms: of the re-rank; none: distances in the recall space.
+        side: the c images, no two of which have the same pixels.
+        space, vectors: the recall space and the (c, dim) vectors placed in it.
+        order: (c,) see `TrainingSet.order`.
+        threshold: re-rank distance up to which an image is a near copy.
+        reach: distance in the recall space up to which pairs are compared.
+    """
+
+    terms: Sequence[Term]
+    side: Side
+    space: Space
+    vectors: Vectors
+    order: NDArray[np.int64]
+    threshold: float
+    reach: float
+
+
+def near_copies(search: NearSearch, *, seed: int, memory: int, progress: Progress) -> Copies:
+    """Clusters of near copies, each around one image that stands for it.
+
+    In the fixed order, an image that no earlier representative has within `threshold` becomes one
+    itself. Every other image goes to the nearest representative within `threshold`. So no chain of
+    small steps leads from one image to a different one, and two images of a cluster are at most
+    two thresholds apart.
+
+    Args:
+        search: the images and distances.
+        seed: of the index, where `choose_index` takes a trained one.
+        memory: bytes that may be used.
+        progress: hears how far it is.
+    """
+    c, dim = search.vectors.shape
+    name = choose_index(c, c, dim, memory=memory)
+    index = build_index(search.vectors, name, order=search.order, seed=seed)
+    near = _among_neighbours(search, index, progress)
+    representatives = np.arange(c)
+    distances = np.zeros(c, dtype=np.float32)
+    leads, taken = np.zeros(c, dtype=np.bool_), np.zeros(c, dtype=np.bool_)
+    for row in search.order.tolist():
+        if taken[row] or row not in near:
+            continue
+        leads[row] = True
+        for other, distance in _all_near(search, index, row, near[row]).items():
+            if not leads[other] and (not taken[other] or distance < distances[other]):
+                taken[other] = True
+                representatives[other], distances[other] = row, distance
+    return Copies(representatives, distances)
+
+
+def _among_neighbours(
+    search: NearSearch, index: Index, progress: Progress
+) -> dict[int, dict[int, float]]:
+    """Near copies of each image that has any among its neighbours, or is one of another's."""
+    c = len(search.vectors)
+    near: dict[int, dict[int, float]] = defaultdict(dict)
+    with progress.stage("near copies", c) as advance:
+        for rows in blocks(c, 4 * search.vectors.shape[1]):
+            numbers = np.arange(rows.start, rows.stop)
+            for row, other, distance in _near_pairs(search, index, numbers, NEIGHBOURS):
+                near[row][other] = distance
+                near[other][row] = distance
+            advance(len(numbers))
+    return near
+
+
+def _all_near(
+    search: NearSearch, index: Index, row: int, known: dict[int, float]
+) -> dict[int, float]:
+    """Near copies of one image, of which `known` are some: more neighbours until one is none."""
+    found, n = dict(known), NEIGHBOURS
+    while len(found) >= n and n < len(search.vectors) - 1:
+        n *= 2
+        pairs = _near_pairs(search, index, np.array([row]), n)
+        found |= {other: distance for _, other, distance in pairs}
+    return found
+
+
+def _near_pairs(
+    search: NearSearch, index: Index, numbers: NDArray[np.int64], n: int
+) -> list[tuple[int, int, float]]:
+    """(image, other, distance) of near copies among the n neighbours of each of some images."""
+    wanted = min(n + 1, len(search.vectors))
+    squared, others = index.search(search.vectors[numbers], wanted)
+    within = search.space.distance(squared) <= search.reach
+    within &= others != numbers[:, None]
+    asking = within.any(axis=1)
+    if not asking.any():
+        return []
+    # the places of the image itself and of what is out of reach repeat its first neighbour
+    first = np.take_along_axis(others, within.argmax(axis=1)[:, None], axis=1)
+    numbers, others = numbers[asking], np.where(within, others, first)[asking]
+    ranked = among_training(
+        search.terms, search.side, search.space, search.vectors, numbers, others
+    )
+    rows, places = np.nonzero(ranked.distances <= search.threshold)
+    return list(
+        zip(
+            numbers[rows].tolist(),
+            ranked.rows[rows, places].tolist(),
+            ranked.distances[rows, places].tolist(),
+            strict=True,
+        )
+    )

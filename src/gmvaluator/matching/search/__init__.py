@@ -1,0 +1,1 @@
+"""Indexes over training vectors: exact, product quantization, faiss factory strings."""

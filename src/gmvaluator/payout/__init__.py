@@ -1,0 +1,1 @@
+"""Payments: from values and owners to a settlement, a ledger and statements."""

@@ -1,0 +1,300 @@
+"""The running ledger: which generated images were settled, what was paid, what is carried.
+
+A file of JSON lines, an entry a settlement. Each entry is sealed (`sealing.seal_of`) and names the
+seal of the one before, so that no line can be changed, taken out or put in unnoticed; that the
+last ones are still there is told by the seal that `payout.json` keeps. `ledger_writing` adds to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import RunError
+from gmvaluator.files.seals import EARLIER_SEALS, RUN_SEAL, SEAL, seal_of
+from gmvaluator.payout.money import Currency
+from gmvaluator.runs.valuation import Valuation
+
+FORMAT = 1
+START = "0" * 64
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All settlements so far, checked.
+
+    Attributes:
+        path: of the file.
+        entries: as the lines hold them, oldest first.
+    """
+
+    path: Path
+    entries: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def head(self) -> str:
+        """Seal of the last entry; zeros where there is none."""
+        return str(self.entries[-1][SEAL]) if self.entries else START
+
+    @property
+    def settled(self) -> int:
+        """Generated images settled so far: the first of the run."""
+        return int(self.entries[-1]["images"]["end"]) if self.entries else 0
+
+    @property
+    def currency(self) -> Currency | None:
+        if not self.entries:
+            return None
+        last = self.entries[-1]
+        return Currency(last["currency"], last["digits"])
+
+    @property
+    def carried(self) -> dict[str, int]:
+        """Minor units due to each owner."""
+        lines = self.entries[-1]["lines"] if self.entries else []
+        return {line["owner"]: line["carried"] for line in lines if line["carried"]}
+
+    @property
+    def paid(self) -> dict[str, int]:
+        """Minor units paid to each owner in all settlements."""
+        totals: dict[str, int] = {}
+        for entry in self.entries:
+            for line in entry["lines"]:
+                totals[line["owner"]] = totals.get(line["owner"], 0) + line["paid"]
+        return totals
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What each owner's images scored in all settlements."""
+        totals: dict[str, float] = {}
+        for entry in self.entries:
+            for line in entry["lines"]:
+                totals[line["owner"]] = totals.get(line["owner"], 0.0) + line["value"]
+        return totals
+
+    def as_json(self) -> dict[str, Any]:
+        """What was settled, and what each owner was paid and is due, as amounts."""
+        carried, paid, values = self.carried, self.paid, self.values
+        return {
+            "ledger": str(self.path),
+            "head": self.head,
+            "settled": self.settled,
+            "entries": [
+                {
+                    "entry": entry["entry"],
+                    "made": entry.get("made"),
+                    "images": entry["images"],
+                    "budget": self._text(entry["budget"]),
+                    "currency": entry["currency"],
+                    "paid": self._text(sum(line["paid"] for line in entry["lines"])),
+                    "seal": entry[SEAL],
+                }
+                for entry in self.entries
+            ],
+            "owners": [
+                {
+                    "owner": name,
+                    "value": values[name],
+                    "paid": self._text(paid[name]),
+                    "carried": self._text(carried.get(name, 0)),
+                }
+                for name in sorted(values)
+            ],
+        }
+
+    def as_text(self) -> str:
+        """The same for people."""
+        found = self.as_json()
+        lines = [
+            f"{self.path}: {len(self.entries)} settlements of {self.settled} generated images, "
+            "every seal fits"
+        ]
+        lines += [
+            f"  {each['entry']:>3}  {each['made']}  images {each['images']['start'] + 1} to "
+            f"{each['images']['end']}  budget {each['budget']} {each['currency']}  paid "
+            f"{each['paid']}"
+            for each in found["entries"]
+        ]
+        lines += [
+            f"  {each['owner']}: paid {each['paid']}, carried {each['carried']}"
+            for each in found["owners"]
+        ]
+        return "\n".join([*lines, f"head {self.head}"])
+
+    def _text(self, units: int) -> str:
+        return "" if self.currency is None else f"{self.currency.amount(units):f}"
+
+    def check_run(self, valuation: Valuation, currency: Currency) -> None:
+        """Refuse a run that does not begin with the generated images settled so far.
+
+        Raises:
+            RunError: another currency, fewer images, or images or scores that differ.
+        """
+        known = self.currency
+        if known is not None and known != currency:
+            raise RunError(
+                f"ledger {self.path} is in {known.code} ({known.digits} decimals), not "
+                f"{currency.code} ({currency.digits}); start another ledger for another currency"
+            )
+        m = len(valuation.generated_ids)
+        for number, entry in enumerate(self.entries, start=1):
+            start, end = entry["images"]["start"], entry["images"]["end"]
+            if end > m or digest_of(valuation, start, end) != entry["images"]["sha256"]:
+                raise RunError(
+                    f"generated images {start + 1} to {end} of this run are not those that entry "
+                    f"{number} of ledger {self.path} settled, or score otherwise; pass that run, "
+                    "extended by new images (gmvaluator extend), or start another ledger"
+                )
+
+    @property
+    def without_last(self) -> Ledger:
+        """As it was before the last settlement."""
+        return Ledger(self.path, self.entries[:-1])
+
+    def check_payout(
+        self, record: Mapping[str, Any], run: Mapping[str, Any], currency: Currency
+    ) -> None:
+        """Refuse a ledger that lost the entry an earlier payout was settled by.
+
+        Args:
+            record: what the `payout.json` of that payout holds.
+            run: what `run.json` holds.
+            currency: of the settlement to make.
+
+        Raises:
+            RunError: this ledger, or one of another name where the payout is of this run and in
+                this currency, has no entry with the seal that the payout names.
+        """
+        told = record.get("ledger")
+        if not isinstance(told, dict) or told.get(SEAL) in [each[SEAL] for each in self.entries]:
+            return
+        file = Path(str(told.get("file")))
+        seals = [*run.get(EARLIER_SEALS, []), run.get(SEAL)]
+        options = record.get("options")
+        same_currency = isinstance(options, dict) and options.get("currency") == currency.code
+        if not _same_file(file, self.path) and not (
+            record.get(RUN_SEAL) in seals and same_currency
+        ):
+            return
+        raise RunError(
+            f"an earlier payout (made {record.get('made')}) was settled as entry "
+            f"{told.get('entry')} of ledger {file}, seal {str(told.get(SEAL))[:12]}…, and "
+            f"{self._found()}: going on would pay again for images that were paid; pass that "
+            "ledger, or restore it from a copy. If another ledger is meant to begin anew, move "
+            "that payout.json and what belongs to it away first"
+        )
+
+    def _found(self) -> str:
+        if not self.entries:
+            return f"ledger {self.path} is not there or empty"
+        return f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
+
+    def all_settled(self, why: str = "") -> RunError:
+        """That a run has nothing new for this ledger, and what to do."""
+        text = f"all {self.settled} generated images of this run are settled in ledger {self.path}"
+        if self.entries:
+            last = self.entries[-1]
+            text += f", the last in entry {last['entry']} of {last.get('made')}"
+        return RunError(
+            f"{text}{why}; extend the run by new ones first (gmvaluator extend). Where the files "
+            "of that payout were lost, the same run, owners' file and options make them again, "
+            "and nothing is added to the ledger"
+        )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def digest_of(valuation: Valuation, start: int, end: int) -> str:
+    """SHA-256 of what decides the scores of some generated images: ids, contributors, scores."""
+    digest = hashlib.sha256()
+    rows = valuation.contributions.rows[start:end]
+    # names of contributors, not their row numbers: a set listed in another order is the same
+    for name in valuation.generated_ids[start:end]:
+        _add(digest, name)
+    used, places = np.unique(rows, return_inverse=True)
+    names = sorted((valuation.train_ids[row], place) for place, row in enumerate(used.tolist()))
+    rank = np.empty(len(used), dtype="<i8")
+    rank[[place for _, place in names]] = np.arange(len(used))
+    for name, _ in names:
+        _add(digest, name)
+    for name in _copies(valuation, used):
+        _add(digest, name)
+    digest.update(rank[places.ravel()].tobytes())
+    digest.update(valuation.contributions.scores[start:end].astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
+    """Ids of the images that share the scores of these, where copies count once."""
+    if valuation.clusters is None:
+        return []
+    leaders = valuation.clusters.representatives
+    shared = np.isin(leaders, used) & (leaders != np.arange(len(leaders)))
+    return sorted(valuation.train_ids[row] for row in np.flatnonzero(shared).tolist())
+
+
+def _add(digest: Any, text: str) -> None:
+    encoded = text.encode("utf-8", "surrogatepass")
+    digest.update(len(encoded).to_bytes(8, "little") + encoded)
+
+
+def read_ledger(path: str | Path) -> Ledger:
+    """Read and check a ledger; one that does not exist yet is empty. A link is followed.
+
+    Raises:
+        RunError: a line that is damaged or was changed, or sums that do not add up.
+    """
+    file = Path(path)
+    if not file.exists():
+        return Ledger(file)
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"ledger {file} cannot be read ({error}); restore it") from error
+    if lines.pop() != "":
+        raise RunError(f"ledger {file} ends in the middle of a line; restore it from a copy")
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            trouble = _trouble(entry, entries)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            trouble = f"is no entry ({error})"
+        if trouble:
+            raise RunError(
+                f"line {number} of ledger {file} {trouble}; restore the ledger from a copy"
+            )
+        entries.append(entry)
+    return Ledger(file, tuple(entries))
+
+
+def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
+    """What is wrong with an entry that follows others; empty if nothing is."""
+    if entry.get("format") != FORMAT:
+        return f"has format {entry.get('format')}, this version reads {FORMAT}"
+    if seal_of(entry) != entry[SEAL]:
+        return "was changed: its seal is not that of its content"
+    before = earlier[-1] if earlier else None
+    if entry["previous"] != (before[SEAL] if before else START):
+        return "does not follow the line before: one was changed, taken out or put in"
+    if entry["images"]["start"] != (before["images"]["end"] if before else 0):
+        return "does not begin at the first image that was not settled"
+    if sum(line["amount"] for line in entry["lines"]) != entry["budget"]:
+        return "has amounts that do not sum to its budget"
+    carried = {line["owner"]: line["carried"] for line in before["lines"]} if before else {}
+    for line in entry["lines"]:
+        if line["carried_before"] != carried.pop(line["owner"], 0):
+            return f"carries another sum for {line['owner']!r} than the line before"
+    if any(carried.values()):
+        return "drops a sum that the line before carried"
+    return ""

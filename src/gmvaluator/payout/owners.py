@@ -1,0 +1,436 @@
+"""Who owns which training image, and what each owner's images scored."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import InputError
+from gmvaluator.images.sources.files import csv_columns
+from gmvaluator.scoring.scores import Contributions
+
+UNASSIGNED = "(unassigned)"
+"""Training images that nobody owns."""
+UNATTRIBUTED = "(unattributed)"
+"""What generated images handed to no contributor."""
+SHARE_TOLERANCE = 1e-5
+"""Shares of an image may sum to 1 this closely, as thirds of six decimals do; then to 1 exactly."""
+OFFENDERS_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Ownership:
+    """Owners of training images, as e (image, owner, share) entries ordered by image and owner.
+
+    Attributes:
+        owners: G names, sorted.
+        rows: (e,) int64, training image.
+        groups: (e,) int64, place in `owners`.
+        shares: (e,) float64; those of an image sum to 1.
+        n_train: training images, owned or not.
+        origin: where it came from, for the record: a file and its SHA-256, or a column.
+        n_skipped: entries about images of the training set that could not be read.
+        gone: (n_train,) bool, images that were withdrawn; None: none were.
+    """
+
+    owners: tuple[str, ...]
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    n_train: int
+    origin: dict[str, Any]
+    n_skipped: int = 0
+    gone: NDArray[np.bool_] | None = None
+
+    @property
+    def n_images(self) -> NDArray[np.int64]:
+        """(G + 1,) training images each owner has a share of; last, those that nobody owns."""
+        owned = np.bincount(self.groups, minlength=len(self.owners))
+        unowned = np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
+        unowned[self.rows] = False
+        return np.append(owned, np.count_nonzero(unowned))
+
+    def without(self, gone: NDArray[np.bool_]) -> Ownership:
+        """The same without some training images; their owners stay, with what is left to them."""
+        kept = ~gone[self.rows]
+        rows, groups, shares = self.rows[kept], self.groups[kept], self.shares[kept]
+        return replace(self, rows=rows, groups=groups, shares=shares, gone=gone)
+
+    def images_of(self, owners: Iterable[str]) -> NDArray[np.bool_]:
+        """(n_train,) images that any of these owners has a share of.
+
+        Raises:
+            InputError: an unknown owner.
+        """
+        place = {name: group for group, name in enumerate(self.owners)}
+        wanted = [plain(name) for name in owners]
+        unknown = [name for name in wanted if name not in place]
+        if unknown:
+            raise InputError(
+                f"owner {_some(repr(name) for name in unknown)} is not among the "
+                f"{len(self.owners)} owners ({_some(self.owners)}); check the spelling"
+            )
+        chosen = np.zeros(len(self.owners), dtype=bool)
+        chosen[[place[name] for name in wanted]] = True
+        found = np.zeros(self.n_train, dtype=bool)
+        found[self.rows[chosen[self.groups]]] = True
+        return found
+
+
+def plain(name: str) -> str:
+    """An owner's name as it is compared: composed Unicode (NFC), without spaces around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def read_owners(
+    path: str | Path, train_ids: Sequence[str], *, skipped: Iterable[str] = ()
+) -> Ownership:
+    """Owners by a CSV file in UTF-8 or a Parquet file.
+
+    Its columns: `train_id`, `owner`, and optionally `share`. An image with several owners has a
+    row for each, with shares that sum to 1; an image with one row needs no share. Images that are
+    not named belong to nobody. Names are taken without spaces around them, as composed Unicode.
+
+    Args:
+        path: the file.
+        train_ids: ids of the run's n training images.
+        skipped: ids of training images that could not be read; rows about them are left out.
+
+    Raises:
+        InputError: naming the first rows that are wrong.
+    """
+    file = Path(path)
+    columns, lines, row_word = _columns(file)
+    for name in ("train_id", "owner"):
+        if name not in columns:
+            raise InputError(
+                f"{file} has the columns {', '.join(columns) or '(none)'}; wanted train_id and "
+                "owner, and optionally share"
+            )
+    if not lines:
+        raise InputError(f"{file} has no rows; wanted one an owned training image")
+    table = _Rows(file, row_word, lines)
+    given = ["" if _missing(owner) else owner for owner in columns["owner"]]
+    table.refuse(
+        [not isinstance(owner, str | int) or isinstance(owner, bool) for owner in given],
+        "has an owner that is neither text nor a whole number; write names as text",
+        given,
+    )
+    plain_of = {owner: plain(str(owner)) for owner in set(given)}
+    names = [plain_of[owner] for owner in given]
+    table.refuse([name == "" for name in names], "names no owner; write one or leave the row out")
+    table.refuse(
+        [name in (UNASSIGNED, UNATTRIBUTED) for name in names],
+        f"has an owner called {UNASSIGNED} or {UNATTRIBUTED}, which are kept for what nobody owns; "
+        "leave the row out",
+    )
+    rows = _rows_of(table, columns["train_id"], train_ids, set(skipped))
+    owners = tuple(sorted(set(names)))
+    place = {name: group for group, name in enumerate(owners)}
+    groups = np.array([place[name] for name in names], dtype=np.int64)
+    shares = _shares(table, columns.get("share"), rows)
+    _refuse_repeats(table, rows, groups)
+    _refuse_sums(table, rows, shares)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    origin = {"file": str(path), "sha256": digest}
+    return _ownership(owners, rows, groups, shares, len(train_ids), origin)
+
+
+def owners_by(column: str, entries: Sequence[Any], n_train: int) -> Ownership:
+    """Each value of a metadata column as the owner of the images that have it.
+
+    Args:
+        column: its name.
+        entries: one a training image; None, NaN and empty text mean nobody.
+        n_train: number of training images.
+
+    Raises:
+        InputError: the column has another length, no entry, or one that is kept for nobody.
+    """
+    if len(entries) != n_train:
+        raise InputError(f"column {column!r} has {len(entries)} entries for {n_train} images")
+    names = ["" if _missing(entry) else plain(str(entry)) for entry in entries]
+    owners = tuple(sorted(set(names) - {""}))
+    if not owners:
+        raise InputError(f"column {column!r} is empty for all {n_train} images; take another one")
+    if {UNASSIGNED, UNATTRIBUTED} & set(owners):
+        raise InputError(
+            f"column {column!r} holds {UNASSIGNED} or {UNATTRIBUTED}, which are kept for what "
+            "nobody owns; leave such cells empty"
+        )
+    place = {name: group for group, name in enumerate(owners)}
+    groups = np.array([place.get(name, -1) for name in names], dtype=np.int64)
+    rows = np.flatnonzero(groups >= 0)
+    origin = {"column": column}
+    return _ownership(owners, rows, groups[rows], np.ones(len(rows)), n_train, origin)
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """Scores dealt out to owners: one term a (generated image, contributor, owner).
+
+    Attributes:
+        generated: (t,) int64, generated image.
+        train: (t,) int64, training image; of copies that count once, the owner's first.
+        groups: (t,) int64, place in `owners`; G where nobody owns the training image.
+        scores: (t,) float64 > 0, the owner's part.
+        n_generated: m, images with no term included.
+    """
+
+    generated: NDArray[np.int64]
+    train: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    n_generated: int
+
+
+def deal(
+    ownership: Ownership,
+    contributions: Contributions,
+    *,
+    representatives: NDArray[np.int64] | None = None,
+) -> Terms:
+    """Deal every score to the owners of its training image, by their shares.
+
+    Args:
+        ownership: of the n training images.
+        contributions: (m, k) scores.
+        representatives: (n,) where copies count once: the image that stands for each, whose score
+            all of its copies that are not gone share equally; None: every image counts.
+
+    Raises:
+        InputError: a score is negative or no number, as those of some baselines are.
+    """
+    scores = contributions.scores.ravel()
+    if not bool(np.all((scores >= 0) & (scores < np.inf))):
+        raise InputError(
+            "the run has scores that are negative or no numbers; only scores of 0 or more can be "
+            "paid by, as those of gmvaluator value are"
+        )
+    k = contributions.rows.shape[1]
+    some = np.flatnonzero(scores)
+    rows, scores = contributions.rows.ravel()[some], scores[some]
+    held = _held(ownership, representatives)
+    entries = np.bincount(held.rows, minlength=ownership.n_train)
+    first = np.cumsum(entries) - entries
+    owned = entries[rows] > 0
+    copies = np.maximum(entries[rows], 1)
+    source = np.repeat(np.arange(len(rows)), copies)
+    turn = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
+    # an image that nobody owns has one term, with no entry to look up
+    has = owned[source]
+    entry = (first[rows][source] + turn)[has]
+    groups = np.full(len(source), len(ownership.owners))
+    parts, images = scores[source], rows[source]
+    groups[has] = held.groups[entry]
+    parts[has] *= held.shares[entry]
+    images[has] = held.images[entry]
+    return Terms(some[source] // k, images, groups, parts, len(contributions.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """(e,) who holds what of each image that scores, ordered by it: owner, share, own image."""
+
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    images: NDArray[np.int64]
+
+
+def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _Held:
+    """Owners by image that scores: of copies that count once, the owners of all that stay."""
+    if representatives is None:
+        return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
+    n = ownership.n_train
+    stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
+    sizes = np.bincount(representatives[stays], minlength=n)
+    owned = ~stays
+    owned[ownership.rows] = True
+    # copies that nobody owns hold their part beside those of owners
+    free = np.flatnonzero(~owned & (np.bincount(representatives, minlength=n)[representatives] > 1))
+    images = np.concatenate([ownership.rows, free])
+    groups = np.concatenate([ownership.groups, np.full(len(free), len(ownership.owners))])
+    shares = np.concatenate([ownership.shares, np.ones(len(free))])
+    rows = representatives[images]
+    order = np.lexsort((images, groups, rows))
+    images, groups, rows = images[order], groups[order], rows[order]
+    starts = np.flatnonzero(np.append(True, (np.diff(rows) != 0) | (np.diff(groups) != 0)))
+    starts = starts[: len(rows)]
+    parts = shares[order] / sizes[rows]
+    total = np.add.reduceat(parts, starts) if len(rows) else parts
+    return _Held(rows[starts], groups[starts], total, images[starts])
+
+
+def exact_sums(groups: NDArray[np.int64], scores: NDArray[np.float64], n: int) -> list[float]:
+    """The sum of the scores of each of n groups, rounded once: the order never decides a cent."""
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, minlength=n))[:-1]
+    return [math.fsum(part.tolist()) for part in np.split(scores[order], ends)]
+
+
+class _Rows:
+    """Rows of a file by their number, to name those that are wrong."""
+
+    def __init__(self, file: Path, word: str, lines: Sequence[int]) -> None:
+        self.file = file
+        self._word = word
+        self._lines = lines
+
+    def name(self, place: int) -> str:
+        return f"{self._word} {self._lines[place]}"
+
+    def refuse(
+        self,
+        wrong: Sequence[bool] | NDArray[np.bool_],
+        what: str,
+        shown: Sequence[Any] | None = None,
+    ) -> None:
+        """Raise InputError where any row is wrong.
+
+        Args:
+            wrong: whether each row is.
+            what: is wrong, and what to do.
+            shown: what to quote of each row.
+        """
+        places = np.flatnonzero(wrong).tolist()
+        if places:
+            said = _some(
+                self.name(place) + (f" ({shown[place]!r})" if shown is not None else "")
+                for place in places
+            )
+            raise InputError(f"{self.file}: {said} {what}")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    listed = list(names)
+    more = len(listed) - OFFENDERS_SHOWN
+    return ", ".join(listed[:OFFENDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _columns(file: Path) -> tuple[dict[str, list[Any]], list[int], str]:
+    if not file.is_file():
+        raise InputError(f"{file} is no file; pass a CSV or Parquet file of owners")
+    if file.suffix.lower() != ".parquet":
+        columns, lines = csv_columns(file)
+        return columns, lines, "line"
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file} cannot be read as Parquet: {error}; write it again") from None
+    found = {name: table[name].to_pylist() for name in table.column_names}
+    return found, list(range(1, len(table) + 1)), "row"
+
+
+def _rows_of(
+    table: _Rows, ids: Sequence[Any], train_ids: Sequence[str], skipped: set[str]
+) -> NDArray[np.int64]:
+    """(e,) training image of each row; −1 for one that could not be read."""
+    row_of = dict.fromkeys(skipped, -1) | {name: row for row, name in enumerate(train_ids)}
+    rows = np.array([row_of.get(str(name), -2) for name in ids], dtype=np.int64)
+    table.refuse(
+        rows == -2,
+        "names an image that is not in the run's training set; write ids as values.parquet has "
+        "them, or leave the row out",
+        ids,
+    )
+    return rows
+
+
+def _shares(
+    table: _Rows, given: Sequence[Any] | None, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(e,) shares; 1 where an image has one row and none is given."""
+    several = np.bincount(rows + 1, minlength=1)[rows + 1] > 1
+    several[rows < 0] = False
+    if given is None:
+        table.refuse(
+            several, "shares its image with another row and has no share; add a column share"
+        )
+        return np.ones(len(rows))
+    blank = np.array([_missing(value) for value in given])
+    table.refuse(
+        blank & several, "shares its image with another row and has no share; write one in each"
+    )
+    shares = np.array([1.0 if _missing(value) else _number(value) for value in given])
+    table.refuse(
+        ~((shares > 0) & (shares <= 1 + SHARE_TOLERANCE)),
+        "has no share above 0 and up to 1; write it as a decimal such as 0.25, or leave the row "
+        "out",
+        given,
+    )
+    return shares
+
+
+def _refuse_repeats(table: _Rows, rows: NDArray[np.int64], groups: NDArray[np.int64]) -> None:
+    order = np.lexsort((groups, rows))
+    same = (np.diff(rows[order]) == 0) & (np.diff(groups[order]) == 0) & (rows[order][1:] >= 0)
+    pairs = [
+        f"{table.name(int(order[at + 1]))} repeats {table.name(int(order[at]))}"
+        for at in np.flatnonzero(same)
+    ]
+    if pairs:
+        raise InputError(f"{table.file}: {_some(pairs)}: one image and owner twice; keep one row")
+
+
+def _refuse_sums(table: _Rows, rows: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    known = rows >= 0
+    sums = np.bincount(rows[known], weights=shares[known], minlength=1)
+    wrong = known & (np.abs(sums[rows] - 1) > SHARE_TOLERANCE * (1 + 1e-9))
+    if wrong.any():
+        first = {int(rows[place]): int(place) for place in np.flatnonzero(wrong)[::-1]}
+        said = [
+            f"the image of {table.name(place)} ({sums[row]:.6g})" for row, place in first.items()
+        ]
+        raise InputError(
+            f"{table.file}: shares of an image must sum to 1 within {SHARE_TOLERANCE:g}, and do "
+            f"not for {_some(said[::-1])}; correct them"
+        )
+
+
+def _ownership(
+    owners: tuple[str, ...],
+    rows: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    n_train: int,
+    origin: dict[str, Any],
+) -> Ownership:
+    n_given, known = len(rows), np.flatnonzero(rows >= 0)
+    # one order whatever the file's: sums of shares are then the same to the last digit
+    order = known[np.lexsort((groups[known], rows[known]))]
+    rows, groups, shares = rows[order], groups[order], shares[order]
+    sums = np.bincount(rows, weights=shares, minlength=n_train)
+    return Ownership(
+        owners=owners,
+        rows=rows,
+        groups=groups,
+        shares=shares / sums[rows],
+        n_train=n_train,
+        origin=origin,
+        n_skipped=n_given - len(known),
+    )
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(value: Any) -> float:
+    """NaN for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,310 @@
+"""A payout and the files that it is saved as: a table, a record, statements, a ledger's entry."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmvaluator import versions
+from gmvaluator.files.atomic import check_into, publish_into, sync_files
+from gmvaluator.files.seals import RUN_SEAL, SEAL, sealed
+from gmvaluator.payout import ledger_writing
+from gmvaluator.payout.contested import Contested
+from gmvaluator.payout.ledger import Ledger, read_ledger
+from gmvaluator.payout.money import Currency
+from gmvaluator.payout.owners import Ownership, Terms
+from gmvaluator.payout.settlement import Change, Line, Settlement, changes
+from gmvaluator.payout.statements import STATEMENTS, Context, write_statements
+from gmvaluator.payout.withdrawal import meaning_of
+from gmvaluator.progress import Progress, Silent
+from gmvaluator.runs.folder import Run
+
+MARKER, TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
+CONTESTED = "payout_contested.csv"
+OWNED = (TABLE, DIFFERENCE, CONTESTED, STATEMENTS)
+FORMAT = 1
+COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
+# what a spreadsheet takes for the start of a formula, also in full width
+_FORMULA = re.compile("^'*[=+\\-@\t\r\n＝＋－＠]")
+
+
+@dataclass(frozen=True, eq=False)
+class Payout:
+    """A settlement of a run, and what it was made from.
+
+    Attributes:
+        run: that was settled.
+        ownership: of its training images.
+        settlement: the budget divided.
+        terms: scores dealt out to owners, of the images that were settled.
+        before: without the withdrawal; None where nobody withdrew.
+        withdrawn: owners whose images left.
+        ledger: before this settlement; None where none is kept.
+        start: first generated image settled; those before are settled in the ledger.
+        made: when, UTC.
+        again: entry of the ledger that this is: its payout was lost, and is made again.
+        contested: clusters of copies that have different owners, the most valuable first; None
+            where the run counts every copy by itself and knows of none.
+    """
+
+    run: Run
+    ownership: Ownership
+    settlement: Settlement
+    terms: Terms
+    before: Settlement | None
+    withdrawn: tuple[str, ...]
+    ledger: Ledger | None
+    start: int
+    made: str
+    again: dict[str, Any] | None = None
+    contested: tuple[Contested, ...] | None = None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What the withdrawal changed."""
+        return changes(self.before, self.settlement) if self.before is not None else ()
+
+    @property
+    def keeps_balances(self) -> bool:
+        """Whether what is paid now may differ from the amounts."""
+        return self.ledger is not None or self.settlement.rules.minimum > 0
+
+    @property
+    def value(self) -> float:
+        """What is divided: the sum of all lines."""
+        return float(sum(line.value for line in self.settlement.lines))
+
+    @property
+    def contested_share(self) -> float:
+        """Part of the value that copies with different owners have."""
+        return sum(each.value for each in self.contested or ()) / self.value
+
+    @property
+    def weighting(self) -> str:
+        return str(self.run.valuation.info.get("settings", {}).get("weighting", ""))
+
+    def as_json(self) -> dict[str, Any]:
+        """What `payout.json` holds, but for the hashes of the files beside it."""
+        rules, valuation = self.settlement.rules, self.run.valuation
+        inputs = valuation.info.get("inputs", {})
+        m = len(valuation.generated_ids)
+        return {
+            "format": FORMAT,
+            "made": self.made,
+            RUN_SEAL: self.run.seal,
+            "run": {
+                "train": inputs.get("train", {}).get("fingerprint"),
+                "generated": inputs.get("generated", {}).get("fingerprint"),
+                "n_train": len(valuation.train_ids),
+                "n_generated": m,
+                "weighting": self.weighting,
+                "settled": [self.start, m],
+            },
+            "owners": self.ownership.origin | {"rows_skipped": self.ownership.n_skipped},
+            "options": {
+                "budget": self._text(rules.budget),
+                "currency": rules.currency.code,
+                "digits": rules.currency.digits,
+                "minimum": self._text(rules.minimum),
+                "unowned": rules.unowned,
+                "withdraw": list(self.withdrawn),
+                "level": rules.level,
+                "resamples": rules.resamples,
+                "seed": rules.seed,
+            },
+            "totals": {
+                "value": self.value,
+                "budget": self._text(sum(line.amount for line in self.settlement.lines)),
+                "carried_before": self._text(self.settlement.carried_before),
+                "paid": self._text(self.settlement.paid),
+                "carried": self._text(self.settlement.carried),
+                "stays_with_payer": self._text(self.settlement.kept),
+            },
+            "lines": [self._line(line) for line in self.settlement.lines],
+            "contested": None
+            if self.contested is None
+            else {
+                "clusters": len(self.contested),
+                "images": sum(len(each.rows) for each in self.contested),
+                "share": self.contested_share,
+            },
+            "difference": [self._change(change) for change in self.changes],
+            "withdrawal": meaning_of(self.weighting) if self.withdrawn else None,
+            "versions": versions.installed(),
+        }
+
+    def save(
+        self,
+        folder: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        statements: bool = True,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write payout.csv, payout.json and the statements: all or nothing.
+
+        With a ledger, its new entry is written once all files are on the disk, just before they
+        are moved to where they belong. Killed in between, the settlement is in the ledger and has
+        no files: the same call to `pay` makes these again and adds no entry.
+
+        Args:
+            folder: where to; None: into the run.
+            overwrite: replace an earlier payout.
+            statements: write a page for each owner and an index of them.
+            progress: hears how far it is.
+
+        Raises:
+            RunError: an earlier payout is there, the ledger lost the entry of that, or something
+                cannot be written.
+        """
+        out = self.run.folder if folder is None else Path(folder)
+        if self.ledger is not None:
+            now = read_ledger(self.ledger.path)
+            check_earlier(now, out, self.run, self.settlement.rules.currency)
+        with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
+            _write_table(self, scratch / TABLE)
+            if self.before is not None:
+                _write_difference(self, scratch / DIFFERENCE)
+            if self.contested:
+                _write_contested(self, scratch / CONTESTED)
+            if statements:
+                context = Context(
+                    self.run,
+                    self.ownership,
+                    self.settlement,
+                    self.terms,
+                    self.start,
+                    self.made,
+                    self.withdrawn,
+                    meaning_of(self.weighting),
+                )
+                write_statements(context, scratch / STATEMENTS, progress or Silent())
+            record = self.as_json()
+            if self.ledger is not None:
+                with ledger_writing.locked(self.ledger.path):
+                    entry = self.again or self.entry(self.ledger)
+                    record["ledger"] = {
+                        "file": str(self.ledger.path),
+                        "entry": entry["entry"],
+                        SEAL: entry[SEAL],
+                    }
+                    text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
+                    (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
+                    # what can fail fails before the ledger says that it is paid
+                    sync_files(scratch)
+                    check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
+                    if self.again is None:
+                        ledger_writing.append(self.ledger, entry)
+                    else:
+                        ledger_writing.check_head(self.ledger, entry[SEAL])
+            else:
+                text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
+                (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
+        return out
+
+    def entry(self, ledger: Ledger) -> dict[str, Any]:
+        """The next entry of a ledger, for this settlement."""
+        record = self.as_json()
+        kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
+        return ledger_writing.entry_of(ledger, self.settlement, self.run.valuation, kept)
+
+    def _text(self, units: int) -> str:
+        return f"{self.settlement.rules.currency.amount(units):f}"
+
+    def _line(self, line: Line) -> dict[str, Any]:
+        return {
+            "owner": line.owner,
+            "value": line.value,
+            "share": line.share,
+            "share_low": line.share_low,
+            "share_high": line.share_high,
+            "amount": self._text(line.amount),
+            "carried_before": self._text(line.carried_before),
+            "paid": self._text(line.paid),
+            "carried": self._text(line.carried),
+            "n_images": line.n_images,
+            "n_supported": line.n_supported,
+        }
+
+    def _change(self, change: Change) -> dict[str, Any]:
+        return {
+            "owner": change.owner,
+            "value_before": change.value_before,
+            "value_after": change.value_after,
+            "share_before": change.share_before,
+            "share_after": change.share_after,
+            "amount_before": self._text(change.amount_before),
+            "amount_after": self._text(change.amount_after),
+            "amount_change": self._text(change.amount_after - change.amount_before),
+        }
+
+
+def check_earlier(book: Ledger, folder: Path, run: Run, currency: Currency) -> None:
+    """Refuse a ledger that lost the entry which the payout in a folder was settled by.
+
+    Raises:
+        RunError: see `Ledger.check_payout`.
+    """
+    info = run.valuation.info | {SEAL: run.seal}
+    book.check_payout(record_in(folder), info, currency)
+
+
+def record_in(folder: Path) -> dict[str, Any]:
+    """What the payout in a folder recorded; nothing where there is none that can be read."""
+    try:
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def spreadsheet_safe(name: str) -> str:
+    """An owner's name as `payout.csv` has it: never a formula.
+
+    A name that begins with = + - @ (or their full-width forms), a tab or a line break gets an
+    apostrophe before it, which spreadsheets do not calculate; so does one that begins with
+    apostrophes before such a character, so that taking one off gives every name back.
+    `payout.json` has names as they are.
+    """
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
+def _write_table(payout: Payout, file: Path) -> None:
+    columns = [*COLUMNS, *(("paid", "carried") if payout.keeps_balances else ())]
+    _write_rows(file, columns, [payout._line(line) for line in payout.settlement.lines])
+
+
+def _write_difference(payout: Payout, file: Path) -> None:
+    rows = [payout._change(change) for change in payout.changes]
+    _write_rows(file, list(rows[0]), rows)
+
+
+def _write_contested(payout: Payout, file: Path) -> None:
+    ids = payout.run.valuation.train_ids
+    rows = [
+        {
+            "cluster": spreadsheet_safe(ids[each.representative]),
+            "train_id": spreadsheet_safe(ids[row]),
+            "owner": owner,
+            "share": share,
+            "cluster_value": each.value,
+        }
+        for each in payout.contested or ()
+        for row, claim in zip(each.rows, each.claims, strict=True)
+        for owner, share in claim
+    ]
+    _write_rows(file, list(rows[0]), rows)
+
+
+def _write_rows(file: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(columns)
+        for row in rows:
+            safe = row | {"owner": spreadsheet_safe(row["owner"])}
+            writer.writerow(["" if safe[name] is None else safe[name] for name in columns])

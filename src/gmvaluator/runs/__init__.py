@@ -1,0 +1,1 @@
+"""A saved valuation: its tables, its record, its images, its checks."""

@@ -1,0 +1,169 @@
+"""Figures for notebooks and papers, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.errors import MissingPackageError
+from gmvaluator.runs.distribution import Concentration, histogram, n_below
+from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.images import RunSide
+from gmvaluator.scoring.scores import Contributions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOUR = "#3451d1"
+_SOFT = "#8a93a3"
+_SIDE = 128
+_CELL = 0.95  # inches
+
+
+def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
+    """An empty figure, in inches, that no window manager holds on to.
+
+    Args:
+        width, height: of the whole.
+        solve: let matplotlib find the margins; with a hundred axes that takes seconds.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError(
+            "plots need matplotlib: pip install 'gmvaluator[evaluate]'"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained" if solve else None)
+
+
+def plot_values(values: NDArray[np.float64]) -> Figure:
+    """How value is spread over (n,) training images: a histogram and the cumulative share."""
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    draw_histogram(left, values)
+    draw_cumulative(right, values)
+    return figure
+
+
+def draw_histogram(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Training images by their value above 0; those without and below are counted in the title."""
+    counted = histogram(values)
+    n_without, below = int((values == 0).sum()), n_below(values)
+    counts = f"{n_without:,} of {len(values):,} images without value"
+    axes.set_title(f"{counts}, {below:,} below 0" if below else counts, fontsize=9)
+    axes.set_xlabel("value above 0" if below else "value")
+    axes.set_ylabel("training images")
+    _plain(axes)
+    if counted is None:
+        return
+    axes.stairs(counted.counts, counted.edges, fill=True, color=COLOUR)
+    if counted.log_values:
+        axes.set_xscale("log")
+    if counted.log_counts:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
+
+
+def draw_cumulative(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Share of all value held by the most valuable images; none where values lie below 0."""
+    if below := n_below(values):
+        axes.set_title("no share of all value", fontsize=9)
+        told = f"{below:,} of {len(values):,} values are below 0,\nso there is no whole to share"
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=9, color=_SOFT)
+        axes.set_axis_off()
+        return
+    curve = Concentration(values)
+    points = 100 * curve.points()
+    axes.fill_between(points[:, 0], points[:, 1], color=COLOUR, alpha=0.12, linewidth=0)
+    axes.plot(points[:, 0], points[:, 1], color=COLOUR)
+    axes.plot([0, 100], [0, 100], color=_SOFT, linewidth=0.8, linestyle="--")
+    held = 100 * curve.held_by(0.1)
+    axes.set_title(f"the {curve.named(0.1)} hold {held:.0f} % of all value", fontsize=9)
+    axes.set_xlabel("% of training images, most valuable first")
+    axes.set_ylabel("% of all value")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 102)
+    _plain(axes)
+
+
+def plot_contributors(
+    contributions: Contributions,
+    quality: NDArray[np.float64],
+    rows: Sequence[int],
+    train: RunSide,
+    generated: RunSide,
+    *,
+    top: int = 10,
+) -> Figure:
+    """A sheet: a row a generated image, its `top` contributors at the right, best first.
+
+    Args:
+        contributions: (m, k) rows, distances, scores.
+        quality: (m,).
+        rows: of the generated images to show.
+        train, generated: where pictures come from; one that is not what was valued is marked.
+        top: contributors a row.
+    """
+    top = max(1, min(top, contributions.rows.shape[1]))
+    lines = max(1, len(rows))
+    figure = new_figure(_CELL * (top + 1), lines * _CELL * 1.45, solve=False)
+    grid = figure.subplots(lines, top + 1, squeeze=False)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.14 / lines, top=1 - 0.22 / lines, wspace=0.12, hspace=0.5
+    )
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for line, j in zip(grid, rows, strict=False):
+        _draw_picture(line[0], generated, j)
+        line[0].set_title(f"quality {format_number(float(quality[j]))}", fontsize=7)
+        for place, axes in enumerate(line[1:]):
+            score, distance = contributions.scores[j, place], contributions.distances[j, place]
+            _draw_picture(axes, train, int(contributions.rows[j, place]))
+            axes.set_title(
+                f"{format_number(float(score))}\nd {format_number(float(distance))}", fontsize=6
+            )
+    return figure
+
+
+def _draw_picture(axes: Axes, side: RunSide, row: int) -> None:
+    from matplotlib.image import imread
+
+    png = side.png(row, _SIDE)
+    if png is None:
+        state = side.state(row)
+        axes.text(0.5, 0.5, state, ha="center", va="center", fontsize=7, color=_SOFT)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+    else:
+        axes.imshow(imread(io.BytesIO(png), format="png"), cmap="gray", vmin=0, vmax=1)
+    # parse_math=False: an id with dollar signs is no formula
+    axes.text(
+        0.5,
+        -0.04,
+        _short(side.ids[row]),
+        transform=axes.transAxes,
+        ha="center",
+        va="top",
+        fontsize=5.5,
+        color="#596273",
+        parse_math=False,
+    )
+
+
+def _short(name: str, most: int = 16) -> str:
+    # fonts have no glyphs for line breaks, and cannot encode lone surrogates
+    shown = name.encode("utf-8", "replace").decode("utf-8").replace("\n", " ")
+    return shown if len(shown) <= most else f"…{shown[1 - most :]}"
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

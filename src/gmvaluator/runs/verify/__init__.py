@@ -1,0 +1,1 @@
+"""Checks of a saved run: from a run folder to a Verification."""

@@ -1,0 +1,1 @@
+"""Scores: from contributors and quality to contribution scores and values."""

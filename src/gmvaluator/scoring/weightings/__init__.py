@@ -1,0 +1,1 @@
+"""Weightings: from the distances of contributors to their shares."""

@@ -1,0 +1,12 @@
+"""Weights of networks: from a name to a verified local file. Only this room uses the network."""
+
+from gmvaluator.weights.resolve import (
+    LocalWeightFile,
+    WeightFile,
+    Weights,
+    load_state,
+    load_strict,
+    sha256_of,
+)
+
+__all__ = ["LocalWeightFile", "WeightFile", "Weights", "load_state", "load_strict", "sha256_of"]

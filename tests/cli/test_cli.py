@@ -1,0 +1,368 @@
+"""The command line as its user meets it: every verb, every expected failure in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gmvaluator import Valuation, cli
+from gmvaluator.runs.tables import LATER_FILES, RUN_FILES
+from image_makers import encode, random_images
+
+Result = tuple[int, str, str]
+Run = Callable[..., Result]
+# torch: compiling for OpenVINO would take most of the time
+TORCH = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--backend", "torch")
+LIGHT = ("--encoder", "pixels@14", "--rerank", "l2@28")
+QUICK = (*LIGHT, "--k", "5", "--candidates", "20")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `gmvaluator ARGUMENTS` in this process → (exit code, standard output, error)."""
+
+    def call(*arguments: object) -> Result:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["gmvaluator", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def generated(tmp_path: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Path:
+    folder = tmp_path / "generated"
+    folder.mkdir()
+    for row in range(100, 106):
+        Image.fromarray(digits[0][row]).save(folder / f"{row}.png")
+    return folder
+
+
+def one_line(result: Result) -> str:
+    """The message of a failure: one line, no traceback, nothing on standard output."""
+    status, out, err = result
+    assert status != 0
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_value_writes_the_run_and_says_what_it_found(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    status, printed, err = run("value", digit_folder, generated, "--out", out, *QUICK)
+    assert status == 0
+    assert "60 training images valued by 6 generated ones" in printed
+    assert "embed train" in err  # progress goes to standard error
+    assert {file.name for file in out.iterdir()} == {*RUN_FILES, *LATER_FILES, "report.html"}
+    valuation = Valuation.load(out)
+    settings = valuation.info["settings"]
+    assert (settings["k"], settings["candidates"], settings["seed"]) == (5, 20, 0)
+    best = valuation.train_ids[int(np.argmax(valuation.values))]
+    assert printed.index("most valuable") < printed.index(best) < printed.index("least valuable")
+    assert str(out / "report.html") in printed
+    assert f"<bdi>{best}</bdi>" in (out / "report.html").read_text()
+    # the page of the run that was replaced would show its numbers
+    (out / "payout.json").write_text("{}")
+    again = (*QUICK, "--overwrite", "--no-report", "--json")
+    status, printed, _ = run("value", digit_folder, generated, "--out", out, *again)
+    assert (status, json.loads(printed)["report"]) == (0, None)
+    assert json.loads(printed)["of_the_run_before"] == [str(out / "payout.json")]
+    assert not (out / "report.html").exists()
+
+
+def test_value_as_json_is_only_json(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    arguments = (digit_folder, generated, "--out", tmp_path / "run", *QUICK, "--json")
+    status, printed, err = run("value", *arguments)
+    assert (status, err) == (0, "")
+    summary = json.loads(printed)
+    assert (summary["n_train"], summary["n_generated"], summary["skipped"]) == (60, 6, 0)
+    assert len(summary["most_valuable"]) == 10
+    assert summary["most_valuable"][0]["rank"] == 1
+
+
+def test_embed_then_value_and_match_use_the_index(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    index, out = tmp_path / "index", tmp_path / "run"
+    status, printed, _ = run("embed", digit_folder, "--out", index, *QUICK)
+    assert status == 0
+    assert "60 images of 588 numbers each" in printed
+    assert run("value", index, generated, "--out", out)[0] == 0
+    assert run("value", digit_folder, generated, "--out", tmp_path / "direct", *QUICK)[0] == 0
+    direct = Valuation.load(tmp_path / "direct")
+    np.testing.assert_array_equal(Valuation.load(out).values, direct.values)
+
+    image = generated / "103.png"
+    for source in (index, out):
+        status, printed, _ = run("match", source, image, "--top", "3", "--json", "--k", "5")
+        assert status == 0
+        (found,) = json.loads(printed).values()
+        wanted = direct.contributors("103.png")
+        assert [row["train_id"] for row in found] == list(wanted.ids[:3])
+
+
+def test_mixed_rerank_weights_and_own_quality(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "quality.npy", np.full(6, 0.25))
+    status, _, err = run(
+        "value", digit_folder, generated, "--out", tmp_path / "run", "--encoder", "pixels@14",
+        "--rerank", "pixels@14=2", "--rerank", "l2", "--quality", tmp_path / "quality.npy",
+        "--temperature", "0.5", "--index", "Flat", "--seed", "3",
+    )  # fmt: skip
+    assert status == 0, err
+    valuation = Valuation.load(tmp_path / "run")
+    settings = valuation.info["settings"]
+    assert settings["rerank"] == {"pixels@14": 2.0, "l2": 1.0}
+    assert (settings["temperature"], settings["index_used"]) == (0.5, "Flat")
+    assert valuation.info["seed"] == 3
+    np.testing.assert_allclose(valuation.quality, 0.25)
+
+
+def test_bad_images_are_counted_or_refused(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    (digit_folder / "broken.png").write_bytes(encode(random_images(1, 40)[0])[:500])
+    arguments = (digit_folder, generated, "--out", tmp_path / "run", *QUICK)
+    assert "broken.png" in one_line(run("value", *arguments, "--strict"))
+    assert not (tmp_path / "run").exists()
+    status, printed, _ = run("value", *arguments)
+    assert status == 0
+    assert "1 images were skipped (see skipped.parquet)" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "{generated}"), "nowhere"),
+        (("{empty}", "{generated}"), "empty"),
+        (("{bad}", "{generated}", *LIGHT), "none of the 2 images"),
+        (("{train}", "{bad}", *LIGHT), "none of the 2 images"),
+        (("{train}", "{generated}", "--k", "100"), "k=100 exceeds the 60 training images; pass"),
+        (("{train}", "{generated}", "--candidates", "61"), "candidates=61 exceeds the 60"),
+        (("{train}", "{generated}", "--encoder", "resnet"), "unknown encoder 'resnet'"),
+        (("{train}", "{generated}", "--encoder", "timm:resnet999"), "resnet999"),
+        (("{train}", "{generated}", "--encoder", "clip"), "--weights"),
+        (("{train}", "{generated}", "--preset", "paper"), "--weights"),
+        (("{train}", "{generated}", "--rerank", "l2=heavy"), "--rerank 'l2=heavy' cannot be read"),
+        (("{train}", "{generated}", "--weights", "clip"), "write --weights NAME=PATH"),
+        (("{train}", "{generated}", "--quality", "missing.npy"), "missing.npy cannot be read"),
+        (("{train}", "{generated}", "--train-images", "x"), "goes with an index or run"),
+        (("{train}", "{generated}", "--temperature", "warm"), "pass one above 0, auto or spacing"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_writes_nothing(
+    run: Run,
+    digit_folder: Path,
+    generated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setenv("GMVALUATOR_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").touch()
+    (tmp_path / "bad" / "b.txt").write_text("words")
+    places = {
+        "train": digit_folder,
+        "generated": generated,
+        "empty": tmp_path / "empty",
+        "bad": tmp_path / "bad",
+    }
+    given = [argument.format(**places) for argument in arguments]
+    error = one_line(run("value", *given, "--out", tmp_path / "run"))
+    assert message in error
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.glob(".run*"))
+
+
+def test_an_earlier_run_is_refused_before_any_work(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ("value", digit_folder, generated, "--out", out, *QUICK)
+    assert run(*arguments)[0] == 0
+    before = (out / "values.parquet").read_bytes()
+    result = run(*arguments)
+    assert "already holds a result; pass --overwrite" in one_line(result)
+    assert "embed" not in result[2]
+    assert (out / "values.parquet").read_bytes() == before
+    (out / "payout.json").write_text("{}")
+    status, printed, _ = run(*arguments, "--overwrite", "--temperature", "auto")
+    assert status == 0
+    assert f"{out / 'payout.json'} is of the run that was here before and stays" in printed
+    assert (out / "values.parquet").read_bytes() != before
+
+
+def test_sample_draws_into_a_folder(run: Run, tmp_path: Path) -> None:
+    status, printed, _ = run("sample", "demo", "-m", "12", "--out", tmp_path / "drawn")
+    assert status == 0
+    assert "12 images in" in printed
+    assert len(list((tmp_path / "drawn").rglob("*.png"))) == 12
+    status, printed, _ = run("sample", "demo", "-m", "12", "--out", tmp_path / "drawn", "--json")
+    assert json.loads(printed)["kept"] == 12
+    assert "no model" in one_line(run("sample", "???", "-m", "1", "--out", tmp_path / "x"))
+
+
+def test_doctor_says_what_can_run(run: Run) -> None:
+    status, printed, _ = run("doctor", "--json")
+    assert status == 0
+    found = json.loads(printed)
+    assert found["presets"]["offline"] is None
+    assert "--weights" in found["presets"]["paper"]
+    assert found["weights"]["efficientnet-lite0"]["path"]
+    status, printed, _ = run("doctor")
+    assert printed.splitlines()[0] == "packages"
+    assert "offline            can run" in printed
+    assert "paper              cannot run" in printed
+
+
+def test_every_command_and_option_has_help(run: Run) -> None:
+    status, printed, _ = run("--help")
+    assert status == 0
+    for name, command in cli.cli.commands.items():
+        assert name in printed
+        status, helped, _ = run(name, "--help")
+        assert status == 0
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert getattr(parameter, "help", None), f"{name} {parameter.name} lacks help"
+                assert parameter.opts[0] in helped
+
+
+def test_wrong_usage_is_exit_code_2(run: Run) -> None:
+    for arguments in ((), ("value",), ("value", "a", "b"), ("valu",), ("value", "--k", "x")):
+        status, _, err = run(*arguments)
+        assert status == (0 if not arguments else 2) or status == 2
+        assert "Traceback" not in err
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gmvaluator.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_mapped(pid: int, name: str) -> None:
+    """Until the process has opened its memory-mapped input, that is, has begun to work."""
+    for _ in range(600):
+        if name in Path(f"/proc/{pid}/maps").read_text():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(name)
+
+
+def test_ctrl_c_ends_cleanly_and_leaves_nothing(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]], generated: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "train.npy", np.tile(digits[0], (8, 1, 1)))
+    out = tmp_path / "run"
+    process = start("value", tmp_path / "train.npy", generated, "--out", out, "--encoder", "l2@64")
+    wait_until_mapped(process.pid, "train.npy")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    # a shell sees 130 either way: Python ends itself by the signal where it met code being exec'd
+    assert process.returncode in (130, -signal.SIGINT), err
+    assert "Interrupted; no result was written" in err
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+def test_closed_pipe_is_no_crash() -> None:
+    command = [sys.executable, "-m", "gmvaluator.cli", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    read = subprocess.run(
+        f"{' '.join(command)} | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert read.stdout.startswith("Usage: ")
+    assert "Traceback" not in read.stderr
+
+
+def test_cache_shows_what_is_kept_and_prunes_it(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    settings = (*TORCH, "--cache", cache)
+    for name in ("one", "two"):
+        status, _, err = run("value", digit_folder, generated, "--out", tmp_path / name, *settings)
+        assert status == 0, err
+    info = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert info["images"]["train"]["encoded"] == {}
+    status, out, _ = run("cache", "--cache", cache)
+    assert status == 0
+    assert str(cache) in out.splitlines()[0]
+    assert "efficientnet-lite0:root@32" in out
+    status, out, _ = run("cache", "--cache", cache, "--json")
+    (holding,) = json.loads(out)["holdings"]
+    assert (holding["kind"], holding["items"]) == ("embeddings", 66)
+    status, out, _ = run("cache", "--cache", cache, "--prune", "--quiet")
+    assert "2 small files merged" in out
+    status, out, _ = run("cache", "--cache", cache, "--prune", "--older-than", "0", "--json")
+    assert json.loads(out)["vectors"] == 66
+    assert "add --prune" in one_line(run("cache", "--cache", cache, "--older-than", "3"))
+    assert "≥ 0" in one_line(run("cache", "--prune", "--older-than", "-1", "--quiet"))
+
+
+def test_no_cache_keeps_nothing(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "cache"))
+    settings = (*TORCH, "--no-cache")
+    status, _, err = run("value", digit_folder, generated, "--out", tmp_path / "run", *settings)
+    assert status == 0, err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    settings = (*TORCH, "--cache", cache)
+    assert run("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
+    for shard in cache.rglob("*.safetensors"):
+        os.truncate(shard, shard.stat().st_size - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        status, _, err = run(
+            "value", digit_folder, generated, "--out", tmp_path / "two", *settings, "--quiet"
+        )
+    assert status == 0
+    lines = [line for line in err.splitlines() if line]
+    assert all(line.startswith("Warning: ") and "damaged" in line for line in lines)
+    assert len(lines) == 2
+    one, two = (Valuation.load(tmp_path / name) for name in ("one", "two"))
+    np.testing.assert_array_equal(one.values, two.values)

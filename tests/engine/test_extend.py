@@ -1,0 +1,250 @@
+"""A run with appended images is the run of all of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
+from gmvaluator.certainty.stability import k_variant, stability
+from gmvaluator.engine.extend import extend_run, join
+from gmvaluator.payout.pay import pay
+from gmvaluator.runs.folder import open_run
+from gmvaluator.runs.verify.verification import verify
+from image_makers import encode, random_images, write_files
+from run_makers import made_valuation
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"rerank": "pixels@8", "temperature": "auto", "quality": "realism"},
+    {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
+    {"weighting": "shapley"},
+    {"weighting": "global-ridge"},
+    {"null": True, "null_level": 0.2},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Path:
+    """40 training digits, and generated ones in two parts and together."""
+    pngs = [encode(image) for image in digits[0][:52]]
+    write_files(tmp_path / "train", {f"{i:02d}.png": png for i, png in enumerate(pngs[:40])})
+    drawn = [encode(np.roll(image, 2, axis=0)) for image in digits[0][20:32]]
+    write_files(tmp_path / "one", {f"a{j}.png": png for j, png in enumerate(drawn[:7])})
+    write_files(tmp_path / "two", {f"b{j}.png": png for j, png in enumerate(drawn[7:])})
+    shutil.copytree(tmp_path / "one", tmp_path / "all")
+    shutil.copytree(tmp_path / "two", tmp_path / "all", dirs_exist_ok=True)
+    return tmp_path
+
+
+def valuator(folder: Path, **changes: Any) -> GMValuator:
+    chosen: dict[str, Any] = {
+        "encoder": "pixels@8",
+        "rerank": "none",
+        "quality": "none",
+        "k": 5,
+    } | changes
+    return GMValuator(**chosen, candidates=10, cache=False).fit(folder / "train")
+
+
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> None:
+    fitted = valuator(folder, **changes)
+    fitted.value(folder / "one").save(folder / "run")
+    extended = extend_run(folder / "run", folder / "two", cache=False)
+    assert (extended.n_before, extended.n_new) == (7, 5)
+    found, whole = Valuation.load(folder / "run"), fitted.value(folder / "all")
+    assert found.generated_ids == whole.generated_ids
+    assert found.generated_keys == whole.generated_keys
+    np.testing.assert_array_equal(found.contributions.rows, whole.contributions.rows)
+    np.testing.assert_allclose(
+        found.contributions.scores, whole.contributions.scores, rtol=1e-5, atol=1e-9
+    )
+    np.testing.assert_allclose(found.quality, whole.quality, rtol=1e-9)
+    inputs = found.info["inputs"]["generated"]
+    assert inputs["fingerprint"] == whole.info["inputs"]["generated"]["fingerprint"]
+    assert found.info["n_generated"] == 12
+    assert found.info["unattributed"] == whole.info["unattributed"]
+    assert found.match_p is not None
+    np.testing.assert_array_equal(found.match_p, whole.match_p)
+    assert found.info["extensions"][0]["input"]["source"] == str(folder / "two")
+
+
+def test_ids_and_contents_that_are_there_already(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    before = {file: file.read_bytes() for file in (folder / "run").iterdir()}
+    with pytest.raises(InputError, match=r"7 new images have ids .*a0.png, a1.png, a2.png …"):
+        extend_run(folder / "run", folder / "one", cache=False)
+    with pytest.raises(InputError, match=r"have the content of images in the run \(x/a0.png is a0"):
+        extend_run(folder / "run", folder / "one", prefix="x/", cache=False)
+    assert {file: file.read_bytes() for file in (folder / "run").iterdir()} == before
+    twice = extend_run(
+        folder / "run", folder / "one", prefix="x/", allow_copies=True, out=folder / "other",
+        cache=False,
+    )  # fmt: skip
+    assert twice.valuation.generated_ids[7:9] == ("x/a0.png", "x/a1.png")
+    assert {file: file.read_bytes() for file in (folder / "run").iterdir()} == before
+    with pytest.raises(RunError, match="already holds a result"):
+        extend_run(folder / "run", folder / "two", out=folder / "other", cache=False)
+
+
+def test_pictures_of_all_parts_are_found(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", folder / "two", cache=False)
+    extend_run(folder / "run", folder / "one", prefix="x/", allow_copies=True, cache=False)
+    side = open_run(folder / "run").generated
+    assert side.trouble is None
+    assert [side.state(j) for j in range(19)] == ["ok"] * 19
+    assert side.ids[12] == "x/a0.png"
+    assert side.png(12, 28) == side.png(0, 28) != side.png(7, 28)
+    (folder / "two" / "b0.png").write_bytes(encode(random_images(1)[0]))
+    assert open_run(folder / "run").generated.state(7) == "changed"
+    with pytest.raises(InputError, match="hold 14 images, 7 of different ids"):
+        ImageSet.open([("", folder / "one")] * 2)
+
+
+def test_a_training_set_that_changed_is_refused(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    (folder / "train" / "00.png").write_bytes(encode(random_images(1, 28)[0]))
+    with pytest.raises(RunError, match=r"training images of run .* have changed since"):
+        extend_run(folder / "run", folder / "two", cache=False)
+
+
+def new_images(valuation: Valuation) -> Valuation:
+    names = tuple(f"new{name}" for name in valuation.generated_ids)
+    return replace(valuation, generated_ids=names)
+
+
+def test_valuations_made_otherwise_are_not_joined() -> None:
+    old = made_valuation()
+    new = new_images(made_valuation(seed=1))
+    assert join(old, new).values == pytest.approx(old.values + new.values)
+    nearly = new.info["settings"] | {"temperature_used": 1.0001}
+    join(old, replace(new, info=new.info | {"settings": nearly}))
+    settings = new.info["settings"] | {"temperature_used": 2.0}
+    for other, what in (
+        (replace(new, info=new.info | {"settings": settings}), "temperature_used"),
+        (replace(new, info=new.info | {"weights": {"net": "1"}}), "weights"),
+        (replace(new, train_ids=new.train_ids[::-1]), "training images"),
+        (new_images(made_valuation(k=2)), "k"),
+    ):
+        with pytest.raises(RunError, match=f"valued otherwise than the run: {what} differ"):
+            join(old, other)
+
+
+def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
+    told: dict[str, Any] = {
+        "null": "leave-one-out",
+        "n_null": 99,
+        "level": 0.02,
+        "threshold": 1.5,
+        "applied": True,
+    }
+    found: list[Valuation] = []
+    for images, each in enumerate(
+        (told, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})
+    ):
+        one = made_valuation() if not images else new_images(made_valuation())
+        info = one.info | {"unattributed": told | each | {"images": images, "share": 0.0}}
+        found.append(replace(one, info=info))
+    join(*found[:2])
+    for other in found[2:]:
+        with pytest.raises(RunError, match="the null sample differ"):
+            join(found[0], other)
+
+
+def test_parts_keep_their_order_whatever_their_prefixes(folder: Path) -> None:
+    drawn = [encode(image) for image in random_images(2, 28)]
+    write_files(folder / "three", {f"c{j}.png": png for j, png in enumerate(drawn)})
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
+    valuation = extend_run(folder / "run", folder / "three", cache=False).valuation
+    source = valuation.info["inputs"]["generated"]["source"]
+    assert [prefix for prefix, _ in source] == ["", "b/", ""]
+    assert ImageSet.open(source).ids == valuation.generated_ids
+    # so that valuing again finds the same set
+    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+
+
+def test_columns_that_all_parts_have_are_kept(folder: Path) -> None:
+    (folder / "one.csv").write_text("path,author,year\none/a0.png,x,1\none/a1.png,y,2\n")
+    (folder / "two.csv").write_text("path,author\ntwo/b0.png,z\n")
+    joined = ImageSet.open([("", folder / "one.csv"), ("", folder / "two.csv")])
+    assert joined.metadata == {"author": ("x", "y", "z")}
+
+
+def test_files_that_are_no_images_need_a_prefix_too(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name / "broken.png").write_bytes(f"{name} is no image".encode())
+    valuator(folder).value(folder / "one").save(folder / "run")
+    with pytest.raises(InputError, match=r"1 new images have ids .*broken.png.*--prefix"):
+        extend_run(folder / "run", folder / "two", cache=False)
+    extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
+    left_out = [skip.id for side, skip in Valuation.load(folder / "run").skipped]
+    assert left_out == ["broken.png", "b/broken.png"]
+    assert verify(folder / "run").intact
+
+
+def test_an_older_run_without_content_keys(folder: Path) -> None:
+    older = valuator(folder).value(folder / "one")
+    replace(older, train_keys=None, generated_keys=None).save(folder / "run")
+    extended = extend_run(folder / "run", folder / "two", cache=False).valuation
+    assert extended.info["inputs"]["generated"]["fingerprint"] is None
+    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    (folder / "two" / "b9.png").write_bytes(encode(random_images(1, 28)[0]))
+    with pytest.raises(RunError, match=r"generated images of run .* have changed since"):
+        stability(folder / "run", [k_variant(7)], cache=False)
+
+
+def test_where_images_in_memory_are_nobody_knows(
+    folder: Path, digits: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    extend_run(folder / "run", digits[0][60:63], cache=False)
+    found = verify(folder / "run")
+    assert (found.intact, found.generated.state) == (True, "unknown")
+
+
+def test_a_run_that_another_process_changed_is_left_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    value = GMValuator.value
+
+    def beside(self: GMValuator, *images: Any, **options: Any) -> Valuation:
+        found = value(self, *images, **options)
+        valuator(folder, k=3).value(folder / "two").save(folder / "run", overwrite=True)
+        return found
+
+    def once(self: GMValuator, *images: Any, **options: Any) -> Valuation:
+        monkeypatch.setattr(GMValuator, "value", value)
+        return beside(self, *images, **options)
+
+    monkeypatch.setattr(GMValuator, "value", once)
+    with pytest.raises(RunError, match="was changed meanwhile"):
+        extend_run(folder / "run", folder / "two", cache=False)
+    assert len(Valuation.load(folder / "run").generated_ids) == 5
+
+
+def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:
+    run = folder / "run"
+    valuator(folder).value(folder / "one").save(run)
+    ids = [f"{i:02d}.png" for i in range(40)]
+    (folder / "owners.csv").write_text("\n".join(["train_id,owner", *(f"{n},a" for n in ids)]))
+    pay(run, owners=folder / "owners.csv", budget="10", resamples=0).save(statements=False)
+    (run / "intervals.parquet").write_bytes(b"of the shorter run")
+    extend_run(run, folder / "two", cache=False)
+    assert not (run / "intervals.parquet").exists()
+    found = verify(run)
+    assert found.intact
+    (payout,) = [each for each in found.checks if each.name == "payout.json"]
+    assert payout.found == ("made of this run before it was extended, and as it was saved",)
+    # another run in its place is not what was paid by
+    valuator(folder, k=3).value(folder / "one").save(run, overwrite=True)
+    assert not verify(run).intact

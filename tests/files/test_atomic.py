@@ -1,0 +1,194 @@
+"""All or nothing: full disks, earlier results, killed writers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gmvaluator.errors import RunError
+from gmvaluator.files.atomic import (
+    check_into,
+    check_output,
+    finish_interrupted,
+    publish_file,
+    publish_folder,
+)
+
+MARKER = "run.json"
+
+
+def write(folder: Path, text: str, *, overwrite: bool = False) -> None:
+    with publish_folder(folder, MARKER, overwrite=overwrite) as scratch:
+        (scratch / "data").write_text(text)
+        (scratch / MARKER).write_text("{}")
+
+
+def test_folder_appears_whole(tmp_path: Path) -> None:
+    write(tmp_path / "deep" / "run", "first")
+    assert {file.name for file in (tmp_path / "deep" / "run").iterdir()} == {"data", MARKER}
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["run"]
+
+
+def test_failure_inside_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+        with publish_folder(tmp_path / "run", MARKER, overwrite=False) as scratch:
+            (scratch / "data").write_text("half")
+            raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_earlier_result_stays_unless_told(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write(run, "first")
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="already holds a result; pass --overwrite"):
+        write(run, "second")
+    assert (run / "data").read_text() == "first"
+    write(run, "second", overwrite=True)
+    assert (run / "data").read_text() == "second"
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_folder_of_something_else_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(RunError, match=r"is not empty and holds no run\.json"):
+            write(tmp_path, "x", overwrite=overwrite)
+    with pytest.raises(RunError, match="is a file; choose a folder"):
+        check_output(tmp_path / "photo.jpg", MARKER, overwrite=True)
+    assert (tmp_path / "photo.jpg").read_text() == "mine"
+
+
+def test_full_disk_says_so_and_keeps_what_was_there(small_disk: Path) -> None:
+    run = small_disk / "run"
+    write(run, "first")
+    with pytest.raises(RunError, match=r"No space left on device.*Free some space"):
+        write(run, "x" * 200_000, overwrite=True)
+    assert (run / "data").read_text() == "first"
+    assert [file.name for file in small_disk.iterdir()] == ["run"]
+    with pytest.raises(RunError, match="No space left"):
+        with publish_file(small_disk / "file") as part:
+            part.write_text("x" * 200_000)
+    assert [file.name for file in small_disk.iterdir()] == ["run"]
+
+
+def test_leftovers_of_a_killed_writer_are_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from gmvaluator.files.atomic import publish_folder\n"
+        f"with publish_folder(Path({str(tmp_path / 'run')!r}), 'run.json', overwrite=False) as s:\n"
+        "    (s / 'data').write_text('half'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        assert not (tmp_path / "run").exists()
+        # another writer at the same time leaves the living one's files alone
+        write(tmp_path / "other", "x")
+        assert len(list(tmp_path.glob(".run.part-*"))) == 1
+        writer.kill()
+    write(tmp_path / "run", "whole")
+    assert {file.name for file in tmp_path.iterdir()} == {"run", "other"}
+
+
+def test_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
+    target = tmp_path / "data.npz"
+    with publish_file(target) as part:
+        assert part.suffix == ".npz"
+        part.write_text("first")
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+        with publish_file(target) as part:
+            part.write_text("half")
+            raise ZeroDivisionError
+    assert target.read_text() == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
+
+
+MOVER = """
+import os, signal, sys; from pathlib import Path
+from gmvaluator.files.atomic import publish_folder, publish_into
+way, target, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+def hooked(name):
+    whole = getattr(Path, name)
+    def call(self, *given, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, *given, **options)
+    setattr(Path, name, call)
+for name in ("replace", "rename", "unlink"):
+    hooked(name)
+marker = "run.json" if way == "folder" else "payout.json"
+writing = (
+    publish_folder(target, marker, overwrite=True)
+    if way == "folder"
+    else publish_into(target, marker, overwrite=True, owned=("data", "gone", "pages"))
+)
+with writing as scratch:
+    (scratch / "data").write_text("new")
+    (scratch / "pages").mkdir()
+    (scratch / "pages" / "b").write_text("new")
+    (scratch / marker).write_text("new")
+"""
+
+
+@pytest.mark.parametrize("way", ["folder", "into"])
+def test_a_writer_killed_while_files_move_loses_nothing(tmp_path: Path, way: str) -> None:
+    marker = "run.json" if way == "folder" else "payout.json"
+    owned = () if way == "folder" else ("data", "gone", "pages")
+    states, steps = [], 0
+    while "new, whole" not in states:
+        target = tmp_path / f"{steps}" / "run"
+        (target / "pages").mkdir(parents=True)
+        for name in ("data", "gone", "pages/a", marker, "notes"):
+            (target / name).write_text("old")
+        command = [sys.executable, "-c", MOVER, way, str(target), str(steps)]
+        assert subprocess.run(command, check=False).returncode in (0, -signal.SIGKILL)
+        states.append("new, whole" if (target / marker).exists() else "cut")
+        if (target / marker).exists() and (target / marker).read_text() == "old":
+            states[-1] = "old, whole"
+        if way == "folder":
+            assert finish_interrupted(target, marker) == (states[-1] == "cut")
+        else:
+            check_into(target, marker, overwrite=True, owned=owned)
+        found = {
+            file.relative_to(target).as_posix(): file.read_text()
+            for file in target.rglob("*")
+            if file.is_file() and ".part-" not in str(file)
+        }
+        old = dict.fromkeys(("data", "gone", "pages/a", marker, "notes"), "old")
+        new = dict.fromkeys(("data", "pages/b", marker), "new") | {"notes": "old"}
+        # what publish_into owns and did not write goes; in a folder it stays
+        new |= {"gone": "old"} if way == "folder" else {}
+        assert found == (old if states[-1] == "old, whole" else new), (steps, states)
+        assert not list(tmp_path.rglob(".*.ready-*")) + list(tmp_path.rglob(".*.moving-*"))
+        steps += 1
+    assert states.count("cut") >= 4
+    assert "old, whole" in states
+
+
+def test_no_finished_file_is_deleted_where_moving_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    write(run, "first")
+    whole = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "data" and "moving" in str(self):
+            raise OSError(5, "Input/output error")
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(RunError, match=r"cannot move finished files into .*Input/output error"):
+        write(run, "second", overwrite=True)
+    monkeypatch.undo()
+    assert not (run / MARKER).exists()
+    check_output(run, MARKER, overwrite=True)
+    assert (run / "data").read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]

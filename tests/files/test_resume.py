@@ -1,0 +1,30 @@
+"""A run that is killed resumes: the cheap form of benchmarks/kill_resume.py."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def load_benchmark() -> Any:
+    path = Path(__file__).parents[2] / "benchmarks" / "kill_resume.py"
+    spec = importlib.util.spec_from_file_location("kill_resume", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.usefixtures("quick_mnist")
+def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
+    result = load_benchmark().trial(tmp_path, kills=1, seed=1, n=2_500, after=1_300)
+    assert 1_300 <= result["attempts"][-1]["encoded"] < 2_500
+    assert result["values_identical"]
+    assert result["half_written_runs"] == 0
+    assert result["files_left"] == 0
+    assert result["encoded_in_all"] <= result["encoded_at_most_allowed"]
+    assert result["passed"]

@@ -1,0 +1,286 @@
+"""The ledger: every generated image is settled once, and nothing in it changes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmvaluator import RunError, Valuation
+from gmvaluator.files.seals import seal_of
+from gmvaluator.payout.ledger import read_ledger
+from gmvaluator.payout.ledger_writing import locked
+from gmvaluator.payout.pay import pay
+from gmvaluator.payout.record import Payout
+from gmvaluator.scoring.scores import Contributions
+from run_makers import made_valuation
+
+OWNERS = "train_id,owner\n" + "\n".join(f"t{i},{'abc'[i % 3]}" for i in range(6))
+
+
+def first_images(valuation: Valuation, m: int) -> Valuation:
+    whole = valuation.contributions
+    part = Contributions(whole.rows[:m], whole.distances[:m], whole.scores[:m], whole.n_train)
+    return replace(
+        valuation,
+        generated_ids=valuation.generated_ids[:m],
+        quality=valuation.quality[:m],
+        contributions=part,
+        info=valuation.info | {"n_generated": m},
+    )
+
+
+@pytest.fixture
+def pay_first(tmp_path: Path) -> Callable[..., Payout]:
+    """Settle the first m of 10 generated images with the ledger."""
+    (tmp_path / "owners.csv").write_text(OWNERS)
+    whole = made_valuation(6, 10, 3)
+
+    def call(m: int, budget: str = "100", **options: object) -> Payout:
+        run = tmp_path / f"run{m}"
+        if not run.exists():
+            first_images(whole, m).save(run)
+        chosen = {"owners": tmp_path / "owners.csv", "ledger": tmp_path / "l.jsonl"} | options
+        payout = pay(run, budget=budget, resamples=0, **chosen)  # type: ignore[arg-type]
+        payout.save(overwrite=True, statements=False)
+        return payout
+
+    return call
+
+
+def test_each_image_is_settled_once_and_small_sums_wait(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    first = pay_first(4, "1", minimum="0.40").settlement
+    second = pay_first(7, "100", minimum="0.40").settlement
+    third = pay_first(10, "0.05", minimum="0.40").settlement
+    assert 0 < first.carried < 100
+    assert second.carried_before == first.carried
+    assert (second.carried, third.paid, third.carried) == (0, 0, 5)
+    assert sum(each.rules.budget for each in (first, second, third)) == sum(
+        (first.paid, second.paid, third.paid, third.carried)
+    )
+    book = read_ledger(tmp_path / "l.jsonl")
+    assert book.settled == 10
+    assert sum(book.paid.values()) == first.paid + second.paid
+    # together they settled what the whole run credits
+    whole = pay(tmp_path / "run10", budget="1", owners=tmp_path / "owners.csv", resamples=0)
+    for line in whole.settlement.lines:
+        assert book.values[line.owner] == pytest.approx(line.value)
+    record = json.loads((tmp_path / "run10" / "payout.json").read_text())
+    assert record["ledger"] == {
+        "file": str(tmp_path / "l.jsonl"),
+        "entry": 3,
+        "seal": book.head,
+    }
+    assert record["run"]["settled"] == [7, 10]
+    header = (tmp_path / "run10" / "payout.csv").read_text().splitlines()[0]
+    assert header == "owner,value,share,share_low,share_high,amount,paid,carried"
+
+
+def test_who_owns_nothing_any_more_is_still_paid_what_was_carried(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    first = pay_first(4, "1", minimum="500").settlement
+    (tmp_path / "owners.csv").write_text("train_id,owner\nt0,new\n")
+    second = pay_first(7, "100").settlement
+    line, before = second.line("a"), first.line("a")
+    assert line is not None
+    assert before is not None
+    assert (line.value, line.amount, line.paid) == (0, 0, before.amount)
+    assert second.carried == 0
+
+
+def test_what_is_not_new_cannot_be_settled(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    pay_first(4)
+    with pytest.raises(RunError, match="all 4 generated images of this run are settled"):
+        pay_first(4)
+    with pytest.raises(RunError, match=r"is in EUR .* not USD"):
+        pay_first(7, currency="USD")
+    other = made_valuation(6, 10, 3, seed=9)
+    other.save(tmp_path / "other")
+    with pytest.raises(RunError, match="images 1 to 4 of this run are not those that entry 1"):
+        pay(
+            tmp_path / "other",
+            budget="1",
+            owners=tmp_path / "owners.csv",
+            ledger=tmp_path / "l.jsonl",
+        )
+    with pytest.raises(RunError, match="images 1 to 4 of this run are not those that entry 1"):
+        pay_first(3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace('"a"', '"z"', 1), "line 1 .* was changed: its seal"),
+        (lambda text: text.split("\n", 1)[1], "line 1 .* does not follow the line before"),
+        (lambda text: text[:-9], "ends in the middle of a line"),
+        (lambda text: text + "no\n", "line 3 .* is no entry"),
+        (lambda text: text.replace('"format": 1', '"format": 9', 1), "line 1 .* has format 9"),
+        (lambda text: text + text.split("\n")[0] + "\n", "line 3 .* does not follow"),
+    ],
+)
+def test_changes_are_noticed(
+    pay_first: Callable[..., Payout], tmp_path: Path, damage: Callable[[str], str], message: str
+) -> None:
+    pay_first(4)
+    pay_first(7)
+    file = tmp_path / "l.jsonl"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(RunError, match=message):
+        read_ledger(file)
+
+
+def test_sums_that_do_not_add_up_are_noticed_under_a_fitting_seal(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    pay_first(4)
+    file = tmp_path / "l.jsonl"
+    entry = json.loads(file.read_text())
+    entry["lines"][0]["amount"] += 1
+    entry["seal"] = seal_of(entry)
+    file.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(RunError, match=r"line 1 .* has amounts that do not sum to its budget"):
+        read_ledger(file)
+
+
+def test_two_settlements_at_once(pay_first: Callable[..., Payout], tmp_path: Path) -> None:
+    pay_first(4)
+    run = tmp_path / "run7"
+    first_images(made_valuation(6, 10, 3), 7).save(run)
+    owners, file = tmp_path / "owners.csv", tmp_path / "l.jsonl"
+    one, other = (pay(run, budget="1", resamples=0, owners=owners, ledger=file) for _ in "12")
+    with locked(tmp_path / "l.jsonl"), pytest.raises(RunError, match="another settlement holds"):
+        one.save()
+    assert not (run / "payout.json").exists()
+    one.save(statements=False)
+    for folder in (tmp_path / "out", run):
+        with pytest.raises(RunError, match="changed meanwhile; settle again"):
+            other.save(folder, overwrite=True, statements=False)
+    assert len(read_ledger(tmp_path / "l.jsonl").entries) == 2
+    assert not (tmp_path / "out" / "payout.json").exists()
+
+
+def test_withdrawn_images_leave_what_was_settled_alone(
+    pay_first: Callable[..., Payout],
+) -> None:
+    first = pay_first(4).settlement
+    later = pay_first(7, withdrawn=["a"])
+    line = later.settlement.line("a")
+    assert line is not None
+    assert line.amount == 0
+    assert np.isclose(first.paid, 10_000)
+
+
+def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
+    pay_first: Callable[..., Payout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_images(made_valuation(6, 10, 3), 4).save(tmp_path / "run4")
+    (tmp_path / "run4" / "payout.csv").write_text("mine")
+    with pytest.raises(RunError, match=r"holds payout.csv but no payout.json"):
+        pay_first(4)
+    (tmp_path / "run4" / "payout.csv").unlink()
+
+    def meanwhile(folder: Path) -> None:
+        (tmp_path / "run4" / "payout_difference.csv").write_text("mine")
+
+    monkeypatch.setattr("gmvaluator.payout.record.sync_files", meanwhile)
+    with pytest.raises(RunError, match=r"holds payout_difference.csv but no payout.json"):
+        pay_first(4)
+    assert not (tmp_path / "l.jsonl").exists()
+
+
+KILLED = """
+import os, signal, sys
+from gmvaluator.payout import ledger_writing as ledger
+from gmvaluator.payout.pay import pay
+whole = ledger.append
+def append(*given):
+    whole(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+ledger.append = append
+run, owners, book = sys.argv[1:]
+pay(run, budget="100", owners=owners, ledger=book, resamples=0, minimum="30").save(statements=False)
+"""
+
+
+def test_a_settlement_killed_before_its_files_appear_is_made_again(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    owners, file, run = tmp_path / "owners.csv", tmp_path / "l.jsonl", tmp_path / "run7"
+    pay_first(4, "1", minimum="30")
+    first_images(made_valuation(6, 10, 3), 7).save(run)
+    command = [sys.executable, "-c", KILLED, str(run), str(owners), str(file)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    before = file.read_bytes()
+    assert len(before.splitlines()) == 2
+    assert not (run / "payout.json").exists()
+    with pytest.raises(RunError, match=r"entry 2 of .* \(with other budget, lines, options\)"):
+        pay_first(7, "101", minimum="30")
+    copied = tmp_path / "same.csv"
+    copied.write_bytes(owners.read_bytes())
+    again = pay_first(7, minimum="30", owners=copied)
+    assert again.again is not None
+    assert again.settlement.carried_before == 100
+    assert file.read_bytes() == before
+    record = json.loads((run / "payout.json").read_text())
+    assert (record["ledger"]["entry"], record["ledger"]["seal"]) == (2, read_ledger(file).head)
+    assert (record["run"]["settled"], record["made"]) == ([4, 7], again.again["made"])
+    # once its files are there it is not made again
+    with pytest.raises(RunError, match="all 7 generated images of this run are settled"):
+        pay_first(7, minimum="30")
+    pay_first(10)
+    assert {each.name for each in tmp_path.glob(".*")} == set()
+
+
+def test_a_ledger_that_is_a_link_is_one_ledger(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    (tmp_path / "books").mkdir()
+    real, link = tmp_path / "books" / "real.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(real)
+    pay_first(4, ledger=link)
+    assert link.is_symlink()
+    with locked(real), pytest.raises(RunError, match="another settlement holds"):
+        pay_first(7, ledger=link)
+    pay_first(7, ledger=link)
+    assert len(read_ledger(real).entries) == 2
+    assert [each.name for each in real.parent.iterdir()] == ["real.jsonl"]
+
+
+def test_a_ledger_that_lost_its_last_entries_pays_nothing_again(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    file = tmp_path / "l.jsonl"
+    pay_first(4)
+    older = file.read_bytes()
+    pay_first(7)
+    whole = file.read_bytes()
+    file.write_bytes(older)
+    with pytest.raises(RunError, match=r"settled as entry 2 of ledger .* none of the 1 entries"):
+        pay_first(7)
+    file.unlink()
+    with pytest.raises(RunError, match="is not there or empty: going on would pay again"):
+        pay_first(7)
+    with pytest.raises(RunError, match=r"mistyped.jsonl is not there or empty"):
+        pay_first(7, ledger=tmp_path / "mistyped.jsonl")
+    elsewhere = pay(
+        tmp_path / "run7", budget="1", currency="USD", resamples=0,
+        owners=tmp_path / "owners.csv", ledger=tmp_path / "usd.jsonl",
+    )  # fmt: skip
+    assert elsewhere.start == 0
+    with pytest.raises(RunError, match="settled as entry 1"):
+        replace(elsewhere, ledger=read_ledger(file)).save(tmp_path / "run4", overwrite=True)
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(whole)
+    assert pay_first(10, ledger=moved).start == 7
