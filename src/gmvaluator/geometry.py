@@ -125,9 +125,9 @@ def squared_by_product(
 
     And the sums of both squared norms: rounding of those is what is left of a distance that is 0.
     """
-    one, other = (each.astype(np.float64, copy=False) for each in (left, right))
-    sums = np.einsum("ij,ij->i", one, one)[:, None] + np.einsum("ij,ij->i", other, other)
-    return sums - 2 * (one @ other.T), sums
+    left, right = (points.astype(np.float64, copy=False) for points in (left, right))
+    sums = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
+    return sums - 2 * (left @ right.T), sums
 
 
 def nearest(
@@ -144,26 +144,34 @@ def nearest(
         raise InputError(f"{n} neighbours asked of {len(points)} points; ask for at most that")
     _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
     rows = rows.astype(np.int64)
-    asking = np.repeat(np.arange(len(queries)), n)
-    squared = pair_squared(queries, asking, points, rows.ravel()).reshape(rows.shape)
+    repeated = np.repeat(np.arange(len(queries)), n)
+    squared = pair_squared(queries, repeated, points, rows.ravel()).reshape(rows.shape)
     order = np.lexsort((rows, squared), axis=1)
     return np.take_along_axis(squared, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def neighbour_scale(asked: Vectors, vectors: Vectors) -> float | None:
-    """Median squared distance from some of the images to the nearest one that differs from each.
+def nearest_other(distances: NDArray[np.floating]) -> NDArray[np.floating]:
+    """(…, n) → (…): the smallest distance above 0 along the last axis; infinite where all are 0.
 
-    Looked for among the `NEIGHBOURS` nearest; an image with that many copies has none, and where
-    all are so there is no scale.
+    A copy, at distance 0, is not another image.
+    """
+    return np.where(distances > 0, distances, np.inf).min(axis=-1)
+
+
+def neighbour_scale(sample: Vectors, vectors: Vectors) -> float | None:
+    """Median squared distance from sampled images to the nearest image that differs from each.
+
+    The nearest one is looked for among the `NEIGHBOURS` nearest. An image with that many copies has
+    none. None where all images are so.
 
     Args:
-        asked: (s, dim) vectors of the images, placed.
-        vectors: (n, dim) of all images.
+        sample: (s, dim) placed vectors of the sampled images.
+        vectors: (n, dim) placed vectors of all images.
     """
-    squared, _ = nearest(asked, vectors, min(NEIGHBOURS, len(vectors)))
-    first = np.where(squared > 0, squared, np.inf).min(axis=1)
-    known = first[np.isfinite(first)]
-    return float(np.median(known)) if len(known) else None
+    squared, _ = nearest(sample, vectors, min(NEIGHBOURS, len(vectors)))
+    others = nearest_other(squared)
+    finite = others[np.isfinite(others)]
+    return float(np.median(finite)) if len(finite) else None
 
 
 def evenly_spread(n: int, most: int) -> NDArray[np.int64]:

@@ -1,14 +1,20 @@
-"""How much memory long work may use, and arrays on disk where it would not do."""
+"""Memory: one budget for all long arrays of a valuation, and results that are computed once."""
 
 from __future__ import annotations
 
 import re
 import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+
+Result = TypeVar("Result")
 
 DEFAULT_MEMORY = 4 << 30
 SMALLEST = 64 << 20
@@ -17,29 +23,82 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", re.IGNORECASE)
 
 
-def parse_memory(given: int | str | None) -> int:
-    """Bytes of a budget such as `3GB`, `512 MiB` or a number of bytes; None: 4 GiB.
+def parse_memory(size: int | str | None) -> int:
+    """Bytes of a size such as `3GB`, `512 MiB` or a number of bytes; None: 4 GiB.
 
     Units are powers of 1,024.
 
     Raises:
         InputError: not a size, or less than 64 MiB.
     """
-    if given is None:
+    if size is None:
         return DEFAULT_MEMORY
-    match = _SIZE.fullmatch(str(given))
+    match = _SIZE.fullmatch(str(size))
     if match is None:
-        raise InputError(f"memory {given!r} is no size; write a number with a unit, such as 4GB")
-    size = int(float(match[1]) * _UNITS[match[2].upper()])
-    if size < SMALLEST:
-        raise InputError(f"memory {given!r} is too little to work with; pass at least 64MB")
-    return size
+        raise InputError(f"memory {size!r} is no size; write a number with a unit, such as 4GB")
+    n_bytes = int(float(match[1]) * _UNITS[match[2].upper()])
+    if n_bytes < SMALLEST:
+        raise InputError(f"memory {size!r} is too little to work with; pass at least 64MB")
+    return n_bytes
 
 
-def allocate(shape: tuple[int, int], budget: int) -> NDArray[np.float32]:
-    """An empty float32 array: in memory within `budget` bytes, else in an unnamed scratch file."""
-    if 4 * shape[0] * shape[1] <= budget:
-        return np.empty(shape, dtype=np.float32)
-    # the mapping keeps the file; it goes with the array, also when the process is killed
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+class Budget:
+    """Bytes that all long arrays of a valuator take together.
+
+    Arrays of vectors take at most half of the budget, however many there are: an array that
+    exceeds the half goes to a scratch file. The other half is for indexes and for systems of
+    equations, which ask `free` before they start.
+
+    Args:
+        total: bytes.
+    """
+
+    def __init__(self, total: int = DEFAULT_MEMORY) -> None:
+        self.total = total
+        self._in_memory = 0
+        self._lock = threading.Lock()
+
+    @property
+    def free(self) -> int:
+        """Bytes that no array of this budget takes."""
+        return self.total - self._in_memory
+
+    def allocate(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """An empty float32 array, in memory while the budget lasts, else in a scratch file.
+
+        The budget has the bytes back when the array and all views of the array are gone.
+        """
+        n_bytes = 4 * shape[0] * shape[1]
+        with self._lock:
+            fits = 2 * (self._in_memory + n_bytes) <= self.total
+            if fits:
+                self._in_memory += n_bytes
+        if fits:
+            array = np.empty(shape, dtype=np.float32)
+            weakref.finalize(array, self._give_back, n_bytes).atexit = False
+            return array
+        # the mapping keeps the file; the file goes with the array, also when the process is killed
+        with tempfile.TemporaryFile() as file:
+            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+    def _give_back(self, n_bytes: int) -> None:
+        with self._lock:
+            self._in_memory -= n_bytes
+
+
+class Memo:
+    """Results that depend on a training set alone: computed at the first request, then reused.
+
+    Two threads that ask for one key compute the result once.
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """The result of `compute`, kept under `key`."""
+        with self._lock:
+            if key not in self._results:
+                self._results[key] = compute()
+            return cast("Result", self._results[key])

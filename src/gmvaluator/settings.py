@@ -1,10 +1,10 @@
-"""What a valuation is asked to do: settings with their defaults, and the named presets."""
+"""Settings of a valuation, their checks, and the named presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -12,26 +12,21 @@ from gmvaluator.encoders import parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.matching.duplicates.clusters import DEDUPS
-from gmvaluator.matching.recall import check_index_name
+from gmvaluator.matching.search.build import check_index_name
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL, check_level
-from gmvaluator.scoring.scores import RIDGES, AnyTemperature, check_weighting
+from gmvaluator.scoring.scores import check_weighting
+from gmvaluator.scoring.weightings.softmax import AnyTemperature
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
+MOST = (1 << 31) - 1
+"""The largest whole number that a setting may be: faiss counts and seeds in 32 bits."""
 
 Rerank = str | Encoder | Sequence[str | Encoder] | Mapping[str, float] | None
-
-
-@dataclass(frozen=True)
-class RerankTerm:
-    """One distance of the re-rank: an encoder (or its name) and its weight in the mean."""
-
-    encoder: str | Encoder
-    weight: float = 1.0
-
-    @property
-    def name(self) -> str:
-        return self.encoder if isinstance(self.encoder, str) else self.encoder.name
+"""What a user may pass as re-rank: names, encoders, weights by name, or none."""
+NullChoice = Literal["report", "withhold", "off"]
+"""What the test for images without a contributor does: it reports these images, it withholds their
+quality from all contributors, or it is left out."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +45,45 @@ class Settings:
     weighting: str
     temperature: AnyTemperature
     seed: int
-    second_encoder: str | None = None
-    mirror: bool = False
-    dedup: str = "exact"
-    null: bool | None = None
-    null_level: float = DEFAULT_LEVEL
+    second_encoder: str | None
+    mirror: bool
+    dedup: str
+    null: NullChoice
+    null_level: float
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
         return asdict(self) | {"rerank": dict(self.rerank)}
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(k, candidates) of settings that `resolve_counts` returned."""
+        if self.k is None or self.candidates is None:
+            raise ValueError("k and candidates depend on the training set; see resolve_counts")
+        return self.k, self.candidates
+
+    @property
+    def scale_candidates(self) -> int:
+        """Candidates among which the scales of a mixed re-rank are learned."""
+        return self.candidates or max(DEFAULT_CANDIDATES, self.k or 0)
+
+    def fitting(self) -> dict[str, Any]:
+        """The settings that fitting reads: two valuators with the same ones fit alike.
+
+        A setting that fitting does not read beside the others is left out.
+        """
+        choices: dict[str, Any] = {
+            "encoder": self.encoder,
+            "second_encoder": self.second_encoder,
+            "rerank": [name for name, _ in self.rerank],
+            "dedup": self.dedup,
+        }
+        if len(self.rerank) > 1:
+            choices["candidates"] = self.scale_candidates
+        if self.dedup == "near":
+            choices["rerank weights"] = [weight for _, weight in self.rerank]
+            choices["seed"] = self.seed
+        return choices
 
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
@@ -66,10 +91,11 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "second_encoder": None,
     "mirror": False,
     "dedup": "none",
-    "null": False,
+    "null": "report",
     "null_level": DEFAULT_LEVEL,
 }
-"""Settings that runs and indexes of earlier versions do not record, and what changes nothing."""
+"""Settings that runs and indexes of earlier versions do not record, with values that give the same
+values of training images."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
@@ -109,16 +135,26 @@ def preset_settings(name: str) -> dict[str, Any]:
     return dict(PRESETS[name])
 
 
+def null_choice(recorded: bool | str | None) -> NullChoice:
+    """The choice that a run or an index records: by name, or as earlier versions did.
+
+    Earlier versions recorded true (withhold), false (report) and null (off).
+    """
+    if recorded is None:
+        return "off"
+    if isinstance(recorded, bool):
+        return "withhold" if recorded else "report"
+    return cast("NullChoice", recorded)
+
+
 def read_temperature(text: str) -> AnyTemperature:
     """A temperature as written on the command line.
 
     Raises:
         InputError: neither a number nor a name; `check_settings` refuses numbers that cannot be.
     """
-    if text == "auto":
-        return "auto"
-    if text == "spacing":
-        return "spacing"
+    if text in ("auto", "spacing"):
+        return cast("AnyTemperature", text)
     try:
         return float(text)
     except ValueError:
@@ -127,33 +163,39 @@ def read_temperature(text: str) -> AnyTemperature:
         ) from None
 
 
-def rerank_terms(rerank: Rerank) -> tuple[RerankTerm, ...]:
-    """Normalise what a user passes as `rerank`: names, encoders, weights by name, or none.
+def rerank_terms(rerank: Rerank) -> tuple[tuple[str | Encoder, float], ...]:
+    """(encoder or its name, weight) of each re-rank distance.
 
     Raises:
-        InputError: unknown encoder, a repeated one, or a weight that is not positive.
+        InputError: unknown encoder, a repeated encoder, or a weight that is not positive.
     """
+    terms: tuple[tuple[str | Encoder, float], ...]
     if rerank is None:
         return ()
     if isinstance(rerank, Mapping):
-        terms = tuple(RerankTerm(name, float(weight)) for name, weight in rerank.items())
+        terms = tuple((name, float(weight)) for name, weight in rerank.items())
     elif isinstance(rerank, str) or not isinstance(rerank, Sequence):
-        terms = (RerankTerm(rerank),)
+        terms = ((rerank, 1.0),)
     else:
-        terms = tuple(RerankTerm(encoder) for encoder in rerank)
-    if [term.name for term in terms] == ["none"]:
+        terms = tuple((encoder, 1.0) for encoder in rerank)
+    names = [name_of(encoder) for encoder, _ in terms]
+    if names == ["none"]:
         return ()
-    for term in terms:
-        if term.name == "none":
+    for (encoder, weight), name in zip(terms, names, strict=True):
+        if name == "none":
             raise InputError("rerank 'none' stands alone; leave the other distances or it out")
-        if isinstance(term.encoder, str):
-            parse_name(term.encoder)
-        if not (np.isfinite(term.weight) and term.weight > 0):
-            raise InputError(f"rerank {term.name} has weight {term.weight}; pass a number above 0")
-    names = [term.name for term in terms]
+        if isinstance(encoder, str):
+            parse_name(encoder)
+        if not (np.isfinite(weight) and weight > 0):
+            raise InputError(f"rerank {name} has weight {weight}; pass a number above 0")
     if len(set(names)) < len(names):
         raise InputError(f"rerank names a distance twice ({', '.join(names)}); give it a weight")
     return terms
+
+
+def name_of(encoder: str | Encoder) -> str:
+    """The name that settings record for an encoder."""
+    return encoder if isinstance(encoder, str) else encoder.name
 
 
 def check_settings(settings: Settings) -> None:
@@ -163,28 +205,24 @@ def check_settings(settings: Settings) -> None:
         InputError: naming the setting, what is wanted and what to do.
     """
     check_index_name(settings.index)
-    check_weighting(settings.weighting, settings.temperature)
+    weighting = check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
+    if settings.null not in get_args(NullChoice):
+        choices = ", ".join(get_args(NullChoice))
+        raise InputError(f"unknown null {settings.null!r}; choose one of {choices}")
     check_level(settings.null_level)
-    if settings.weighting == "global-ridge" and settings.rerank:
-        raise InputError(
-            "weighting global-ridge finds contributors by their weight among all training images, "
-            "without a re-rank; pass rerank='none', or weighting='ridge'"
-        )
-    if settings.mirror and settings.weighting in RIDGES:
-        raise InputError(
-            f"weighting {settings.weighting} compares images as they are; pass mirror=False, or "
-            "weighting softmax or shapley"
-        )
+    conflict = weighting.conflict(reranked=bool(settings.rerank), mirror=settings.mirror)
+    if conflict:
+        raise InputError(conflict)
     if settings.second_encoder is not None and not settings.rerank:
         raise InputError(
             "distances of two recall spaces do not compare; pass a rerank that orders the "
             "candidates of both, or leave second_encoder out"
         )
-    for name, value in (("k", settings.k), ("candidates", settings.candidates)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value} is too small; pass {name} ≥ 1")
+    _check_whole("k", settings.k, least=1)
+    _check_whole("candidates", settings.candidates, least=1)
+    _check_whole("seed", settings.seed, least=0)
     k, candidates = settings.k, settings.candidates
     if k is not None and candidates is not None and k > candidates:
         raise InputError(
@@ -192,24 +230,38 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> tuple[int, int]:
-    """(k, candidates) for a training set of `n_train` readable images.
+def _check_whole(name: str, number: object, *, least: int) -> None:
+    """Raise InputError unless a setting is None or a whole number from `least` to `MOST`."""
+    if number is None:
+        return
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise InputError(f"{name}={number!r} is no whole number; pass an int")
+    if number < least:
+        raise InputError(f"{name}={number} is too small; pass {name} ≥ {least}")
+    if number > MOST:
+        raise InputError(f"{name}={number} is too large; pass {name} ≤ {MOST}")
+
+
+def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> Settings:
+    """The settings with `k` and `candidates` for a training set of `n_train` readable images.
 
     Args:
         settings: of the valuation.
-        n_train: images that count: clusters of copies, where `copies` of the others were found.
-        copies: images that do not count by themselves.
+        n_train: images that count: one of each cluster of copies.
+        copies: images that another image stands for.
 
     Raises:
         InputError: an explicit k or candidates exceeds the training set.
     """
-    for name, value in (("k", settings.k), ("candidates", settings.candidates)):
-        if value is not None and value > n_train:
-            held, way = f"{n_train} training images", ""
+    for name, number in (("k", settings.k), ("candidates", settings.candidates)):
+        if number is not None and number > n_train:
+            counted, advice = f"{n_train} training images", ""
             if copies:
-                held = f"{n_train} different ones of {n_train + copies} training images"
-                way = ", or dedup='none' to count their copies"
-            raise InputError(f"{name}={value} exceeds the {held}; pass {name} ≤ {n_train}{way}")
+                counted = f"{n_train} different ones of {n_train + copies} training images"
+                advice = ", or dedup='none' to count their copies"
+            raise InputError(
+                f"{name}={number} exceeds the {counted}; pass {name} ≤ {n_train}{advice}"
+            )
     k = settings.k or min(DEFAULT_K, settings.candidates or n_train, n_train)
     candidates = settings.candidates or min(max(DEFAULT_CANDIDATES, k), n_train)
-    return k, candidates
+    return replace(settings, k=k, candidates=candidates)

@@ -1,53 +1,43 @@
-"""GMValuator: the settings of a valuation and the order of its stages."""
+"""GMValuator: settings in, a valuation out; a facade over `gmvaluator.engine`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gmvaluator import versions
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.encoders.embedding import Embeddings, embed
-from gmvaluator.engine.reload import check_index, named_settings, read_run, reopen
-from gmvaluator.engine.stages import Stages
-from gmvaluator.engine.train import fit_images
-from gmvaluator.engine.trained import INDEX_MARKER, Fitted, load_fitted, save_fitted
+from gmvaluator.engine.context import Context, check_names
+from gmvaluator.engine.index_folder import (
+    INDEX_MARKER,
+    check_encoders,
+    load_trained,
+    save_trained,
+)
+from gmvaluator.engine.reload import check_fitting, named_settings, read_run, reopen
+from gmvaluator.engine.train import fit
+from gmvaluator.engine.trained import Trained
+from gmvaluator.engine.value import value
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.store import Store, as_store
-from gmvaluator.geometry import Vectors
-from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.memory import parse_memory
+from gmvaluator.images import ImageSet
+from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.runs.tables import FORMAT, read_marker
+from gmvaluator.runs.tables import read_marker
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.conformal import DEFAULT_LEVEL, Verdict
-from gmvaluator.scoring.quality import (
-    QUALITY_NAMES,
-    given_quality,
-    maniqa,
-    quality_weights,
-    realism,
-    require_quality,
-)
-from gmvaluator.scoring.scores import (
-    AnyTemperature,
-    contribute,
-)
+from gmvaluator.scoring.conformal import DEFAULT_LEVEL
+from gmvaluator.scoring.quality import QualitySource, as_quality
+from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import (
+    NullChoice,
     Rerank,
-    RerankTerm,
     Settings,
     check_settings,
+    name_of,
     preset_settings,
     rerank_terms,
     resolve_counts,
@@ -70,35 +60,36 @@ class GMValuator:
         valuation = valuator.value("generated/")
 
     Args:
-        encoder: name, encoder or `torch.nn.Module` whose space candidates are recalled in.
-        second_encoder: another one; half of the candidates are then recalled in its space.
+        encoder: name, encoder or `torch.nn.Module` of the space that candidates are recalled in.
+        second_encoder: encoder of a second recall space, which then gives half of the candidates.
         index: `auto`, `exact`, `pq`, `ivfpq` or a faiss factory string.
         rerank: one or several distances (names, encoders, or {name: weight}), or `none`.
         quality: `realism`, `maniqa`, `none`, an array of m numbers, or a function of the
             generated `ImageSet` that returns one.
-        k: contributors a generated image (default 50, or all of a smaller set).
-        candidates: training images recalled before the re-rank (default 200, likewise).
+        k: contributors per generated image (default 50, or all of a smaller set).
+        candidates: training images recalled before the re-rank (default 200, or all of a smaller
+            set).
         dedup: copies within the training set that count once, as one image whose score they share:
-            `exact` (equal pixels), `near` (by the re-rank distance as well), or `none`.
+            `exact` (equal pixels), `near` (a small re-rank distance as well), or `none`.
         weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
             ridge in the recall space, within the candidates) or `global-ridge` (among all).
-        temperature: τ of Eq. 6; `auto`: each generated image's own, by its perplexity; or
+        temperature: τ of Eq. 6; `auto`: one τ per generated image, by its perplexity; or
             `spacing`: a twentieth of the median distance from a training image to the next one.
         mirror: compare each generated image and its mirror image; the nearer counts.
-        null: what becomes of generated images whose match is no better than that of images with no
-            source in the training set (`gmvaluator.scoring.conformal`): their quality goes to no
-            contributor (True), is reported (False), or the test is left out (None).
-        null_level: share of images that are wrongly found to have no contributor, at most.
+        null: what the test for images without a contributor does (`gmvaluator.scoring.conformal`):
+            `report` these images, `withhold` their quality from all contributors, or `off`.
+        null_level: share of images that the test wrongly finds to have no contributor, at most.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
         weights: where network weights come from; a mapping names files, {"maniqa": "m.pt"}.
-        cache: keep embeddings and indexes, and take what was kept: in the user's cache folder
-            (True), in a folder of yours, or not at all (False).
-        memory: what the long arrays may take together, such as "4GB" (default 4 GiB).
+        cache: keep embeddings and indexes, and reuse those that are kept: in the user's cache
+            folder (True), in a folder of yours, or not at all (False).
+        memory: bytes that the long arrays take together, such as "4GB" (default 4 GiB).
         progress: True for bars on standard error, or an object with `stage`.
 
     Attributes:
+        settings: the `Settings`.
         fitted_: learned state, after `fit`.
 
     Raises:
@@ -112,14 +103,14 @@ class GMValuator:
         second_encoder: str | Encoder | torch.nn.Module | None = None,
         index: str = "auto",
         rerank: Rerank = DEFAULT_RERANK,
-        quality: object = "realism",
+        quality: QualitySource = "realism",
         k: int | None = None,
         candidates: int | None = None,
         weighting: str = "softmax",
         temperature: AnyTemperature = 1.0,
         mirror: bool = False,
         dedup: str = "exact",
-        null: bool | None = False,
+        null: NullChoice = "report",
         null_level: float = DEFAULT_LEVEL,
         seed: int = 0,
         device: str = "auto",
@@ -130,29 +121,24 @@ class GMValuator:
         progress: bool | Progress = False,
     ) -> None:
         self._store = as_store(cache)
-        self._weights = weights if isinstance(weights, Weights) else self._named_weights(weights)
-        self._memory = parse_memory(memory)
+        self._weights = _as_weights(weights, self._store)
+        self._budget = Budget(parse_memory(memory))
         self._runtime = Runtime(device, backend)
         self._runtime.resolved()
         self._progress = as_progress(progress)
-        self._terms = rerank_terms(rerank)
-        second_encoder = None if second_encoder == "none" else second_encoder
-        own, second = (
-            None if each is None or isinstance(each, str) else self._as_encoder(each)
-            for each in (encoder, second_encoder)
-        )
-        if isinstance(quality, str) and quality not in QUALITY_NAMES:
-            raise InputError(
-                f"unknown quality {quality!r}; choose one of {', '.join(QUALITY_NAMES)}, "
-                "or pass an array or a function"
-            )
-        self._quality = quality
+        self._quality = as_quality(quality)
+        self._encoders: dict[str, Encoder] = {}
+        self._rerank = rerank_terms(rerank)
+        # names are loaded last: a mistake in a cheaper setting is reported at once
+        recall = [encoder] if second_encoder in (None, "none") else [encoder, second_encoder]
+        named = [part if isinstance(part, str) else self._load(part) for part in recall]
+        names = [name_of(part) for part in named]
         self.settings = Settings(
-            encoder=encoder if isinstance(encoder, str) else own.name if own else "",
-            second_encoder=second.name if second else cast("str | None", second_encoder),
+            encoder=names[0],
+            second_encoder=names[1] if len(names) > 1 else None,
             index=index,
-            rerank=tuple((term.name, term.weight) for term in self._terms),
-            quality=quality if isinstance(quality, str) else "given",
+            rerank=tuple((name_of(part), weight) for part, weight in self._rerank),
+            quality=self._quality.name,
             k=k,
             candidates=candidates,
             weighting=weighting,
@@ -164,33 +150,25 @@ class GMValuator:
             seed=seed,
         )
         check_settings(self.settings)
-        # a named encoder is loaded last: mistakes in cheaper settings are told at once
-        self._encoder = own or self._as_encoder(encoder)
-        self._encoders = [self._encoder]
-        if second_encoder is not None:
-            self._encoders.append(second or self._as_encoder(second_encoder))
-            if self._encoders[1].fingerprint == self._encoder.fingerprint:
-                raise InputError(
-                    f"second_encoder is the encoder, {self._encoder.name}; pass another one, or "
-                    "leave it out"
-                )
-        given = [term.encoder for term in self._terms if not isinstance(term.encoder, str)]
-        _check_names([*self._encoders, *given])
-        self.fitted_: Fitted | None = None
-        self._train: ImageSet | None = None
-        names = (self.settings.encoder, self.settings.second_encoder or "")
-        self._rerankers: dict[str, Encoder] = dict(zip(names, self._encoders, strict=False))
-        self._kept_stages: Stages | None = None
+        self._recall = tuple(self._load(part) for part in named)
+        if len({part.fingerprint for part in self._recall}) < len(self._recall):
+            raise InputError(
+                f"second_encoder is the encoder, {names[0]}; pass another one, or leave it out"
+            )
+        check_names(
+            [*self._recall, *(part for part, _ in self._rerank if not isinstance(part, str))]
+        )
+        self.fitted_: Trained | None = None
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """A valuator by the name of its settings (`gmvaluator.settings.PRESETS`).
 
         `offline`: the default. `paper`: CLIP, PQ, DreamSim, MANIQA, as published. `robust` finds
-        copies that were compressed, cropped or mirrored, and tells owners' shares: recall by
+        copies that were compressed, cropped or mirrored, and measures owners' shares: recall by
         features and by small pixels, mirror images, a temperature of the data's scale.
-        `counterfactual` says best what retraining without an image shows: kernel ridge on pixels
-        among all training images (docs/truth.md).
+        `counterfactual` predicts best what retraining without an image shows: kernel ridge on
+        pixels among all training images (docs/truth.md).
 
         Args:
             changes: settings to replace or add.
@@ -201,161 +179,51 @@ class GMValuator:
         return cls(**(preset_settings(name) | changes))
 
     def fit(self, train: object, *, strict: bool = False) -> Self:
-        """Embed the training images and learn everything a valuation needs of them.
+        """Embed the training images and learn everything that a valuation needs.
 
         Args:
             train: any source of `ImageSet`.
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
-            InputError: no readable image, fewer than k or candidates once copies count once, or
-                a bad source.
+            InputError: no readable image, fewer different images than k or candidates, or a bad
+                source.
             MissingPackageError, MissingWeightsError: what the settings need is not at hand.
         """
         images = ImageSet.open(train)
         resolve_counts(self.settings, len(images))
-        rerankers = self.require()
-        self.fitted_ = fit_images(
-            images,
-            self._encoders,
-            rerankers,
-            self.settings,
-            strict=strict,
-            memory=self._memory,
-            progress=self._progress,
-        )
-        self._train = images
-        self._kept_stages = None
+        self.fitted_ = fit(self._context(), images, strict=strict)
         return self
 
     def value(
         self, generated: object, *, holdout: object = None, strict: bool = False
     ) -> Valuation:
-        """Value the fitted training images by a set of generated ones.
+        """Value the fitted training images by a set of generated images.
 
         Args:
             generated: any source of `ImageSet`.
-            holdout: images of the same kind that the model was not trained on, from any source;
-                what has no contributor is then found by them, not by leaving training images out.
+            holdout: images of the same kind that the model was not trained on, from any source.
+                The test for images without a contributor then compares with these images. Default:
+                it compares with training images, each left out in turn.
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
-            InputError: not fitted, no readable image, a bad source, or, with null=True, too few
-                images to tell what has no contributor.
+            InputError: not fitted, no readable image, a bad source, or, with null `withhold`, too
+                few images to tell which have no contributor.
             RunError: a training image changed since the index was made.
         """
-        fitted = self._require_fitted()
-        stages = self._stages(fitted)
+        trained = self._require_fitted()
         images = ImageSet.open(generated)
         others = None if holdout is None else ImageSet.open(holdout)
-        seconds = dict(fitted.seconds)
-        with _timed(seconds, "embed generated"):
-            embeddings = embed(
-                images,
-                self._encoder,
-                strict=strict,
-                memory=self._memory,
-                progress=self._progress,
-                stage="embed generated",
-            )
-            placed = stages.recaller.place(images, embeddings)
-            # the images as they are: mirror images, if any, come after them
-            vectors = placed[0][: len(embeddings.rows)]
-        distinct = fitted.distinct
-        k, n_candidates = resolve_counts(
-            self.settings, len(distinct.ids), copies=len(fitted.train.ids) - len(distinct.ids)
-        )
-        with _timed(seconds, "recall"):
-            index_names, candidates = stages.recall(placed, n_candidates)
-        train_side, generated_side = stages.sides(images, embeddings, placed)
-        with _timed(seconds, "null"):
-            measure = stages.measure(train_side, n_candidates)
-            null = stages.null(measure, others, strict=strict)
-        with _timed(seconds, "rerank"):
-            ranked = stages.rank(candidates, train_side, generated_side)
-        with _timed(seconds, "weights"):
-            contributors = stages.weigh(candidates, ranked, vectors, k)
-        with _timed(seconds, "quality"):
-            quality = self._measure_quality(fitted, images, embeddings, vectors)
-        with _timed(seconds, "values"):
-            temperature = stages.temperature(train_side)
-            contributions = contribute(
-                contributors,
-                quality,
-                weighting=self.settings.weighting,
-                temperature=temperature,
-            )
-            verdict = None
-            if null is not None:
-                both = None if candidates is None or ranked is None else (candidates, ranked)
-                strangeness = measure.of_generated(generated_side, placed, both)
-                verdict = Verdict.of(null, strangeness, self.settings.null_level)
-            if verdict is not None and self.settings.null:
-                contributions = contributions.without(verdict.without)
-        labels = images.labels
-        resolved = replace(self.settings, k=k, candidates=n_candidates)
-        ids = tuple(images.ids[row] for row in embeddings.rows)
-        return Valuation(
-            train_ids=fitted.train.ids,
-            train_labels=fitted.train.labels,
-            generated_ids=ids,
-            generated_labels=None if labels is None else tuple(labels[r] for r in embeddings.rows),
-            quality=quality,
-            contributions=replace(
-                contributions,
-                rows=fitted.in_whole(contributions.rows),
-                n_train=len(fitted.train.ids),
-            ),
-            skipped=(
-                *(("train", skip) for skip in fitted.train.skipped),
-                *(("generated", skip) for skip in embeddings.skipped),
-                *(("holdout", skip) for skip in (null.skipped if null else ())),
-            ),
-            info={
-                "format": FORMAT,
-                "settings": resolved.as_json()
-                | {"index_used": ", ".join(index_names), "temperature_used": temperature},
-                "n_train": len(fitted.train.ids),
-                "n_generated": len(ids),
-                "versions": versions.installed(),
-                "weights": fitted.weights | quality_weights(self.settings.quality, self._weights),
-                "encoders": fitted.encoders,
-                "seed": self.settings.seed,
-                "device": self._runtime.resolved()[0],
-                "images": {
-                    "train": train_side.tally.as_json(),
-                    "generated": generated_side.tally.as_json(),
-                },
-                "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-                "inputs": {
-                    "train": _input(fitted.train.location, fitted.train.fingerprint),
-                    "generated": _input(images.location, set_fingerprint(ids, embeddings.keys)),
-                }
-                | (
-                    {"holdout": _input(null.source, null.fingerprint)}
-                    if null is not None and null.fingerprint is not None
-                    else {}
-                ),
-            }
-            | (
-                {"unattributed": verdict.as_json(quality, applied=bool(self.settings.null))}
-                if verdict is not None
-                else {}
-            ),
-            train_keys=fitted.train.keys,
-            generated_keys=embeddings.keys,
-            clusters=fitted.clusters,
-            match_p=None if verdict is None else verdict.p,
-        )
+        return value(self._context(), trained, images, others, strict=strict)
 
-    def require(self) -> list[Encoder]:
-        """Load everything the settings need, before any long work; returns the re-rank encoders.
+    def require(self) -> None:
+        """Load everything that the settings need, before any long work.
 
         Raises:
             MissingPackageError, MissingWeightsError: what is not at hand.
         """
-        require_quality(self.settings.quality, self._weights)
-        return [self._load(term) for term in self._terms]
+        self._context()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the fitted state to an index folder; `load` brings it back without embedding.
@@ -364,9 +232,8 @@ class GMValuator:
             InputError: not fitted.
             RunError: the folder holds another index (unless `overwrite`), or cannot be written.
         """
-        save_fitted(
-            self._require_fitted(), self.settings.as_json(), Path(path), overwrite=overwrite
-        )
+        settings = self.settings.as_json()
+        save_trained(self._require_fitted(), settings, Path(path), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, train: object = None, **changes: Any) -> Self:
@@ -375,20 +242,24 @@ class GMValuator:
         Args:
             path: folder that `save` or `gmvaluator embed` wrote.
             train: the training images, where they are no longer where the index was made from.
-            changes: settings to change; those that fitting depends on must stay.
+            changes: settings to change; settings that fitting reads must stay
+                (`gmvaluator.settings.Settings.fitting`).
 
         Raises:
             RunError: no index there, or one that other settings, weights or images made.
         """
         folder = Path(path)
         marker = read_marker(folder, INDEX_MARKER, "index")
-        fitted = load_fitted(folder, marker)
-        valuator = cls(**named_settings(marker["settings"], changes, f"index {folder}"))
-        check_index(fitted, valuator.settings, valuator._encoders, valuator.require(), folder)
-        location = fitted.train.location if train is None else train
+        valuator = cls(**named_settings(marker, changes, f"index {folder}"))
+        check_fitting(marker, valuator.settings, folder)
+        context = valuator._context()
+        check_encoders(folder, marker, context)
+        trained = load_trained(folder, marker, context)
+        location = trained.train.location if train is None else train
         if location is not None:
-            valuator._train = reopen(location, fitted.train, folder)
-        valuator.fitted_ = fitted
+            images = reopen(location, trained.train, folder)
+            trained = replace(trained, placed=replace(trained.placed, images=images))
+        valuator.fitted_ = trained
         return valuator
 
     @classmethod
@@ -398,7 +269,7 @@ class GMValuator:
         """A valuator fitted as the one that made a saved run.
 
         The holdout of the run, if it had one, is to be passed to `value` again; the command
-        `gmvaluator value RUN …` does so by itself.
+        `gmvaluator value RUN …` passes it by itself.
 
         Args:
             run: run folder that `Valuation.save` or `gmvaluator value` wrote.
@@ -407,7 +278,7 @@ class GMValuator:
             changes: settings to change.
 
         Raises:
-            RunError: no run there, or its training images are others now.
+            RunError: no run there, or its training images have changed.
         """
         saved = read_run(Path(run))
         source = saved.source if train is None else train
@@ -416,79 +287,46 @@ class GMValuator:
                 f"run {run} was made from images in memory; pass the training images "
                 "(train=…, --train-images)"
             )
-        valuator = cls(**named_settings(saved.settings, changes, f"run {run}"))
-        fitted = valuator.fit(source, strict=strict)._require_fitted()
-        if fitted.train.fingerprint != saved.fingerprint:
+        valuator = cls(**named_settings(saved.info, changes, f"run {run}"))
+        trained = valuator.fit(source, strict=strict)._require_fitted()
+        if trained.train.fingerprint != saved.fingerprint:
             raise RunError(
                 f"the training images of run {run} have changed since; make the run again"
             )
         return valuator
 
-    def _require_fitted(self) -> Fitted:
+    def _require_fitted(self) -> Trained:
         if self.fitted_ is None:
             raise InputError("the valuator is not fitted; call fit(train) or load an index first")
         return self.fitted_
 
-    def _stages(self, fitted: Fitted) -> Stages:
-        if self._kept_stages is None:
-            self._kept_stages = Stages(
-                fitted,
-                self._train,
-                self.settings,
-                encoders=self._encoders,
-                rerankers=[self._load(term) for term in self._terms],
-                store=self._store,
-                memory=self._memory,
-                progress=self._progress,
-            )
-        return self._kept_stages
+    def _context(self) -> Context:
+        """What computing needs, once everything that the settings name is loaded."""
+        self._quality.require(self._weights)
+        return Context(
+            settings=self.settings,
+            encoders=self._recall,
+            rerankers=tuple(self._load(encoder) for encoder, _ in self._rerank),
+            quality=self._quality,
+            weights=self._weights,
+            device=self._runtime.resolved()[0],
+            store=self._store,
+            budget=self._budget,
+            progress=self._progress,
+        )
 
-    def _load(self, term: RerankTerm) -> Encoder:
-        """The encoder of a re-rank term, built once."""
-        if term.name not in self._rerankers:
-            self._rerankers[term.name] = self._as_encoder(term.encoder)
-        return self._rerankers[term.name]
-
-    def _as_encoder(self, encoder: str | Encoder | torch.nn.Module) -> Encoder:
-        return as_encoder(encoder, self._weights, self._runtime, self._store)
-
-    def _named_weights(self, paths: Mapping[str, str | Path] | None) -> Weights:
-        named = {name: Path(path) for name, path in (paths or {}).items()}
-        return Weights(named, self._store.folder / "weights" if self._store else None)
-
-    def _measure_quality(
-        self, fitted: Fitted, images: ImageSet, embeddings: Embeddings, vectors: Vectors
-    ) -> NDArray[np.float64]:
-        if not isinstance(self._quality, str):
-            return given_quality(self._quality, images, embeddings.rows)
-        if self._quality == "none":
-            return np.ones(len(vectors), dtype=np.float64)
-        if self._quality == "maniqa":
-            device = self._runtime.resolved()[0]
-            return maniqa(
-                images, embeddings.rows, self._weights, device=device, progress=self._progress
-            )
-        if fitted.realism is None:
-            raise RunError("the index holds no realism reference; fit again")
-        return realism(vectors, fitted.vectors, fitted.realism)
+    def _load(self, encoder: str | Encoder | torch.nn.Module) -> Encoder:
+        """An encoder, built once by its name."""
+        if isinstance(encoder, str) and encoder in self._encoders:
+            return self._encoders[encoder]
+        loaded = as_encoder(encoder, self._weights, self._runtime, self._store)
+        self._encoders[encoder if isinstance(encoder, str) else loaded.name] = loaded
+        return loaded
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
-def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
-    return {"source": location, "fingerprint": fingerprint}
-
-
-def _check_names(encoders: Sequence[Encoder]) -> None:
-    """Refuse encoders that differ and share a name: settings and indexes know them by it."""
-    known: dict[str, str] = {}
-    for each in encoders:
-        if known.setdefault(each.name, each.fingerprint) != each.fingerprint:
-            raise InputError(
-                f"two encoders are called {each.name}; give one another name (wrap(…, name=…))"
-            )
+def _as_weights(weights: Weights | Mapping[str, str | Path] | None, store: Store | None) -> Weights:
+    """Where weights come from: files by name, and the folder of the cache."""
+    if isinstance(weights, Weights):
+        return weights
+    paths = {name: Path(path) for name, path in (weights or {}).items()}
+    return Weights(paths, store.folder / "weights" if store else None)

@@ -14,7 +14,7 @@ from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.store import Table
 from gmvaluator.images import Batch, ImageSet, Skip
-from gmvaluator.memory import DEFAULT_MEMORY, allocate
+from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
 
 BATCH_SIZE = 64
@@ -192,13 +192,13 @@ def embed(
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
-    memory: int = DEFAULT_MEMORY,
+    budget: Budget | None = None,
     progress: Progress | None = None,
     stage: str = "embed",
 ) -> Embeddings:
     """Embed every readable image of a set (or of its `rows`).
 
-    Vectors that need more than half of `memory` bytes are kept in a scratch file.
+    Vectors that exceed the memory budget are kept in a scratch file.
 
     Raises:
         InputError: no image is readable, or, with `strict`, one is not.
@@ -220,7 +220,7 @@ def embed(
             if len(block):
                 if vectors is None:
                     # filled in place: a list of blocks joined at the end needs twice the memory
-                    vectors = allocate((n, block.shape[1]), memory // 2)
+                    vectors = (budget or Budget()).allocate((n, block.shape[1]))
                 vectors[len(kept) : len(kept) + len(block)] = block
                 kept.extend(batch.rows.tolist())
                 keys.extend(batch.keys)

@@ -1,26 +1,31 @@
-"""Taking up a saved index or run again: its settings, its images, and whether they still fit."""
+"""Reload: the settings and images of a saved index or run, and whether they still fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmvaluator.encoders import is_name
-from gmvaluator.encoders.base import Encoder
-from gmvaluator.engine.trained import Fitted, TrainingSet
+from gmvaluator.engine.trained import TrainingSet
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet
 from gmvaluator.runs.tables import MARKER, read_marker
-from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings
+from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What fitting again as a run did needs: settings, training images, their fingerprint."""
+    """What fitting again as a run did needs.
 
-    settings: dict[str, Any]
+    Attributes:
+        info: the run's `run.json`.
+        source: where the training images were; None: in memory.
+        fingerprint: of the training images.
+    """
+
+    info: dict[str, Any]
     source: str | None
     fingerprint: str
 
@@ -34,10 +39,7 @@ def read_run(run: Path) -> SavedRun:
     info = read_marker(run, MARKER, "run")
     try:
         train = info["inputs"]["train"]
-        recorded = info["settings"]
-        known = {**LATER_SETTINGS, **recorded}
-        settings = {name: known[name] for name in SETTING_NAMES}
-        return SavedRun(settings, train["source"], train["fingerprint"])
+        return SavedRun(info, train["source"], train["fingerprint"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
 
@@ -74,17 +76,43 @@ def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> obje
         ) from error
 
 
-def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Saved settings with changes, once nothing is left that a name does not suffice for.
+def recorded_settings(info: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The settings that a run or an index records, with those that earlier versions did not record.
+
+    Args:
+        info: content of `run.json` or `index.json`.
+        owner: the run or index, for messages.
 
     Raises:
-        InputError: an encoder or quality was an object of the process that saved them.
+        RunError: a setting is missing or damaged.
     """
-    known = {**LATER_SETTINGS, **saved}
-    kept = {name: value for name, value in known.items() if name not in changes}
+    try:
+        known = {**LATER_SETTINGS, **info["settings"]}
+        settings = {name: known[name] for name in SETTING_NAMES}
+        settings["null"] = null_choice(settings["null"])
+        settings["rerank"] = dict(settings["rerank"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"the settings of {owner} are damaged ({error!r}); make it again") from error
+    return settings
+
+
+def named_settings(
+    info: Mapping[str, Any], changes: Mapping[str, Any], owner: str
+) -> dict[str, Any]:
+    """The saved settings with `changes` applied, as arguments of `GMValuator`.
+
+    Args:
+        info, owner: as for `recorded_settings`.
+        changes: settings to replace.
+
+    Raises:
+        InputError: an encoder or quality was a Python object, which a name cannot bring back.
+    """
+    saved = recorded_settings(info, owner)
+    kept = {name: setting for name, setting in saved.items() if name not in changes}
     second = kept.get("second_encoder") or "none"
-    named = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
-    objects = [name for name in named if not is_name(name)]
+    names = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
+    objects = [name for name in names if not is_name(name)]
     if objects:
         raise InputError(
             f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
@@ -94,63 +122,39 @@ def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -
         raise InputError(
             f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
         )
-    return kept | changes
+    return kept | dict(changes)
 
 
-def check_index(
-    fitted: Fitted,
-    settings: Settings,
-    encoders: Sequence[Encoder],
-    rerankers: Sequence[Encoder],
-    folder: Path,
-) -> None:
-    """Refuse an index that other settings or weights made.
+def check_fitting(marker: Mapping[str, Any], settings: Settings, folder: Path) -> None:
+    """Refuse an index that was fitted with other settings than a valuator would fit with.
+
+    `Settings.fitting` lists the settings that fitting reads.
 
     Args:
-        fitted: the index's learned state.
-        settings: of the valuator that takes it up.
-        encoders: of its recall.
-        rerankers: of its re-rank.
+        marker: content of `index.json`.
+        settings: of the valuator.
         folder: of the index.
 
     Raises:
-        RunError: saying what differs.
+        RunError: naming the setting that differs.
     """
-    if fitted.dedup != settings.dedup:
-        raise RunError(
-            f"index {folder} was made with dedup {fitted.dedup!r}, not {settings.dedup!r}; make an "
-            "index with these settings"
-        )
-    wanted = [name for name, _ in settings.rerank]
-    known = [term.name for term in fitted.terms]
-    if known != wanted:
-        raise RunError(
-            f"index {folder} was made for re-rank {known}, not {wanted}; make an index with "
-            "these settings"
-        )
-    if (fitted.second is None) != (settings.second_encoder is None):
-        raise RunError(
-            f"index {folder} was made with another second encoder than "
-            f"{settings.second_encoder}; make an index with these settings"
-        )
-    for encoder in (*encoders, *rerankers):
-        if fitted.encoders.get(encoder.name) != encoder.fingerprint:
+    recorded = recorded_settings(marker, f"index {folder}")
+    made = Settings(**recorded | {"rerank": tuple(recorded["rerank"].items())}).fitting()
+    for name, choice in settings.fitting().items():
+        if made.get(name, choice) != choice:
             raise RunError(
-                f"index {folder} was made with another {encoder.name} (weights or input size "
-                "differ); make the index again"
+                f"index {folder} was made with {name} {_shown(made[name])}, not {_shown(choice)}; "
+                "make an index with these settings"
             )
-    # one of the re-rank may be known too, but the vectors are those of the first
-    recalls = list(fitted.encoders)[: len(encoders)]
-    if recalls != [encoder.name for encoder in encoders]:
-        raise RunError(
-            f"index {folder} was made for recall by {' and '.join(recalls)}; make an index with "
-            "these settings"
-        )
-    if settings.quality == "realism" and fitted.realism is None:
+    if settings.quality == "realism" != recorded["quality"]:
         raise RunError(
             f"index {folder} was made with another quality and holds no reference for 'realism'; "
             "make an index with quality 'realism' or pass another quality"
         )
+
+
+def _shown(choice: object) -> str:
+    return " and ".join(map(str, choice)) or "none" if isinstance(choice, list) else repr(choice)
 
 
 def reopen(location: object, train: TrainingSet, folder: Path) -> ImageSet:

@@ -1,19 +1,20 @@
-"""Learning from a training set: its vectors, and the space and scale of every distance."""
+"""Fit: from training images to the vectors, spaces and scales that a valuation needs."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Embeddings, Tally, embed, encode_batches
-from gmvaluator.engine.trained import Fitted, FittedTerm, RecallSpace, TrainingSet, training_set
+from gmvaluator.engine.context import Context
+from gmvaluator.engine.laps import Laps
+from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Space, Vectors, blocks, evenly_spread, nearest
+from gmvaluator.geometry import Space, Vectors, blocks, evenly_spread, nearest, nearest_other
 from gmvaluator.images import ImageSet
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.find import (
@@ -23,232 +24,231 @@ from gmvaluator.matching.duplicates.find import (
     exact_copies,
     near_copies,
 )
-from gmvaluator.matching.rerank import Side, Term, among_training, pair_distances, placed_vectors
-from gmvaluator.memory import allocate
-from gmvaluator.progress import Progress
+from gmvaluator.matching.placed import PlacedSet, RecallSpace, add_space
+from gmvaluator.matching.rerank import Term, pair_distances, rerank_among_training
 from gmvaluator.scoring.quality import RealismReference
-from gmvaluator.settings import DEFAULT_CANDIDATES, Settings, resolve_counts
+from gmvaluator.settings import Settings, resolve_counts
 
 SCALE_IMAGES = 64
+"""Training images that scales and spacings are measured at."""
 SCALE_PAIRS = 32
+"""Neighbours of each of these images that the image is compared with."""
 MEAN_IMAGES = 1_024
+"""Training images that the mean of a centred re-rank distance is learned from."""
 
 
-def fit_images(
-    images: ImageSet,
-    encoders: Sequence[Encoder],
-    rerankers: Sequence[Encoder],
-    settings: Settings,
-    *,
-    strict: bool,
-    memory: int,
-    progress: Progress,
-) -> Fitted:
-    """Embed the training images and learn what valuing needs of them.
+def fit(context: Context, images: ImageSet, *, strict: bool) -> Trained:
+    """Embed the training images and learn what a valuation needs.
 
     Args:
         images: the training images.
-        encoders: of the recall, one or two.
-        rerankers: encoders of the re-rank distances, in the order of `settings.rerank`.
-        settings: of the valuation.
         strict: fail on the first image that cannot be read.
-        memory: bytes that may be used; see `embed`.
-        progress: hears how far embedding is.
 
     Raises:
-        InputError: no readable image, or fewer than k or candidates.
+        InputError: no readable image, or fewer images than k or candidates.
     """
-    start = time.perf_counter()
-    encoder = encoders[0]
-    embeddings = embed(
-        images, encoder, strict=strict, memory=memory, progress=progress, stage="embed train"
+    laps, settings = Laps(), context.settings
+    embeddings = laps.lap(
+        "embed train",
+        embed(
+            images,
+            context.encoders[0],
+            strict=strict,
+            budget=context.budget,
+            progress=context.progress,
+            stage="embed train",
+        ),
     )
-    embedded = time.perf_counter()
-    train = training_set(images.ids, images.labels, images.location, embeddings)
-    learner = _Learner(images, encoders, rerankers, settings, memory, progress)
-    seconds = {"embed train": embedded - start}
+    train = TrainingSet.of(images, embeddings)
     clusters = None
     if settings.dedup != "none":
-        clusters = learner.clusters(train, embeddings)
-        seconds["find copies"] = time.perf_counter() - embedded
-    compared = time.perf_counter()
-    distinct, raw = _kept(train, embeddings.vectors, clusters)
-    resolve_counts(settings, len(distinct.ids), copies=len(train.ids) - len(distinct.ids))
-    _check_different(settings, len(distinct.ids), len(train.ids))
-    learned = learner.learn(distinct, raw, embeddings.tally)
-    names = [name for name, _ in settings.rerank]
-    everyone = {each.name: each for each in (*encoders, *rerankers)}
-    terms = [(term.space, term.scale) for term in learned.terms]
+        clusters = laps.lap("find copies", _find_copies(context, images, train, embeddings))
+    distinct = distinct_images(train, clusters)
+    vectors = _distinct_vectors(embeddings.vectors, clusters)
+    _check_sizes(settings, len(distinct.ids), len(train.ids))
+    placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
     realism = None
-    if settings.quality == "realism":
-        realism = RealismReference.fit(learned.vectors, learned.order)
-    return Fitted(
+    if context.quality.needs_reference:
+        realism = RealismReference.fit(spaces[0].vectors, distinct.order)
+    laps.lap("fit", realism)
+    encoders = context.all_encoders()
+    return Trained(
         train=train,
-        space=learned.space,
-        vectors=learned.vectors,
-        order=learned.order,
-        terms=tuple(FittedTerm(name, *each) for name, each in zip(names, terms, strict=True)),
+        placed=placed,
+        spaces=spaces,
+        order=distinct.order,
+        terms=terms,
         realism=realism,
-        encoders={name: each.fingerprint for name, each in everyone.items()},
-        weights=_weight_hashes(everyone.values()),
-        tally=embeddings.tally,
-        second=learned.second,
+        encoders={name: encoder.fingerprint for name, encoder in encoders.items()},
+        weights={
+            file.name: file.sha256 for encoder in encoders.values() for file in encoder.weights
+        },
         clusters=clusters,
-        dedup=settings.dedup,
-        seconds=seconds | {"fit": time.perf_counter() - compared},
+        seconds=laps.seconds,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Learned:
-    """What `Fitted` holds of c images: spaces, vectors, and the re-rank with its scales."""
-
-    space: Space
-    vectors: Vectors
-    order: NDArray[np.int64]
-    second: RecallSpace | None
-    terms: tuple[Term, ...]
-    side: Side
-
-
-@dataclass(frozen=True, eq=False)
-class _Learner:
-    """Learns of training images what settings need; see `fit_images`."""
-
-    images: ImageSet
-    encoders: Sequence[Encoder]
-    rerankers: Sequence[Encoder]
-    settings: Settings
-    memory: int
-    progress: Progress
-
-    def learn(self, train: TrainingSet, vectors: Vectors, tally: Tally) -> _Learned:
-        """Of (n, dim) vectors by the first encoder, whose memory is used again."""
-        encoder, *others = self.encoders
-        candidates = self.settings.candidates or max(DEFAULT_CANDIDATES, self.settings.k or 0)
-        space = Space.fit(encoder.metric, vectors)
-        vectors = space.place(vectors, in_place=True)
-        order = train.order
-        side = Side(self.images, train.rows, {encoder.fingerprint: vectors}, tally=tally)
-        known = {encoder.fingerprint: space}
-        for each in (*others, *self.rerankers):
-            if each.fingerprint not in known:
-                known[each.fingerprint] = _fit_space(each, side, order)
-        second = None
-        if others:
-            term = Term(others[0], known[others[0].fingerprint])
-            placed = placed_vectors(term, side, self.memory, self.progress, what="train")
-            second = RecallSpace(term.space, placed)
-            side.placed[term.encoder.fingerprint] = placed
-        terms = [Term(each, known[each.fingerprint]) for each in self.rerankers]
-        if len(terms) > 1:
-            scales = learn_scales(terms, side, vectors, order, candidates)
-            weights = [weight for _, weight in self.settings.rerank]
-            terms = [
-                replace(term, weight=weight, scale=scale)
-                for term, weight, scale in zip(terms, weights, scales, strict=True)
-            ]
-        return _Learned(space, vectors, order, second, tuple(terms), side)
-
-    def clusters(self, train: TrainingSet, embeddings: Embeddings) -> Clusters:
-        """Copies among the training images, exact ones and, where the settings ask, near ones."""
-        exact = Clusters.exact(
-            exact_copies(
-                self.images, train.rows, train.keys, train.order, embeddings.vectors, self.progress
-            )
+def _find_copies(
+    context: Context, images: ImageSet, train: TrainingSet, embeddings: Embeddings
+) -> Clusters:
+    """Copies among the training images: exact ones and, where the settings say so, near ones."""
+    exact = Clusters.exact(
+        exact_copies(
+            images, train.rows, train.keys, train.order, embeddings.vectors, context.progress
         )
-        if self.settings.dedup != "near" or len(exact.kept) < 2:
-            return exact
-        # learned of a copy of the vectors: what is valued by is learned of what remains
-        raw = allocate((len(exact.kept), embeddings.vectors.shape[1]), self.memory // 2)
-        for rows in blocks(len(raw), 4 * raw.shape[1]):
-            raw[rows] = embeddings.vectors[exact.kept[rows]]
-        learned = self.learn(train.select(exact.kept), raw, embeddings.tally)
-        found = near_copies(
-            _near_search(learned),
-            seed=self.settings.seed,
-            memory=self.memory,
-            progress=self.progress,
-        )
-        return exact.joined(found.representatives, found.distances)
+    )
+    if context.settings.dedup != "near" or len(exact.kept) < 2:
+        return exact
+    # near copies are found in spaces of their own: the valuation learns from what remains
+    vectors = context.budget.allocate((len(exact.kept), embeddings.vectors.shape[1]))
+    for rows in blocks(len(vectors), 4 * vectors.shape[1]):
+        vectors[rows] = embeddings.vectors[exact.kept[rows]]
+    distinct = train.select(exact.kept)
+    placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
+    order, first = distinct.order, spaces[0]
+    spacings = [_spacing(distances, placed, first, order) for distances in (terms, ())]
+    # where most images equal their neighbours, those that do are the copies
+    by_rerank, by_recall = (0.0 if not np.isfinite(spacing) else spacing for spacing in spacings)
+    copies = near_copies(
+        NearSearch(
+            terms,
+            placed,
+            first,
+            order,
+            threshold=NEAR_SHARE * by_rerank,
+            reach=(RECALL_SHARE if terms else NEAR_SHARE) * by_recall,
+        ),
+        seed=context.settings.seed,
+        budget=context.budget,
+        progress=context.progress,
+    )
+    return exact.joined(copies.representatives, copies.distances)
 
 
-def _check_different(settings: Settings, n: int, n_train: int) -> None:
-    """Raise InputError where all training images are copies of one and settings need a second."""
-    needing = {
+def _distinct_vectors(vectors: Vectors, clusters: Clusters | None) -> Vectors:
+    """Vectors of the images that count, moved up in place to the rows of images that do not."""
+    if clusters is None or not clusters.copies:
+        return vectors
+    kept = clusters.kept
+    for rows in blocks(len(kept), 4 * vectors.shape[1]):
+        # no row moves down, so no row is overwritten before it is read
+        vectors[rows] = vectors[kept[rows]]
+    return vectors[: len(kept)]
+
+
+def _check_sizes(settings: Settings, n: int, n_train: int) -> None:
+    """Raise InputError where too few different images are left.
+
+    Args:
+        n: different training images.
+        n_train: training images, copies included.
+    """
+    resolve_counts(settings, n, copies=n_train - n)
+    needs_two = {
         "quality 'realism'": settings.quality == "realism",
         "mixing several re-rank distances": len(settings.rerank) > 1,
         "temperature 'spacing'": settings.temperature == "spacing",
     }
-    asked = [name for name, needs in needing.items() if needs]
-    if n == 1 < n_train and asked:
+    reasons = [name for name, needed in needs_two.items() if needed]
+    if n == 1 < n_train and reasons:
         raise InputError(
-            f"{asked[0]} needs at least 2 different training images, and the {n_train} are copies "
-            f"of one (dedup={settings.dedup!r}); pass others, or other settings"
+            f"{reasons[0]} needs at least 2 different training images, and the {n_train} are "
+            f"copies of one (dedup={settings.dedup!r}); pass others, or other settings"
         )
 
 
-def _near_search(learned: _Learned) -> NearSearch:
-    of_images = (learned.side, learned.space, learned.vectors, learned.order)
-    spacings = [_spacing(terms, *of_images) for terms in (learned.terms, ())]
-    # where most images equal their neighbours, those that do are the copies
-    own, recalls = (0.0 if not np.isfinite(each) else each for each in spacings)
-    reach = RECALL_SHARE if learned.terms else NEAR_SHARE
-    return NearSearch(learned.terms, *of_images, NEAR_SHARE * own, reach * recalls)
+def _learn(
+    context: Context, images: ImageSet, train: TrainingSet, vectors: Vectors, tally: Tally
+) -> tuple[PlacedSet, tuple[RecallSpace, ...], tuple[Term, ...]]:
+    """The placed training images, the recall spaces and the re-rank distances with their scales.
+
+    Args:
+        vectors: (c, dim) of the first encoder; they are placed in place.
+    """
+    first, *others = context.encoders
+    space = Space.fit(first.metric, vectors)
+    placed = PlacedSet(
+        images,
+        train.rows,
+        train.keys,
+        {first.fingerprint: space.place(vectors, in_place=True)},
+        kind="train",
+        skipped=train.skipped,
+        tally=tally,
+    )
+    spaces_by_encoder = {first.fingerprint: space}
+    for encoder in (*others, *context.rerankers):
+        if encoder.fingerprint not in spaces_by_encoder:
+            spaces_by_encoder[encoder.fingerprint] = _fit_space(encoder, placed, train.order)
+    for encoder in others:
+        other_space = spaces_by_encoder[encoder.fingerprint]
+        placed = add_space(encoder, other_space, placed, context.budget, context.progress)
+    spaces = tuple(
+        RecallSpace(
+            encoder,
+            spaces_by_encoder[encoder.fingerprint],
+            placed.vectors[encoder.fingerprint],
+        )
+        for encoder in context.encoders
+    )
+    terms = tuple(
+        Term(encoder, spaces_by_encoder[encoder.fingerprint]) for encoder in context.rerankers
+    )
+    if len(terms) > 1:
+        terms = scaled_terms(context, terms, placed, spaces[0], train.order)
+    return placed, spaces, terms
 
 
-def _kept(
-    train: TrainingSet, vectors: Vectors, clusters: Clusters | None
-) -> tuple[TrainingSet, Vectors]:
-    """The training images that count and their vectors, which move up to take the places freed."""
-    if clusters is None or not clusters.copies:
-        return train, vectors
-    kept = clusters.kept
-    for rows in blocks(len(kept), 4 * vectors.shape[1]):
-        # no row moves down, so none is written over before it is read
-        vectors[rows] = vectors[kept[rows]]
-    return train.select(kept), vectors[: len(kept)]
-
-
-def _weight_hashes(encoders: Iterable[Encoder]) -> dict[str, str]:
-    return {file.name: file.sha256 for encoder in encoders for file in encoder.weights}
-
-
-def _fit_space(encoder: Encoder, side: Side, order: NDArray[np.int64]) -> Space:
-    """The space of a re-rank encoder; a mean is learned on a fixed sample of training images."""
+def _fit_space(encoder: Encoder, train: PlacedSet, order: NDArray[np.int64]) -> Space:
+    """The space of another encoder; a mean is learned from a fixed sample of training images."""
     if encoder.metric != "centred-cosine":
         return Space(encoder.metric)
-    rows = np.sort(side.rows[order[:MEAN_IMAGES]])
-    batches = encode_batches(side.images, encoder, rows=rows, strict=True, tally=side.tally)
-    vectors = [block for _, block in batches]
-    return Space.fit(encoder.metric, np.concatenate(vectors))
+    rows = np.sort(train.rows[order[:MEAN_IMAGES]])
+    batches = encode_batches(train.source(), encoder, rows=rows, strict=True, tally=train.tally)
+    return Space.fit(encoder.metric, np.concatenate([block for _, block in batches]))
+
+
+def scaled_terms(
+    context: Context,
+    terms: Sequence[Term],
+    train: PlacedSet,
+    first: RecallSpace,
+    order: NDArray[np.int64],
+) -> tuple[Term, ...]:
+    """The terms of a mixed re-rank with the weights of the settings and scales learned now."""
+    scales = learn_scales(terms, train, first, order, context.settings.scale_candidates)
+    return tuple(
+        replace(term, weight=weight, scale=scale)
+        for term, weight, scale in zip(terms, context.rerank_weights, scales, strict=True)
+    )
 
 
 def learn_scales(
     terms: Sequence[Term],
-    side: Side,
-    vectors: Vectors,
+    train: PlacedSet,
+    first: RecallSpace,
     order: NDArray[np.int64],
     candidates: int,
 ) -> list[float]:
     """Median distance from training images to their own candidates, for each re-rank distance.
 
-    Estimated on the first `SCALE_IMAGES` images of the fixed order and `SCALE_PAIRS` of each
-    one's candidates, evenly spread over their ranks; an image is never its own candidate.
+    Estimated on the first `SCALE_IMAGES` images of the fixed order and `SCALE_PAIRS` candidates of
+    each image, evenly spread over their ranks. An image is never its own candidate.
 
     Raises:
         InputError: more than half the distances are zero, so there is no scale to divide by.
     """
-    if len(vectors) < 2:
+    if len(first.vectors) < 2:
         raise InputError(
             "mixing several re-rank distances needs at least 2 training images, not 1; "
             "pass a single rerank"
         )
-    queries, others = _sample(side, vectors, order, candidates)
-    spread = evenly_spread(others.shape[1], SCALE_PAIRS)
+    sample = order[:SCALE_IMAGES]
+    others = _nearest_others(first, sample, candidates)
+    pairs = others[:, evenly_spread(others.shape[1], SCALE_PAIRS)]
     scales = []
     for term in terms:
-        scale = float(np.median(pair_distances(term, others[:, spread], side, queries)))
+        scale = float(np.median(pair_distances(term, pairs, train, train.select(sample))))
         if not scale > 0:
             raise InputError(
                 f"most training images equal their neighbours by {term.encoder.name}, so it "
@@ -259,27 +259,27 @@ def learn_scales(
 
 
 def learn_spacing(
-    terms: Sequence[Term], side: Side, space: Space, vectors: Vectors, order: NDArray[np.int64]
+    terms: Sequence[Term], train: PlacedSet, first: RecallSpace, order: NDArray[np.int64]
 ) -> float:
-    """Median distance from a training image to its nearest other one, by the whole re-rank.
+    """Median distance from a training image to the nearest other one, by the whole re-rank.
 
     Estimated on the first `SCALE_IMAGES` images of the fixed order, each among its `SCALE_PAIRS`
-    nearest in the recall space. Copies of an image are no others.
+    nearest in the recall space. A copy of an image is not another image.
 
     Args:
-        terms: of the re-rank; none: distances in the recall space.
-        side: the training images.
-        space, vectors: the recall space and the (n, dim) vectors placed in it.
-        order: (n,) see `TrainingSet.order`.
+        terms: of the re-rank; no term: distances in the recall space.
+        train: the training images.
+        first: the first recall space.
+        order: (c,) see `TrainingSet.order`.
 
     Raises:
-        InputError: a single training image, or most equal all of their neighbours.
+        InputError: a single training image, or most images equal all of their neighbours.
     """
-    if len(vectors) < 2:
+    if len(first.vectors) < 2:
         raise InputError(
             "the spacing of training images needs at least 2 of them, not 1; pass a temperature"
         )
-    spacing = _spacing(terms, side, space, vectors, order)
+    spacing = _spacing(terms, train, first, order)
     if not np.isfinite(spacing):
         raise InputError(
             "most training images equal their neighbours, so they have no spacing; remove "
@@ -289,22 +289,19 @@ def learn_spacing(
 
 
 def _spacing(
-    terms: Sequence[Term], side: Side, space: Space, vectors: Vectors, order: NDArray[np.int64]
+    terms: Sequence[Term], train: PlacedSet, first: RecallSpace, order: NDArray[np.int64]
 ) -> float:
-    """See `learn_spacing`; infinite where most equal all of their neighbours."""
-    _, others = _sample(side, vectors, order, SCALE_PAIRS)
-    asking = order[:SCALE_IMAGES]
-    distances = among_training(terms, side, space, vectors, asking, others).distances
-    return float(np.median(np.where(distances > 0, distances, np.inf).min(axis=1)))
-
-
-def _sample(
-    side: Side, vectors: Vectors, order: NDArray[np.int64], count: int
-) -> tuple[Side, NDArray[np.int64]]:
-    """The first `SCALE_IMAGES` images of the order, and (s, count) nearest others of each."""
+    """See `learn_spacing`; infinite where most images equal all of their neighbours."""
     sample = order[:SCALE_IMAGES]
-    n = min(count + 1, len(vectors))
-    _, found = nearest(vectors[sample], vectors, n)
-    others = np.stack([row[row != own][: n - 1] for row, own in zip(found, sample, strict=True)])
-    placed = {name: known[sample] for name, known in side.placed.items()}
-    return Side(side.images, side.rows[sample], placed, tally=side.tally), others
+    others = _nearest_others(first, sample, SCALE_PAIRS)
+    ranked = rerank_among_training(terms, train, first, sample, others)
+    return float(np.median(nearest_other(ranked.distances)))
+
+
+def _nearest_others(first: RecallSpace, sample: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(s, count) nearest others of each sampled training image in the recall space."""
+    n = min(count + 1, len(first.vectors))
+    _, rows = nearest(first.vectors[sample], first.vectors, n)
+    return np.stack(
+        [others[others != own][: n - 1] for others, own in zip(rows, sample, strict=True)]
+    )

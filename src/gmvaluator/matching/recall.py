@@ -1,258 +1,148 @@
-"""Recall: the nearest training images of every generated one, exactly or by product quantization.
+"""Recall: the nearest training images of every generated image, in one or two recall spaces.
 
-The paper recalls by product quantization (Jégou et al., 2011) through faiss. Exact search by
-blocks needs no training and loses nothing, so it is taken until sets are large; `choose_index`
-says where. How PQ works is in `gmvaluator.matching.search.product_quantization`.
+The paper recalls by product quantization (Jégou et al., 2011). The indexes are in
+`gmvaluator.matching.search`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError, RunError
-from gmvaluator.geometry import Space, Vectors, blocks
-from gmvaluator.matching.search.indexes import (
-    ExactIndex,
-    FaissIndex,
-    Index,
-    Rows,
-    downcast,
-    release,
-    seed_training,
-)
-from gmvaluator.matching.search.product_quantization import TRAINABLE, PqIndex, build_pq
-from gmvaluator.memory import DEFAULT_MEMORY
+from gmvaluator.geometry import Space, Vectors
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
+from gmvaluator.matching.search.build import choose_index
+from gmvaluator.matching.search.indexes import Index
+from gmvaluator.memory import Budget
+from gmvaluator.progress import Progress
 
-__all__ = [
-    "INDEX_NAMES",
-    "Candidates",
-    "ExactIndex",
-    "FaissIndex",
-    "Index",
-    "Rows",
-    "build_index",
-    "by_turns",
-    "check_index_name",
-    "choose_index",
-    "first_distinct",
-    "nearer",
-    "open_index",
-    "recall",
-    "save_index",
-]
-
-INDEX_NAMES = ("auto", "exact", "pq", "ivfpq")
-
-EXACT_OPERATIONS = 1e12
-"""n·m·dim up to which `auto` searches exactly: about a minute on two cores."""
-PQ_VECTORS = 1_000_000
-"""Training images up to which `auto` scans all product-quantized codes; above, inverted lists."""
-PQ_BYTES = 200
-"""Bytes a vector of a `pq` index of 256 dimensions or more."""
+OpenIndex = Callable[[RecallSpace, str], Index]
+"""The index of a name over the training vectors of a recall space."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Training images recalled for each generated one: nearest first, or two spaces by turns.
+    """Training images recalled for each generated image.
+
+    From one recall space the nearest come first. From two spaces the nearest of both come by turns,
+    and `distances` is NaN, since distances of two spaces do not compare.
 
     Attributes:
         rows: (m, candidates) int64, row of the training image.
-        distances: (m, candidates) float32, in the recall space's unit; an approximate index's
-            own estimate where one was used.
+        distances: (m, candidates) float32, in the unit of the recall space; an approximate index
+            gives its own estimate.
         n_train: number of training images.
+        indexes: name of the index that was searched in each recall space.
     """
 
     rows: NDArray[np.int64]
     distances: NDArray[np.float32]
     n_train: int
+    indexes: tuple[str, ...] = ()
 
 
-def choose_index(n: int, m: int, dim: int, *, memory: int = DEFAULT_MEMORY) -> str:
-    """The `auto` rule: exact while time and memory allow, then PQ, then IVF-PQ.
+def recall(
+    spaces: Sequence[RecallSpace],
+    generated: PlacedSet,
+    n: int,
+    *,
+    index: str,
+    open_index: OpenIndex,
+    ties: NDArray[np.int64],
+    budget: Budget,
+    progress: Progress,
+) -> Candidates:
+    """The n candidates of each generated image.
 
-    Exact search does n·m·dim multiply-adds, at most `EXACT_OPERATIONS`, and goes through 4·n·dim
-    bytes of vectors, which have to fit in memory to be read m times. `pq` scans every code: about
-    three milliseconds a query at `PQ_VECTORS` images on two cores. `ivfpq` scans an eighth and by
-    that loses two or three of a hundred neighbours; no smaller index is left to choose, so it is
-    taken whatever `memory` says. Building either takes `PQ_BYTES` a vector.
-
-    Measured by `benchmarks/index_choice.py` (exact against PQ) and `benchmarks/growth.py`.
-
-    Args:
-        n: training images.
-        m: generated images.
-        dim: of the placed vectors.
-        memory: budget in bytes.
-    """
-    if n * m * dim <= EXACT_OPERATIONS and 4 * n * dim <= memory:
-        return "exact"
-    return "pq" if n <= PQ_VECTORS and n * PQ_BYTES <= memory else "ivfpq"
-
-
-def check_index_name(name: str) -> None:
-    """Raise InputError unless `name` is known or a faiss factory string."""
-    if name in INDEX_NAMES:
-        return
-    import faiss
-
-    try:
-        faiss.index_factory(64, name)
-    except RuntimeError:
-        raise InputError(
-            f"unknown index {name!r}; choose one of {', '.join(INDEX_NAMES)} or a faiss factory "
-            "string such as 'IVF256,PQ32'"
-        ) from None
-
-
-def build_index(
-    vectors: Vectors | Rows, name: str, *, order: NDArray[np.int64] | None = None, seed: int = 0
-) -> Index:
-    """Build an index over (n, dim) placed vectors, which are read in blocks and never copied whole.
+    One space gives the n nearest, two spaces give the nearest of both by turns. Of an image and its
+    mirror image the nearer counts.
 
     Args:
-        vectors: placed by `Space.place`; for `pq` and `ivfpq` a memmap or any `Rows` will do.
-            A factory string is trained on all of them at once.
-        name: `exact`, `pq`, `ivfpq` or a faiss factory string (trained with faiss's defaults).
-        order: rows in an order that does not depend on how the set happens to be listed, (n,) or
-            as many as training shall read at most; training reads them so, and permuting the set
-            then trains the same index.
-        seed: of the rotation and the k-means initialisation.
-
-    Raises:
-        InputError: unknown name, or a factory string that does not fit n or dim.
+        spaces: one or two recall spaces.
+        generated: m images, placed in each of the spaces.
+        n: candidates per generated image.
+        index: name of the index; `auto` chooses one by size (`choose_index`).
+        open_index: opens an index over a space.
+        ties: (n_train,) ranks that order training images at equal distance.
     """
-    n, dim = vectors.shape
-    if name == "exact" or (name in ("pq", "ivfpq") and n < TRAINABLE):
-        return ExactIndex(vectors[:])
-    import faiss
-
-    try:
-        if name in ("pq", "ivfpq"):
-            return build_pq(vectors, order, listed=name == "ivfpq", seed=seed)
-        index = faiss.index_factory(dim, name)
-        seed_training(index, seed)
-        index.train(vectors[:] if order is None else vectors[order])
-        for rows in blocks(n, 4 * dim):
-            index.add(np.ascontiguousarray(vectors[rows]))
-            release(vectors)
-    except RuntimeError as error:
-        raise InputError(
-            f"faiss cannot build index {name!r} on {n} vectors of {dim} numbers "
-            f"({_cause(error)}); choose exact, pq or another factory string"
-        ) from None
-    if index.metric_type != faiss.METRIC_L2:
-        raise InputError(f"index {name!r} does not measure L2 distance; choose one that does")
-    return FaissIndex(index)
+    names: list[str] = []
+    by_space: list[Candidates] = []
+    for recall_space in spaces:
+        queries = generated.vectors[recall_space.encoder.fingerprint]
+        n_train, dim = recall_space.vectors.shape
+        name = index
+        if index == "auto":
+            name = choose_index(n_train, len(queries), dim, memory=budget.total)
+        with progress.stage(f"recall ({name})", len(queries)) as advance:
+            candidates = search_space(
+                open_index(recall_space, name), recall_space.space, queries, n, n_train=n_train
+            )
+            advance(len(queries))
+        names.append(name)
+        by_space.append(nearer(candidates, ties) if generated.mirrored else candidates)
+    merged = by_space[0] if len(by_space) == 1 else by_turns(*by_space, ties)
+    return Candidates(merged.rows, merged.distances, merged.n_train, tuple(names))
 
 
-def save_index(index: Index, path: Path) -> None:
-    """Write a built index to one file, which `open_index` opens again.
-
-    An exact index is its vectors: an `.npy` of them is its file, and there is nothing to save.
-
-    Raises:
-        InputError: the index is exact.
-        RunError: the file cannot be written.
-    """
-    import faiss
-
-    if not isinstance(index, FaissIndex):
-        raise InputError("an exact index has no file of its own; keep its vectors instead")
-    try:
-        faiss.write_index(index.index, str(path))
-    except RuntimeError as error:
-        raise RunError(
-            f"index file {path} cannot be written ({_cause(error)}); free disk space or choose "
-            "another folder"
-        ) from None
-
-
-def open_index(path: Path, vectors: Vectors | Rows) -> Index:
-    """Open what `save_index` wrote, memory-mapped: codes are read as searches reach them.
-
-    faiss maps the scalar codes of `pq` and `ivfpq`, two thirds of the file; it reads their 4-bit
-    codes whole (64 bytes a vector, 72 with lists). Keep the file while the index is in use.
-
-    Args:
-        path: file of the index.
-        vectors: (n, dim) the index was built on; only their shape is read.
-
-    Raises:
-        RunError: no such file, not an index, cut short, or built on vectors of another shape.
-    """
-    import faiss
-
-    try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    # a length field that is not one can ask for more memory than there is
-    except (RuntimeError, MemoryError) as error:
-        raise RunError(
-            f"index file {path} cannot be opened ({_cause(error)}); a complete faiss index is "
-            "wanted, delete the file and build the index again"
-        ) from None
-    if (index.ntotal, index.d) != vectors.shape or index.metric_type != faiss.METRIC_L2:
-        raise RunError(
-            f"index file {path} holds {index.ntotal} vectors of {index.d} numbers, not the "
-            f"{vectors.shape[0]} of {vectors.shape[1]} here; delete the file and build the index "
-            "again"
-        )
-    return _searchable(index)
-
-
-def recall(index: Index, space: Space, generated: Vectors, n: int, *, n_train: int) -> Candidates:
-    """The n nearest training images of each generated one.
+def search_space(
+    index: Index, space: Space, queries: Vectors, n: int, *, n_train: int
+) -> Candidates:
+    """The n nearest training images of each query in one space.
 
     Args:
         index: built on the training images placed in `space`.
-        generated: (m, dim), placed in `space`.
-        n: candidates a generated image, at most `n_train`.
+        queries: (m, dim), placed in `space`.
+        n: candidates per query, at most `n_train`.
     """
-    squared, rows = index.search(generated, n)
+    squared, rows = index.search(queries, n)
     return Candidates(rows=rows, distances=space.distance(squared), n_train=n_train)
 
 
-def nearer(found: Candidates, ties: NDArray[np.int64]) -> Candidates:
-    """Candidates of m images from those of 2m: of an image, and m places on of its mirror image.
+def nearer(both: Candidates, ties: NDArray[np.int64]) -> Candidates:
+    """Merge the candidates of m images with the candidates of their mirror images.
 
-    Each training image counts once, at the smaller of its distances. Exact where `found` is: what
-    is among the nearest of the two together is among the nearest of one.
+    A training image counts once, at the smaller of its two distances. The result is exact if the
+    search was: one of the n nearest of both lists is one of the n nearest of its own list.
 
     Args:
-        found: (2m, n), see above.
+        both: (2m, n): row j is of image j, row m + j of its mirror image.
         ties: (n_train,) ranks that order training images at equal distance.
     """
-    both, n = found.rows.shape
-    by_image = (2, both // 2, n)
-    rows = np.concatenate(list(found.rows.reshape(by_image)), axis=1)
-    distances = np.concatenate(list(found.distances.reshape(by_image)), axis=1)
+    n_queries, n = both.rows.shape
+    by_image = (2, n_queries // 2, n)
+    rows = np.concatenate(list(both.rows.reshape(by_image)), axis=1)
+    distances = np.concatenate(list(both.distances.reshape(by_image)), axis=1)
     order = np.lexsort((ties[rows], distances), axis=1)
-    rows, distances = (np.take_along_axis(each, order, axis=1) for each in (rows, distances))
+    rows = np.take_along_axis(rows, order, axis=1)
+    distances = np.take_along_axis(distances, order, axis=1)
     first = first_distinct(rows, n)
     return Candidates(
         rows=np.take_along_axis(rows, first, axis=1),
         distances=np.take_along_axis(distances, first, axis=1),
-        n_train=found.n_train,
+        n_train=both.n_train,
     )
 
 
 def by_turns(first: Candidates, second: Candidates, ties: NDArray[np.int64]) -> Candidates:
-    """As many candidates as each has, by turns from both: the nearest in each of two spaces.
+    """(m, n) candidates from two lists of (m, n): the nearest of both spaces by turns.
 
-    Their distances are NaN, since those of two spaces do not compare; a re-rank gives its own.
+    The distances are NaN, since distances of two spaces do not compare. A re-rank gives distances.
 
     Args:
-        first, second: (m, n) each.
+        first, second: (m, n) candidates of the two spaces.
         ties: (n_train,) ranks that order training images at equal distance.
     """
     m, n = first.rows.shape
     ranked = [
-        np.take_along_axis(each.rows, np.lexsort((ties[each.rows], each.distances), axis=1), axis=1)
-        for each in (first, second)
+        np.take_along_axis(
+            candidates.rows,
+            np.lexsort((ties[candidates.rows], candidates.distances), axis=1),
+            axis=1,
+        )
+        for candidates in (first, second)
     ]
     turns = np.stack(ranked, axis=2).reshape(m, 2 * n)
     rows = np.take_along_axis(turns, first_distinct(turns, n), axis=1)
@@ -260,26 +150,9 @@ def by_turns(first: Candidates, second: Candidates, ties: NDArray[np.int64]) -> 
 
 
 def first_distinct(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """(m, n) places of the first n distinct numbers of each row of (m, w), in their order."""
+    """(m, n) columns of the first n distinct numbers of each row of (m, w), in their order."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
-    again = np.zeros(rows.shape, dtype=bool)
-    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return np.argsort(again, axis=1, kind="stable")[:, :n]
-
-
-def _cause(error: BaseException) -> str:
-    """faiss's own words, without its source file and condition."""
-    text = str(error).strip() or type(error).__name__
-    return text.rsplit("Error: ", 1)[-1].splitlines()[0]
-
-
-def _searchable(index: Any) -> FaissIndex:
-    """A faiss index in the class that searches its form."""
-    import faiss
-
-    whole = downcast(index)
-    own = isinstance(whole, faiss.IndexPreTransform) and isinstance(
-        downcast(whole.index), faiss.IndexRefine
-    )
-    return (PqIndex if own else FaissIndex)(index)
+    repeated = np.zeros(rows.shape, dtype=bool)
+    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return np.argsort(repeated, axis=1, kind="stable")[:, :n]

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.errors import InputError, MissingPackageError, RunError
 from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
     import torch
 
-QUALITY_NAMES = ("realism", "maniqa", "none")
 REFERENCE_SIZE = 5_000
 NEIGHBOURS = 3
 # of the squared norms: vectors nearer than this are equal, what remains is rounding of the sums
@@ -159,21 +160,6 @@ def maniqa(
     return np.clip(quality, 0.0, 1.0)
 
 
-def require_quality(name: str, weights: Weights) -> None:
-    """Fail before the long work where a named quality cannot run on this machine.
-
-    Raises:
-        MissingPackageError, MissingWeightsError, InputError: as `maniqa` would.
-    """
-    if name == "maniqa":
-        _load_maniqa(_require_maniqa(weights))
-
-
-def quality_weights(name: str, weights: Weights) -> dict[str, str]:
-    """SHA-256 by name of the weight files that a named quality uses, for `run.json`."""
-    return {"maniqa": weights.resolve("maniqa").sha256} if name == "maniqa" else {}
-
-
 def _require_maniqa(weights: Weights) -> Path:
     if importlib.util.find_spec("pyiqa") is None:
         raise MissingPackageError(
@@ -219,31 +205,169 @@ def _untrained_trunk(module: Any) -> Iterator[None]:
             module.timm = timm
 
 
-def given_quality(given: object, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A user's array, or callable on the image set, as (m,) q_j of the readable images.
+def supplied_quality(
+    supplied: ArrayLike | Callable[[ImageSet], ArrayLike], images: ImageSet, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """A user's array, or function of the image set, as (m,) q_j of the readable images.
 
     Args:
-        given: one number an image of the set, or one a readable image; or what returns these.
+        supplied: one number per image of the set or per readable image; or a function that returns
+            these.
         images: the generated images, unreadable ones included.
-        rows: (m,) those that were readable.
+        rows: (m,) rows of the readable images.
 
     Raises:
-        InputError: not numbers, or another shape. Their range is `contribute`'s to check.
+        InputError: not numbers, or another shape. `contribute` checks the range.
     """
-    result = given(images) if callable(given) else given
+    result = supplied(images) if callable(supplied) else supplied
     try:
-        values = np.asarray(result, dtype=np.float64)
+        quality = np.asarray(result, dtype=np.float64)
     # a tensor that requires gradients raises RuntimeError
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"quality of type {type(result).__name__} cannot be read as numbers ({error}); pass "
             f"one number an image, shape ({len(images)},)"
         ) from error
-    if values.shape == (len(images),):
-        values = values[rows]
-    if values.shape != (len(rows),):
+    if quality.shape == (len(images),):
+        quality = quality[rows]
+    if quality.shape != (len(rows),):
         raise InputError(
-            f"quality has shape {values.shape} for {len(images)} generated images; "
+            f"quality has shape {quality.shape} for {len(images)} generated images; "
             f"pass one number an image, shape ({len(images)},)"
         )
-    return values
+    return quality
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The m generated images that a quality is measured of, and what may be measured with.
+
+    Attributes:
+        generated: the images.
+        first: the (first) recall space, with the training vectors.
+        reference: of the realism score; None where fitting learned none.
+        weights: where network weights come from.
+        device: of torch.
+        progress: counts images.
+    """
+
+    generated: PlacedSet
+    first: RecallSpace
+    reference: RealismReference | None
+    weights: Weights
+    device: str
+    progress: Progress
+
+
+class Quality(ABC):
+    """One way to measure q_j: one class here and one line of the table `QUALITIES`.
+
+    Attributes:
+        name: in settings and on the command line.
+        needs_reference: whether fitting learns a `RealismReference`.
+    """
+
+    name: str
+    needs_reference: bool = False
+
+    def require(self, weights: Weights) -> None:
+        """Raise before long work where the quality cannot run on this machine."""
+        del weights
+
+    def hashes(self, weights: Weights) -> dict[str, str]:
+        """SHA-256 by name of the weight files that the quality uses, for `run.json`."""
+        del weights
+        return {}
+
+    @abstractmethod
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        """(m,) q_j, 0 bad … 1 good."""
+
+
+class Realism(Quality):
+    """The realism score in the recall space."""
+
+    name = "realism"
+    needs_reference = True
+
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        if judged.reference is None:
+            raise RunError("the index holds no realism reference; fit again")
+        vectors = judged.generated.vectors[judged.first.encoder.fingerprint]
+        # vectors of mirror images, if any, come after those of the images
+        vectors = vectors[: len(judged.generated.rows)]
+        return realism(vectors, judged.first.vectors, judged.reference)
+
+
+class Maniqa(Quality):
+    """MANIQA through pyiqa."""
+
+    name = "maniqa"
+
+    def require(self, weights: Weights) -> None:
+        """Load the network.
+
+        Raises:
+            MissingPackageError, MissingWeightsError, InputError: as `maniqa`.
+        """
+        _load_maniqa(_require_maniqa(weights))
+
+    def hashes(self, weights: Weights) -> dict[str, str]:
+        return {"maniqa": weights.resolve("maniqa").sha256}
+
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        generated = judged.generated
+        return maniqa(
+            generated.source(),
+            generated.rows,
+            judged.weights,
+            device=judged.device,
+            progress=judged.progress,
+        )
+
+
+class NoQuality(Quality):
+    """1 for every image."""
+
+    name = "none"
+
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        return np.ones(len(judged.generated.rows), dtype=np.float64)
+
+
+class Supplied(Quality):
+    """A user's array, or function of the generated `ImageSet`."""
+
+    name = "given"
+
+    def __init__(self, supplied: ArrayLike | Callable[[ImageSet], ArrayLike]) -> None:
+        self._supplied = supplied
+
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        generated = judged.generated
+        return supplied_quality(self._supplied, generated.source(), generated.rows)
+
+
+QUALITIES: Mapping[str, Quality] = MappingProxyType(
+    {quality.name: quality for quality in (Realism(), Maniqa(), NoQuality())}
+)
+"""Qualities by name."""
+
+QualitySource = str | ArrayLike | Callable[[ImageSet], ArrayLike]
+"""What a user may pass as quality: a name, m numbers, or a function of the generated images."""
+
+
+def as_quality(quality: QualitySource) -> Quality:
+    """The quality of a name, or a user's own.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if not isinstance(quality, str):
+        return Supplied(quality)
+    if quality not in QUALITIES:
+        raise InputError(
+            f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}, "
+            "or pass an array or a function"
+        )
+    return QUALITIES[quality]

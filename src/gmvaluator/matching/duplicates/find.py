@@ -1,7 +1,7 @@
-"""Finding copies within a training set: of equal pixels, and those that look nearly the same.
+"""Find copies within a training set: images of equal pixels, and images that look nearly the same.
 
-One image in a hundred copies would take up a hundred places among the contributors, and its owner
-would gain by it. So copies form clusters that count once (`clusters`).
+A hundred copies of one image would take a hundred places among the contributors, and the owner of
+the image would gain by the copies. So copies form clusters, and a cluster counts once (`clusters`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.geometry import Space, Vectors, blocks
+from gmvaluator.geometry import Vectors, blocks
 from gmvaluator.images import ImageSet
-from gmvaluator.matching.recall import Index, build_index, choose_index
-from gmvaluator.matching.rerank import Side, Term, among_training
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
+from gmvaluator.matching.rerank import Term, rerank_among_training
+from gmvaluator.matching.search.build import build_index, choose_index
+from gmvaluator.matching.search.indexes import Index
+from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress
 
 ROUNDING = 1e-3
@@ -28,7 +31,7 @@ Images within it are decoded and compared, so a larger part costs time and never
 MOST_STEPS = 64
 """Neighbours looked at on a line; where more are as near as that, all are decoded."""
 NEAR_SHARE = 1 / 5
-"""Near copies lie within this part of the spacing of training images (`fitting.learn_spacing`).
+"""Near copies lie within this part of the spacing of training images (`engine.train`).
 
 Chosen by benchmarks/near_copies.py: of 2,000 digits or photos no two different ones lie within it,
 and within a third of the spacing one or two in a hundred digits have another. Wrong clusters would
@@ -50,9 +53,9 @@ def exact_copies(
 ) -> NDArray[np.int64]:
     """(n,) for each image the first in `order` whose decoded pixels, at full size, are the same.
 
-    Images of one content key are copies at once. Others of equal pixels have nearly equal vectors,
-    so only images with such a neighbour are decoded again. One that can no longer be read, or that
-    an encoder with chance in it places elsewhere, has no copies.
+    Images of one content key are copies. Other images of equal pixels have nearly equal vectors, so
+    only images with a neighbour that near are decoded again. An image that can no longer be read
+    has no copies, and neither has an image that a random encoder places elsewhere.
 
     Args:
         images: the set.
@@ -60,28 +63,28 @@ def exact_copies(
         keys: n content keys.
         order: (n,) see `TrainingSet.order`: by key.
         vectors: (n, dim) as the encoder gave them.
-        progress: hears how many of the images in question are compared.
+        progress: counts the images that are decoded and compared.
     """
     first = np.empty(len(keys), dtype=np.int64)
     seen: dict[str, int] = {}
     for row in order.tolist():
         first[row] = seen.setdefault(keys[row], row)
-    asked = np.flatnonzero(first == np.arange(len(first)))
-    asked = asked[_likely_copies(_projected(vectors)[asked])] if len(asked) > 1 else asked[:0]
-    if not len(asked):
+    likely = np.flatnonzero(first == np.arange(len(first)))
+    likely = likely[_likely_copies(_projected(vectors)[likely])] if len(likely) > 1 else likely[:0]
+    if not len(likely):
         return first
-    found: dict[int, str] = {}
-    with progress.stage("compare copies", len(asked)) as advance:
-        for row, key in zip(asked.tolist(), images.pixel_keys(rows[asked]), strict=True):
+    pixel_keys: dict[int, str] = {}
+    with progress.stage("compare copies", len(likely)) as advance:
+        for row, key in zip(likely.tolist(), images.pixel_keys(rows[likely]), strict=True):
             if key is not None:
-                found[row] = key
+                pixel_keys[row] = key
             advance(1)
     by_pixels: dict[str, int] = {}
-    chosen = np.arange(len(first))
+    leaders = np.arange(len(first))
     for row in order.tolist():
-        if row in found:
-            chosen[row] = by_pixels.setdefault(found[row], row)
-    return np.asarray(chosen[first], dtype=np.int64)
+        if row in pixel_keys:
+            leaders[row] = by_pixels.setdefault(pixel_keys[row], row)
+    return np.asarray(leaders[first], dtype=np.int64)
 
 
 def _projected(vectors: Vectors) -> NDArray[np.float64]:
@@ -104,7 +107,7 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
     twice, half a cell apart: two points within 1 share a cell of one of the two.
     """
     n = len(places)
-    found = np.zeros(n, dtype=np.bool_)
+    likely = np.zeros(n, dtype=np.bool_)
     for shift in (0.0, 0.5):
         cells = np.floor(places[:, 0] / 4 + shift)
         order = np.lexsort((places[:, 1], cells))
@@ -118,11 +121,11 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
             here, there, apart = here[close], there[close], apart[close]
             # so many within reach that it would take long to tell them apart
             alike = (apart <= 1).all(axis=1) | (step > MOST_STEPS)
-            found[order[here[alike]]] = True
-            found[order[there[alike]]] = True
-            if not len(here) or found.all():
+            likely[order[here[alike]]] = True
+            likely[order[there[alike]]] = True
+            if not len(here) or likely.all():
                 break
-    return found
+    return likely
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,27 +138,26 @@ class Copies:
 
 @dataclass(frozen=True, eq=False)
 class NearSearch:
-    """What near copies are looked for by.
+    """The images that near copies are looked for among, and the distances that decide.
 
     Attributes:
-        terms: of the re-rank; none: distances in the recall space.
-        side: the c images, no two of which have the same pixels.
-        space, vectors: the recall space and the (c, dim) vectors placed in it.
+        terms: of the re-rank; no term: distances in the recall space.
+        train: the c images, no two of which have the same pixels.
+        first: the recall space.
         order: (c,) see `TrainingSet.order`.
         threshold: re-rank distance up to which an image is a near copy.
         reach: distance in the recall space up to which pairs are compared.
     """
 
     terms: Sequence[Term]
-    side: Side
-    space: Space
-    vectors: Vectors
+    train: PlacedSet
+    first: RecallSpace
     order: NDArray[np.int64]
     threshold: float
     reach: float
 
 
-def near_copies(search: NearSearch, *, seed: int, memory: int, progress: Progress) -> Copies:
+def near_copies(search: NearSearch, *, seed: int, budget: Budget, progress: Progress) -> Copies:
     """Clusters of near copies, each around one image that stands for it.
 
     In the fixed order, an image that no earlier representative has within `threshold` becomes one
@@ -166,12 +168,12 @@ def near_copies(search: NearSearch, *, seed: int, memory: int, progress: Progres
     Args:
         search: the images and distances.
         seed: of the index, where `choose_index` takes a trained one.
-        memory: bytes that may be used.
-        progress: hears how far it is.
+        progress: counts the images that are compared.
     """
-    c, dim = search.vectors.shape
-    name = choose_index(c, c, dim, memory=memory)
-    index = build_index(search.vectors, name, order=search.order, seed=seed)
+    vectors = search.first.vectors
+    c, dim = vectors.shape
+    name = choose_index(c, c, dim, memory=budget.total)
+    index = build_index(vectors, name, order=search.order, seed=seed)
     near = _among_neighbours(search, index, progress)
     representatives = np.arange(c)
     distances = np.zeros(c, dtype=np.float32)
@@ -191,10 +193,10 @@ def _among_neighbours(
     search: NearSearch, index: Index, progress: Progress
 ) -> dict[int, dict[int, float]]:
     """Near copies of each image that has any among its neighbours, or is one of another's."""
-    c = len(search.vectors)
+    c = len(search.first.vectors)
     near: dict[int, dict[int, float]] = defaultdict(dict)
     with progress.stage("near copies", c) as advance:
-        for rows in blocks(c, 4 * search.vectors.shape[1]):
+        for rows in blocks(c, 4 * search.first.vectors.shape[1]):
             numbers = np.arange(rows.start, rows.stop)
             for row, other, distance in _near_pairs(search, index, numbers, NEIGHBOURS):
                 near[row][other] = distance
@@ -206,32 +208,34 @@ def _among_neighbours(
 def _all_near(
     search: NearSearch, index: Index, row: int, known: dict[int, float]
 ) -> dict[int, float]:
-    """Near copies of one image, of which `known` are some: more neighbours until one is none."""
-    found, n = dict(known), NEIGHBOURS
-    while len(found) >= n and n < len(search.vectors) - 1:
+    """All near copies of one image: more neighbours are compared until one is no near copy.
+
+    Args:
+        known: near copies of the image that are known already, with their distances.
+    """
+    near, n = dict(known), NEIGHBOURS
+    while len(near) >= n and n < len(search.first.vectors) - 1:
         n *= 2
         pairs = _near_pairs(search, index, np.array([row]), n)
-        found |= {other: distance for _, other, distance in pairs}
-    return found
+        near |= {other: distance for _, other, distance in pairs}
+    return near
 
 
 def _near_pairs(
     search: NearSearch, index: Index, numbers: NDArray[np.int64], n: int
 ) -> list[tuple[int, int, float]]:
     """(image, other, distance) of near copies among the n neighbours of each of some images."""
-    wanted = min(n + 1, len(search.vectors))
-    squared, others = index.search(search.vectors[numbers], wanted)
-    within = search.space.distance(squared) <= search.reach
+    vectors = search.first.vectors
+    squared, others = index.search(vectors[numbers], min(n + 1, len(vectors)))
+    within = search.first.space.distance(squared) <= search.reach
     within &= others != numbers[:, None]
-    asking = within.any(axis=1)
-    if not asking.any():
+    has_near = within.any(axis=1)
+    if not has_near.any():
         return []
     # the places of the image itself and of what is out of reach repeat its first neighbour
     first = np.take_along_axis(others, within.argmax(axis=1)[:, None], axis=1)
-    numbers, others = numbers[asking], np.where(within, others, first)[asking]
-    ranked = among_training(
-        search.terms, search.side, search.space, search.vectors, numbers, others
-    )
+    numbers, others = numbers[has_near], np.where(within, others, first)[has_near]
+    ranked = rerank_among_training(search.terms, search.train, search.first, numbers, others)
     rows, places = np.nonzero(ranked.distances <= search.threshold)
     return list(
         zip(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from gmvaluator.geometry import Vectors, blocks
-from gmvaluator.memory import allocate
+from gmvaluator.memory import Budget
 from gmvaluator.scoring.weightings.kernel_ridge import JITTER, RIDGE, Kernel, squared_distances
 
 LANDMARKS = 1_024
@@ -43,16 +43,18 @@ class Landmarks:
     train: Vectors
 
     @staticmethod
-    def fit(kernel: Kernel, train: Vectors, order: NDArray[np.int64], *, memory: int) -> Landmarks:
-        """The first training images of `order` become landmarks; see `Fitted.order`.
+    def fit(
+        kernel: Kernel, train: Vectors, order: NDArray[np.int64], *, budget: Budget
+    ) -> Landmarks:
+        """The first training images of `order` become landmarks; see `Trained.order`.
 
         Args:
             train: (n, dim) placed vectors.
-            memory: bytes; half of it may hold the features, else they go to a scratch file.
+            budget: of memory; features that exceed it go to a scratch file.
         """
         vectors = np.unique(train[order[:LANDMARKS]], axis=0)
         r, n = len(vectors), len(train)
-        features = allocate((n, r + 1), memory // 2)
+        features = budget.allocate((n, r + 1))
         values, axes = eigh(kernel.wide(vectors, vectors).astype(np.float64))
         inverse_root = axes / np.sqrt(np.maximum(values, FLOOR * values[-1]))
         moments = np.zeros((r, r))

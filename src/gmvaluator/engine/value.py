@@ -1,0 +1,262 @@
+"""Value: the order of the stages, from a fitted training set and generated images to a Valuation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator import versions
+from gmvaluator.engine.context import Context
+from gmvaluator.engine.laps import Laps
+from gmvaluator.engine.null_sample import judge_matches, null_sample
+from gmvaluator.engine.place import place
+from gmvaluator.engine.recall import find_candidates
+from gmvaluator.engine.train import learn_spacing
+from gmvaluator.engine.trained import Trained
+from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.matching.placed import PlacedSet
+from gmvaluator.matching.recall import Candidates
+from gmvaluator.matching.rerank import Contributors, rerank
+from gmvaluator.runs.tables import FORMAT
+from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.conformal import Null, Verdict
+from gmvaluator.scoring.quality import Judged
+from gmvaluator.scoring.scores import Contributions, contribute
+from gmvaluator.scoring.weightings import Choice, Temperature
+from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
+from gmvaluator.settings import resolve_counts
+
+
+def value(
+    context: Context,
+    trained: Trained,
+    generated: ImageSet,
+    holdout: ImageSet | None = None,
+    *,
+    strict: bool = False,
+) -> Valuation:
+    """Value the training images by a set of generated images.
+
+    Args:
+        holdout: images that the model was not trained on; None: training images are left out.
+        strict: fail on the first image that cannot be read.
+
+    Raises:
+        InputError: no readable image, or, with null `withhold`, too few images to tell which have
+            no contributor.
+        RunError: a training image has changed since it was embedded.
+    """
+    context, trained = _ready(context, trained)
+    laps = Laps(trained.seconds)
+    batch = laps.lap("embed generated", place(context, trained, generated, strict=strict))
+    candidates = laps.lap("recall", _recall(context, trained, batch))
+    null = laps.lap("null", null_sample(context, trained, holdout, strict=strict))
+    ranked = laps.lap("rerank", _rank(context, trained, batch, candidates))
+    contributors = laps.lap("weights", _choose(context, trained, batch, candidates, ranked))
+    quality = laps.lap("quality", _judge(context, trained, batch))
+    verdict = judge_matches(context, trained, batch, candidates, ranked, null)
+    temperature = _temperature(context, trained)
+    scores = laps.lap("values", _share(context, contributors, quality, temperature, verdict))
+    return _assemble(
+        context, trained, batch, candidates, scores, quality, temperature, verdict, laps.seconds
+    )
+
+
+def _ready(context: Context, trained: Trained) -> tuple[Context, Trained]:
+    """The context with resolved counts, and the training set with a tally for this valuation.
+
+    Raises:
+        InputError: k or candidates exceed the training set, or the re-rank reads training images
+            that are not at hand.
+    """
+    settings = resolve_counts(context.settings, len(trained.order), copies=trained.n_copies)
+    placed = replace(trained.placed, tally=trained.placed.tally.copy())
+    if any(encoder.fingerprint not in placed.vectors for encoder in context.rerankers):
+        placed.source()
+    return replace(context, settings=settings), replace(trained, placed=placed)
+
+
+def _recall(context: Context, trained: Trained, batch: PlacedSet) -> Candidates | None:
+    """The candidates; None where all training images take part."""
+    if context.weighting.takes_all(len(trained.order), len(batch.rows), context.budget):
+        return None
+    _, n_candidates = context.settings.counts
+    return find_candidates(context, trained, batch, n_candidates)
+
+
+def _rank(
+    context: Context, trained: Trained, batch: PlacedSet, candidates: Candidates | None
+) -> Contributors | None:
+    """All candidates, nearest first; None where the weighting does not choose among them."""
+    if candidates is None or not context.weighting.ranks:
+        return None
+    return rerank(
+        candidates,
+        trained.placed,
+        batch,
+        trained.terms,
+        candidates.rows.shape[1],
+        ties=trained.ties,
+        budget=context.budget,
+        progress=context.progress,
+    )
+
+
+def _choose(
+    context: Context,
+    trained: Trained,
+    batch: PlacedSet,
+    candidates: Candidates | None,
+    ranked: Contributors | None,
+) -> Contributors:
+    """The contributors P_j of each generated image."""
+    first = trained.spaces[0]
+    choice = Choice(
+        first=first,
+        order=trained.order,
+        # the images as they are: their mirror images, if any, come after them
+        generated=batch.vectors[first.encoder.fingerprint][: len(batch.rows)],
+        candidates=candidates,
+        ranked=ranked,
+        reranked=bool(trained.terms),
+        seed=context.settings.seed,
+        memo=trained.memo,
+        budget=context.budget,
+        progress=context.progress,
+    )
+    k, _ = context.settings.counts
+    return context.weighting.choose(choice, k)
+
+
+def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.float64]:
+    """(m,) q_j."""
+    return context.quality.measure(
+        Judged(
+            batch,
+            trained.spaces[0],
+            trained.realism,
+            context.weights,
+            context.device,
+            context.progress,
+        )
+    )
+
+
+def _temperature(context: Context, trained: Trained) -> Temperature:
+    """τ of the settings; `spacing` as the number that the training images give."""
+    temperature = context.settings.temperature
+    if temperature != "spacing":
+        return temperature
+    spacing = trained.memo.get(
+        "spacing",
+        lambda: learn_spacing(trained.terms, trained.placed, trained.spaces[0], trained.order),
+    )
+    return SPACING_SHARE * spacing
+
+
+def _share(
+    context: Context,
+    contributors: Contributors,
+    quality: NDArray[np.float64],
+    temperature: Temperature,
+    verdict: Verdict | None,
+) -> Contributions:
+    """The contribution scores V(x_i, x̂_j), without those that the test withholds."""
+    scores = contribute(
+        contributors, quality, weighting=context.settings.weighting, temperature=temperature
+    )
+    if verdict is not None and context.settings.null == "withhold":
+        return scores.without(verdict.without)
+    return scores
+
+
+def _assemble(
+    context: Context,
+    trained: Trained,
+    batch: PlacedSet,
+    candidates: Candidates | None,
+    scores: Contributions,
+    quality: NDArray[np.float64],
+    temperature: Temperature,
+    verdict: Verdict | None,
+    seconds: dict[str, float],
+) -> Valuation:
+    """The valuation of all n training images, with its record."""
+    train, images = trained.train, batch.source()
+    null = None if verdict is None else verdict.null
+    ids = tuple(images.ids[row] for row in batch.rows)
+    labels = images.labels
+    return Valuation(
+        train_ids=train.ids,
+        train_labels=train.labels,
+        generated_ids=ids,
+        generated_labels=None if labels is None else tuple(labels[row] for row in batch.rows),
+        quality=quality,
+        contributions=replace(scores, rows=trained.in_whole(scores.rows), n_train=len(train.ids)),
+        skipped=(
+            *(("train", skip) for skip in train.skipped),
+            *(("generated", skip) for skip in batch.skipped),
+            *(("holdout", skip) for skip in (null.skipped if null else ())),
+        ),
+        info=_info(context, trained, batch, candidates, temperature, null, seconds)
+        | (
+            {}
+            if verdict is None
+            else {
+                "unattributed": verdict.as_json(
+                    quality, applied=context.settings.null == "withhold"
+                )
+            }
+        ),
+        train_keys=train.keys,
+        generated_keys=batch.keys,
+        clusters=trained.clusters,
+        match_p=None if verdict is None else verdict.p,
+    )
+
+
+def _info(
+    context: Context,
+    trained: Trained,
+    batch: PlacedSet,
+    candidates: Candidates | None,
+    temperature: Temperature,
+    null: Null | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    train, images = trained.train, batch.source()
+    ids = tuple(images.ids[row] for row in batch.rows)
+    inputs = {
+        "train": _input(train.location, train.fingerprint),
+        "generated": _input(images.location, set_fingerprint(ids, batch.keys)),
+    }
+    if null is not None and null.fingerprint is not None:
+        inputs["holdout"] = _input(null.source, null.fingerprint)
+    return {
+        "format": FORMAT,
+        "settings": context.settings.as_json()
+        | {
+            "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
+            "temperature_used": temperature,
+        },
+        "n_train": len(train.ids),
+        "n_generated": len(batch.rows),
+        "versions": versions.installed(),
+        "weights": {**trained.weights, **context.quality.hashes(context.weights)},
+        "encoders": dict(trained.encoders),
+        "seed": context.settings.seed,
+        "device": context.device,
+        "images": {
+            "train": trained.placed.tally.as_json(),
+            "generated": batch.tally.as_json(),
+        },
+        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
+        "inputs": inputs,
+    }
+
+
+def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
+    return {"source": location, "fingerprint": fingerprint}
