@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.engine.trained import Fitted
+from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.files.atomic import check_output, publish_folder
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
 from gmvaluator.images.sources.base import image_format
 from gmvaluator.matching.duplicates.clusters import Clusters
-from gmvaluator.matching.recall import build_index, choose_index
+from gmvaluator.matching.search.build import build_index, choose_index
 from gmvaluator.progress import Progress, Silent, as_progress
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.valuator import GMValuator
@@ -179,7 +179,9 @@ def curate(
     n_off = parse_amount(off_manifold, n, "--off-manifold")
     nearest = np.full(n, np.nan, dtype=np.float32)
     if n_off:
-        fitted = GMValuator.refit(run, train=train, null=None, progress=progress, **changes).fitted_
+        fitted = GMValuator.refit(
+            run, train=train, null="off", progress=progress, **changes
+        ).fitted_
         if fitted is not None:
             kept = fitted.in_whole(np.arange(len(fitted.vectors)))
             nearest[kept] = nearest_other(fitted, progress=as_progress(progress))
@@ -199,7 +201,7 @@ def curate(
     )
 
 
-def nearest_other(fitted: Fitted, *, progress: Progress | None = None) -> NDArray[np.float32]:
+def nearest_other(fitted: Trained, *, progress: Progress | None = None) -> NDArray[np.float32]:
     """(c,) distance of each distinct training image to the nearest that differs from it.
 
     In the (first) recall space, in its metric's unit. Exact search while it takes a minute or so,

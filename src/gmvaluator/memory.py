@@ -42,6 +42,15 @@ def parse_memory(size: int | str | None) -> int:
     return n_bytes
 
 
+def allocate(shape: tuple[int, int], limit: int) -> NDArray[np.float32]:
+    """An empty float32 array: in memory up to `limit` bytes, else in an unnamed scratch file."""
+    if 4 * shape[0] * shape[1] <= limit:
+        return np.empty(shape, dtype=np.float32)
+    # the mapping keeps the file; the file goes with the array, also when the process is killed
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+
 class Budget:
     """Bytes that all long arrays of a valuator take together.
 
@@ -73,13 +82,10 @@ class Budget:
             fits = 2 * (self._in_memory + n_bytes) <= self.total
             if fits:
                 self._in_memory += n_bytes
+        array = allocate(shape, n_bytes if fits else 0)
         if fits:
-            array = np.empty(shape, dtype=np.float32)
             weakref.finalize(array, self._give_back, n_bytes).atexit = False
-            return array
-        # the mapping keeps the file; the file goes with the array, also when the process is killed
-        with tempfile.TemporaryFile() as file:
-            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+        return array
 
     def _give_back(self, n_bytes: int) -> None:
         with self._lock:

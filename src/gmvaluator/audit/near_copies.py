@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.audit.align import PLACEMENTS, grey_pixels, registered
-from gmvaluator.engine.trained import Fitted
+from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError
 from gmvaluator.files.store import Store
 from gmvaluator.geometry import evenly_spread
@@ -244,7 +244,7 @@ class CopyFinder:
         if fitted is None:
             raise InputError("nothing was fitted; pass a training set")
         _check_number(len(fitted.train.ids))
-        self.fitted: Fitted = fitted
+        self.fitted: Trained = fitted
         self._pixels = grey_pixels(self._images, fitted.train.rows)
 
     @cached_property

@@ -23,11 +23,12 @@ from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL, SEAL
+from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.tables import MARKER, read_marker
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.scores import Temperature, softmax_weights
-from gmvaluator.settings import rerank_terms
+from gmvaluator.scoring.weightings import Temperature, recorded_weighting
+from gmvaluator.settings import name_of, null_choice, rerank_terms
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         "temperature": [],
     }
     temperature = settings.get("temperature_used", settings["temperature"])
-    if settings.get("weighting", "softmax") == "softmax":
+    if recorded_weighting(settings.get("weighting", "softmax")).has_temperature:
         numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [1.0]
         tried["temperature"] = [temperature_variant(each) for each in (*numbers, "auto", "spacing")]
     return [
@@ -182,8 +183,9 @@ def distance_variant(rerank: Mapping[str, float] | str, *, asked: bool = False) 
     terms = rerank_terms(rerank)
     if not terms:
         return Variant("distance", "none", {"rerank": {}}, asked)
-    name = " + ".join(t.name if t.weight == 1 else f"{t.weight:g} {t.name}" for t in terms)
-    return Variant("distance", name, {"rerank": {t.name: t.weight for t in terms}}, asked)
+    weights = {name_of(encoder): weight for encoder, weight in terms}
+    name = " + ".join(n if weight == 1 else f"{weight:g} {n}" for n, weight in weights.items())
+    return Variant("distance", name, {"rerank": weights}, asked)
 
 
 def temperature_variant(temperature: float | str, *, asked: bool = False) -> Variant:
@@ -213,7 +215,7 @@ def stability(
         run: run folder.
         variants: default: `default_variants`.
         train, generated: the images, where they are no longer where the run had them.
-        holdout: likewise those of its null sample, where the run applied one (null=True).
+        holdout: likewise those of its null sample, where the run applied one (null='withhold').
         groups: (n,) whose each training image is (default: its label).
         progress: hears how far it is.
         options: more arguments of `GMValuator` that decide no value, such as `cache`.
@@ -293,23 +295,21 @@ def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
     temperature: Temperature | str = variant.changes.get(
         "temperature", settings.get("temperature_used", settings["temperature"])
     )
-    plain = settings.get("weighting", "softmax") == "softmax" and set(variant.changes) <= {
-        "k",
-        "temperature",
-    }
+    weighting = recorded_weighting(settings.get("weighting", "softmax"))
+    plain = weighting.has_temperature and set(variant.changes) <= {"k", "temperature"}
     if not plain or not 1 <= k <= held.rows.shape[1] or temperature == "spacing":
         return None
     if temperature != "auto" and not 0 < float(temperature) < math.inf:
         return None
     given: Temperature = "auto" if temperature == "auto" else float(temperature)
-    distances = held.distances[:, :k]
+    contributors = Contributors(held.rows[:, :k], held.distances[:, :k], held.n_train)
     handed_out = valuation.quality - valuation.unattributed
     contributions = replace(
         held,
-        rows=held.rows[:, :k],
-        distances=distances,
+        rows=contributors.rows,
+        distances=contributors.distances,
         # an image without a contributor has none with any k or temperature: distances decide that
-        scores=softmax_weights(distances, given) * handed_out[:, None],
+        scores=weighting.shares(contributors, given) * handed_out[:, None],
     )
     return replace(valuation, contributions=contributions)
 
@@ -331,11 +331,11 @@ def _anew(
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
     others = None
-    if info["settings"].get("null"):
+    if null_choice(info["settings"].get("null")) == "withhold":
         others = recorded_holdout(info, sources["holdout"], f"run {folder}")
     else:
         # a test that is only reported decides no value
-        changes["null"] = None
+        changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
     found = valuator.value(source, holdout=others)
     # an extended run of an older one has no fingerprint

@@ -112,9 +112,10 @@ def embed(
     **options: Any,
 ) -> None:
     """Embed TRAIN once and save it as an index, for `value` and `match` to use again."""
-    from gmvaluator.engine.trained import check_index_output
+    from gmvaluator.engine.index_folder import INDEX_MARKER
+    from gmvaluator.files.atomic import check_output
 
-    check_index_output(out, overwrite=overwrite)
+    check_output(out, INDEX_MARKER, overwrite=overwrite)
     valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = valuator.fitted_
@@ -154,7 +155,7 @@ def match(
     from gmvaluator.images import ImageSet
 
     sets = {image: ImageSet.open(image) for image in images}
-    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null=None)
+    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
     found: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():
@@ -419,7 +420,7 @@ def _fitted(
     Args:
         fixed: arguments of `GMValuator` that are no options of the command.
     """
-    from gmvaluator.engine.trained import INDEX_MARKER
+    from gmvaluator.engine.index_folder import INDEX_MARKER
     from gmvaluator.runs.tables import MARKER
     from gmvaluator.valuator import GMValuator
 

@@ -1,4 +1,4 @@
-"""Value: the order of the stages, from a fitted training set and generated images to a Valuation."""
+"""Value: the order of the stages, from fitted training images and generated ones to a Valuation."""
 
 from __future__ import annotations
 

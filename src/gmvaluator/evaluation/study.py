@@ -19,7 +19,9 @@ from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import known_labels
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.scores import Contributions, Temperature, softmax_weights, sum_values
+from gmvaluator.scoring.scores import Contributions, sum_values
+from gmvaluator.scoring.weightings import Temperature, recorded_weighting
+from gmvaluator.scoring.weightings.softmax import softmax_weights
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def shares_of(
         InputError: the valuation's weights are no softmax of distances.
     """
     weighting = valuation.info["settings"].get("weighting", "softmax")
-    if weighting != "softmax":
+    if not recorded_weighting(weighting).has_temperature:
         raise InputError(f"weighting {weighting} has no temperature; pass variants with softmax")
     return softmax_weights(valuation.contributions.distances[:, :k], temperature)
 

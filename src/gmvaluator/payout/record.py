@@ -20,9 +20,9 @@ from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
 from gmvaluator.payout.statements import STATEMENTS, Context, write_statements
-from gmvaluator.payout.withdrawal import meaning_of
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
+from gmvaluator.scoring.weightings import recorded_weighting
 
 MARKER, TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
 CONTESTED = "payout_contested.csv"
@@ -134,7 +134,7 @@ class Payout:
                 "share": self.contested_share,
             },
             "difference": [self._change(change) for change in self.changes],
-            "withdrawal": meaning_of(self.weighting) if self.withdrawn else None,
+            "withdrawal": recorded_weighting(self.weighting).withdrawal if self.withdrawn else None,
             "versions": versions.installed(),
         }
 
@@ -181,7 +181,7 @@ class Payout:
                     self.start,
                     self.made,
                     self.withdrawn,
-                    meaning_of(self.weighting),
+                    recorded_weighting(self.weighting).withdrawal,
                 )
                 write_statements(context, scratch / STATEMENTS, progress or Silent())
             record = self.as_json()

@@ -29,7 +29,7 @@ from gmvaluator.evaluation.study import (
 )
 from gmvaluator.evaluation.subjects import Sample
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.scores import Temperature
+from gmvaluator.scoring.weightings import Temperature
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

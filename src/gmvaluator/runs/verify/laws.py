@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmvaluator.images import set_fingerprint
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.weightings import recorded_weighting
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,7 +163,7 @@ def _of_contributors(valuation: Valuation, settings: dict[str, Any]) -> Iterator
         others = valuation.clusters.representatives[rows] != rows
         yield _law("one of several copies contributes for all", others.any(axis=1), ids)
     yield _law("distances are finite", ~np.isfinite(distances).all(axis=1), ids)
-    if settings.get("weighting", "softmax") == "softmax":
+    if recorded_weighting(settings.get("weighting", "softmax")).nearer_never_less:
         order = np.argsort(distances, axis=1, kind="stable")
         near = np.take_along_axis(distances, order, axis=1)
         share = np.take_along_axis(scores, order, axis=1)
