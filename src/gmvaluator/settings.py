@@ -27,6 +27,7 @@ Rerank = str | Encoder | Sequence[str | Encoder] | Mapping[str, float] | None
 NullChoice = Literal["report", "withhold", "off"]
 """What the test for images without a contributor does: it reports these images, it withholds their
 quality from all contributors, or it is left out."""
+NULL_CHOICES: tuple[NullChoice, ...] = get_args(NullChoice)
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,8 @@ def check_settings(settings: Settings) -> None:
     weighting = check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
-    if settings.null not in get_args(NullChoice):
-        choices = ", ".join(get_args(NullChoice))
-        raise InputError(f"unknown null {settings.null!r}; choose one of {choices}")
+    if settings.null not in NULL_CHOICES:
+        raise InputError(f"unknown null {settings.null!r}; choose one of {', '.join(NULL_CHOICES)}")
     check_level(settings.null_level)
     conflict = weighting.conflict(reranked=bool(settings.rerank), mirror=settings.mirror)
     if conflict:
