@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 SMALL: dict[str, Any] = {"encoder": "pixels@14", "rerank": "l2", "k": 12, "candidates": 60}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
-    "robust": {"preset": "robust", "k": 20, "null": None},
+    "robust": {"preset": "robust", "k": 20, "null": "off"},
     "counterfactual": {"preset": "counterfactual", "k": 20},
     "paper-with-pixels": {
         "preset": "paper",
@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "features-unattributed": {
         "encoder": "efficientnet-lite0@64",
         "rerank": {"efficientnet-lite0@64": 1.0, "l2": 0.5},
-        "null": True,
+        "null": "withhold",
         "temperature": "spacing",
         "mirror": True,
         "k": 12,
@@ -62,10 +62,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "backend": "torch",
         "k": 12,
     },
-    "auto": SMALL | {"temperature": "auto", "null": None},
+    "auto": SMALL | {"temperature": "auto", "null": "off"},
     "spacing": SMALL | {"temperature": "spacing", "dedup": "none"},
     "shapley": SMALL | {"weighting": "shapley", "rerank": {"l2": 1.0, "pixels@7": 0.25}},
-    "ridge": SMALL | {"weighting": "ridge", "null": True, "null_level": 0.05},
+    "ridge": SMALL | {"weighting": "ridge", "null": "withhold", "null_level": 0.05},
     "ridge-of-candidates": SMALL | {"weighting": "ridge", "rerank": "none", "quality": "none"},
     "global-ridge": SMALL | {"weighting": "global-ridge", "rerank": "none", "candidates": None},
     "near-copies": SMALL | {"dedup": "near", "mirror": True, "temperature": 0.1},

@@ -41,7 +41,7 @@ from gmvaluator import GMValuator
 SMALL: dict[str, Any] = {"encoder": "pixels@8", "rerank": "l2", "k": 5, "candidates": 20}
 EARLIER: Mapping[str, Mapping[str, Any]] = {
     "plain": SMALL,
-    "unattributed": SMALL | {"null": True, "null_level": 0.05, "temperature": "auto"},
+    "unattributed": SMALL | {"null": "withhold", "null_level": 0.05, "temperature": "auto"},
     "robust": {
         "encoder": "efficientnet-lite0@64",
         "second_encoder": "pixels@14",
@@ -50,7 +50,7 @@ EARLIER: Mapping[str, Mapping[str, Any]] = {
         "temperature": "spacing",
         "k": 5,
     },
-    "older": SMALL | {"dedup": "none", "null": None},
+    "older": SMALL | {"dedup": "none", "null": "off"},
 }
 """Settings of the earlier runs by their folder."""
 

@@ -19,9 +19,9 @@ FOLDERS: Mapping[str, Mapping[str, Any]] = {
         "encoder": "efficientnet-lite0@64",
         "rerank": {"efficientnet-lite0@64": 1.0, "l2": 0.5},
     },
-    "unattributed": {"encoder": "pixels@14", "rerank": "l2", "null": True},
+    "unattributed": {"encoder": "pixels@14", "rerank": "l2", "null": "withhold"},
     "robust": {"preset": "robust", "encoder": "pixels@8", "rerank": "pixels@14"},
-    "untested": {"encoder": "pixels@14", "rerank": "l2", "null": None, "dedup": "none"},
+    "untested": {"encoder": "pixels@14", "rerank": "l2", "null": "off", "dedup": "none"},
 }
 """Settings of runs and indexes by name; `unattributed` has a holdout."""
 
