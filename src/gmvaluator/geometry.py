@@ -155,7 +155,8 @@ def nearest_other(distances: NDArray[np.floating]) -> NDArray[np.floating]:
 
     A copy, at distance 0, is not another image.
     """
-    return np.where(distances > 0, distances, np.inf).min(axis=-1)
+    others: NDArray[np.floating] = np.where(distances > 0, distances, np.inf).min(axis=-1)
+    return others
 
 
 def neighbour_scale(sample: Vectors, vectors: Vectors) -> float | None:

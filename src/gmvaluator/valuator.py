@@ -153,7 +153,8 @@ class GMValuator:
         self._recall = tuple(self._load(part) for part in named)
         if len({part.fingerprint for part in self._recall}) < len(self._recall):
             raise InputError(
-                f"second_encoder is the encoder, {names[0]}; pass another one, or leave it out"
+                f"second_encoder is the encoder, {self._recall[0].name}; pass another one, or "
+                "leave it out"
             )
         check_names(
             [*self._recall, *(part for part, _ in self._rerank if not isinstance(part, str))]

@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, Preprocessing
-from gmvaluator.engine.index_cache import IndexCache
-from gmvaluator.engine.trained import Fitted
+from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import CacheWarning
 from gmvaluator.memory import DEFAULT_MEMORY, allocate, parse_memory
 
@@ -93,7 +92,7 @@ def test_a_trained_index_is_kept_and_opened(
     def never(*_: object) -> None:
         raise AssertionError("the index was built again")
 
-    monkeypatch.setattr(IndexCache, "_build", never)
+    monkeypatch.setattr("gmvaluator.matching.search.kept.build_index", never)
     second = GMValuator(**settings, cache=cache).fit(train).value(generated)
     np.testing.assert_array_equal(second.values, first.values)
     monkeypatch.undo()
@@ -114,7 +113,7 @@ def test_a_small_budget_changes_no_value(digits: Digits, monkeypatch: pytest.Mon
     monkeypatch.setattr("gmvaluator.memory.SMALLEST", 1)
     valuator = GMValuator(**settings, memory=1_000).fit(train)
     fitted = valuator.fitted_
-    assert isinstance(fitted, Fitted)
+    assert isinstance(fitted, Trained)
     base = fitted.vectors
     while base.base is not None and not isinstance(base, np.memmap):
         base = base.base

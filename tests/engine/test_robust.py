@@ -19,15 +19,18 @@ from gmvaluator.cli import cli
 from gmvaluator.cli.options import PRESET_NAMES
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.mirrored import Mirrored
 from gmvaluator.engine.train import learn_spacing
 from gmvaluator.engine.trained import TrainingSet
 from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.geometry import Space
 from gmvaluator.images import Preprocessing
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.recall import Candidates, by_turns, nearer
-from gmvaluator.matching.rerank import Side, Term
-from gmvaluator.scoring.scores import SPACING_SHARE, contribute, softmax_weights
+from gmvaluator.matching.rerank import Term
+from gmvaluator.scoring.scores import contribute
+from gmvaluator.scoring.weightings.softmax import SPACING_SHARE, softmax_weights
 from gmvaluator.settings import PRESETS
 from image_makers import encode as png
 from image_makers import write_files
@@ -244,13 +247,15 @@ def test_spacing_is_the_median_distance_to_the_nearest_other_image(digits: Digit
     distances = obvious_distances(vectors.astype(np.float64), vectors.astype(np.float64))
     distances[distances < 1e-9] = np.inf
     expected = np.median(distances.min(axis=1)[:64])
-    side = Side(train, np.arange(65), {})
-    found = learn_spacing([], side, Space("euclidean"), vectors, order)
+    encoder = GMValuator(encoder="pixels@14", rerank="none", cache=False)._load("pixels@14")
+    first = RecallSpace(encoder, Space("euclidean"), vectors)
+    content = embed(train, encoder).keys
+    placed = PlacedSet(train, np.arange(65), content, {}, kind="train")
+    found = learn_spacing([], placed, first, order)
     assert found == pytest.approx(expected, rel=1e-5)
     # a scale of the distance is a scale of the spacing
-    encoder = GMValuator(encoder="pixels@14", rerank="none")._encoder
     terms = [Term(encoder, Space("euclidean"), scale=10.0), Term(encoder, Space("euclidean"))]
-    mixed = learn_spacing(terms, side, Space("euclidean"), vectors, order)
+    mixed = learn_spacing(terms, placed, first, order)
     assert mixed == pytest.approx(expected * (1 / 10 + 1) / 2, rel=1e-5)
 
 
@@ -320,14 +325,15 @@ def test_index_is_saved_and_opened_again(train_folder: Path, digits: Digits) -> 
         plain.value(digits[0][80:90]).values,
         GMValuator(**settings).fit(train_folder).value(digits[0][80:90]).values,
     )
-    with pytest.raises(RunError, match="another second encoder than None"):
+    with pytest.raises(RunError, match="made with second_encoder 'pixels@14', not None"):
         GMValuator.load(index, second_encoder=None)
-    with pytest.raises(RunError, match="made with another pixels@8"):
+    with pytest.raises(RunError, match="made with second_encoder 'pixels@14', not 'pixels@8'"):
         GMValuator.load(index, second_encoder="pixels@8")
     # known, but as a distance of the re-rank: there are no vectors of it to search
-    for change in ({"second_encoder": "pixels@28"}, {"encoder": "pixels@28"}):
-        with pytest.raises(RunError, match="made for recall by pixels@7 and pixels@14"):
-            GMValuator.load(index, **change)
+    for name, made_with in (("second_encoder", "pixels@14"), ("encoder", "pixels@7")):
+        message = f"made with {name} '{made_with}', not 'pixels@28'; make an index with these"
+        with pytest.raises(RunError, match=message):
+            GMValuator.load(index, **{name: "pixels@28"})
 
 
 def test_an_index_of_before_opens_and_takes_what_needs_no_second_space(
@@ -347,7 +353,7 @@ def test_an_index_of_before_opens_and_takes_what_needs_no_second_space(
         GMValuator.load(index, **new).value(digits[0][80:90]).values,
         GMValuator(**settings, **new).fit(train_folder).value(digits[0][80:90]).values,
     )
-    with pytest.raises(RunError, match="another second encoder than pixels@7"):
+    with pytest.raises(RunError, match="made with second_encoder None, not 'pixels@7'"):
         GMValuator.load(index, second_encoder="pixels@7")
 
 
@@ -456,7 +462,7 @@ def test_preset_is_offered_by_every_name_it_has() -> None:
 def test_a_learned_temperature_is_no_number_for_contribute(digits: Digits) -> None:
     valuator = GMValuator(encoder="pixels@14", rerank="none", k=3).fit(digits[0][:20])
     found = valuator.value(digits[0][20:22]).contributions
-    with pytest.raises(InputError, match="spacing is learned of training images"):
+    with pytest.raises(InputError, match="spacing is learned from training images"):
         contribute(found, np.ones(2), temperature="spacing")  # type: ignore[arg-type]
 
 

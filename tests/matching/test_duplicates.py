@@ -25,7 +25,7 @@ from gmvaluator.matching.duplicates import find as duplicates
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.find import exact_copies
 from gmvaluator.progress import Silent
-from gmvaluator.scoring.scores import RIDGES
+from gmvaluator.scoring.weightings import recorded_weighting
 from image_makers import encode, random_images, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -116,7 +116,9 @@ def test_without_dedup_it_gains(digits: Digits, settings: dict[str, Any]) -> Non
     after = value(larger, generated, dedup="none", **settings)
     total = after.values[[copied, *range(200, 209)]].sum()
     # kernel ridge among all images shares out the weight of an image among its copies
-    assert (total > 1.5 * before.values[copied]) == (settings.get("weighting") not in RIDGES)
+    assert (total > 1.5 * before.values[copied]) == (
+        "ridge" not in recorded_weighting(settings.get("weighting", "softmax")).name
+    )
 
 
 # ---- exact copies

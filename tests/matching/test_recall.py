@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from gmvaluator import geometry
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.matching.recall import (
+from gmvaluator.matching.recall import search_space
+from gmvaluator.matching.search import product_quantization
+from gmvaluator.matching.search.build import (
     EXACT_OPERATIONS,
     PQ_BYTES,
     PQ_VECTORS,
@@ -19,10 +21,8 @@ from gmvaluator.matching.recall import (
     check_index_name,
     choose_index,
     open_index,
-    recall,
     save_index,
 )
-from gmvaluator.matching.search import product_quantization
 
 
 def clusters(n: int, dim: int = 32, seed: int = 0) -> Vectors:
@@ -44,7 +44,7 @@ def true_nearest(queries: Vectors, points: Vectors, n: int) -> NDArray[np.int64]
 
 def test_exact_equals_brute_force() -> None:
     points, queries = clusters(500), clusters(20, seed=1)
-    found = recall(build_index(points, "exact"), Space("euclidean"), queries, 50, n_train=500)
+    found = search_space(build_index(points, "exact"), Space("euclidean"), queries, 50, n_train=500)
     wanted = true_nearest(queries, points, 50)
     np.testing.assert_array_equal(found.rows, wanted)
     np.testing.assert_allclose(
@@ -56,7 +56,7 @@ def test_exact_equals_brute_force() -> None:
 def test_approximate_finds_most_of_the_true_neighbours(name: str) -> None:
     points, queries = clusters(3_000), clusters(50, seed=1)
     index = build_index(points, name, seed=0)
-    found = recall(index, Space("euclidean"), queries, 200, n_train=3_000)
+    found = search_space(index, Space("euclidean"), queries, 200, n_train=3_000)
     wanted = true_nearest(queries, points, 50)
     share = overlap(found.rows, wanted)
     # inverted lists search part of the set; IVF8,Flat probes one of eight, as its user asked
@@ -69,8 +69,8 @@ def test_pq_does_not_depend_on_the_order_of_the_set() -> None:
     shuffle = np.random.default_rng(3).permutation(len(points))
     shuffled = points[shuffle]
     space = Space("euclidean")
-    found = recall(build_index(points, "pq", order=order), space, queries, 20, n_train=2_000)
-    again = recall(
+    found = search_space(build_index(points, "pq", order=order), space, queries, 20, n_train=2_000)
+    again = search_space(
         build_index(shuffled, "pq", order=np.lexsort(shuffled.T)), space, queries, 20, n_train=2_000
     )
     np.testing.assert_allclose(again.distances, found.distances, rtol=1e-5)
@@ -80,7 +80,9 @@ def test_pq_does_not_depend_on_the_order_of_the_set() -> None:
 def test_pq_is_deterministic_and_seeded() -> None:
     points, queries = clusters(2_000), clusters(10, seed=1)
     runs = [
-        recall(build_index(points, "pq", seed=seed), Space("euclidean"), queries, 20, n_train=2_000)
+        search_space(
+            build_index(points, "pq", seed=seed), Space("euclidean"), queries, 20, n_train=2_000
+        )
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(runs[0].distances, runs[1].distances)
@@ -91,7 +93,7 @@ def test_pq_is_deterministic_and_seeded() -> None:
 @pytest.mark.parametrize("name", ["pq", "ivfpq"])
 def test_quantizers_work_on_small_sets(n: int, name: str) -> None:
     points = clusters(n)
-    found = recall(build_index(points, name), Space("euclidean"), points, 1, n_train=n)
+    found = search_space(build_index(points, name), Space("euclidean"), points, 1, n_train=n)
     assert found.rows.shape == (n, 1)
     assert ((found.rows >= 0) & (found.rows < n)).all()
 
@@ -129,7 +131,9 @@ def test_factory_that_does_not_fit_says_so() -> None:
 @pytest.mark.parametrize("name", ["IVF20,Flat", "HNSW4"])
 def test_search_looks_further_until_it_has_enough_candidates(name: str) -> None:
     points = clusters(200)
-    found = recall(build_index(points, name), Space("euclidean"), points[:5], 150, n_train=200)
+    found = search_space(
+        build_index(points, name), Space("euclidean"), points[:5], 150, n_train=200
+    )
     for row in found.rows:
         assert len(set(row)) == 150
         assert row.min() >= 0

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmvaluator import memory
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.custom import wrap
 from gmvaluator.encoders.mirrored import Mirrored
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet, Preprocessing
-from gmvaluator.matching import rerank as rerank_module
+from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
-from gmvaluator.matching.rerank import Side, Term, pair_distances, rerank
+from gmvaluator.matching.rerank import Term, pair_distances, rerank
+from gmvaluator.memory import Budget
 
 # more of either than one batch holds
 N, M, C = 150, 70, 15
@@ -55,9 +55,17 @@ class Counting:
         return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
 
 
-def sides(images: tuple[ImageSet, ImageSet]) -> tuple[Side, Side]:
+def placed_sets(images: tuple[ImageSet, ImageSet]) -> tuple[PlacedSet, PlacedSet]:
+    """Training and generated images without vectors at hand."""
     train, generated = images
-    return Side(train, np.arange(N), {}), Side(generated, np.arange(M), {})
+    return (
+        PlacedSet(train, np.arange(N), keys_of(train), {}, kind="train"),
+        PlacedSet(generated, np.arange(M), keys_of(generated), {}, kind="generated"),
+    )
+
+
+def keys_of(images: ImageSet) -> tuple[str, ...]:
+    return tuple(key for batch in images.batches(Preprocessing(4)) for key in batch.keys)
 
 
 def all_vectors(images: ImageSet, encoder: Encoder) -> NDArray[np.float32]:
@@ -79,7 +87,7 @@ def test_streamed_distances_equal_the_obvious_loop(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     encoder = Counting().encoder
-    found = pair_distances(Term(encoder, Space("euclidean")), candidates.rows, *sides(images))
+    found = pair_distances(Term(encoder, Space("euclidean")), candidates.rows, *placed_sets(images))
     np.testing.assert_allclose(found, obvious(images, encoder, candidates.rows), rtol=1e-5)
 
 
@@ -88,11 +96,11 @@ def test_vectors_at_hand_give_the_same_distances_without_inference(
 ) -> None:
     counting = Counting()
     term = Term(counting.encoder, Space("euclidean"))
-    streamed = pair_distances(term, candidates.rows, *sides(images))
-    train, generated = sides(images)
-    name = counting.encoder.fingerprint
-    train.placed[name] = all_vectors(images[0], counting.encoder)
-    generated.placed[name] = all_vectors(images[1], counting.encoder)
+    streamed = pair_distances(term, candidates.rows, *placed_sets(images))
+    train, generated = (
+        replace(placed, vectors={counting.encoder.fingerprint: all_vectors(part, counting.encoder)})
+        for placed, part in zip(placed_sets(images), images, strict=True)
+    )
     before = sum(counting.seen.values())
     np.testing.assert_allclose(
         pair_distances(term, candidates.rows, train, generated), streamed, rtol=1e-6
@@ -104,7 +112,7 @@ def test_each_image_passes_the_network_once(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     counting = Counting()
-    rerank(candidates, *sides(images), [Term(counting.encoder, Space("euclidean"))], 5)
+    rerank(candidates, *placed_sets(images), [Term(counting.encoder, Space("euclidean"))], 5)
     assert set(counting.seen.values()) == {1}
     assert len(counting.seen) == len(np.unique(candidates.rows)) + M
 
@@ -114,7 +122,7 @@ def test_mirror_images_take_part_and_training_images_still_pass_once(
 ) -> None:
     """Of an image and its mirror image the nearer counts, by the whole weighted mean."""
     counting = Counting()
-    train, generated = sides(images)
+    train, generated = placed_sets(images)
     terms = [
         Term(counting.encoder, Space("euclidean"), 2.0, 3.0),
         Term(Counting(7).encoder, Space("euclidean"), 1.0, 0.5),
@@ -142,7 +150,7 @@ def test_contributors_are_the_k_nearest_in_order(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     encoder = Counting().encoder
-    found = rerank(candidates, *sides(images), [Term(encoder, Space("euclidean"))], 5)
+    found = rerank(candidates, *placed_sets(images), [Term(encoder, Space("euclidean"))], 5)
     distances = obvious(images, encoder, candidates.rows)
     for j in range(M):
         order = np.argsort(distances[j])[:5]
@@ -158,7 +166,7 @@ def test_mixture_is_the_weighted_mean_of_scaled_distances(
         Term(fine, Space("euclidean"), weight=3.0, scale=2.0),
         Term(coarse, Space("euclidean"), weight=1.0, scale=0.5),
     ]
-    found = rerank(candidates, *sides(images), terms, C)
+    found = rerank(candidates, *placed_sets(images), terms, C)
     mixed = (
         3 * obvious(images, fine, candidates.rows) / 2
         + obvious(images, coarse, candidates.rows) / 0.5
@@ -169,7 +177,7 @@ def test_mixture_is_the_weighted_mean_of_scaled_distances(
 def test_without_terms_the_recall_decides(
     images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
-    found = rerank(candidates, *sides(images), [], 4)
+    found = rerank(candidates, *placed_sets(images), [], 4)
     np.testing.assert_array_equal(found.rows, candidates.rows[:, :4])
     np.testing.assert_array_equal(found.distances, candidates.distances[:, :4])
 
@@ -181,27 +189,52 @@ def test_equal_distances_follow_the_given_ranks(candidates: Candidates) -> None:
     )
     ties = np.arange(N)[::-1].copy()
     term = Term(Counting(8).encoder, Space("euclidean"))
-    found = rerank(candidates, *sides(same), [term], 6, ties=ties)
+    found = rerank(candidates, *placed_sets(same), [term], 6, ties=ties)
     for j in range(M):
         np.testing.assert_array_equal(found.rows[j], np.sort(candidates.rows[j])[::-1][:6])
 
 
 def test_vectors_too_large_for_memory_go_to_disk_and_change_nothing(
-    images: tuple[ImageSet, ImageSet], candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
 ) -> None:
     term = Term(Counting().encoder, Space("euclidean"))
-    in_memory = pair_distances(term, candidates.rows, *sides(images))
+    in_memory = pair_distances(term, candidates.rows, *placed_sets(images))
     kinds = []
 
-    def watched(shape: tuple[int, int], budget: int) -> Any:
-        vectors = memory.allocate(shape, budget)
-        kinds.append(type(vectors))
-        return vectors
+    class Watched(Budget):
+        def allocate(self, shape: tuple[int, int]) -> Any:
+            vectors = super().allocate(shape)
+            kinds.append(type(vectors))
+            return vectors
 
-    monkeypatch.setattr(rerank_module, "allocate", watched)
-    found = pair_distances(term, candidates.rows, *sides(images), memory=100)
-    np.testing.assert_array_equal(found, in_memory)
+    on_disk = pair_distances(term, candidates.rows, *placed_sets(images), budget=Watched(100))
+    np.testing.assert_array_equal(on_disk, in_memory)
     assert kinds == [np.memmap]
+
+
+def test_a_training_image_that_changed_is_refused(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    train, generated = placed_sets(images)
+    changed = replace(train, keys=("another content", *train.keys[1:]))
+    term = Term(Counting().encoder, Space("euclidean"))
+    with pytest.raises(RunError, match=f"training image {images[0].ids[0]} has changed"):
+        rerank(
+            Candidates(np.zeros((M, 1), np.int64), np.zeros((M, 1), np.float32), N),
+            changed,
+            generated,
+            [term],
+            1,
+        )
+
+
+def test_images_that_are_not_at_hand_are_asked_for(
+    images: tuple[ImageSet, ImageSet], candidates: Candidates
+) -> None:
+    train, generated = placed_sets(images)
+    term = Term(Counting().encoder, Space("euclidean"))
+    with pytest.raises(InputError, match=r"GMValuator.load\(path, train=images\)"):
+        rerank(candidates, replace(train, images=None), generated, [term], 1)
 
 
 @pytest.mark.parametrize("k", [0, C + 1])
@@ -209,4 +242,4 @@ def test_k_must_fit_the_candidates(
     images: tuple[ImageSet, ImageSet], candidates: Candidates, k: int
 ) -> None:
     with pytest.raises(InputError, match=f"k={k} contributors of {C} candidates"):
-        rerank(candidates, *sides(images), [], k)
+        rerank(candidates, *placed_sets(images), [], k)

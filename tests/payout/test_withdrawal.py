@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gmvaluator.payout.withdrawal import meaning_of, withdraw
-from gmvaluator.scoring.scores import Contributions, shapley_weights, softmax_weights
+from gmvaluator.payout.withdrawal import withdraw
+from gmvaluator.scoring.scores import Contributions
+from gmvaluator.scoring.weightings import recorded_weighting
+from gmvaluator.scoring.weightings.shapley import shapley_weights
+from gmvaluator.scoring.weightings.softmax import softmax_weights
 from run_makers import made_valuation
 
 
@@ -90,10 +93,12 @@ def test_coverage_without_quality_stays_nothing() -> None:
 
 
 def test_weightings_say_what_a_withdrawal_is() -> None:
-    assert meaning_of("softmax").startswith("exact within the recorded contributors")
-    assert meaning_of("global-ridge") == meaning_of("ridge")
-    assert meaning_of("ridge").startswith("an approximation")
-    assert meaning_of("anything").startswith("an approximation")
+    assert recorded_weighting("softmax").withdrawal.startswith(
+        "exact within the recorded contributors"
+    )
+    assert recorded_weighting("global-ridge").withdrawal == recorded_weighting("ridge").withdrawal
+    assert recorded_weighting("ridge").withdrawal.startswith("an approximation")
+    assert recorded_weighting("anything").withdrawal.startswith("an approximation")
 
 
 def test_the_recorded_contributions_are_left_alone() -> None:

@@ -21,13 +21,12 @@ from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.progress import Advance
 from gmvaluator.scoring.quality import (
-    QUALITY_NAMES,
+    QUALITIES,
     RealismReference,
-    given_quality,
+    as_quality,
     maniqa,
-    quality_weights,
     realism,
-    require_quality,
+    supplied_quality,
 )
 from gmvaluator.weights import Weights
 from image_makers import encode, random_images, write_files
@@ -318,7 +317,7 @@ def test_maniqa_reads_checkpoints_of_training(
     state = reference_metric(**narrow).net.state_dict()
     state = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"params": state} if wrapped else state, tmp_path / "maniqa.pt")
-    require_quality("maniqa", Weights({"maniqa": tmp_path / "maniqa.pt"}, offline=True))
+    QUALITIES["maniqa"].require(Weights({"maniqa": tmp_path / "maniqa.pt"}, offline=True))
 
 
 @pytest.mark.parametrize(("bias", "wanted"), [(7.0, 1.0), (-1.0, 0.0)])
@@ -342,7 +341,7 @@ def test_building_maniqa_leaves_timm_as_it_was(tmp_path: Path, narrow: dict[str,
     module = pyiqa_module()
     before = module.timm
     path = saved(reference_metric(**narrow), tmp_path)
-    require_quality("maniqa", Weights({"maniqa": path}, offline=True))
+    QUALITIES["maniqa"].require(Weights({"maniqa": path}, offline=True))
     assert module.timm is before
 
 
@@ -352,20 +351,20 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(InputError, match=r"other\.pt does not fit MANIQA"):
-        require_quality("maniqa", Weights({"maniqa": tmp_path / "other.pt"}, offline=True))
+        QUALITIES["maniqa"].require(Weights({"maniqa": tmp_path / "other.pt"}, offline=True))
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_unread(tmp_path: Path) -> None:
     pyiqa_module()
     (tmp_path / "page.pt").write_text("<html>not found</html>", encoding="utf-8")
     with pytest.raises(InputError, match=r"page\.pt cannot be read"):
-        require_quality("maniqa", Weights({"maniqa": tmp_path / "page.pt"}, offline=True))
+        QUALITIES["maniqa"].require(Weights({"maniqa": tmp_path / "page.pt"}, offline=True))
 
 
 def test_missing_maniqa_weights_name_the_file(tmp_path: Path) -> None:
     pyiqa_module()
     for call in (
-        lambda weights: require_quality("maniqa", weights),
+        lambda weights: QUALITIES["maniqa"].require(weights),
         lambda weights: maniqa(ImageSet.open(random_images(1)), np.array([0]), weights),
     ):
         with pytest.raises(MissingWeightsError, match=r"ckpt_koniq10k\.pt.*weights maniqa=PATH"):
@@ -375,7 +374,7 @@ def test_missing_maniqa_weights_name_the_file(tmp_path: Path) -> None:
 def test_maniqa_without_pyiqa_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'gmvaluator\[maniqa\]'"):
-        require_quality("maniqa", Weights(offline=True))
+        QUALITIES["maniqa"].require(Weights(offline=True))
 
 
 def test_a_broken_pyiqa_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,13 +382,13 @@ def test_a_broken_pyiqa_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyiqa.archs", None)
     (tmp_path / "m.pt").write_bytes(b"")
     with pytest.raises(MissingPackageError, match=r"cannot be imported \(.*pyiqa\.archs"):
-        require_quality("maniqa", Weights({"maniqa": tmp_path / "m.pt"}, offline=True))
+        QUALITIES["maniqa"].require(Weights({"maniqa": tmp_path / "m.pt"}, offline=True))
 
 
-@pytest.mark.parametrize("name", [name for name in QUALITY_NAMES if name != "maniqa"])
+@pytest.mark.parametrize("name", [name for name in QUALITIES if name != "maniqa"])
 def test_other_qualities_need_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    require_quality(name, Weights(offline=True))
+    QUALITIES[name].require(Weights(offline=True))
 
 
 # --- given by the user
@@ -410,13 +409,13 @@ READABLE = np.array([0, 2, 3])
 def test_numbers_for_all_declared_images_lose_those_of_skipped_ones(
     kind: Any, partly_broken: ImageSet
 ) -> None:
-    given = given_quality(kind([0.25, 0.5, 0.75, 1]), partly_broken, READABLE)
+    given = supplied_quality(kind([0.25, 0.5, 0.75, 1]), partly_broken, READABLE)
     np.testing.assert_array_equal(given, [0.25, 0.75, 1])
     assert given.dtype == np.float64
 
 
 def test_numbers_for_the_readable_images_are_taken_as_they_are(partly_broken: ImageSet) -> None:
-    given = given_quality([0.25, 0.5, 1], partly_broken, READABLE)
+    given = supplied_quality([0.25, 0.5, 1], partly_broken, READABLE)
     np.testing.assert_array_equal(given, [0.25, 0.5, 1])
 
 
@@ -424,7 +423,7 @@ def test_a_function_gets_the_whole_set(partly_broken: ImageSet) -> None:
     def by_name(images: ImageSet) -> list[float]:
         return [{"a": 0.1, "c": 0.3}.get(name[0], 0.9) for name in images.ids]
 
-    given = given_quality(by_name, partly_broken, READABLE)
+    given = supplied_quality(by_name, partly_broken, READABLE)
     np.testing.assert_array_equal(given, [0.1, 0.3, 0.9])
 
 
@@ -433,7 +432,7 @@ def test_a_function_gets_the_whole_set(partly_broken: ImageSet) -> None:
 )
 def test_another_number_of_qualities_is_refused(wrong: Any, partly_broken: ImageSet) -> None:
     with pytest.raises(InputError, match=r"has shape .* for 4 generated .* shape \(4,\)"):
-        given_quality(wrong, partly_broken, READABLE)
+        supplied_quality(wrong, partly_broken, READABLE)
 
 
 @pytest.mark.parametrize(
@@ -442,13 +441,13 @@ def test_another_number_of_qualities_is_refused(wrong: Any, partly_broken: Image
 )
 def test_what_is_no_number_is_refused(wrong: Any, partly_broken: ImageSet) -> None:
     with pytest.raises(InputError, match=r"cannot be read as numbers .* shape \(4,\)"):
-        given_quality(wrong, partly_broken, READABLE)
+        supplied_quality(wrong, partly_broken, READABLE)
 
 
 def test_weights_of_a_quality_are_named_by_their_hash(tmp_path: Path) -> None:
     file = tmp_path / "maniqa.pt"
     file.write_bytes(b"weights")
     weights = Weights({"maniqa": file}, offline=True)
-    assert quality_weights("maniqa", weights) == {"maniqa": hashlib.sha256(b"weights").hexdigest()}
-    assert quality_weights("realism", weights) == {}
-    assert quality_weights("given", weights) == {}
+    assert QUALITIES["maniqa"].hashes(weights) == {"maniqa": hashlib.sha256(b"weights").hexdigest()}
+    assert QUALITIES["realism"].hashes(weights) == {}
+    assert as_quality([1.0]).hashes(weights) == {}

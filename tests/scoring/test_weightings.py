@@ -13,12 +13,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, Valuation
-from gmvaluator.engine import weighing
 from gmvaluator.errors import InputError
 from gmvaluator.matching.rerank import Contributors
-from gmvaluator.memory import DEFAULT_MEMORY
-from gmvaluator.scoring.scores import contribute, shapley_weights
-from gmvaluator.scoring.weightings import kernel_ridge
+from gmvaluator.memory import Budget
+from gmvaluator.scoring.scores import contribute
+from gmvaluator.scoring.weightings import global_ridge, kernel_ridge, ridge
 from gmvaluator.scoring.weightings.kernel_ridge import (
     JITTER,
     NARROW,
@@ -29,6 +28,7 @@ from gmvaluator.scoring.weightings.kernel_ridge import (
     ridge_within,
 )
 from gmvaluator.scoring.weightings.landmarks import Landmarks
+from gmvaluator.scoring.weightings.shapley import shapley_weights
 
 K = 5
 Sets = tuple[ImageSet, ImageSet]
@@ -181,7 +181,7 @@ def test_splitting_an_image_does_not_raise_its_total(copies: int, jitter: float)
 def test_landmarks_that_are_all_images_find_the_greatest_weights() -> None:
     train, generated = clustered(400)
     kernel = Kernel.fit(train, np.arange(400))
-    landmarks = Landmarks.fit(kernel, train, np.arange(400), memory=DEFAULT_MEMORY)
+    landmarks = Landmarks.fit(kernel, train, np.arange(400), budget=Budget())
     inner = landmarks.train @ landmarks.queries(kernel, generated).T
     right = kernel.to_generated(((generated[:, None] - train[None]) ** 2).sum(axis=2)).T
     wanted = np.linalg.solve(kernel.wide(train, train) + RIDGE * (1 + JITTER) * np.eye(400), right)
@@ -249,7 +249,7 @@ def test_ridge_after_a_rerank_shares_among_its_contributors(
 
 def test_many_images_are_approximated(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = value(sets, weighting="global-ridge", candidates=60)
-    monkeypatch.setattr(weighing, "EXACT_OPERATIONS", 0)
+    monkeypatch.setattr(global_ridge, "EXACT_OPERATIONS", 0)
     approximate = value(sets, weighting="global-ridge", candidates=60)
     assert exact.info["settings"]["index_used"] == "none"
     assert approximate.info["settings"]["index_used"] == "exact"
@@ -315,7 +315,7 @@ def test_grey_images_are_weighed_by_one_channel_as_by_three(
         grey = [generated[row][:, :, :1] for row in range(len(generated))]
         generated = ImageSet.open([(each * tint).astype(np.uint8) for each in grey])
     lean = value((train, generated), weighting=weighting, k=600)
-    monkeypatch.setattr(weighing, "_repeat_thrice", lambda _vectors: False)
+    monkeypatch.setattr(ridge, "repeats_thrice", lambda _vectors: False)
     whole = value((train, generated), weighting=weighting, k=600)
     np.testing.assert_allclose(lean.score_matrix(), whole.score_matrix(), atol=2e-5)
     assert not np.array_equal(lean.score_matrix(), whole.score_matrix())  # another way to it

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.encoders.base import Encoder
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import RunError
@@ -186,7 +187,11 @@ def _assemble(
     # indexes of versions that had one recall space record no second metric
     metrics = (marker["metric"], marker.get("second_metric"))
     spaces = tuple(
-        RecallSpace(encoder, Space(metric, arrays.get(f"{prefix}mean")), arrays[f"{prefix}vectors"])
+        RecallSpace(
+            encoder,
+            _space(encoder, metric, arrays.get(f"{prefix}mean")),
+            arrays[f"{prefix}vectors"],
+        )
         for encoder, metric, prefix in zip(context.encoders, metrics, ("", "second."), strict=False)
     )
     recorded = marker["terms"]
@@ -195,7 +200,7 @@ def _assemble(
     terms = tuple(
         Term(
             encoder,
-            Space(term["metric"], arrays.get(f"term{number}.mean")),
+            _space(encoder, term["metric"], arrays.get(f"term{number}.mean")),
             weight,
             float(term["scale"]),
         )
@@ -221,3 +226,14 @@ def _assemble(
         weights=dict(marker["weights"]),
         clusters=clusters,
     )
+
+
+def _space(encoder: Encoder, metric: object, mean: Vectors | None) -> Space:
+    """The recorded space of an encoder.
+
+    Raises:
+        ValueError: the metric recorded is not the encoder's.
+    """
+    if metric != encoder.metric:
+        raise ValueError(f"metric {metric!r} of {encoder.name}, whose metric is {encoder.metric}")
+    return Space(encoder.metric, mean)

@@ -65,7 +65,7 @@ def null_sample(
     if settings.null == "off":
         if holdout is not None:
             raise InputError(
-                "a holdout was given and null 'off' leaves the test out; pass null='report'"
+                "a holdout was given, and null='off' leaves out the test; pass null='report'"
             )
         return None
     if holdout is not None:

@@ -83,7 +83,7 @@ def recall(
             advance(len(queries))
         names.append(name)
         by_space.append(nearer(candidates, ties) if generated.mirrored else candidates)
-    merged = by_space[0] if len(by_space) == 1 else by_turns(*by_space, ties)
+    merged = by_space[0] if len(by_space) == 1 else by_turns(by_space[0], by_space[1], ties)
     return Candidates(merged.rows, merged.distances, merged.n_train, tuple(names))
 
 
