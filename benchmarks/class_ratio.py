@@ -26,10 +26,12 @@ from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.engine.train import learn_scales
-from gmvaluator.engine.trained import training_set
+from gmvaluator.engine.trained import TrainingSet
 from gmvaluator.geometry import Metric, Space
-from gmvaluator.matching.recall import build_index, recall
-from gmvaluator.matching.rerank import Side, Term, rerank
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
+from gmvaluator.matching.recall import search_space
+from gmvaluator.matching.rerank import Term, rerank
+from gmvaluator.matching.search.build import build_index
 from gmvaluator.progress import Bars
 from gmvaluator.valuator import DEFAULT_RERANK
 
@@ -71,8 +73,8 @@ class Embedded:
 
     train: ImageSet
     test: ImageSet
-    rows: NDArray[np.int64]
-    order: NDArray[np.int64]
+    known: TrainingSet
+    test_keys: tuple[str, ...]
     train_vectors: NDArray[np.float32]
     test_vectors: NDArray[np.float32]
 
@@ -121,8 +123,8 @@ def measure(
     """All similarities and re-ranks on one embedding of the data set."""
     learned = embed(train, encoder, progress=Bars(), stage=f"{name}: {encoder.name}")
     asked = embed(test, encoder)
-    known = training_set(train.ids, train.labels, train.location, learned)
-    data = Embedded(train, test, known.rows, known.order, learned.vectors, asked.vectors)
+    known = TrainingSet.of(train, learned)
+    data = Embedded(train, test, known, asked.keys, learned.vectors, asked.vectors)
     for metric, variant in asked_for:
         ratios = class_ratios(data, encoder, metric, variant)
         low, high = interval(ratios)
@@ -145,9 +147,11 @@ def class_ratios(
     space = Space.fit(metric, data.train_vectors)
     placed, asked = space.place(data.train_vectors), space.place(data.test_vectors)
     n = len(placed)
-    candidates = recall(build_index(placed, "exact"), space, asked, CANDIDATES, n_train=n)
-    side = Side(data.train, data.rows, {encoder.fingerprint: placed})
-    other = Side(data.test, np.arange(len(asked)), {encoder.fingerprint: asked})
+    candidates = search_space(build_index(placed, "exact"), space, asked, CANDIDATES, n_train=n)
+    name, known = encoder.fingerprint, data.known
+    train = PlacedSet(data.train, known.rows, known.keys, {name: placed}, kind="train")
+    rows = np.arange(len(asked))
+    test = PlacedSet(data.test, rows, data.test_keys, {name: asked}, kind="generated")
     terms = []
     for each, weight in variant.items():
         if each == OWN:
@@ -156,13 +160,15 @@ def class_ratios(
             second = load_encoder(each, Weights(), Runtime())
             terms.append(Term(second, Space(second.metric), weight))
     if len(terms) > 1:
-        scales = learn_scales(terms, side, placed, data.order, CANDIDATES)
+        scales = learn_scales(
+            terms, train, RecallSpace(encoder, space, placed), known.order, CANDIDATES
+        )
         terms = [
             Term(term.encoder, term.space, term.weight, scale)
             for term, scale in zip(terms, scales, strict=True)
         ]
-    found = rerank(candidates, side, other, terms, TOP)
-    labels = np.asarray(data.train.labels)[data.rows]
+    found = rerank(candidates, train, test, terms, TOP)
+    labels = np.asarray(data.train.labels)[known.rows]
     same = labels[found.rows] == np.asarray(data.test.labels)[:, None]
     return np.asarray(same.reshape(-1, DRAW * TOP).mean(axis=1))
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.geometry import Vectors, blocks
-from gmvaluator.matching.recall import build_index, open_index, save_index
+from gmvaluator.matching.search.build import build_index, open_index, save_index
 from gmvaluator.matching.search.indexes import inner_index
 
 COMMAND = "python benchmarks/growth.py --data DATA --scratch SCRATCH --out docs/results"

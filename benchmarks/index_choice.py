@@ -33,7 +33,8 @@ from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.matching.recall import FaissIndex, build_index
+from gmvaluator.matching.search.build import build_index
+from gmvaluator.matching.search.indexes import FaissIndex
 
 COMMAND = "python benchmarks/index_choice.py --data DATA --scratch SCRATCH --out docs/results"
 ENCODER = "efficientnet-lite0@96"

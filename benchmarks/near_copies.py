@@ -24,7 +24,7 @@ from results import publish
 from gmvaluator import GMValuator, ImageSet, Valuation
 from gmvaluator.images.decoding import encode_jpeg
 from gmvaluator.matching.duplicates.find import NEAR_SHARE
-from gmvaluator.scoring.scores import SPACING_SHARE
+from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
 from gmvaluator.settings import PRESETS
 
 Pixels = NDArray[np.uint8]

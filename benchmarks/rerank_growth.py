@@ -22,8 +22,10 @@ from gmvaluator.encoders import load_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.geometry import Space
-from gmvaluator.matching.recall import build_index, recall
-from gmvaluator.matching.rerank import Side, Term, rerank
+from gmvaluator.matching.placed import PlacedSet
+from gmvaluator.matching.recall import search_space
+from gmvaluator.matching.rerank import Term, rerank
+from gmvaluator.matching.search.build import build_index
 
 M = 100
 SIZES = (1_000, 3_000, 10_000, 30_000)
@@ -46,15 +48,18 @@ def main() -> None:
     test = ImageSet.open(args.data / "mnist" / "test.parquet")
     rows = np.random.default_rng(0).permutation(len(train))[: max(SIZES)]
     asked = np.random.default_rng(1).permutation(len(test))[:M]
-    placed = Space("cosine").place(embed(train, encoder, rows=rows).vectors)
-    queries = Space("cosine").place(embed(test, encoder, rows=asked).vectors)
+    learned, embedded = embed(train, encoder, rows=rows), embed(test, encoder, rows=asked)
+    placed = Space("cosine").place(learned.vectors)
+    queries = Space("cosine").place(embedded.vectors)
+    generated = PlacedSet(test, asked, embedded.keys, {}, kind="generated")
 
     def point(n: int, recalled: int) -> dict[str, Any]:
         index = build_index(placed[:n], "exact")
-        found = recall(index, Space("cosine"), queries, recalled, n_train=n)
+        found = search_space(index, Space("cosine"), queries, recalled, n_train=n)
         term = Term(perceptual, Space(perceptual.metric))
         start = time.perf_counter()
-        rerank(found, Side(train, rows[:n], {}), Side(test, asked, {}), [term], min(30, recalled))
+        training = PlacedSet(train, rows[:n], learned.keys[:n], {}, kind="train")
+        rerank(found, training, generated, [term], min(30, recalled))
         seconds = time.perf_counter() - start
         distinct = len(np.unique(found.rows))
         return {"n": n, "recalled": recalled, "seconds": seconds, "shortlisted": distinct}
