@@ -19,9 +19,9 @@ from gmvaluator.engine.index_folder import (
     save_trained,
 )
 from gmvaluator.engine.reload import check_fitting, named_settings, read_run, reopen
-from gmvaluator.engine.train import fit
+from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
-from gmvaluator.engine.value import value
+from gmvaluator.engine.value import value_images
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet
@@ -193,7 +193,7 @@ class GMValuator:
         """
         images = ImageSet.open(train)
         resolve_counts(self.settings, len(images))
-        self.fitted_ = fit(self._context(), images, strict=strict)
+        self.fitted_ = fit_images(self._context(), images, strict=strict)
         return self
 
     def value(
@@ -216,7 +216,7 @@ class GMValuator:
         trained = self._require_fitted()
         images = ImageSet.open(generated)
         others = None if holdout is None else ImageSet.open(holdout)
-        return value(self._context(), trained, images, others, strict=strict)
+        return value_images(self._context(), trained, images, others, strict=strict)
 
     def require(self) -> None:
         """Load everything that the settings need, before any long work.

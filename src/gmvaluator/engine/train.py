@@ -37,7 +37,7 @@ MEAN_IMAGES = 1_024
 """Training images that the mean of a centred re-rank distance is learned from."""
 
 
-def fit(context: Context, images: ImageSet, *, strict: bool) -> Trained:
+def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
     """Embed the training images and learn what a valuation needs.
 
     Args:

@@ -30,7 +30,7 @@ from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
 from gmvaluator.settings import resolve_counts
 
 
-def value(
+def value_images(
     context: Context,
     trained: Trained,
     generated: ImageSet,
