@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.engine.trained import Fitted
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.files.atomic import check_output, publish_folder
+from gmvaluator.files.atomic import publish_folder
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
 from gmvaluator.images.sources.base import image_format
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -221,11 +221,6 @@ def nearest_other(fitted: Fitted, *, progress: Progress | None = None) -> NDArra
             found[asking[known]] = fitted.space.distance(squared[known])
             advance(len(asking))
     return found
-
-
-def check_curation_output(path: str | Path, *, overwrite: bool) -> None:
-    """Refuse a folder before the work is done; see `publishing.check_output`."""
-    check_output(Path(path), MARKER, overwrite=overwrite)
 
 
 def export_curation(

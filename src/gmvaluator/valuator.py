@@ -28,7 +28,14 @@ from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.runs.tables import FORMAT, read_marker
+from gmvaluator.runs.record import (
+    Input,
+    Inputs,
+    RecordedSettings,
+    RunRecord,
+    Unattributed,
+    read_marker,
+)
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL, Verdict
 from gmvaluator.scoring.quality import (
@@ -311,36 +318,35 @@ class GMValuator:
                 *(("generated", skip) for skip in embeddings.skipped),
                 *(("holdout", skip) for skip in (null.skipped if null else ())),
             ),
-            info={
-                "format": FORMAT,
-                "settings": resolved.as_json()
-                | {"index_used": ", ".join(index_names), "temperature_used": temperature},
-                "n_train": len(fitted.train.ids),
-                "n_generated": len(ids),
-                "versions": versions.installed(),
-                "weights": fitted.weights | quality_weights(self.settings.quality, self._weights),
-                "encoders": fitted.encoders,
-                "seed": self.settings.seed,
-                "device": self._runtime.resolved()[0],
-                "images": {
+            record=RunRecord(
+                settings=RecordedSettings(
+                    resolved.as_json()
+                    | {"index_used": ", ".join(index_names), "temperature_used": temperature}
+                ),
+                n_train=len(fitted.train.ids),
+                n_generated=len(ids),
+                versions=versions.installed(),
+                weights=fitted.weights | quality_weights(self.settings.quality, self._weights),
+                encoders=fitted.encoders,
+                seed=self.settings.seed,
+                device=self._runtime.resolved()[0],
+                images={
                     "train": train_side.tally.as_json(),
                     "generated": generated_side.tally.as_json(),
                 },
-                "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-                "inputs": {
-                    "train": _input(fitted.train.location, fitted.train.fingerprint),
-                    "generated": _input(images.location, set_fingerprint(ids, embeddings.keys)),
-                }
-                | (
-                    {"holdout": _input(null.source, null.fingerprint)}
-                    if null is not None and null.fingerprint is not None
-                    else {}
+                seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+                inputs=Inputs(
+                    train=Input(fitted.train.location, fitted.train.fingerprint),
+                    generated=Input(images.location, set_fingerprint(ids, embeddings.keys)),
+                    holdout=None
+                    if null is None or null.fingerprint is None
+                    else Input(null.source, null.fingerprint),
                 ),
-            }
-            | (
-                {"unattributed": verdict.as_json(quality, applied=bool(self.settings.null))}
-                if verdict is not None
-                else {}
+                unattributed=None
+                if verdict is None
+                else Unattributed.from_json(
+                    verdict.as_json(quality, applied=bool(self.settings.null))
+                ),
             ),
             train_keys=fitted.train.keys,
             generated_keys=embeddings.keys,
@@ -478,10 +484,6 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start
-
-
-def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
-    return {"source": location, "fingerprint": fingerprint}
 
 
 def _check_names(encoders: Sequence[Encoder]) -> None:

@@ -25,6 +25,7 @@ from gmvaluator.certainty.stability import (
 )
 from gmvaluator.cli import cli
 from gmvaluator.files.seals import unsealed
+from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.verify.verification import verify
 from image_makers import encode, image_folder, random_images
 
@@ -243,8 +244,8 @@ def test_groups_of_ones_own(run: Path) -> None:
 
 def test_a_run_of_another_valuer_is_told_so(made: Path, tmp_path: Path) -> None:
     valuation = Valuation.load(made / "run")
-    valuation.info["settings"] = {"valuer": "trak"}
-    valuation.save(tmp_path / "trak")
+    other = replace(valuation.record, settings=RecordedSettings({"valuer": "trak"}))
+    replace(valuation, record=other).save(tmp_path / "trak")
     with pytest.raises(InputError, match="was not made by GMValuator"):
         stability(tmp_path / "trak", [k_variant(1)])
 

@@ -26,6 +26,7 @@ from gmvaluator.certainty.uncertainty import (
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.matching.duplicates.clusters import Clusters
+from gmvaluator.runs.record import RecordedSettings, RunRecord
 from gmvaluator.runs.verify.verification import verify
 from gmvaluator.scoring.scores import Contributions
 
@@ -50,7 +51,7 @@ def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
             rows, np.sort(random.random((m, k)), axis=1).astype(np.float32), scores, n
         ),
         skipped=(),
-        info={"settings": {}, "n_train": n, "n_generated": m},
+        record=RunRecord(RecordedSettings({}), n_train=n, n_generated=m),
     )
 
 

@@ -16,9 +16,10 @@ from gmvaluator.certainty.stability import k_variant, stability
 from gmvaluator.engine.extend import extend_run, join
 from gmvaluator.payout.pay import pay
 from gmvaluator.runs.folder import open_run
+from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.verify.verification import verify
 from image_makers import encode, random_images, write_files
-from run_makers import made_valuation
+from run_makers import made_test, made_valuation
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -121,16 +122,21 @@ def new_images(valuation: Valuation) -> Valuation:
     return replace(valuation, generated_ids=names)
 
 
+def changed(valuation: Valuation, **entries: Any) -> Valuation:
+    """The same valuation with other entries in its record."""
+    return replace(valuation, record=replace(valuation.record, **entries))
+
+
 def test_valuations_made_otherwise_are_not_joined() -> None:
     old = made_valuation()
     new = new_images(made_valuation(seed=1))
     assert join(old, new).values == pytest.approx(old.values + new.values)
-    nearly = new.info["settings"] | {"temperature_used": 1.0001}
-    join(old, replace(new, info=new.info | {"settings": nearly}))
-    settings = new.info["settings"] | {"temperature_used": 2.0}
+    nearly = dict(new.record.settings) | {"temperature_used": 1.0001}
+    join(old, changed(new, settings=RecordedSettings(nearly)))
+    settings = dict(new.record.settings) | {"temperature_used": 2.0}
     for other, what in (
-        (replace(new, info=new.info | {"settings": settings}), "temperature_used"),
-        (replace(new, info=new.info | {"weights": {"net": "1"}}), "weights"),
+        (changed(new, settings=RecordedSettings(settings)), "temperature_used"),
+        (changed(new, weights={"net": "1"}), "weights"),
         (replace(new, train_ids=new.train_ids[::-1]), "training images"),
         (new_images(made_valuation(k=2)), "k"),
     ):
@@ -139,20 +145,11 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
 
 
 def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
-    told: dict[str, Any] = {
-        "null": "leave-one-out",
-        "n_null": 99,
-        "level": 0.02,
-        "threshold": 1.5,
-        "applied": True,
-    }
+    told = made_test(applied=True)
     found: list[Valuation] = []
-    for images, each in enumerate(
-        (told, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})
-    ):
+    for images, each in enumerate(({}, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})):
         one = made_valuation() if not images else new_images(made_valuation())
-        info = one.info | {"unattributed": told | each | {"images": images, "share": 0.0}}
-        found.append(replace(one, info=info))
+        found.append(changed(one, unattributed=replace(told, **each, images=images)))
     join(*found[:2])
     for other in found[2:]:
         with pytest.raises(RunError, match="the null sample differ"):

@@ -35,7 +35,9 @@ from gmvaluator.report.pictures import STATES, Side, read_pictures, spread_order
 from gmvaluator.runs.distribution import Concentration, histogram
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.record import Inputs, RecordedSettings
 from image_makers import encode, image_folder, random_images
+from run_makers import made_test
 
 READY = "document.documentElement?.dataset.ready === 'yes'"
 NASTY = "<script>window.hacked=1</script></style>\"'&{{}}\u2028\u202e" + "x" * 90
@@ -266,7 +268,7 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> 
     assert base64.b64encode(shown).decode() not in page.read_text()
     # a whole set that is gone: numbers stay
     shutil.rmtree(home / "train")
-    valuation = replace(found.valuation, info=found.valuation.info | {"inputs": {}})
+    valuation = replace(found.valuation, record=replace(found.valuation.record, inputs=Inputs()))
     bare = replace(found, valuation=valuation, train=valuation.open_images("train"))
     text = text_of(write_report(bare, home / "bare.html"))
     assert "the run was made from images in memory; pass the set" in text
@@ -346,7 +348,9 @@ def hostile(run: Run) -> Run:
         train_labels=train.labels,
         generated_labels=generated.labels,
         skipped=(("train", Skip(NASTY, NASTY)),),
-        info=run.valuation.info | {"settings": {NASTY: NASTY, "odd": "\udce9"}},
+        record=replace(
+            run.valuation.record, settings=RecordedSettings({NASTY: NASTY, "odd": "\udce9"})
+        ),
     )
     return replace(run, valuation=valuation, train=train, generated=generated)
 
@@ -467,7 +471,7 @@ def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> N
 def test_images_without_a_contributor_are_marked(
     run: Run, tmp_path: Path, browser: Browser
 ) -> None:
-    told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
+    test = made_test(images=2, share=0.125, level=0.05)
     p_values = np.linspace(0.01, 0.9, 15)
     scores = run.valuation.contributions.scores.copy()
     silent = int(spread_order(15)[-1])
@@ -476,7 +480,7 @@ def test_images_without_a_contributor_are_marked(
         run.valuation,
         contributions=replace(run.valuation.contributions, scores=scores),
         match_p=p_values,
-        info=run.valuation.info | {"unattributed": told},
+        record=replace(run.valuation.record, unattributed=test),
     )
     page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
     text = text_of(page)
@@ -499,7 +503,8 @@ def test_images_without_a_contributor_are_marked(
         ".includes('12 of its 12 nearest training images; it gave no score, best first')"
     )
     assert tab.complaints == []
-    applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
+    record = replace(valuation.record, unattributed=replace(test, applied=True))
+    applied = replace(valuation, record=record)
     text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
     assert "are marked no contributor found and give nothing" in text
 

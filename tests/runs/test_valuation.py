@@ -14,6 +14,7 @@ import pytest
 
 from gmvaluator import InputError, RunError, Skip, Valuation
 from gmvaluator.matching.rerank import Contributors
+from gmvaluator.runs.record import RecordedSettings, RunRecord
 from gmvaluator.runs.tables import INPUTS_FILE, RUN_FILES
 from gmvaluator.scoring.scores import contribute
 
@@ -31,7 +32,7 @@ def valuation() -> Valuation:
         quality=quality,
         contributions=contribute(Contributors(rows, distances, 4), quality),
         skipped=(("train", Skip("bad.png", "truncated PNG")),),
-        info={"settings": {}, "n_train": 4, "n_generated": 3, "seed": 0},
+        record=RunRecord(RecordedSettings({}), n_train=4, n_generated=3, seed=0),
         train_keys=("k0", "k1", "k2", "k3"),
         generated_keys=("k4", "k5", "k6"),
     )
@@ -130,6 +131,7 @@ def test_load_brings_everything_back(valuation: Valuation, tmp_path: Path) -> No
         "generated_ids",
         "generated_labels",
         "skipped",
+        "record",
         "info",
         "train_keys",
         "generated_keys",

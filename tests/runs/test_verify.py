@@ -21,8 +21,10 @@ from gmvaluator.cli import cli
 from gmvaluator.files.seals import seal_of, sealed, sha256_of
 from gmvaluator.payout import record as payout_record
 from gmvaluator.payout.statements import STATEMENTS
+from gmvaluator.runs.record import RecordedSettings
+from gmvaluator.runs.verify.inputs import InputCheck
 from gmvaluator.runs.verify.laws import check_laws
-from gmvaluator.runs.verify.verification import BESIDE, InputCheck, Verification, verify
+from gmvaluator.runs.verify.verification import BESIDE, Verification, verify
 from image_makers import encode, image_folder, random_images
 
 
@@ -306,18 +308,19 @@ def test_a_table_with_text_for_numbers_is_found_and_no_traceback(home: Path) -> 
 def test_what_is_told_of_unattributed_images_follows_from_p_values(home: Path) -> None:
     whole = Valuation.load(home / "run")
     p = np.array([0.001, 0.5, 1.0])
-    told = whole.info["unattributed"]
+    test = whole.record.unattributed
+    assert test is not None
     share = float(whole.quality[0] / whole.quality.sum())
     right = replace(
         whole,
         match_p=p,
-        info=whole.info | {"unattributed": told | {"images": 1, "share": share}},
+        record=replace(whole.record, unattributed=replace(test, images=1, share=share)),
     )
     number = "the number of unattributed images follows from the p-values"
     part = "the unattributed share follows from the p-values and qualities"
     both = "p-values are there where unattributed images are told of, and only there"
     assert laws_broken(right, home) == set()
-    assert laws_broken(replace(right, info=whole.info), home) == {number, part}
+    assert laws_broken(replace(right, record=whole.record), home) == {number, part}
     assert laws_broken(replace(right, match_p=None), home) == {both}
     for outside in (1.5, np.nan):
         odd = replace(right, match_p=np.array([0.001, 0.5, outside]))
@@ -444,6 +447,7 @@ def test_each_law_is_broken_by_what_breaks_it(home: Path) -> None:
     nowhere = found.distances.copy()
     nowhere[2, 1] = np.inf
     sums = "scores and what is unattributed sum to the quality of each generated image"
+    one_contributor = RecordedSettings({**whole.record.settings, "k": 1})
     cases: list[tuple[Valuation, set[str]]] = [
         (replace(whole, contributions=replace(found, scores=negative)), {"scores are at least 0"}),
         (
@@ -463,7 +467,7 @@ def test_each_law_is_broken_by_what_breaks_it(home: Path) -> None:
             {sums, "values sum to the quality handed out"},
         ),
         (
-            replace(whole, info=whole.info | {"settings": whole.info["settings"] | {"k": 1}}),
+            replace(whole, record=replace(whole.record, settings=one_contributor)),
             {"at most k = 1 contributors"},
         ),
         (

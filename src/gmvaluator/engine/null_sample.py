@@ -27,7 +27,7 @@ from gmvaluator.matching.duplicates.find import ROUNDING
 from gmvaluator.matching.recall import Candidates
 from gmvaluator.matching.rerank import Contributors, Side, Term, rerank
 from gmvaluator.progress import Progress
-from gmvaluator.scoring.conformal import Kind, Null, null_size
+from gmvaluator.scoring.conformal import Kind, Null, fresh_rows, null_size
 
 COMPARED = 20
 """Candidates of an image that the measure looks at, nearest in the recall space."""
@@ -271,13 +271,10 @@ def held_out(
     """
     if measure.compared < 1:
         raise InputError("a single training image has no others; pass at least 2 training images")
-    training = set(measure.fitted.train.keys)
     listed, skipped = _listed(images, encoders[0], strict=strict)
-    fresh = sorted(
-        (key, images.ids[row], row) for row, key in listed.items() if key not in training
-    )
+    fresh = fresh_rows(listed, images.ids, measure.fitted.train.keys)
     in_training, wanted = len(listed) - len(fresh), null_size(level)
-    readable = _readable(images, encoders[0], [row for *_, row in fresh], skipped, strict=strict)
+    readable = _readable(images, encoders[0], fresh, skipped, strict=strict)
     strangeness: list[float] = []
     kept: list[int] = []
     # as many again as were training images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from gmvaluator.encoders.base import Encoder
 from gmvaluator.engine.trained import Fitted, TrainingSet
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet
-from gmvaluator.runs.tables import MARKER, read_marker
+from gmvaluator.runs.record import MARKER, RunRecord, Source, read_record
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings
 
 
@@ -21,8 +21,8 @@ class SavedRun:
     """What fitting again as a run did needs: settings, training images, their fingerprint."""
 
     settings: dict[str, Any]
-    source: str | None
-    fingerprint: str
+    source: Source | None
+    fingerprint: str | None
 
 
 def read_run(run: Path) -> SavedRun:
@@ -31,22 +31,20 @@ def read_run(run: Path) -> SavedRun:
     Raises:
         RunError: no run there, or its `run.json` lacks them.
     """
-    info = read_marker(run, MARKER, "run")
+    record = read_record(run)
+    known = {**LATER_SETTINGS, **record.settings}
     try:
-        train = info["inputs"]["train"]
-        recorded = info["settings"]
-        known = {**LATER_SETTINGS, **recorded}
         settings = {name: known[name] for name in SETTING_NAMES}
-        return SavedRun(settings, train["source"], train["fingerprint"])
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
+    return SavedRun(settings, record.inputs.train.source, record.inputs.train.fingerprint)
 
 
-def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> object:
+def recorded_holdout(record: RunRecord, given: object, owner: str) -> object:
     """The held-out images that a run's null sample is of, as `GMValuator.value` takes them.
 
     Args:
-        info: of the run, as in `run.json`.
+        record: of the run.
         given: a source that is to be used instead; None: where the run had them.
         owner: the run, for messages.
 
@@ -56,17 +54,17 @@ def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> obje
     Raises:
         InputError: they were in memory, or cannot be opened.
     """
-    recorded = info.get("inputs", {}).get("holdout")
+    recorded = record.inputs.holdout
     if given is not None:
         return ImageSet.open(given)
     if recorded is None:
         return None
-    if recorded.get("source") is None:
+    if recorded.source is None:
         raise InputError(
             f"{owner} had its holdout in memory; pass these images (holdout=…, --holdout)"
         )
     try:
-        return ImageSet.open(recorded["source"])
+        return ImageSet.open(recorded.source)
     except InputError as error:
         raise InputError(
             f"the holdout of {owner} cannot be opened where it was ({error}); pass the images "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.encoders.embedding import Embeddings, Tally
 from gmvaluator.errors import RunError
-from gmvaluator.files.atomic import check_output, publish_folder
+from gmvaluator.files.atomic import publish_folder
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Skip, set_fingerprint
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -160,11 +160,6 @@ def training_set(
         location=location,
         skipped=embeddings.skipped,
     )
-
-
-def check_index_output(path: str | Path, *, overwrite: bool) -> None:
-    """Refuse an index folder before the work is done; see `publishing.check_output`."""
-    check_output(Path(path), INDEX_MARKER, overwrite=overwrite)
 
 
 def save_fitted(
