@@ -1,1 +1,1 @@
-"""A saved valuation: its tables, its record, its images, its checks."""
+"""Saved valuations: from a folder to a `Valuation`, its typed record, its images and checks."""

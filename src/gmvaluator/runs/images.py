@@ -19,7 +19,7 @@ State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
 
 @dataclass(frozen=True, eq=False)
 class RunSide:
-    """The training or the generated images of a run.
+    """The training or the generated images of a run, as far as they can still be opened.
 
     Attributes:
         ids: n ids, as the run has them.

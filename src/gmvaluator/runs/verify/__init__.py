@@ -1,1 +1,1 @@
-"""Checks of a saved run: from a run folder to a Verification."""
+"""Checks of a saved run: a run folder goes in, a `Verification` comes out."""
