@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,21 @@ def test_numbers_of_a_hand_made_case(valuation: Valuation) -> None:
     np.testing.assert_allclose(valuation.values, [far, 0, near + 0.25, 0.25], rtol=1e-6)
     np.testing.assert_array_equal(valuation.ranks, [2, 4, 1, 3])
     np.testing.assert_array_equal(valuation.n_supported, [1, 0, 2, 1])
+
+
+def test_a_valuation_is_shown_in_one_line(valuation: Valuation) -> None:
+    assert repr(valuation) == "Valuation(4 training images valued by 3 generated images)"
+
+
+def test_lists_of_contributors_are_equal_when_their_content_is(valuation: Valuation) -> None:
+    contributors = valuation.contributors(0)
+    assert contributors == valuation.contributors("g0")
+    assert contributors != valuation.contributors(1)
+    assert contributors != replace(contributors, scores=contributors.scores / 2)
+    assert contributors != replace(contributors, distances=contributors.distances + 1)
+    assert contributors != "g0"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(contributors)
 
 
 def test_score_matrix_is_what_dattri_takes(valuation: Valuation) -> None:

@@ -479,6 +479,27 @@ def test_each_law_is_broken_by_what_breaks_it(home: Path) -> None:
         assert laws_broken(edited, home) == broken
 
 
+def test_a_contributor_more_than_k_breaks_a_law(home: Path) -> None:
+    whole = Valuation.load(home / "run")
+    listed = whole.contributions
+    third = np.array([[next(i for i in range(8) if i not in row)] for row in listed.rows.tolist()])
+    farther = listed.distances[:, -1:] + 1
+    # the score of the second is shared with a third, so all sums stay right
+    shared = np.column_stack([listed.scores[:, :1], np.repeat(listed.scores[:, 1:] / 2, 2, axis=1)])
+    more = replace(
+        listed,
+        rows=np.column_stack([listed.rows, third]),
+        distances=np.column_stack([listed.distances, farther]),
+        scores=shared,
+    )
+    assert laws_broken(replace(whole, contributions=more), home) == {"at most k = 2 contributors"}
+    # one without a score is no contributor
+    shared[:, 1] += shared[:, 2]
+    shared[:, 2] = 0
+    unscored = replace(whole, contributions=replace(more, scores=shared))
+    assert laws_broken(unscored, home) == set()
+
+
 def test_the_laws_hold_of_copies_that_count_once(home: Path) -> None:
     shutil.copy(home / "train" / "class0" / "000.png", home / "train" / "class0" / "twin.png")
     valuator = GMValuator(
