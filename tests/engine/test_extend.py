@@ -147,7 +147,13 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
 def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
     told = made_test(applied=True)
     found: list[Valuation] = []
-    for images, each in enumerate(({}, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})):
+    differences: tuple[dict[str, Any], ...] = (
+        {},
+        {"threshold": 1.5001},
+        {"threshold": 1.6},
+        {"n_null": 98},
+    )
+    for images, each in enumerate(differences):
         one = made_valuation() if not images else new_images(made_valuation())
         found.append(changed(one, unattributed=replace(told, **each, images=images)))
     join(*found[:2])

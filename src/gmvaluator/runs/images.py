@@ -132,21 +132,21 @@ def open_side(
     keys: tuple[str, ...] | None,
     labels: tuple[str | None, ...] | None,
     recorded: Input,
-    given: object = None,
+    source: object = None,
 ) -> RunSide:
     """Open the images of one side of a run.
 
     Args:
         ids, keys, labels: as in `RunSide`.
         recorded: the set that the run was made from. If it cannot be opened, `trouble` says why.
-        given: any source of `ImageSet` that has the images now; it must open.
+        source: any source of `ImageSet` that has the images now; it must open.
 
     Raises:
-        InputError: `given` cannot be opened.
+        InputError: `source` cannot be opened.
     """
     images, trouble = None, None
-    if given is not None:
-        images = ImageSet.open(given)
+    if source is not None:
+        images = ImageSet.open(source)
     elif recorded.source is None:
         trouble = "the run was made from images in memory; pass the set"
     else:

@@ -90,7 +90,7 @@ class Unattributed:
             RunError: a key is missing or its value has the wrong type.
         """
         UNATTRIBUTED(entry, "unattributed")
-        return cls(**{each.name: entry[each.name] for each in fields(cls) if each.name in entry})
+        return cls(**{key.name: entry[key.name] for key in fields(cls) if key.name in entry})
 
     def as_json(self) -> dict[str, Any]:
         """The entry `unattributed` of `run.json`."""
@@ -218,7 +218,7 @@ class RunRecord:
         RECORD(info, "")
         entries = deepcopy(dict(info))
         entries.pop("format", None)
-        known = {each.name for each in fields(cls)} - {"extras"}
+        known = {entry.name for entry in fields(cls)} - {"extras"}
         record = {name: entries.pop(name) for name in known if name in entries}
         record["settings"] = RecordedSettings(record["settings"])
         record["inputs"] = Inputs(
@@ -241,7 +241,7 @@ class RunRecord:
         if self.inputs.holdout is None:
             del inputs["holdout"]
         entries: dict[str, Any] = {"format": FORMAT}
-        for name in (each.name for each in fields(self)):
+        for name in (entry.name for entry in fields(self)):
             value = getattr(self, name)
             if name == "extras":
                 entries |= value

@@ -54,18 +54,18 @@ class InputCheck(Check):
 
 
 def check_inputs(
-    valuation: Valuation, side: Side, given: object, *, quick: bool, progress: Progress
+    valuation: Valuation, side: Side, source: object, *, quick: bool, progress: Progress
 ) -> InputCheck:
     """Whether the training or the generated images are those that were valued.
 
     Args:
         valuation: of the run.
         side: which images.
-        given: the set to check; None: the set that the run recorded.
+        source: the set to check; None: the set that the run recorded.
         quick: compare ids only.
         progress: of reading the images.
     """
-    opened = valuation.open_images(side, given)
+    opened = valuation.open_images(side, source)
     name, n, images = NAMES[side], len(opened.ids), opened.images
     if images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)
@@ -110,7 +110,7 @@ def check_inputs(
 
 
 def check_holdout(
-    valuation: Valuation, given: object, *, quick: bool, progress: Progress
+    valuation: Valuation, source: object, *, quick: bool, progress: Progress
 ) -> InputCheck | None:
     """Whether the held-out images give the null sample that the run recorded.
 
@@ -120,17 +120,17 @@ def check_holdout(
     `unknown`.
 
     Args:
-        valuation, given, quick, progress: as in `check_inputs`.
+        valuation, source, quick, progress: as in `check_inputs`.
 
     Returns:
-        None: the run had no held-out images, and `given` is None.
+        None: the run had no held-out images, and `source` is None.
     """
     recorded, test = valuation.record.inputs.holdout, valuation.record.unattributed
     if recorded is None:
-        if given is None:
+        if source is None:
             return None
         return InputCheck(HELD_OUT, "failed", ("the run was made without, and a set was given",))
-    opened = open_side((), None, None, recorded, given)
+    opened = open_side((), None, None, recorded, source)
     images, training = opened.images, valuation.train_keys
     if images is None:
         return InputCheck(HELD_OUT, "unknown", (str(opened.trouble),))
