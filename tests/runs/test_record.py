@@ -176,14 +176,15 @@ def fits(key: str, entry: Any, wrong: Any) -> bool:
     last = key.rpartition(".")[2]
     if last in ("source", "fingerprint", "second_encoder", "k", "candidates", "null", "threshold"):
         kinds.add(type(None))
-    if last in ("temperature", "temperature_used", "null"):
+    if last == "null":
         kinds.add(str)
     if last in ("source", "second_encoder", "fingerprint"):
         kinds.add(str)
     if last == "source":
         kinds.add(list)
-    if key == "unattributed.null":
-        kinds = {str}
+    if key in ("unattributed.null", "unattributed.level"):
+        # none of the wrong values is a kind of null sample, or lies between 0 and 1
+        kinds = set()
     if key in ("settings.null_level", "unattributed.threshold", "settings.temperature_used"):
         kinds |= {int, float}
     return type(wrong) in kinds
@@ -212,6 +213,13 @@ def test_a_wrong_type_at_any_key_is_named(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("key", "wrong", "named"),
     [
+        ("settings.temperature_used", "hot", r"temperature_used in run\.json is 'hot', and wanted"),
+        ("settings.temperature", -1.0, r"settings\.temperature in run\.json is -1\.0"),
+        (
+            "unattributed.level",
+            0,
+            r"unattributed\.level in run\.json is 0, and wanted is a",
+        ),
         ("earlier_seals", ["a", 3], r"earlier_seals\[1\] in run\.json is 3"),
         ("extensions", ["x"], r"extensions\[0\] in run\.json is 'x'"),
         ("inputs.train.source", [["", "a"], ["b"]], r"inputs\.train\.source\[1\] in run\.json"),

@@ -39,9 +39,28 @@ TEXT = of_type(str, "a text")
 FLAG = of_type(bool, "true or false")
 WHOLE = of_type(int, "a whole number")
 NUMBER = of_type((int, float), "a number")
-NUMBER_OR_TEXT = of_type((int, float, str), "a number or a text")
 OBJECT = of_type(dict, "an object")
 LIST = of_type(list, "a list")
+
+
+def _temperature(value: Any, key: str) -> None:
+    # not `value <= 0`: NaN is no temperature
+    if value not in ("auto", "spacing") and not (_is_number(value) and value > 0):
+        raise damaged(key, value, "a number above 0, 'auto' or 'spacing'")
+
+
+def _level(value: Any, key: str) -> None:
+    if not (_is_number(value) and 0 < value < 1):
+        raise damaged(key, value, "a number between 0 and 1")
+
+
+def _null_kind(value: Any, key: str) -> None:
+    if value not in ("leave-one-out", "holdout"):
+        raise damaged(key, value, "'leave-one-out' or 'holdout'")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def optional(check: Check) -> Check:
@@ -108,8 +127,8 @@ UNATTRIBUTED = record_of(
     {
         "share": NUMBER,
         "images": WHOLE,
-        "level": NUMBER,
-        "null": TEXT,
+        "level": _level,
+        "null": _null_kind,
         "n_null": WHOLE,
         "error_rate": NUMBER,
         "threshold": optional(NUMBER),
@@ -130,8 +149,8 @@ SETTINGS = record_of(
         "k": optional(WHOLE),
         "candidates": optional(WHOLE),
         "weighting": TEXT,
-        "temperature": NUMBER_OR_TEXT,
-        "temperature_used": NUMBER_OR_TEXT,
+        "temperature": _temperature,
+        "temperature_used": _temperature,
         "seed": WHOLE,
         "mirror": FLAG,
         "dedup": TEXT,
