@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from gmvaluator import GMValuator, RunError, Valuation
+from gmvaluator.cli import cli
 from gmvaluator.engine.extend import extend_run
 from gmvaluator.files.seals import seal_of
 from gmvaluator.runs.folder import open_run
@@ -266,6 +269,34 @@ def test_a_damaged_record_under_a_fitting_seal_ends_in_an_error_that_names_the_k
                 assert f"{key} in run.json is" in verified.laws.found[0]
     finally:
         (run / MARKER).write_text(original, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report RUN",
+        "audit RUN",
+        "uncertainty RUN",
+        "stability RUN",
+        "payout RUN --budget 10 --currency EUR --by label",
+        "extend RUN MORE",
+        "curate RUN --out OUT",
+        "value RUN MORE --out OUT",
+        "match RUN MORE",
+    ],
+)
+def test_every_command_names_the_damaged_key(
+    run: Path, content: dict[str, Any], tmp_path: Path, command: str
+) -> None:
+    damaged = shutil.copytree(run, tmp_path / "run")
+    content["settings"]["k"] = "many"
+    content["seal"] = seal_of(content)
+    (damaged / MARKER).write_text(json.dumps(content), encoding="utf-8")
+    paths = {"RUN": damaged, "MORE": run.parent / "two", "OUT": tmp_path / "out"}
+    words = [str(paths.get(word, word)) for word in command.split()]
+    done = CliRunner().invoke(cli, words)
+    assert isinstance(done.exception, RunError), done.output
+    assert "settings.k in run.json is 'many', and wanted is a whole number" in str(done.exception)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])

@@ -245,7 +245,7 @@ def _records(info: Mapping[str, Any], folder: Path) -> Iterator[Check]:
         if (folder / name).exists():
             try:
                 content = json.loads((folder / name).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 content = error
             if name in BESIDE or (isinstance(content, dict) and RUN_SEAL in content):
                 yield _check_record(name, content, beside, info, folder)
