@@ -149,7 +149,7 @@ def parse_amount(text: str, n: int, option: str) -> int:
     return math.ceil(amount)
 
 
-def curate(
+def curate_run(
     run: str | Path,
     *,
     lowest: str = DEFAULT_LOWEST,
@@ -237,7 +237,7 @@ def export_curation(
     with that state; they are not copied.
 
     Args:
-        curation: result of `curate`.
+        curation: result of `curate_run`.
         path: folder to write.
         images: copy the listed images to `data/`, where FiftyOne and datasets read them.
         overwrite: replace an earlier export.

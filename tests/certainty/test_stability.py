@@ -26,7 +26,7 @@ from gmvaluator.certainty.stability import (
 from gmvaluator.cli import cli
 from gmvaluator.files.seals import unsealed
 from gmvaluator.runs.record import RecordedSettings
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, image_folder, random_images
 
 SETTINGS: dict[str, Any] = {
@@ -264,7 +264,7 @@ def test_the_command(run: Path) -> None:
     ]
     assert (run / "stability-agreement.svg").is_file()
     Valuation.load(run)
-    marked = [each for each in verify(run).checks if each.name == "stability.json"]
+    marked = [each for each in verify_run(run).checks if each.name == "stability.json"]
     assert [each.found for each in marked] == [("made of this run",)]
     more = CliRunner().invoke(cli, ["stability", str(run), "--vary", "temperature", "--json"])
     assert len(json.loads(more.output)["details"]["comparisons"]) == 4

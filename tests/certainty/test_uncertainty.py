@@ -27,7 +27,7 @@ from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.record import RecordedSettings, RunRecord
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from gmvaluator.scoring.scores import Contributions
 
 
@@ -231,11 +231,11 @@ def test_what_was_said_of_another_run_is_told(
     made().save(tmp_path / "run")
     assess(made()).save(tmp_path / "run")
     kept = (tmp_path / "run" / "uncertainty.json").read_bytes()
-    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    found = {each.name: each for each in verify_run(tmp_path / "run").checks}
     assert found["uncertainty.json"].found == ("made of this run",)
     made(seed=1).save(tmp_path / "run", overwrite=True)
     (tmp_path / "run" / "uncertainty.json").write_bytes(kept)
-    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    found = {each.name: each for each in verify_run(tmp_path / "run").checks}
     assert found["uncertainty.json"].found == (
         "it was made of another run; move it and its files away, or make it again of this one "
         "(--overwrite)",

@@ -17,7 +17,7 @@ from gmvaluator.engine.extend import extend_run, join
 from gmvaluator.payout.pay import pay
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import RecordedSettings
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, random_images, write_files
 from run_makers import made_test, made_valuation
 
@@ -191,7 +191,7 @@ def test_files_that_are_no_images_need_a_prefix_too(folder: Path) -> None:
     extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
     left_out = [skip.id for side, skip in Valuation.load(folder / "run").skipped]
     assert left_out == ["broken.png", "b/broken.png"]
-    assert verify(folder / "run").intact
+    assert verify_run(folder / "run").intact
 
 
 def test_an_older_run_without_content_keys(folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_where_images_in_memory_are_nobody_knows(
 ) -> None:
     valuator(folder).value(folder / "one").save(folder / "run")
     extend_run(folder / "run", digits[0][60:63], cache=False)
-    found = verify(folder / "run")
+    found = verify_run(folder / "run")
     assert (found.intact, found.generated.state) == (True, "unknown")
 
 
@@ -244,10 +244,10 @@ def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:
     (run / "intervals.parquet").write_bytes(b"of the shorter run")
     extend_run(run, folder / "two", cache=False)
     assert not (run / "intervals.parquet").exists()
-    found = verify(run)
+    found = verify_run(run)
     assert found.intact
     (payout,) = [each for each in found.checks if each.name == "payout.json"]
     assert payout.found == ("made of this run before it was extended, and as it was saved",)
     # another run in its place is not what was paid by
     valuator(folder, k=3).value(folder / "one").save(run, overwrite=True)
-    assert not verify(run).intact
+    assert not verify_run(run).intact

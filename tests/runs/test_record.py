@@ -25,7 +25,7 @@ from gmvaluator.runs.record import (
     read_marker,
     read_record,
 )
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from image_makers import image_folder
 
 WRONG: tuple[Any, ...] = (None, [], {}, "x", 3, 2.5, True)
@@ -264,7 +264,7 @@ def test_a_damaged_record_under_a_fitting_seal_ends_in_an_error_that_names_the_k
                         use(run)
                 with pytest.raises(RunError, match=f"{key} in run.json is"):
                     extend_run(run, run.parent / "two", prefix="more/")
-                verified = verify(run)
+                verified = verify_run(run)
                 assert not verified.intact
                 assert f"{key} in run.json is" in verified.laws.found[0]
     finally:

@@ -44,7 +44,7 @@ def curate(
 
     check_output(out, curation.MARKER, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
-    found = curation.curate(
+    found = curation.curate_run(
         run,
         lowest=lowest,
         off_manifold=off_manifold,

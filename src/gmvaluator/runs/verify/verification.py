@@ -47,7 +47,7 @@ _MOVE = "move it and its files away, or make it again of this one (--overwrite)"
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of `verify`.
+    """The result of `verify_run`.
 
     Attributes:
         run: folder of the run.
@@ -113,7 +113,7 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(
+def verify_run(
     run: str | Path,
     *,
     train: object = None,
