@@ -99,7 +99,7 @@ def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
     }
     valuator = GMValuator(**settings, dedup="none", **SPACES[space]).fit(originals)
     valued = valuator.value(copies)
-    spacing = valued.info["settings"]["temperature_used"] / SPACING_SHARE
+    spacing = float(valued.record.settings["temperature_used"]) / SPACING_SHARE
     distances = to_source(valued, list(range(COPIED)) * len(WAYS)).reshape(len(WAYS), COPIED)
     parts = dict(zip(WAYS, distances, strict=True))
     parts["another original"] = to_others(valuator.value(originals))

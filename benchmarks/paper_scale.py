@@ -77,8 +77,8 @@ def ours(data: Path, rerank: str) -> dict[str, Any]:
         start = time.perf_counter()
         valuation = valuator.value(test.select(rows[:m]))
         seconds = time.perf_counter() - start
-        stages = valuation.info["seconds"]
-        index = valuation.info["settings"]["index_used"]
+        stages = dict(valuation.record.seconds)
+        index = valuation.record.settings.index_used
         runs.append({"m": m, "seconds": fit + seconds, "stages": stages, "index": index})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"peak_gb": round(peak, 2), "runs": runs}

@@ -29,6 +29,7 @@ from browser import Page, running_browser
 from results import DATA_COMMAND, publish
 
 from gmvaluator import GMValuator, Valuation
+from gmvaluator.runs.record import Input
 from gmvaluator.scoring.scores import Contributions
 
 MILLION = 1_000_000
@@ -89,14 +90,14 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
     labels = old.train_labels
     file = str((data / "mnist" / "train.parquet").resolve())
     copies = [[f"{at}/", file] for at in range(-(-n // len(old.train_ids)))]
-    inputs = old.info["inputs"] | {"train": {"source": copies, "fingerprint": "drawn"}}
+    inputs = replace(old.record.inputs, train=Input(copies, "drawn"))
     return replace(
         old,
         train_ids=ids,
         train_labels=None if labels is None else tuple(labels[row] for row in places),
         train_keys=tuple(old.train_keys[row] for row in places),
         contributions=Contributions(rows, found.distances, found.scores, n),
-        info=old.info | {"n_train": n, "inputs": inputs},
+        record=replace(old.record, n_train=n, inputs=inputs),
         clusters=None,
     )
 

@@ -123,14 +123,14 @@ def run(train: ImageSet, generated: ImageSet, **settings: Any) -> dict[str, Any]
     start, cpu = time.perf_counter(), time.process_time()
     valuator = GMValuator(**settings).fit(train)
     fitted = time.perf_counter()
-    info = valuator.value(generated).info
+    record = valuator.value(generated).record
     end = time.perf_counter()
     return {
         "seconds": round(end - start, 3),
         "value": round(end - fitted, 3),
         "cpu": round(time.process_time() - cpu, 3),
-        "stages": info["seconds"],
-        "index": info["settings"]["index_used"],
+        "stages": dict(record.seconds),
+        "index": record.settings.index_used,
     }
 
 

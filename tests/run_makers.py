@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import Skip, Valuation
 from gmvaluator.matching.rerank import Contributors
+from gmvaluator.runs.record import RunRecord, Unattributed
 from gmvaluator.scoring.scores import contribute
 
 
@@ -45,5 +46,20 @@ def made_valuation(
         quality=given,
         contributions=contribute(contributors, given, weighting=weighting),
         skipped=(("train", Skip("broken.png", "truncated PNG")),),
-        info=info,
+        record=RunRecord.from_json(info),
     )
+
+
+def made_test(**changes: Any) -> Unattributed:
+    """A result of the test for images without a contributor, with some entries of one's own."""
+    entries: dict[str, Any] = {
+        "share": 0.0,
+        "images": 0,
+        "level": 0.02,
+        "null": "leave-one-out",
+        "n_null": 99,
+        "error_rate": 0.02,
+        "threshold": 1.5,
+        "applied": False,
+    }
+    return Unattributed(**entries | changes)

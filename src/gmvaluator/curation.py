@@ -1,14 +1,17 @@
-"""Training images to look at again: of the lowest value, off the manifold, or there twice.
+"""Training images to look at again: from a run to lists of images, and a folder of them.
 
-The folder that `export_curation` writes is read by FiftyOne (`fiftyone.types.CSVDataset`: `data/`
-and `labels.csv`) and by Hugging Face datasets (`imagefolder`: `metadata.csv`); `curation.parquet`
-has the same columns with their types. An image has one row, whatever it is listed for.
+An image is listed for a low value, for a place off the manifold, or as a copy of another image.
+FiftyOne reads the folder of `export_curation` as a `fiftyone.types.CSVDataset` (`data/` and
+`labels.csv`); Hugging Face datasets reads it as an `imagefolder` (`metadata.csv`).
+`curation.parquet` has the same columns with their types. An image has one row for all reasons.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.files.atomic import check_output, publish_folder
+from gmvaluator.files.atomic import publish_folder
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
 from gmvaluator.images.sources.base import image_format
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -51,16 +54,16 @@ COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class Curation:
-    """What of a run's n training images is listed, and why.
+    """Lists of a run's n training images.
 
     Attributes:
-        run: that the lists are of.
-        lowest: rows of the lowest values, lowest first.
-        off_manifold: rows of those farthest from all others, farthest first.
-        duplicates: rows of images that another one stands for.
-        nearest: (n,) float32 distance to the nearest other image in the recall space; NaN where it
-            was not asked for, and of copies that another image stands for.
-        clusters: copies; None where the run says nothing of them.
+        run: the opened run.
+        lowest: rows of the images of the lowest values, lowest first.
+        off_manifold: rows of the images farthest from all others, farthest first.
+        duplicates: rows of the images that a copy stands for.
+        nearest: (n,) float32 distance to the nearest other image in the recall space; NaN for
+            images that a copy stands for, and for all images where `off_manifold` is not wanted.
+        clusters: copies; None where the run recorded neither copies nor contents.
     """
 
     run: Run
@@ -72,43 +75,40 @@ class Curation:
 
     @property
     def listed(self) -> NDArray[np.int64]:
-        """Rows that are on a list, in the order of the training set."""
+        """Rows of all lists, ascending."""
         return np.unique(np.concatenate([self.lowest, self.off_manifold, self.duplicates]))
 
     def rows(self) -> list[dict[str, Any]]:
         """A row of `COLUMNS` for each listed image."""
         valuation = self.run.valuation
+        ids, labels, keys = valuation.train_ids, valuation.train_labels, valuation.train_keys
         lists = [set(part.tolist()) for part in (self.lowest, self.off_manifold, self.duplicates)]
-        labels, keys = valuation.train_labels, valuation.train_keys
         numbers = _cluster_numbers(self.clusters)
-        found = []
+        rows = []
         for row in self.listed.tolist():
-            on = [row in each for each in lists]
-            leader = None if self.clusters is None else int(self.clusters.representatives[row])
-            distance = float(self.nearest[row])
-            found.append(
-                {
-                    "train_id": valuation.train_ids[row],
-                    "label": None if labels is None else labels[row],
-                    "value": float(valuation.values[row]),
-                    "rank": int(valuation.ranks[row]),
-                    "reason": ";".join(r for r, yes in zip(REASONS, on, strict=True) if yes),
-                    "lowest_value": on[0],
-                    "off_manifold": on[1],
-                    "duplicate": on[2],
-                    "nearest_distance": None if np.isnan(distance) else distance,
-                    "cluster": None if leader is None else numbers.get(leader),
-                    "duplicate_of": valuation.train_ids[leader]
-                    if on[2] and leader is not None
-                    else None,
-                    "duplicate_distance": float(self.clusters.distances[row])
-                    if on[2] and self.clusters is not None
-                    else None,
-                    "state": self.run.train.state(row),
-                    "content_key": None if keys is None else keys[row],
-                }
-            )
-        return found
+            reasons = [row in part for part in lists]
+            row_of_table: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+                "train_id": ids[row],
+                "label": None if labels is None else labels[row],
+                "value": float(valuation.values[row]),
+                "rank": int(valuation.ranks[row]),
+                "reason": ";".join(itertools.compress(REASONS, reasons)),
+                "lowest_value": reasons[0],
+                "off_manifold": reasons[1],
+                "duplicate": reasons[2],
+                "state": self.run.train.state(row),
+                "content_key": None if keys is None else keys[row],
+            }
+            if not np.isnan(self.nearest[row]):
+                row_of_table["nearest_distance"] = float(self.nearest[row])
+            if self.clusters is not None:
+                representative = int(self.clusters.representatives[row])
+                row_of_table["cluster"] = numbers.get(representative)
+                if reasons[2]:
+                    row_of_table["duplicate_of"] = ids[representative]
+                    row_of_table["duplicate_distance"] = float(self.clusters.distances[row])
+            rows.append(row_of_table)
+        return rows
 
     def as_json(self) -> dict[str, Any]:
         """Counts and method, as in `curation.json`."""
@@ -126,27 +126,30 @@ class Curation:
 
 
 def parse_amount(text: str, n: int, option: str) -> int:
-    """How many of n images `5%` or `20` asks for; a share is rounded up.
+    """A number of images from a share of n (`5%`, rounded up) or a number (`20`).
+
+    Args:
+        text: the share or number.
+        n: number of images.
+        option: name of the option, for messages.
 
     Raises:
-        InputError: neither, below 0, or more than there are.
+        InputError: `text` is neither, below 0, or more than n.
     """
-    number = text.strip().removesuffix("%")
+    number, percent, rest = text.strip().partition("%")
     try:
-        amount = float(number) if text.strip().endswith("%") else int(number)
+        amount = n * float(number) / 100 - 1e-9 if percent else int(number)
     except ValueError:
-        amount = -1
-    if text.strip().endswith("%"):
-        if 0 <= amount <= 100:
-            return int(np.ceil(n * amount / 100 - 1e-9))
-    elif 0 <= amount <= n:
-        return int(amount)
-    raise InputError(
-        f"{option} {text!r} of {n} training images; pass a share such as 5% or a number up to {n}"
-    )
+        amount = np.nan
+    if rest or not -1e-9 <= amount <= n:
+        raise InputError(
+            f"{option} {text!r} of {n} training images; pass a share such as 5% or a number up to "
+            f"{n}"
+        )
+    return math.ceil(amount)
 
 
-def curate(
+def curate_run(
     run: str | Path,
     *,
     lowest: str = DEFAULT_LOWEST,
@@ -155,22 +158,23 @@ def curate(
     progress: bool | Progress = False,
     **changes: Any,
 ) -> Curation:
-    """List a run's training images of the lowest value, off the manifold, and there twice.
+    """List a run's training images of the lowest value, off the manifold, and with copies.
 
-    Off the manifold are those farthest from all other training images in the run's recall space.
-    The run is fitted again for it (from the cache, where its vectors are kept), unless it asks for
-    none. Duplicates are the run's own (`duplicates.parquet`), or images of equal content.
+    Images off the manifold are those farthest from all other training images in the run's recall
+    space. Finding them fits the run again, with vectors from the cache where they are there.
+    Duplicates are those of `duplicates.parquet`, or images of equal content.
 
     Args:
         run: run folder.
-        lowest, off_manifold: how many, as a share (`5%`) or a number.
-        train: the training images, where they are no longer where the run had them.
+        lowest, off_manifold: number of images, as a share (`5%`) or a number (`20`). With
+            `off_manifold` 0 nothing is fitted.
+        train: any source of `ImageSet`. Default: the recorded source.
         progress: as for `GMValuator`.
         changes: settings for fitting again, such as `cache` or `device`.
 
     Raises:
-        InputError: amounts that cannot be read, or training images that are not at hand.
-        RunError: no run is there, or its training images are others now.
+        InputError: an amount cannot be read, or the training images cannot be opened.
+        RunError: no run is there, or its training images have changed.
     """
     opened = open_run(run, train=train)
     valuation = opened.valuation
@@ -183,8 +187,8 @@ def curate(
             run, train=train, null="off", progress=progress, **changes
         ).fitted_
         if fitted is not None:
-            kept = fitted.in_whole(np.arange(len(fitted.vectors)))
-            nearest[kept] = nearest_other(fitted, progress=as_progress(progress))
+            distinct = fitted.in_whole(np.arange(len(fitted.vectors)))
+            nearest[distinct] = nearest_other(fitted, progress=as_progress(progress))
     known = np.flatnonzero(~np.isnan(nearest))
     farthest = known[np.argsort(-nearest[known], kind="stable")]
     clusters = valuation.clusters or _by_content(valuation.train_keys)
@@ -202,47 +206,46 @@ def curate(
 
 
 def nearest_other(fitted: Trained, *, progress: Progress | None = None) -> NDArray[np.float32]:
-    """(c,) distance of each distinct training image to the nearest that differs from it.
+    """(c,) distance of each distinct training image to the nearest one that differs from it.
 
-    In the (first) recall space, in its metric's unit. Exact search while it takes a minute or so,
-    else product quantization finds the neighbours and the distances are exact: no smaller than the
-    true ones. NaN where an image has no other among its nearest.
+    The distance is that of the (first) recall space. Larger sets are searched by product
+    quantization; a distance is then exact, but it may be that of a farther image. NaN where an
+    image has no other among its `NEIGHBOURS` nearest.
     """
     vectors = fitted.vectors
     n, dim = vectors.shape
     count = min(NEIGHBOURS, n)
     index = build_index(vectors, choose_index(n, n, dim), order=fitted.order)
-    found = np.full(n, np.nan, dtype=np.float32)
+    nearest = np.full(n, np.inf, dtype=np.float32)
     with (progress or Silent()).stage("nearest other images", n) as advance:
-        for some in blocks(n, 4 * dim):
-            asking = np.arange(some.start, some.stop)
-            _, rows = index.search(vectors[some], count)
-            squared = pair_squared(vectors, np.repeat(asking, count), vectors, rows.ravel())
-            squared = np.where(squared > 0, squared, np.inf).reshape(rows.shape).min(axis=1)
-            known = np.isfinite(squared)
-            found[asking[known]] = fitted.space.distance(squared[known])
-            advance(len(asking))
-    return found
-
-
-def check_curation_output(path: str | Path, *, overwrite: bool) -> None:
-    """Refuse a folder before the work is done; see `publishing.check_output`."""
-    check_output(Path(path), MARKER, overwrite=overwrite)
+        for block in blocks(n, 4 * dim):
+            rows = np.arange(block.start, block.stop)
+            _, others = index.search(vectors[block], count)
+            squared = pair_squared(vectors, np.repeat(rows, count), vectors, others.ravel())
+            nearest[block] = np.where(squared > 0, squared, np.inf).reshape(-1, count).min(axis=1)
+            advance(len(rows))
+    known = np.isfinite(nearest)
+    nearest[known] = fitted.space.distance(nearest[known])
+    nearest[~known] = np.nan
+    return nearest
 
 
 def export_curation(
     curation: Curation, path: str | Path, *, images: bool = True, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write the lists, and the listed images, to a folder; returns what `curation.json` says.
+    """Write the lists, and the listed images, to a folder.
 
     Images that are missing, unreadable or changed since the run are listed in `curation.parquet`
-    with that state, and are not exported.
+    with that state; they are not copied.
 
     Args:
-        curation: what `curate` found.
+        curation: result of `curate_run`.
         path: folder to write.
-        images: copy the listed images to `data/`, which FiftyOne and datasets read them from.
+        images: copy the listed images to `data/`, where FiftyOne and datasets read them.
         overwrite: replace an earlier export.
+
+    Returns:
+        The content of `curation.json`.
 
     Raises:
         RunError: the folder holds something else, or cannot be written.
@@ -253,32 +256,32 @@ def export_curation(
         for row in rows:
             row["file_name"] = names.get(row["train_id"])
         _write_parquet(rows, folder / "curation.parquet")
-        shown = [row for row in rows if row["file_name"] is not None]
+        copied = [row for row in rows if row["file_name"] is not None]
         if images:
             columns = [name for name in COLUMNS if name != "state"]
             _write_csv(
-                [{**row, "file_name": f"data/{row['file_name']}"} for row in shown],
+                [{**row, "file_name": f"data/{row['file_name']}"} for row in copied],
                 ["file_name", *columns],
                 folder / "metadata.csv",
             )
             _write_csv(
-                [{**row, "filepath": row["file_name"]} for row in shown],
+                [{**row, "filepath": row["file_name"]} for row in copied],
                 ["filepath", *columns],
                 folder / "labels.csv",
             )
-        told = curation.as_json() | {
-            "images": len(shown),
+        summary = curation.as_json() | {
+            "images": len(copied),
             "left_out": sum(row["state"] not in ("ok", "unknown") for row in rows),
         }
-        text = json.dumps(told, indent=2, ensure_ascii=False)
+        text = json.dumps(summary, indent=2, ensure_ascii=False)
         (folder / MARKER).write_text(text + "\n", encoding="utf-8")
-    return told
+    return summary
 
 
 def _write_images(
     curation: Curation, rows: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, str]:
-    """File name of each image that is still what was valued, by id."""
+    """File name of each copied image, by id; images that changed since the run are left out."""
     side = curation.run.train
     folder.mkdir()
     names: dict[str, str] = {}
@@ -291,7 +294,7 @@ def _write_images(
             content = side.images.read_bytes(int(side.rows[number]))
         except ImageError:
             continue
-        # FiftyOne and datasets know images by their suffix
+        # FiftyOne and datasets recognise images by their suffix
         suffix = (image_format(content[:16]) or "PNG").lower()
         name = f"{number:07d}.{'jpg' if suffix == 'jpeg' else suffix}"
         (folder / name).write_bytes(content)
@@ -319,7 +322,7 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def _by_content(keys: Sequence[str] | None) -> Clusters | None:
-    """Clusters of images of equal content, where the run recorded it."""
+    """Clusters of images of equal content; None where the run did not record the content."""
     if keys is None:
         return None
     first: dict[str, int] = {}

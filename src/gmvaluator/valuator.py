@@ -18,7 +18,7 @@ from gmvaluator.engine.index_folder import (
     load_trained,
     save_trained,
 )
-from gmvaluator.engine.reload import check_fitting, named_settings, read_run, reopen
+from gmvaluator.engine.reload import check_fitting, named_settings, reopen
 from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
@@ -27,7 +27,7 @@ from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet
 from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.runs.tables import read_marker
+from gmvaluator.runs.record import read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.quality import QualitySource, as_quality
@@ -251,7 +251,7 @@ class GMValuator:
         """
         folder = Path(path)
         marker = read_marker(folder, INDEX_MARKER, "index")
-        valuator = cls(**named_settings(marker, changes, f"index {folder}"))
+        valuator = cls(**named_settings(marker.get("settings", {}), changes, f"index {folder}"))
         check_fitting(marker, valuator.settings, folder)
         context = valuator._context()
         check_encoders(folder, marker, context)
@@ -281,16 +281,17 @@ class GMValuator:
         Raises:
             RunError: no run there, or its training images have changed.
         """
-        saved = read_run(Path(run))
-        source = saved.source if train is None else train
+        record = read_record(Path(run))
+        recorded = record.inputs.train
+        source = recorded.source if train is None else train
         if source is None:
             raise InputError(
                 f"run {run} was made from images in memory; pass the training images "
                 "(train=…, --train-images)"
             )
-        valuator = cls(**named_settings(saved.info, changes, f"run {run}"))
+        valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
         trained = valuator.fit(source, strict=strict)._require_fitted()
-        if trained.train.fingerprint != saved.fingerprint:
+        if trained.train.fingerprint != recorded.fingerprint:
             raise RunError(
                 f"the training images of run {run} have changed since; make the run again"
             )

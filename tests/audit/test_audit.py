@@ -26,7 +26,7 @@ from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import cropped_anywhere
 from gmvaluator.files.pieces import Workspace
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -103,7 +103,7 @@ def test_an_audit_is_the_contract_and_belongs_to_its_run(made: Path, found: Audi
     assert all((row["distance"] <= told["threshold"]) == row["is_copy"] for row in rows)
     assert (told["n_copies"], told["n_audited"], told["n_train"]) == (4, 14, N_TRAIN)
     assert told["run_seal"] == found.run.seal
-    checks = {check.name: check for check in verify(made / "run").checks}
+    checks = {check.name: check for check in verify_run(made / "run").checks}
     assert checks["audit.json"].state == "ok"
 
 
@@ -116,11 +116,11 @@ def test_an_audit_that_was_edited_or_is_of_another_run_is_told(
     shutil.copytree(made / "run" / "audit", home / "run" / "audit", dirs_exist_ok=True)
     page = home / "run" / "audit" / "index.html"
     page.write_text(page.read_text().replace("Near copies", "No copies"))
-    told = {check.name: check.found for check in verify(home / "run").checks}
+    told = {check.name: check.found for check in verify_run(home / "run").checks}
     assert told["audit.json"] == ("audit/index.html was changed",)
     record = json.loads((home / "run" / "audit.json").read_text())
     (home / "run" / "audit.json").write_text(json.dumps(record | {"run_seal": "0" * 64}))
-    told = {check.name: check.found for check in verify(home / "run").checks}
+    told = {check.name: check.found for check in verify_run(home / "run").checks}
     assert told["audit.json"][0].startswith("it was made of another run; move it")
 
 

@@ -25,7 +25,8 @@ from gmvaluator.certainty.stability import (
 )
 from gmvaluator.cli import cli
 from gmvaluator.files.seals import unsealed
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.record import RecordedSettings
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, image_folder, random_images
 
 SETTINGS: dict[str, Any] = {
@@ -243,8 +244,8 @@ def test_groups_of_ones_own(run: Path) -> None:
 
 def test_a_run_of_another_valuer_is_told_so(made: Path, tmp_path: Path) -> None:
     valuation = Valuation.load(made / "run")
-    valuation.info["settings"] = {"valuer": "trak"}
-    valuation.save(tmp_path / "trak")
+    other = replace(valuation.record, settings=RecordedSettings({"valuer": "trak"}))
+    replace(valuation, record=other).save(tmp_path / "trak")
     with pytest.raises(InputError, match="was not made by GMValuator"):
         stability(tmp_path / "trak", [k_variant(1)])
 
@@ -263,7 +264,7 @@ def test_the_command(run: Path) -> None:
     ]
     assert (run / "stability-agreement.svg").is_file()
     Valuation.load(run)
-    marked = [each for each in verify(run).checks if each.name == "stability.json"]
+    marked = [each for each in verify_run(run).checks if each.name == "stability.json"]
     assert [each.found for each in marked] == [("made of this run",)]
     more = CliRunner().invoke(cli, ["stability", str(run), "--vary", "temperature", "--json"])
     assert len(json.loads(more.output)["details"]["comparisons"]) == 4

@@ -26,7 +26,8 @@ from gmvaluator.certainty.uncertainty import (
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.matching.duplicates.clusters import Clusters
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.record import RecordedSettings, RunRecord
+from gmvaluator.runs.verify import verify_run
 from gmvaluator.scoring.scores import Contributions
 
 
@@ -50,7 +51,7 @@ def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
             rows, np.sort(random.random((m, k)), axis=1).astype(np.float32), scores, n
         ),
         skipped=(),
-        info={"settings": {}, "n_train": n, "n_generated": m},
+        record=RunRecord(RecordedSettings({}), n_train=n, n_generated=m),
     )
 
 
@@ -230,11 +231,11 @@ def test_what_was_said_of_another_run_is_told(
     made().save(tmp_path / "run")
     assess(made()).save(tmp_path / "run")
     kept = (tmp_path / "run" / "uncertainty.json").read_bytes()
-    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    found = {each.name: each for each in verify_run(tmp_path / "run").checks}
     assert found["uncertainty.json"].found == ("made of this run",)
     made(seed=1).save(tmp_path / "run", overwrite=True)
     (tmp_path / "run" / "uncertainty.json").write_bytes(kept)
-    found = {each.name: each for each in verify(tmp_path / "run").checks}
+    found = {each.name: each for each in verify_run(tmp_path / "run").checks}
     assert found["uncertainty.json"].found == (
         "it was made of another run; move it and its files away, or make it again of this one "
         "(--overwrite)",

@@ -16,9 +16,10 @@ from gmvaluator.certainty.stability import k_variant, stability
 from gmvaluator.engine.extend import extend_run, join
 from gmvaluator.payout.pay import pay
 from gmvaluator.runs.folder import open_run
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.record import RecordedSettings
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, random_images, write_files
-from run_makers import made_valuation
+from run_makers import made_test, made_valuation
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -121,16 +122,21 @@ def new_images(valuation: Valuation) -> Valuation:
     return replace(valuation, generated_ids=names)
 
 
+def changed(valuation: Valuation, **entries: Any) -> Valuation:
+    """The same valuation with other entries in its record."""
+    return replace(valuation, record=replace(valuation.record, **entries))
+
+
 def test_valuations_made_otherwise_are_not_joined() -> None:
     old = made_valuation()
     new = new_images(made_valuation(seed=1))
     assert join(old, new).values == pytest.approx(old.values + new.values)
-    nearly = new.info["settings"] | {"temperature_used": 1.0001}
-    join(old, replace(new, info=new.info | {"settings": nearly}))
-    settings = new.info["settings"] | {"temperature_used": 2.0}
+    nearly = dict(new.record.settings) | {"temperature_used": 1.0001}
+    join(old, changed(new, settings=RecordedSettings(nearly)))
+    settings = dict(new.record.settings) | {"temperature_used": 2.0}
     for other, what in (
-        (replace(new, info=new.info | {"settings": settings}), "temperature_used"),
-        (replace(new, info=new.info | {"weights": {"net": "1"}}), "weights"),
+        (changed(new, settings=RecordedSettings(settings)), "temperature_used"),
+        (changed(new, weights={"net": "1"}), "weights"),
         (replace(new, train_ids=new.train_ids[::-1]), "training images"),
         (new_images(made_valuation(k=2)), "k"),
     ):
@@ -139,20 +145,17 @@ def test_valuations_made_otherwise_are_not_joined() -> None:
 
 
 def test_the_null_sample_is_the_same_but_for_last_digits() -> None:
-    told: dict[str, Any] = {
-        "null": "leave-one-out",
-        "n_null": 99,
-        "level": 0.02,
-        "threshold": 1.5,
-        "applied": True,
-    }
+    told = made_test(applied=True)
     found: list[Valuation] = []
-    for images, each in enumerate(
-        (told, {"threshold": 1.5001}, {"threshold": 1.6}, {"n_null": 98})
-    ):
+    differences: tuple[dict[str, Any], ...] = (
+        {},
+        {"threshold": 1.5001},
+        {"threshold": 1.6},
+        {"n_null": 98},
+    )
+    for images, each in enumerate(differences):
         one = made_valuation() if not images else new_images(made_valuation())
-        info = one.info | {"unattributed": told | each | {"images": images, "share": 0.0}}
-        found.append(replace(one, info=info))
+        found.append(changed(one, unattributed=replace(told, **each, images=images)))
     join(*found[:2])
     for other in found[2:]:
         with pytest.raises(RunError, match="the null sample differ"):
@@ -188,7 +191,7 @@ def test_files_that_are_no_images_need_a_prefix_too(folder: Path) -> None:
     extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
     left_out = [skip.id for side, skip in Valuation.load(folder / "run").skipped]
     assert left_out == ["broken.png", "b/broken.png"]
-    assert verify(folder / "run").intact
+    assert verify_run(folder / "run").intact
 
 
 def test_an_older_run_without_content_keys(folder: Path) -> None:
@@ -207,7 +210,7 @@ def test_where_images_in_memory_are_nobody_knows(
 ) -> None:
     valuator(folder).value(folder / "one").save(folder / "run")
     extend_run(folder / "run", digits[0][60:63], cache=False)
-    found = verify(folder / "run")
+    found = verify_run(folder / "run")
     assert (found.intact, found.generated.state) == (True, "unknown")
 
 
@@ -241,10 +244,10 @@ def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:
     (run / "intervals.parquet").write_bytes(b"of the shorter run")
     extend_run(run, folder / "two", cache=False)
     assert not (run / "intervals.parquet").exists()
-    found = verify(run)
+    found = verify_run(run)
     assert found.intact
     (payout,) = [each for each in found.checks if each.name == "payout.json"]
     assert payout.found == ("made of this run before it was extended, and as it was saved",)
     # another run in its place is not what was paid by
     valuator(folder, k=3).value(folder / "one").save(run, overwrite=True)
-    assert not verify(run).intact
+    assert not verify_run(run).intact

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.certainty.stability import encoder_variant, stability
 from gmvaluator.engine.extend import extend_run
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.record import RecordedSettings
+from gmvaluator.runs.verify.verification import verify_run
 from gmvaluator.settings import LATER_SETTINGS, NULL_CHOICES, null_choice
 from image_makers import encode, write_files
 
@@ -70,11 +71,12 @@ def test_an_index_that_recorded_a_flag_opens(folder: Path, null: str) -> None:
 def test_a_run_that_recorded_a_flag_is_taken_up_as_before(folder: Path, null: str) -> None:
     valuation = fitted(folder, null).value(folder / "one")
     assert valuation.info["settings"]["null"] == null
-    settings = valuation.info["settings"] | {"null": FLAGS[null]}
-    replace(valuation, info=valuation.info | {"settings": settings}).save(folder / "earlier")
+    settings = RecordedSettings(dict(valuation.record.settings) | {"null": FLAGS[null]})
+    earlier_record = replace(valuation.record, settings=settings)
+    replace(valuation, record=earlier_record).save(folder / "earlier")
     valuation.save(folder / "now")
     for name in ("earlier", "now"):
-        assert verify(folder / name).intact
+        assert verify_run(folder / name).intact
         assert GMValuator.refit(folder / name, cache=False).settings.null == null
     variant = encoder_variant("pixels@4", asked=True)
     earlier, now = (
@@ -84,7 +86,7 @@ def test_a_run_that_recorded_a_flag_is_taken_up_as_before(folder: Path, null: st
     assert earlier == now
     for name in ("earlier", "now"):
         extend_run(folder / name, folder / "two", cache=False)
-        assert verify(folder / name).intact
+        assert verify_run(folder / name).intact
     earlier_run, run = (Valuation.load(folder / name) for name in ("earlier", "now"))
     np.testing.assert_array_equal(earlier_run.values, run.values)
     np.testing.assert_array_equal(earlier_run.unattributed, run.unattributed)

@@ -33,7 +33,7 @@ def first_images(valuation: Valuation, m: int) -> Valuation:
         generated_ids=valuation.generated_ids[:m],
         quality=valuation.quality[:m],
         contributions=part,
-        info=valuation.info | {"n_generated": m},
+        record=replace(valuation.record, n_generated=m),
     )
 
 

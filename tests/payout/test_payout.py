@@ -29,7 +29,7 @@ from gmvaluator.payout.statements import safe_name
 from gmvaluator.runs.folder import open_run
 from gmvaluator.scoring.scores import Contributions
 from image_makers import encode, random_images, write_files
-from run_makers import made_valuation
+from run_makers import made_test, made_valuation
 
 EUR = Currency.named("EUR")
 NASTY = ("=cmd|' /C calc'!A0", "../../etc/passwd", "<script>alert(1)</script>", "a/b", "A/b", "…")
@@ -456,12 +456,11 @@ def test_changes_cover_lines_that_only_one_side_has() -> None:
 def test_what_goes_to_no_contributor_keeps_its_part(tmp_path: Path) -> None:
     valuation = made_valuation(quality=np.ones(4))
     without = np.array([False, True, False, False])
-    told = {"level": 0.1, "applied": True}
     tested = replace(
         valuation,
         contributions=valuation.contributions.without(without),
         match_p=np.where(without, 0.05, 0.5),
-        info=valuation.info | {"unattributed": told},
+        record=replace(valuation.record, unattributed=made_test(level=0.1, applied=True)),
     )
     tested.save(tmp_path / "run")
     found = pay(tmp_path / "run", budget="100", by="label", unowned="redistribute", resamples=50)

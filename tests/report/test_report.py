@@ -32,10 +32,11 @@ from gmvaluator.report import write_report
 from gmvaluator.report.groups import group_table
 from gmvaluator.report.packing import pack_array, script_json
 from gmvaluator.report.pictures import STATES, Side, read_pictures, spread_order
-from gmvaluator.runs.distribution import Concentration, histogram
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.record import Inputs, RecordedSettings
 from image_makers import encode, image_folder, random_images
+from run_makers import made_test
 
 READY = "document.documentElement?.dataset.ready === 'yes'"
 NASTY = "<script>window.hacked=1</script></style>\"'&{{}}\u2028\u202e" + "x" * 90
@@ -266,7 +267,7 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> 
     assert base64.b64encode(shown).decode() not in page.read_text()
     # a whole set that is gone: numbers stay
     shutil.rmtree(home / "train")
-    valuation = replace(found.valuation, info=found.valuation.info | {"inputs": {}})
+    valuation = replace(found.valuation, record=replace(found.valuation.record, inputs=Inputs()))
     bare = replace(found, valuation=valuation, train=valuation.open_images("train"))
     text = text_of(write_report(bare, home / "bare.html"))
     assert "the run was made from images in memory; pass the set" in text
@@ -346,7 +347,9 @@ def hostile(run: Run) -> Run:
         train_labels=train.labels,
         generated_labels=generated.labels,
         skipped=(("train", Skip(NASTY, NASTY)),),
-        info=run.valuation.info | {"settings": {NASTY: NASTY, "odd": "\udce9"}},
+        record=replace(
+            run.valuation.record, settings=RecordedSettings({NASTY: NASTY, "odd": "\udce9"})
+        ),
     )
     return replace(run, valuation=valuation, train=train, generated=generated)
 
@@ -467,7 +470,7 @@ def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> N
 def test_images_without_a_contributor_are_marked(
     run: Run, tmp_path: Path, browser: Browser
 ) -> None:
-    told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
+    test = made_test(images=2, share=0.125, level=0.05)
     p_values = np.linspace(0.01, 0.9, 15)
     scores = run.valuation.contributions.scores.copy()
     silent = int(spread_order(15)[-1])
@@ -476,7 +479,7 @@ def test_images_without_a_contributor_are_marked(
         run.valuation,
         contributions=replace(run.valuation.contributions, scores=scores),
         match_p=p_values,
-        info=run.valuation.info | {"unattributed": told},
+        record=replace(run.valuation.record, unattributed=test),
     )
     page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
     text = text_of(page)
@@ -499,7 +502,8 @@ def test_images_without_a_contributor_are_marked(
         ".includes('12 of its 12 nearest training images; it gave no score, best first')"
     )
     assert tab.complaints == []
-    applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
+    record = replace(valuation.record, unattributed=replace(test, applied=True))
+    applied = replace(valuation, record=record)
     text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
     assert "are marked no contributor found and give nothing" in text
 
@@ -564,24 +568,6 @@ def test_the_script_writes_numbers_as_python_does(made: Path, browser: Browser) 
     assert found == [format_number(number) for number in numbers]
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0.0, "0"),
-        (3.0, "3"),
-        (-2.5, "-2.500"),
-        (0.000123456, "0.0001235"),
-        (1.5e-7, "1.50e-07"),
-        (12345.678, "12,346"),
-        (123456, "123,456"),
-        (2e12, "2.00e+12"),
-        (float("nan"), "nan"),
-    ],
-)
-def test_numbers_are_short(number: float, text: str) -> None:
-    assert format_number(number) == text
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.float32, np.float64])
 def test_packed_arrays_come_back(dtype: Any) -> None:
     array: NDArray[Any] = np.random.default_rng(0).uniform(0, 250, (7, 3)).astype(dtype)
@@ -609,36 +595,6 @@ def test_any_number_of_first_rows_spans_the_whole(m: int) -> None:
         if first < m:
             gaps = np.diff(np.sort(np.concatenate([order[:first], [m]])))
             assert gaps.max() <= 4 * m / first
-
-
-def test_concentration_agrees_with_sorting_by_hand() -> None:
-    values = np.random.default_rng(1).pareto(2.0, 1000)
-    curve = Concentration(values)
-    assert curve.held_by(0.1) == pytest.approx(np.sort(values)[-100:].sum() / values.sum())
-    assert curve.held_by(0.0) == 0.0
-    assert curve.held_by(1.0) == pytest.approx(1.0)
-    points = curve.points()
-    np.testing.assert_allclose(points[[0, -1]], [[0, 0], [1, 1]])
-    assert (np.diff(points, axis=0) >= 0).all()
-    assert Concentration(np.array([1.0, 0.0, 0.0])).n_zero == 2
-    assert Concentration(np.zeros(3)).held_by(1.0) == 0.0
-    # of few images the top is one of them, and is called what it is
-    few = Concentration(np.array([3.0, *[1.0] * 39]))
-    assert few.named(0.01) == "top 2.5 %"
-    assert few.held_by(0.01) == pytest.approx(3 / 42)
-    assert [curve.named(top) for top in (0.01, 0.1, 0.5)] == ["top 1 %", "top 10 %", "top 50 %"]
-    assert Concentration(np.array([2.0])).named(0.5) == "top 100 %"
-
-
-@pytest.mark.parametrize("power", [0, 1, 6, 40])
-def test_a_histogram_counts_every_positive_value_once(power: int) -> None:
-    values = np.random.default_rng(2).uniform(0.1, 1, 500) ** power
-    values[:50] = 0
-    counted = histogram(values)
-    assert counted is not None
-    assert counted.counts.sum() == 450
-    assert counted.log_values == (power > 2)
-    assert histogram(np.zeros(4)) is None
 
 
 def test_command_writes_the_report_and_says_where(

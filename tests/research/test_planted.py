@@ -42,6 +42,7 @@ from gmvaluator.evaluation.transformations import (
 )
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
+from gmvaluator.runs.record import RecordedSettings, RunRecord
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
 from image_makers import encode, random_images, write_files
@@ -201,7 +202,7 @@ def valuation(rows: list[list[int]], scores: list[list[float]], n: int) -> Valua
             np.array(rows), np.zeros(given.shape, dtype=np.float32), given, n
         ),
         skipped=(),
-        info={},
+        record=RunRecord(RecordedSettings({}), n_train=n, n_generated=len(rows)),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.runs.folder import Run, check_files, open_run
+from gmvaluator.runs.record import Input, Inputs
 from image_makers import encode, image_folder, random_images
 
 
@@ -70,8 +71,8 @@ def test_a_set_that_is_gone_is_a_mark_and_one_that_was_given_an_error(
     made: Path, tmp_path: Path
 ) -> None:
     valuation = Valuation.load(made / "run")
-    recorded = {"train": {"source": str(tmp_path / "gone")}, "generated": {"source": None}}
-    moved = replace(valuation, info=valuation.info | {"inputs": recorded})
+    recorded = Inputs(train=Input(str(tmp_path / "gone")))
+    moved = replace(valuation, record=replace(valuation.record, inputs=recorded))
     side = moved.open_images("train")
     assert "cannot be opened where they were" in str(side.trouble)
     assert "pass the set" in str(side.trouble)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from gmvaluator import InputError, RunError, Skip, Valuation
 from gmvaluator.matching.rerank import Contributors
+from gmvaluator.runs.record import RecordedSettings, RunRecord
 from gmvaluator.runs.tables import INPUTS_FILE, RUN_FILES
 from gmvaluator.scoring.scores import contribute
 
@@ -31,7 +33,7 @@ def valuation() -> Valuation:
         quality=quality,
         contributions=contribute(Contributors(rows, distances, 4), quality),
         skipped=(("train", Skip("bad.png", "truncated PNG")),),
-        info={"settings": {}, "n_train": 4, "n_generated": 3, "seed": 0},
+        record=RunRecord(RecordedSettings({}), n_train=4, n_generated=3, seed=0),
         train_keys=("k0", "k1", "k2", "k3"),
         generated_keys=("k4", "k5", "k6"),
     )
@@ -42,6 +44,21 @@ def test_numbers_of_a_hand_made_case(valuation: Valuation) -> None:
     np.testing.assert_allclose(valuation.values, [far, 0, near + 0.25, 0.25], rtol=1e-6)
     np.testing.assert_array_equal(valuation.ranks, [2, 4, 1, 3])
     np.testing.assert_array_equal(valuation.n_supported, [1, 0, 2, 1])
+
+
+def test_a_valuation_is_shown_in_one_line(valuation: Valuation) -> None:
+    assert repr(valuation) == "Valuation(4 training images valued by 3 generated images)"
+
+
+def test_lists_of_contributors_are_equal_when_their_content_is(valuation: Valuation) -> None:
+    contributors = valuation.contributors(0)
+    assert contributors == valuation.contributors("g0")
+    assert contributors != valuation.contributors(1)
+    assert contributors != replace(contributors, scores=contributors.scores / 2)
+    assert contributors != replace(contributors, distances=contributors.distances + 1)
+    assert contributors != "g0"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(contributors)
 
 
 def test_score_matrix_is_what_dattri_takes(valuation: Valuation) -> None:
@@ -130,6 +147,7 @@ def test_load_brings_everything_back(valuation: Valuation, tmp_path: Path) -> No
         "generated_ids",
         "generated_labels",
         "skipped",
+        "record",
         "info",
         "train_keys",
         "generated_keys",

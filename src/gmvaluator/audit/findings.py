@@ -273,10 +273,12 @@ def _check_same(
     if side.keys is not None:
         then = {side.ids[row]: side.keys[row] for row in rows}
         other = [each for each, key in now.items() if key != then.get(each, key)]
-    elif not lost and len(rows) == len(side.ids):
-        recorded = run.valuation.info.get("inputs", {}).get(name, {}).get("fingerprint")
-        if recorded is not None and recorded != set_fingerprint(ids, keys):
-            other = ["one of them; this older run does not say which"]
+    elif (
+        not lost
+        and len(rows) == len(side.ids)
+        and side.fingerprint not in (None, set_fingerprint(ids, keys))
+    ):
+        other = ["one of them; this older run does not say which"]
     if lost or other:
         what = f"{len(lost)} can no longer be read" if lost else f"{len(other)} have changed since"
         raise RunError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.images import ImageSet, Skip
-from gmvaluator.runs.tables import FORMAT
+from gmvaluator.runs.record import Input, Inputs, RecordedSettings, RunRecord
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
 
@@ -42,7 +42,7 @@ def assemble(
         seconds: time by stage.
         quality: (m,) what each generated image hands out (default: 1).
         skipped: (`train` or `generated`, image left out of its set before).
-        more: further entries of `info`.
+        more: further entries of the record.
     """
     return Valuation(
         train_ids=train.ids,
@@ -52,7 +52,7 @@ def assemble(
         quality=np.ones(len(generated)) if quality is None else quality,
         contributions=contributions,
         skipped=tuple(skipped),
-        info=_info(train, len(generated), generated.location, settings, seed, seconds) | dict(more),
+        record=_record(train, len(generated), generated.location, settings, seed, seconds, more),
     )
 
 
@@ -71,7 +71,7 @@ def assemble_for_set(
         train: the n training images.
         values: (n,) of each.
         settings, seed, seconds: as `assemble` takes them.
-        more: further entries of `info`.
+        more: further entries of the record.
     """
     order = np.argsort(-values, kind="stable")
     return Valuation(
@@ -87,30 +87,27 @@ def assemble_for_set(
             n_train=len(train),
         ),
         skipped=(),
-        info=_info(train, 1, None, settings, seed, seconds) | dict(more),
+        record=_record(train, 1, None, settings, seed, seconds, more),
     )
 
 
-def _info(
+def _record(
     train: ImageSet,
     n_generated: int,
     location: str | None,
     settings: Mapping[str, Any],
     seed: int,
     seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """What `run.json` holds."""
-    return {
-        "format": FORMAT,
-        "settings": dict(settings),
-        "n_train": len(train),
-        "n_generated": n_generated,
-        "versions": versions.installed(),
-        "weights": {},
-        "seed": seed,
-        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-        "inputs": {
-            "train": {"source": train.location, "fingerprint": None},
-            "generated": {"source": location, "fingerprint": None},
-        },
-    }
+    more: Mapping[str, Any],
+) -> RunRecord:
+    return RunRecord(
+        settings=RecordedSettings(settings),
+        n_train=len(train),
+        n_generated=n_generated,
+        versions=versions.installed(),
+        weights={},
+        seed=seed,
+        seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+        inputs=Inputs(Input(train.location), Input(location)),
+        extras=dict(more),
+    )

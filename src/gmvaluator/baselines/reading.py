@@ -47,9 +47,9 @@ def read_pixels(
     return ReadSet(images.select(good), read.images, read.skipped)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pixels:
-    """Images as a network takes them.
+    """Images as a network takes them. They are equal when the arrays are equal.
 
     Attributes:
         bytes: (N, C, H, W) uint8.
@@ -59,11 +59,21 @@ class Pixels:
     bytes: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pixels):
+            return NotImplemented
+        if self.labels is None or other.labels is None:
+            return self.labels is other.labels and np.array_equal(self.bytes, other.bytes)
+        return np.array_equal(self.labels, other.labels) and np.array_equal(self.bytes, other.bytes)
+
+    # arrays can change, so a hash of them could
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return len(self.bytes)
 
     def part(self, rows: slice) -> Pixels:
-        """Some of them."""
+        """The images of these rows."""
         return Pixels(self.bytes[rows], None if self.labels is None else self.labels[rows])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,13 @@ from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsErr
 from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_correlation
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.files.pieces import Workspace
-from gmvaluator.files.seals import RUN_SEAL, SEAL
+from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.runs.tables import MARKER, read_marker
+from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
-from gmvaluator.settings import name_of, null_choice, rerank_terms
+from gmvaluator.settings import name_of, rerank_terms
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -225,14 +225,14 @@ def stability(
         RunError: no run there, or its images are others now.
     """
     folder = Path(run)
-    seal = read_marker(folder, MARKER, "run").get(SEAL)
+    seal = read_record(folder).seal
     valuation = Valuation.load(folder)
-    if missing := {"encoder", "k", "rerank", "temperature"} - set(valuation.info["settings"]):
+    if missing := {"encoder", "k", "rerank", "temperature"} - set(valuation.record.settings):
         raise InputError(
             f"run {folder} records no {', '.join(sorted(missing))}, so it was not made by "
             "GMValuator, whose settings could be varied"
         )
-    chosen = default_variants(valuation.info["settings"]) if variants is None else list(variants)
+    chosen = default_variants(valuation.record.settings) if variants is None else list(variants)
     named = _groups(valuation, groups)
     work = Workspace(folder / NAME)
     sources = {"train": train, "generated": generated, "holdout": holdout}
@@ -249,8 +249,8 @@ def stability(
                     raise
                 notes.append(f"{variant.setting} {variant.name} is left out: {error}")
             advance(1)
-    settings = {name: valuation.info["settings"][name] for name in ("encoder", "k", "rerank")}
-    temperature = valuation.info["settings"].get("temperature_used")
+    settings = {name: valuation.record.settings[name] for name in ("encoder", "k", "rerank")}
+    temperature = valuation.record.settings.get("temperature_used")
     return Stability(
         comparisons=tuple(comparisons),
         notes=tuple(notes),
@@ -290,12 +290,10 @@ def _compare(
 
 def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
     """The variant's valuation, where the distances that the run holds suffice; None elsewhere."""
-    settings, held = valuation.info["settings"], valuation.contributions
+    settings, held = valuation.record.settings, valuation.contributions
     k = variant.changes.get("k", held.rows.shape[1])
-    temperature: Temperature | str = variant.changes.get(
-        "temperature", settings.get("temperature_used", settings["temperature"])
-    )
-    weighting = recorded_weighting(settings.get("weighting", "softmax"))
+    temperature: Temperature | str = variant.changes.get("temperature", settings.temperature_used)
+    weighting = recorded_weighting(settings.weighting or "softmax")
     plain = weighting.has_temperature and set(variant.changes) <= {"k", "temperature"}
     if not plain or not 1 <= k <= held.rows.shape[1] or temperature == "spacing":
         return None
@@ -321,9 +319,8 @@ def _anew(
     sources: Mapping[str, object],
     options: Mapping[str, Any],
 ) -> Valuation:
-    info = valuation.info
-    inputs = info["inputs"]["generated"]
-    source = inputs["source"] if sources["generated"] is None else sources["generated"]
+    recorded = valuation.record.inputs.generated
+    source = recorded.source if sources["generated"] is None else sources["generated"]
     if source is None:
         raise InputError(
             f"run {folder} was made from generated images in memory; pass them "
@@ -331,16 +328,16 @@ def _anew(
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
     others = None
-    if null_choice(info["settings"].get("null")) == "withhold":
-        others = recorded_holdout(info, sources["holdout"], f"run {folder}")
+    test = valuation.record.unattributed
+    if test is not None and test.applied:
+        others = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
     else:
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
     found = valuator.value(source, holdout=others)
     # an extended run of an older one has no fingerprint
-    recorded = inputs["fingerprint"]
-    same = recorded is None or found.info["inputs"]["generated"]["fingerprint"] == recorded
+    same = recorded.fingerprint in (None, found.record.inputs.generated.fingerprint)
     if not same or found.generated_ids != valuation.generated_ids:
         raise RunError(
             f"the generated images of run {folder} have changed since; make the run again"
@@ -359,13 +356,13 @@ def _anew(
 
 def _null_fingerprint(valuation: Valuation) -> str | None:
     """Of the held-out images that the test for images without a contributor compared with."""
-    found: str | None = valuation.info["inputs"].get("holdout", {}).get("fingerprint")
-    return found
+    holdout = valuation.record.inputs.holdout
+    return None if holdout is None else holdout.fingerprint
 
 
 def _room(valuation: Valuation, variant: Variant) -> dict[str, Any]:
     """More candidates, where the variant's k needs them."""
-    candidates = valuation.info["settings"].get("candidates")
+    candidates = valuation.record.settings.candidates
     k = variant.changes.get("k", 0)
     return {"candidates": k} if candidates is not None and k > candidates else {}
 
@@ -410,8 +407,8 @@ def _key(
     return {
         "format": FORMAT,
         "run": seal or digest.hexdigest(),
-        "settings": valuation.info["settings"],
-        "inputs": valuation.info["inputs"],
+        "settings": dict(valuation.record.settings),
+        "inputs": asdict(valuation.record.inputs),
         "groups": hashlib.blake2b(whose.encode(), digest_size=16).hexdigest(),
         "changes": dict(variant.changes),
     }

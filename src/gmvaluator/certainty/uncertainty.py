@@ -31,10 +31,10 @@ from gmvaluator.evaluation.metrics import (
 from gmvaluator.evaluation.results import Cell, Draw, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.files.atomic import publish_file
-from gmvaluator.files.seals import RUN_SEAL, SEAL
+from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.runs.tables import MARKER, read_marker
+from gmvaluator.runs.record import MARKER, read_record
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Uncertainty:
         with publish_file(file) as part:
             pq.write_table(table, part)
         if run_seal is None and (Path(run) / MARKER).is_file():
-            run_seal = read_marker(Path(run), MARKER, "run").get(SEAL)
+            run_seal = read_record(Path(run)).seal
         return [file, *self.result(run_seal).save(run)]
 
 

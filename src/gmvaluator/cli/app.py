@@ -79,12 +79,13 @@ def value(
     TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again, whose
     holdout, if it had one, is taken where none is given.
     """
+    from gmvaluator.files.atomic import check_output
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
     from gmvaluator.runs.folder import open_run
-    from gmvaluator.runs.tables import check_run_output
+    from gmvaluator.runs.record import MARKER
 
-    check_run_output(out, overwrite=overwrite)
+    check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
     others = _holdout(train, holdout)
@@ -397,13 +398,13 @@ def _holdout(train: str, given: str | None) -> object:
     """The held-out images that were given, or those of the run that is fitted again."""
     from gmvaluator.engine.reload import recorded_holdout
     from gmvaluator.images import ImageSet
-    from gmvaluator.runs.tables import MARKER, read_marker
+    from gmvaluator.runs.record import MARKER, read_record
 
     if given is not None:
         return ImageSet.open(given)
     if not (Path(train) / MARKER).is_file():
         return None
-    return recorded_holdout(read_marker(Path(train), MARKER, "run"), None, f"run {train}")
+    return recorded_holdout(read_record(Path(train)), None, f"run {train}")
 
 
 def _fitted(
@@ -421,7 +422,7 @@ def _fitted(
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
-    from gmvaluator.runs.tables import MARKER
+    from gmvaluator.runs.record import MARKER
     from gmvaluator.valuator import GMValuator
 
     folder = Path(train)

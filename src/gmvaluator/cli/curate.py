@@ -40,10 +40,11 @@ def curate(
     folder as a CSVDataset, Hugging Face datasets as an imagefolder.
     """
     from gmvaluator import curation
+    from gmvaluator.files.atomic import check_output
 
-    curation.check_curation_output(out, overwrite=overwrite)
+    check_output(out, curation.MARKER, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
-    found = curation.curate(
+    found = curation.curate_run(
         run,
         lowest=lowest,
         off_manifold=off_manifold,

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from gmvaluator.errors import MissingPackageError
-from gmvaluator.files.atomic import publish_file
+from gmvaluator.files.atomic import check_output, publish_file
 from gmvaluator.files.cache import cache_base
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
 from gmvaluator.report import write_report
 from gmvaluator.runs.folder import open_run
-from gmvaluator.runs.tables import check_run_output
+from gmvaluator.runs.record import MARKER
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.samplers import draw, load_sampler
 from gmvaluator.valuator import GMValuator
@@ -42,7 +42,7 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
         MissingPackageError: mlxtend is not installed.
         RunError: `out` cannot be written, or holds another run (unless `overwrite`).
     """
-    check_run_output(out, overwrite=overwrite)
+    check_output(out, MARKER, overwrite=overwrite)
     bars = as_progress(progress)
     folder = cache_base() / "demo"
     train = ImageSet.open(digits(folder / "digits.npz"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmvaluator.errors import CacheWarning
-from gmvaluator.runs.derived import left_of_before
+from gmvaluator.runs.derived import remaining_records
 
 if TYPE_CHECKING:
     from gmvaluator.files.prune import Holding
     from gmvaluator.matching.duplicates.clusters import Clusters
+    from gmvaluator.runs.record import Unattributed
     from gmvaluator.runs.valuation import Valuation
 
 
@@ -37,23 +38,25 @@ def copies_text(clusters: Clusters | None) -> str:
     )
 
 
-def unattributed_text(told: Mapping[str, Any], n_generated: int) -> str:
-    """What a run's test for images without a contributor found (`unattributed` of run.json)."""
-    if reason := told.get("reason"):
-        return f"without a contributor: cannot be told; {reason}"
-    kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[told["null"]]
+def unattributed_text(test: Unattributed, n_generated: int) -> str:
+    """The result of a run's test for images without a contributor, for a terminal."""
+    if test.reason:
+        return f"without a contributor: cannot be told; {test.reason}"
+    kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[test.null]
     fate = (
         "went to no contributor"
-        if told["applied"]
+        if test.applied
         else "kept their scores; --null withhold takes them away"
     )
     text = (
-        f"without a contributor: {told['images']} of {n_generated} generated images, "
-        f"{100 * told['share']:.1f} % of the quality ({fate}); match no better than "
-        f"{100 * told['level']:g} % of {told['n_null']} {kind}"
+        f"without a contributor: {test.images} of {n_generated} generated images, "
+        f"{100 * test.share:.1f} % of the quality ({fate}); match no better than "
+        f"{100 * test.level:g} % of {test.n_null} {kind}"
     )
-    if dropped := told.get("holdout_in_training"):
-        text += f"; {dropped} held-out images are training images and were left out"
+    if test.holdout_in_training:
+        text += (
+            f"; {test.holdout_in_training} held-out images are training images and were left out"
+        )
     return text
 
 
@@ -75,24 +78,24 @@ def print_valuation(
         "n_generated": len(valuation.generated_ids),
         "skipped": n_skipped,
         "copies": valuation.clusters.copies if valuation.clusters else None,
-        "seconds": valuation.info["seconds"],
+        "seconds": dict(valuation.record.seconds),
         "most_valuable": json.loads(best.to_json(orient="records")),
         "least_valuable": json.loads(worst.to_json(orient="records")),
     }
     lines = [
         f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
-        f"in {sum(valuation.info['seconds'].values()):.1f} s" + copies_text(valuation.clusters),
+        f"in {sum(valuation.record.seconds.values()):.1f} s" + copies_text(valuation.clusters),
         f"most valuable:\n{_table(best)}",
         f"least valuable:\n{_table(worst)}",
     ]
-    if (told := valuation.info.get("unattributed")) is not None:
-        summary["unattributed"] = told
-        lines.append(unattributed_text(told, summary["n_generated"]))
+    if (test := valuation.record.unattributed) is not None:
+        summary["unattributed"] = test.as_json()
+        lines.append(unattributed_text(test, summary["n_generated"]))
     if class_agreement is not None:
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")
     lines.append(f"run saved in {out}{skipped_text(n_skipped)}")
-    if left := left_of_before(out):
+    if left := remaining_records(out):
         summary["of_the_run_before"] = [str(file) for file in left]
         lines += [
             f"{file} is of the run that was here before and stays; move it and its files away, or "

@@ -77,7 +77,7 @@ def stability(
     wanted = vary or (() if given else SETTINGS)
     found = compare(
         run,
-        [*default_variants(opened.valuation.info["settings"], wanted), *given],
+        [*default_variants(opened.valuation.record.settings, wanted), *given],
         train=train_images,
         generated=generated_images,
         holdout=holdout,

@@ -34,13 +34,12 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     """
     from gmvaluator.certainty.uncertainty import assess
     from gmvaluator.cli.printing import print_result
-    from gmvaluator.files.seals import SEAL
     from gmvaluator.progress import as_progress
-    from gmvaluator.runs.tables import MARKER, read_marker
+    from gmvaluator.runs.record import read_record
     from gmvaluator.runs.valuation import Valuation
 
     progress = as_progress(not quiet and not as_json)
-    seal = read_marker(run, MARKER, "run").get(SEAL)
+    seal = read_record(run).seal
     found = assess(Valuation.load(run), level=level, seed=seed, progress=progress)
     files = found.save(run, run_seal=seal)
     result = found.result(seal)

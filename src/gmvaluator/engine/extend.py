@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.files.seals import EARLIER_SEALS, SEAL
+from gmvaluator.files.atomic import check_output
 from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.runs.tables import MARKER, check_run_output, read_marker
+from gmvaluator.runs.record import MARKER, Input, RunRecord, Source, Unattributed, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
 from gmvaluator.settings import null_choice
@@ -96,26 +96,24 @@ def extend_run(
     folder = Path(run)
     target = folder if out is None else Path(out)
     in_place = out is None or (target.exists() and target.samefile(folder))
-    check_run_output(target, overwrite=overwrite or in_place)
-    record = read_marker(folder, MARKER, "run")
+    check_output(target, MARKER, overwrite=overwrite or in_place)
+    record = read_record(folder)
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     _refuse_ids(old, [prefix + name for name in images.ids])
-    others = recorded_holdout(old.info, holdout, f"run {folder}")
+    others = recorded_holdout(record, holdout, f"run {folder}")
     # `auto` asks how many images there are: what it chose for the run is chosen for these
-    settings = old.info.get("settings", {})
-    used = set(str(settings.get("index_used", "none")).split(", "))
-    if settings.get("index") == "auto" and len(used) == 1 and used != {"none"}:
+    used = set((record.settings.index_used or "none").split(", "))
+    if record.settings.index == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
     new = valuator.value(images, holdout=others, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     # valuing takes long, and what another process saved into the run meanwhile would be lost
-    if read_marker(folder, MARKER, "run") != record:
+    if read_record(folder) != record:
         raise RunError(f"run {folder} was changed meanwhile; nothing was saved, extend it again")
     # payouts of the run as it was are payouts of this one
-    seals = [*record.get(EARLIER_SEALS, []), *([record[SEAL]] if SEAL in record else [])]
-    joined = replace(joined, info=joined.info | {EARLIER_SEALS: seals})
+    joined = replace(joined, record=replace(joined.record, earlier_seals=record.seals))
     joined.save(target, overwrite=overwrite or in_place)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
@@ -165,8 +163,8 @@ def join(
     known = {(side, skip.id) for side, skip in old.skipped}
     later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
     quality = np.concatenate([old.quality, new.quality])
-    match_p, told = _joined_null(old, new, quality)
-    info = _joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
+    match_p, unattributed = _joined_null(old, new, quality)
+    record = _joined_record(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
     return replace(
         old,
         generated_ids=ids,
@@ -180,23 +178,23 @@ def join(
             n_train=own.n_train,
         ),
         skipped=(*old.skipped, *later),
-        info=info | told,
+        record=replace(record, unattributed=unattributed),
         match_p=match_p,
     )
 
 
 def _joined_null(
     old: Valuation, new: Valuation, quality: NDArray[np.float64]
-) -> tuple[NDArray[np.float64] | None, dict[str, Any]]:
-    """The test for images without a contributor, of all: (p-values, entries of `info`)."""
-    told = old.info.get("unattributed")
+) -> tuple[NDArray[np.float64] | None, Unattributed | None]:
+    """The test for images without a contributor, of all: (p-values, entry of the record)."""
+    told = old.record.unattributed
     if told is None or old.match_p is None or new.match_p is None:
-        return None, {}
+        return None, told
     p = np.concatenate([old.match_p, new.match_p])
-    without = p <= told["level"]
+    without = p <= told.level
     total = float(quality.sum())
     share = float(quality[without].sum()) / total if total > 0 else 0.0
-    return p, {"unattributed": told | {"share": share, "images": int(without.sum())}}
+    return p, replace(told, share=share, images=int(without.sum()))
 
 
 def _all_ids(valuation: Valuation) -> list[str]:
@@ -232,14 +230,14 @@ def _refuse_copies(old: Valuation, new: Valuation) -> None:
 
 
 def _refuse_others(old: Valuation, new: Valuation) -> None:
-    differences = [name for name in _SAME if old.info.get(name) != new.info.get(name)]
-    before, now = old.info.get("settings", {}), new.info.get("settings", {})
+    differences = [name for name in _SAME if getattr(old.record, name) != getattr(new.record, name)]
+    before, now = old.record.settings, new.record.settings
     differences += [
         name
         for name in dict.fromkeys([*before, *now])
         if name != "index" and not _same(name, before.get(name, now.get(name)), now.get(name))
     ]
-    if old.info.get("unattributed") is not None and not _same_null(old, new):
+    if old.record.unattributed is not None and not _same_null(old, new):
         differences.append("the null sample")
     if old.train_ids != new.train_ids:
         differences.append("training images")
@@ -281,42 +279,43 @@ def _leaders(valuation: Valuation) -> list[int] | None:
 
 def _null_of(valuation: Valuation) -> tuple[dict[str, Any], str | None]:
     """What the test compared with, and how: without what it said of these images."""
-    told = valuation.info.get("unattributed", {})
-    held_out = valuation.info.get("inputs", {}).get("holdout", {}).get("fingerprint")
-    return {name: value for name, value in told.items() if name not in _COUNTS}, held_out
-
-
-def _sources(old: Valuation, new: Valuation, prefix: str) -> list[list[str]] | None:
-    """Where the images are, as `ImageSet.open` takes it; None where some were in memory."""
-    before, later = (
-        each.info.get("inputs", {}).get("generated", {}).get("source") for each in (old, new)
+    record = valuation.record
+    told = {} if record.unattributed is None else record.unattributed.as_json()
+    held_out = record.inputs.holdout
+    return (
+        {name: value for name, value in told.items() if name not in _COUNTS},
+        None if held_out is None else held_out.fingerprint,
     )
-    if before is None or later is None:
+
+
+def _sources(old: Valuation, new: Valuation, prefix: str) -> Source | None:
+    """Where the images are, as `ImageSet.open` takes it; None where some were in memory."""
+    before, later = (each.record.inputs.generated.source for each in (old, new))
+    if before is None or not isinstance(later, str):
         return None
     return [*([["", before]] if isinstance(before, str) else before), [prefix, later]]
 
 
-def _joined_info(
+def _joined_record(
     old: Valuation, new: Valuation, prefix: str, fingerprint: str | None
-) -> dict[str, Any]:
-    """`run.json` of both: counts and seconds summed, each addition recorded."""
-    info, more = old.info, new.info
-    seconds = dict(info.get("seconds", {}))
-    for stage, spent in more.get("seconds", {}).items():
+) -> RunRecord:
+    """The record of both: counts and seconds summed, each addition recorded."""
+    record, more = old.record, new.record
+    seconds = dict(record.seconds)
+    for stage, spent in more.seconds.items():
         seconds[stage] = round(seconds.get(stage, 0.0) + spent, 3)
-    inputs = dict(info.get("inputs", {}))
-    inputs["generated"] = {"source": _sources(old, new, prefix), "fingerprint": fingerprint}
     addition = {
         "start": len(old.generated_ids),
         "n_generated": len(new.generated_ids),
         "prefix": prefix,
-        "input": more.get("inputs", {}).get("generated"),
-        "versions": more.get("versions"),
-        "images": more.get("images"),
+        "input": asdict(more.inputs.generated),
+        "versions": more.versions,
+        "images": more.images,
     }
-    return info | {
-        "n_generated": len(old.generated_ids) + len(new.generated_ids),
-        "seconds": seconds,
-        "inputs": inputs,
-        "extensions": [*info.get("extensions", []), addition],
-    }
+    return replace(
+        record,
+        n_generated=len(old.generated_ids) + len(new.generated_ids),
+        seconds=seconds,
+        inputs=replace(record.inputs, generated=Input(_sources(old, new, prefix), fingerprint)),
+        extensions=(*(record.extensions or ()), addition),
+    )

@@ -40,7 +40,7 @@ from gmvaluator.matching.duplicates.find import ROUNDING
 from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
 from gmvaluator.matching.rerank import Contributors, rerank
-from gmvaluator.scoring.conformal import Null, Verdict, null_size
+from gmvaluator.scoring.conformal import Null, Verdict, fresh_rows, null_size
 
 COMPARED = 20
 """Candidates of an image that its strangeness is measured by: the nearest in the recall space."""
@@ -155,13 +155,10 @@ def held_out(context: Context, trained: Trained, images: ImageSet, *, strict: bo
     if compared(context, trained) < 1:
         raise InputError("a single training image has no others; pass at least 2 training images")
     level, encoder = context.settings.null_level, context.encoders[0]
-    training_keys = set(trained.train.keys)
     key_of, skipped = _content_keys(images, encoder, strict=strict)
-    fresh = sorted(
-        (key, images.ids[row], row) for row, key in key_of.items() if key not in training_keys
-    )
+    fresh = fresh_rows(key_of, images.ids, trained.train.keys)
     in_training, size = len(key_of) - len(fresh), null_size(level)
-    readable = _readable(images, encoder, [row for *_, row in fresh], skipped, strict=strict)
+    readable = _readable(images, encoder, fresh, skipped, strict=strict)
     strangeness: list[float] = []
     sampled: list[int] = []
     # as many again as were training images

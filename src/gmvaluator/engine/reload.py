@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +10,16 @@ from gmvaluator.encoders import is_name
 from gmvaluator.engine.trained import TrainingSet
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet
-from gmvaluator.runs.tables import MARKER, read_marker
+from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
 
-@dataclass(frozen=True)
-class SavedRun:
-    """What fitting again as a run did needs.
-
-    Attributes:
-        info: the run's `run.json`.
-        source: where the training images were; None: in memory.
-        fingerprint: of the training images.
-    """
-
-    info: dict[str, Any]
-    source: str | None
-    fingerprint: str
-
-
-def read_run(run: Path) -> SavedRun:
-    """The parts of `run.json` that fitting again needs.
-
-    Raises:
-        RunError: no run there, or its `run.json` lacks them.
-    """
-    info = read_marker(run, MARKER, "run")
-    try:
-        train = info["inputs"]["train"]
-        return SavedRun(info, train["source"], train["fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{MARKER} of run {run} lacks {error}; make the run again") from error
-
-
-def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> object:
-    """The held-out images that a run's null sample is of, as `GMValuator.value` takes them.
+def recorded_holdout(record: RunRecord, source: object, owner: str) -> object:
+    """The held-out images of a run's null sample, as `GMValuator.value` takes them.
 
     Args:
-        info: of the run, as in `run.json`.
-        given: a source that is to be used instead; None: where the run had them.
+        record: of the run.
+        source: the held-out images, where they are no longer where the run had them; None: there.
         owner: the run, for messages.
 
     Returns:
@@ -58,17 +28,17 @@ def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> obje
     Raises:
         InputError: they were in memory, or cannot be opened.
     """
-    recorded = info.get("inputs", {}).get("holdout")
-    if given is not None:
-        return ImageSet.open(given)
+    recorded = record.inputs.holdout
+    if source is not None:
+        return ImageSet.open(source)
     if recorded is None:
         return None
-    if recorded.get("source") is None:
+    if recorded.source is None:
         raise InputError(
             f"{owner} had its holdout in memory; pass these images (holdout=…, --holdout)"
         )
     try:
-        return ImageSet.open(recorded["source"])
+        return ImageSet.open(recorded.source)
     except InputError as error:
         raise InputError(
             f"the holdout of {owner} cannot be opened where it was ({error}); pass the images "
@@ -76,39 +46,39 @@ def recorded_holdout(info: Mapping[str, Any], given: object, owner: str) -> obje
         ) from error
 
 
-def recorded_settings(info: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def recorded_settings(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """The settings that a run or an index records, with those that earlier versions did not record.
 
     Args:
-        info: content of `run.json` or `index.json`.
+        settings: of `run.json` or `index.json`.
         owner: the run or index, for messages.
 
     Raises:
         RunError: a setting is missing or damaged.
     """
     try:
-        known = {**LATER_SETTINGS, **info["settings"]}
-        settings = {name: known[name] for name in SETTING_NAMES}
-        settings["null"] = null_choice(settings["null"])
-        settings["rerank"] = dict(settings["rerank"])
+        known = {**LATER_SETTINGS, **settings}
+        known = {name: known[name] for name in SETTING_NAMES}
+        known["null"] = null_choice(known["null"])
+        known["rerank"] = dict(known["rerank"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"the settings of {owner} are damaged ({error!r}); make it again") from error
-    return settings
+    return known
 
 
 def named_settings(
-    info: Mapping[str, Any], changes: Mapping[str, Any], owner: str
+    settings: Mapping[str, Any], changes: Mapping[str, Any], owner: str
 ) -> dict[str, Any]:
     """The saved settings with `changes` applied, as arguments of `GMValuator`.
 
     Args:
-        info, owner: as for `recorded_settings`.
+        settings, owner: as for `recorded_settings`.
         changes: settings to replace.
 
     Raises:
         InputError: an encoder or quality was a Python object, which a name cannot bring back.
     """
-    saved = recorded_settings(info, owner)
+    saved = recorded_settings(settings, owner)
     kept = {name: setting for name, setting in saved.items() if name not in changes}
     second = kept.get("second_encoder") or "none"
     names = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
@@ -138,7 +108,7 @@ def check_fitting(marker: Mapping[str, Any], settings: Settings, folder: Path) -
     Raises:
         RunError: naming the setting that differs.
     """
-    recorded = recorded_settings(marker, f"index {folder}")
+    recorded = recorded_settings(marker.get("settings", {}), f"index {folder}")
     made = Settings(**recorded | {"rerank": tuple(recorded["rerank"].items())}).fitting()
     for name, choice in settings.fitting().items():
         if made.get(name, choice) != choice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,9 @@ from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
 from gmvaluator.matching.rerank import Contributors, rerank
-from gmvaluator.runs.tables import FORMAT
+from gmvaluator.runs.record import Input, Inputs, RecordedSettings, RunRecord, Unattributed
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.conformal import Null, Verdict
+from gmvaluator.scoring.conformal import Verdict
 from gmvaluator.scoring.quality import Judged
 from gmvaluator.scoring.scores import Contributions, contribute
 from gmvaluator.scoring.weightings import Choice, Temperature
@@ -186,9 +185,14 @@ def _assemble(
 ) -> Valuation:
     """The valuation of all n training images, with its record."""
     train, images = trained.train, batch.source()
-    null = None if verdict is None else verdict.null
     ids = tuple(images.ids[row] for row in batch.rows)
     labels = images.labels
+    null = None if verdict is None else verdict.null
+    applied = context.settings.null == "withhold"
+    used = {
+        "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
+        "temperature_used": temperature,
+    }
     return Valuation(
         train_ids=train.ids,
         train_labels=train.labels,
@@ -201,62 +205,31 @@ def _assemble(
             *(("generated", skip) for skip in batch.skipped),
             *(("holdout", skip) for skip in (null.skipped if null else ())),
         ),
-        info=_info(context, trained, batch, candidates, temperature, null, seconds)
-        | (
-            {}
+        record=RunRecord(
+            settings=RecordedSettings(context.settings.as_json() | used),
+            n_train=len(train.ids),
+            n_generated=len(ids),
+            versions=versions.installed(),
+            weights={**trained.weights, **context.quality.hashes(context.weights)},
+            encoders=trained.encoders,
+            seed=context.settings.seed,
+            device=context.device,
+            images={
+                "train": trained.placed.tally.as_json(),
+                "generated": batch.tally.as_json(),
+            },
+            seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+            inputs=Inputs(
+                train=Input(train.location, train.fingerprint),
+                generated=Input(images.location, set_fingerprint(ids, batch.keys)),
+                holdout=Input(null.source, null.fingerprint) if null and null.fingerprint else None,
+            ),
+            unattributed=None
             if verdict is None
-            else {
-                "unattributed": verdict.as_json(
-                    quality, applied=context.settings.null == "withhold"
-                )
-            }
+            else Unattributed.from_json(verdict.as_json(quality, applied=applied)),
         ),
         train_keys=train.keys,
         generated_keys=batch.keys,
         clusters=trained.clusters,
         match_p=None if verdict is None else verdict.p,
     )
-
-
-def _info(
-    context: Context,
-    trained: Trained,
-    batch: PlacedSet,
-    candidates: Candidates | None,
-    temperature: Temperature,
-    null: Null | None,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    train, images = trained.train, batch.source()
-    ids = tuple(images.ids[row] for row in batch.rows)
-    inputs = {
-        "train": _input(train.location, train.fingerprint),
-        "generated": _input(images.location, set_fingerprint(ids, batch.keys)),
-    }
-    if null is not None and null.fingerprint is not None:
-        inputs["holdout"] = _input(null.source, null.fingerprint)
-    return {
-        "format": FORMAT,
-        "settings": context.settings.as_json()
-        | {
-            "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
-            "temperature_used": temperature,
-        },
-        "n_train": len(train.ids),
-        "n_generated": len(batch.rows),
-        "versions": versions.installed(),
-        "weights": {**trained.weights, **context.quality.hashes(context.weights)},
-        "encoders": dict(trained.encoders),
-        "seed": context.settings.seed,
-        "device": context.device,
-        "images": {
-            "train": trained.placed.tally.as_json(),
-            "generated": batch.tally.as_json(),
-        },
-        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
-        "inputs": inputs,
-    }
-
-
-def _input(location: str | None, fingerprint: str) -> dict[str, str | None]:
-    return {"source": location, "fingerprint": fingerprint}

@@ -180,7 +180,7 @@ def measure(
             return {
                 **measured(valuation, sample),
                 "legibility": sample.legibility,
-                "seconds": valuation.info["seconds"],
+                "seconds": dict(valuation.record.seconds),
             }
 
         return compute
@@ -196,7 +196,7 @@ def shares_of(
     Raises:
         InputError: the valuation's weights are no softmax of distances.
     """
-    weighting = valuation.info["settings"].get("weighting", "softmax")
+    weighting = valuation.record.settings.weighting or "softmax"
     if not recorded_weighting(weighting).has_temperature:
         raise InputError(f"weighting {weighting} has no temperature; pass variants with softmax")
     return softmax_weights(valuation.contributions.distances[:, :k], temperature)
@@ -209,10 +209,10 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
     a baseline's influences stay as they are, and all of them where it values by the whole
     generated set.
     """
-    settings = valuation.info["settings"]
-    if settings.get("whole_set"):
+    settings = valuation.record.settings
+    if settings.whole_set:
         return valuation.contributions.scores
-    if settings.get("signed"):
+    if settings.signed:
         return valuation.contributions.scores[:, :k]
     return shares_of_total(valuation.contributions.scores[:, :k]) * valuation.quality[:, None]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
-from gmvaluator.files.seals import EARLIER_SEALS, RUN_SEAL, SEAL, seal_of
+from gmvaluator.files.seals import RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
 from gmvaluator.runs.valuation import Valuation
 
@@ -160,13 +160,13 @@ class Ledger:
         return Ledger(self.path, self.entries[:-1])
 
     def check_payout(
-        self, record: Mapping[str, Any], run: Mapping[str, Any], currency: Currency
+        self, record: Mapping[str, Any], seals: Sequence[str | None], currency: Currency
     ) -> None:
         """Refuse a ledger that lost the entry an earlier payout was settled by.
 
         Args:
             record: what the `payout.json` of that payout holds.
-            run: what `run.json` holds.
+            seals: of the run, also before it was extended.
             currency: of the settlement to make.
 
         Raises:
@@ -177,7 +177,6 @@ class Ledger:
         if not isinstance(told, dict) or told.get(SEAL) in [each[SEAL] for each in self.entries]:
             return
         file = Path(str(told.get("file")))
-        seals = [*run.get(EARLIER_SEALS, []), run.get(SEAL)]
         options = record.get("options")
         same_currency = isinstance(options, dict) and options.get("currency") == currency.code
         if not _same_file(file, self.path) and not (

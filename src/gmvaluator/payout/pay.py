@@ -168,8 +168,8 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
         distances=whole.distances[start:],
         scores=whole.scores[start:],
     )
-    asked = run.valuation.info.get("unattributed", {}).get("applied")
-    return part, run.valuation.unattributed[start:] if asked else None
+    test = run.valuation.record.unattributed
+    return part, run.valuation.unattributed[start:] if test and test.applied else None
 
 
 def _representatives(run: Run) -> NDArray[np.int64] | None:
@@ -189,10 +189,10 @@ def _counting(
 
 
 def _withdrawn(run: Run, part: Contributions, leaving: NDArray[np.bool_]) -> Withdrawal:
-    settings = run.valuation.info.get("settings", {})
+    settings = run.valuation.record.settings
     return withdraw(
         part,
         leaving,
-        weighting=str(settings.get("weighting", "")),
-        temperature=settings.get("temperature_used", settings.get("temperature", 1.0)),
+        weighting=settings.weighting or "",
+        temperature=1.0 if settings.temperature_used is None else settings.temperature_used,
     )

@@ -86,20 +86,20 @@ class Payout:
 
     @property
     def weighting(self) -> str:
-        return str(self.run.valuation.info.get("settings", {}).get("weighting", ""))
+        return self.run.valuation.record.settings.weighting or ""
 
     def as_json(self) -> dict[str, Any]:
         """What `payout.json` holds, but for the hashes of the files beside it."""
         rules, valuation = self.settlement.rules, self.run.valuation
-        inputs = valuation.info.get("inputs", {})
+        inputs = valuation.record.inputs
         m = len(valuation.generated_ids)
         return {
             "format": FORMAT,
             "made": self.made,
             RUN_SEAL: self.run.seal,
             "run": {
-                "train": inputs.get("train", {}).get("fingerprint"),
-                "generated": inputs.get("generated", {}).get("fingerprint"),
+                "train": inputs.train.fingerprint,
+                "generated": inputs.generated.fingerprint,
                 "n_train": len(valuation.train_ids),
                 "n_generated": m,
                 "weighting": self.weighting,
@@ -250,8 +250,8 @@ def check_earlier(book: Ledger, folder: Path, run: Run, currency: Currency) -> N
     Raises:
         RunError: see `Ledger.check_payout`.
     """
-    info = run.valuation.info | {SEAL: run.seal}
-    book.check_payout(record_in(folder), info, currency)
+    seals = (*(run.valuation.record.earlier_seals or ()), run.seal)
+    book.check_payout(record_in(folder), seals, currency)
 
 
 def record_in(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -149,20 +148,18 @@ def _shared(context: Context) -> dict[str, Any]:
     """What all pages of a payout say."""
     settlement, valuation = context.settlement, context.run.valuation
     rules = settlement.rules
-    settings: Mapping[str, Any] = valuation.info.get("settings", {})
-    inputs: Mapping[str, Any] = valuation.info.get("inputs", {})
     m = len(valuation.generated_ids)
     origin = context.ownership.origin
     facts = (
         ("Settled on", context.made),
         ("Run", context.run.seal or "not sealed"),
         ("Training images", f"{len(valuation.train_ids):,}"),
-        ("Training set", str(inputs.get("train", {}).get("fingerprint"))),
+        ("Training set", str(valuation.record.inputs.train.fingerprint)),
         ("Generated images settled", f"{context.start + 1:,} to {m:,}"),
         ("Owners by", str(origin.get("column") or Path(str(origin.get("file"))).name)),
         ("Owners' SHA-256", str(origin.get("sha256"))),
         ("Images nobody owns", rules.unowned),
-        ("Weighting", str(settings.get("weighting"))),
+        ("Weighting", str(valuation.record.settings.weighting)),
         ("Interval", f"{rules.resamples} resamples, seed {rules.seed}"),
     )
     return {

@@ -9,7 +9,6 @@ import numpy as np
 
 from gmvaluator.report.cards import Cards, GeneratedCard, ValueCard
 from gmvaluator.report.groups import GroupTable, group_table
-from gmvaluator.report.null import told_of_null
 from gmvaluator.report.pictures import (
     GALLERY_PAGE,
     STATES,
@@ -142,9 +141,9 @@ def _summary(valuation: Valuation) -> Rows:
         ("with a value above 0", f"{int((values > 0).sum()):,}"),
         ("mean quality", format_number(float(valuation.quality.mean()))),
     ]
-    share = told_of_null(valuation).get("share")
-    if isinstance(share, int | float):
-        rows.append(("of the quality without a contributor", f"{100 * share:.1f} %"))
+    test = valuation.record.unattributed
+    if test is not None:
+        rows.append(("of the quality without a contributor", f"{100 * test.share:.1f} %"))
     if valuation.clusters is not None and valuation.clusters.copies:
         rows.append(("copies that another image stands for", f"{valuation.clusters.copies:,}"))
     return tuple(rows)

@@ -1,9 +1,6 @@
-"""What a run says of generated images without a contributor, read with care: runs may be old."""
+"""Generated images without a contributor, as a run records them."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +8,10 @@ from numpy.typing import NDArray
 from gmvaluator.runs.valuation import Valuation
 
 
-def told_of_null(valuation: Valuation) -> Mapping[str, Any]:
-    """What run.json says of the test for images without a contributor, if anything."""
-    told = valuation.info.get("unattributed")
-    return told if isinstance(told, Mapping) else {}
-
-
 def match_level(valuation: Valuation) -> float | None:
     """The p-value up to which a generated image counts as without a contributor."""
-    level = told_of_null(valuation).get("level")
-    return None if valuation.match_p is None or level is None else float(level)
+    test = valuation.record.unattributed
+    return None if valuation.match_p is None or test is None else test.level
 
 
 def gave_nothing(valuation: Valuation) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from gmvaluator.report.charts import cumulative_chart, histogram_chart
 from gmvaluator.report.contents import Contents, collect
 from gmvaluator.report.groups import NOT_LISTED
 from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
-from gmvaluator.report.null import match_level, told_of_null
+from gmvaluator.report.null import match_level
 from gmvaluator.report.packing import script_json
 from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
 from gmvaluator.report.records import Rows
@@ -100,11 +100,12 @@ def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> 
     values = run.valuation.values
     counted = None if n_below(values) else histogram(values)
     curve = Concentration(values) if counted is not None else None
+    test = run.valuation.record.unattributed
     return environment.get_template("page.html.j2").render(
         page=contents,
         script=script,
         level=match_level(run.valuation),
-        applied=bool(told_of_null(run.valuation).get("applied")),
+        applied=test is not None and test.applied,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         curve=curve,
         cumulative=None if curve is None else cumulative_chart(curve),

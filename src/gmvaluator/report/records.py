@@ -24,7 +24,7 @@ _HEADINGS = {
 
 def record_tables(run: Run) -> tuple[tuple[str, Rows], ...]:
     """All of run.json in tables: single entries first, then parts, then what is unknown here."""
-    info = run.valuation.info
+    info = run.valuation.record.as_json()
     single = [("run folder", run.folder.name), *((k, v) for k, v in info.items() if not _nested(v))]
     if run.seal is not None:
         single.append(("seal", run.seal))

@@ -1,4 +1,4 @@
-"""What other commands add to a run's folder, and what becomes of it when the run is replaced."""
+"""Files that other commands add to a run's folder, and their fate when the run is replaced."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ REMADE = (
     "audit/*.html",
     *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")),
 )
-"""Files that a command makes again from the run; beside another run they would be of no run."""
+"""Files that can be regenerated from the run. They are deleted when the run is replaced."""
 RECORDS = ("payout.json",)
-"""Files that stay when the run is replaced: what was paid was paid."""
+"""Files that stay when the run is replaced: payments were made."""
 
 
-def left_of_before(folder: Path) -> list[Path]:
-    """Records of the run that `folder` held before the one that was just saved there."""
+def remaining_records(folder: Path) -> list[Path]:
+    """Records in `folder` that stayed when its run was replaced."""
     return [folder / name for name in RECORDS if (folder / name).exists()]
 
 
 def drop_derived(folder: Path) -> None:
-    """Delete what was made of the run that `folder` held before; payouts are records and stay.
+    """Delete the files that were derived from the replaced run of `folder`; records stay.
 
     Raises:
         RunError: a file cannot be deleted.
@@ -43,6 +43,6 @@ def drop_derived(folder: Path) -> None:
                 file.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            f"{error.filename or folder} is of the run that was here before and cannot be deleted "
+            f"{error.filename or folder} is of the replaced run and cannot be deleted "
             f"({error.strerror or error}); delete it"
         ) from error

@@ -1,13 +1,13 @@
-"""A saved run with the images it was made from, as far as these can still be had."""
+"""A run folder and its images: a path goes in, an opened `Run` comes out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmvaluator.files.seals import SEAL, broken
+from gmvaluator.files.seals import broken
 from gmvaluator.runs.images import RunSide, State
-from gmvaluator.runs.tables import MARKER, read_marker
+from gmvaluator.runs.record import MARKER, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 
 __all__ = ["Run", "RunSide", "State", "check_files", "open_run"]
@@ -15,13 +15,13 @@ __all__ = ["Run", "RunSide", "State", "check_files", "open_run"]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run folder that was opened.
+    """An opened run folder.
 
     Attributes:
-        folder: where it is.
-        valuation: what it holds.
-        seal: of the run; None: an older one without.
-        train, generated: its images.
+        folder: path of the folder.
+        valuation: content of the folder.
+        seal: of the run; None: an older run without a seal.
+        train, generated: the images of the run.
     """
 
     folder: Path
@@ -32,33 +32,33 @@ class Run:
 
 
 def open_run(path: str | Path, *, train: object = None, generated: object = None) -> Run:
-    """Open a run folder and, where they can be had, the images it was made from.
+    """Open a run folder and its images.
 
     Args:
-        path: of the run.
-        train, generated: any source of `ImageSet`, where images are no longer where the run had
-            them. What is given must open; what the run recorded need not.
+        path: of the run folder.
+        train, generated: any source of `ImageSet` that has the images now; it must open. Default:
+            the recorded source, which need not open (`RunSide.trouble` says why it does not).
 
     Raises:
-        RunError: no run is there, or it is not as it was saved.
-        InputError: a set that was given cannot be opened.
+        RunError: no run is there, or a file was changed since the run was saved.
+        InputError: `train` or `generated` cannot be opened.
     """
     folder = Path(path)
     valuation = Valuation.load(folder)
     return Run(
         folder=folder,
         valuation=valuation,
-        seal=read_marker(folder, MARKER, "run").get(SEAL),
+        seal=read_record(folder).seal,
         train=valuation.open_images("train", train),
         generated=valuation.open_images("generated", generated),
     )
 
 
 def check_files(path: str | Path) -> list[str]:
-    """What of a run's files is missing or was changed since it was saved, a sentence each.
+    """One sentence for each file that is missing or was changed since the run was saved.
 
     Raises:
-        RunError: no run is there, or its record cannot be read.
+        RunError: no run is there, or `run.json` cannot be read.
     """
     folder = Path(path)
     return broken(read_marker(folder, MARKER, "run"), folder)

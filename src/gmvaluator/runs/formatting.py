@@ -1,4 +1,4 @@
-"""How numbers and small tables are shown to people."""
+"""Numbers and small tables for people: from values to text and HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from html import escape
 
 
 def format_number(number: float) -> str:
-    """Four significant digits, thousands separated, no exponent between 1e-4 and 1e9."""
+    """A number with four significant digits, and no exponent between 1e-4 and 1e9.
+
+    Whole numbers keep all digits; commas separate thousands.
+    """
     if not math.isfinite(number):
         return str(number)
     if number == 0 or (float(number).is_integer() and abs(number) < 1e9):
@@ -20,7 +23,7 @@ def format_number(number: float) -> str:
 
 
 def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """A small HTML table; every string is escaped, numbers are formatted and right-aligned."""
+    """A small HTML table. Strings are escaped and left-aligned, numbers are formatted."""
     names = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
@@ -31,6 +34,6 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | 
 
 def _cell(content: str | float) -> str:
     if isinstance(content, str):
-        # bdi: an id in a script written from the right must not reorder its neighbours
+        # bdi: an id in a right-to-left script must not reorder its neighbours
         return f'<td style="text-align:left"><bdi>{escape(content)}</bdi></td>'
     return f"<td>{format_number(content)}</td>"

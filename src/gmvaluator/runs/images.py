@@ -1,9 +1,9 @@
-"""The images of one side of a run, as far as they can still be had."""
+"""The images of one side of a run: ids and a source go in, a `RunSide` comes out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError, RunError
 from gmvaluator.images import ImageSet
+from gmvaluator.runs.record import Input
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
 class RunSide:
-    """The training or the generated images of a run.
+    """The training or the generated images of a run, as far as they can still be opened.
 
     Attributes:
         ids: n ids, as the run has them.
-        keys: n content keys the images had then; None: an older run, which did not record them.
+        keys: n content keys of the images that were valued; None: an older run without keys.
         labels: n labels; None: none known.
-        images: the set that holds them now; None: it cannot be had.
-        trouble: why it cannot, or how many images it no longer lists; None: all is well.
+        images: the set that holds the images now; None: it cannot be opened.
+        trouble: why the set cannot be opened, or how many images it no longer lists; None: neither.
+        fingerprint: of the images that were valued; None: not recorded.
     """
 
     ids: tuple[str, ...]
@@ -33,29 +35,29 @@ class RunSide:
     labels: tuple[str | None, ...] | None
     images: ImageSet | None
     trouble: str | None
+    fingerprint: str | None = None
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """(n,) place of each image in `images`; −1 where it is not listed any more."""
-        return _places(self.ids, self.images)
+        """(n,) row of each image in `images`; −1 where the set no longer lists the image."""
+        return _rows_in(self.images, self.ids)
 
     def state(self, i: int) -> State:
-        """Whether image i can be shown as what was valued; reads its bytes.
+        """Whether image i is still the image that was valued; reads its bytes.
 
-        `changed`: it has other content than then. `unknown`: it is there, and the run does not
-        say what content it had.
+        `changed`: the content differs. `unknown`: the run did not record the content.
         """
         return self._read(i, None)[0]
 
     def png(self, i: int, max_side: int) -> bytes | None:
-        """Image i as a PNG of at most `max_side` pixels a side; None unless it is what was valued.
+        """Image i as a PNG of at most `max_side` pixels a side; None unless it was valued so.
 
-        Images of a run that recorded no content are shown as they are now; see `state`.
+        Where the run did not record the content, the image is shown as it is now.
         """
         return self._read(i, max_side)[1]
 
     def thumbnail(self, i: int, max_side: int) -> tuple[State, bytes | None]:
-        """What `state` says and, if that is `ok` or `unknown`, image i as a small PNG or JPEG."""
+        """The state of image i and, if that is `ok` or `unknown`, a small PNG or JPEG of it."""
         row = int(self.rows[i])
         if self.images is None or row < 0:
             return "missing", None
@@ -70,14 +72,14 @@ class RunSide:
         return ("unknown" if self.keys is None else "ok"), picture
 
     def gone(self, name: str) -> NDArray[np.bool_]:
-        """(n,) whose entry of a column `column` cannot give: the set no longer lists them."""
+        """(n,) images without an entry in `column(name)` because the set no longer lists them."""
         recorded = name == "label" and self.labels is not None
         return np.zeros(len(self.ids), dtype=bool) if recorded else self.rows < 0
 
     def column(self, name: str) -> tuple[Any, ...]:
-        """n entries of a metadata column, or of `label`; None for images that are gone.
+        """n entries of a metadata column, or of `label`.
 
-        `gone` tells those from images without an entry.
+        An entry is None where the image has none, or where the image is gone (see `gone`).
 
         Raises:
             InputError: no such column.
@@ -96,11 +98,11 @@ class RunSide:
         return tuple(None if row < 0 else values[row] for row in self.rows)
 
     def whole_column(self, name: str) -> tuple[Any, ...]:
-        """`column`, where none of its images is gone.
+        """`column`, but an error where an image is gone.
 
         Raises:
             InputError: no such column.
-            RunError: the set no longer lists all images, so whose they are is not known.
+            RunError: the set no longer lists all images, so their entries are not known.
         """
         entries = self.column(name)
         if self.gone(name).any():
@@ -125,39 +127,40 @@ class RunSide:
         return ("unknown" if self.keys is None else "ok"), png
 
 
-def open_recorded(
+def open_side(
     ids: tuple[str, ...],
     keys: tuple[str, ...] | None,
     labels: tuple[str | None, ...] | None,
-    recorded: str | list[list[str]] | None,
-    given: object = None,
+    recorded: Input,
+    source: object = None,
 ) -> RunSide:
-    """The images of these ids from where the run had them, or from what is given instead.
+    """Open the images of one side of a run.
 
     Args:
-        ids, keys, labels: as `RunSide` has them.
-        recorded: where they were, several sources with the prefixes of their ids; None: in memory.
-        given: any source of `ImageSet`; unlike what was recorded, it must open.
+        ids, keys, labels: as in `RunSide`.
+        recorded: the set that the run was made from. If it cannot be opened, `trouble` says why.
+        source: any source of `ImageSet` that has the images now; it must open.
 
     Raises:
-        InputError: what was given cannot be opened.
+        InputError: `source` cannot be opened.
     """
     images, trouble = None, None
-    if given is not None:
-        images = ImageSet.open(given)
-    elif recorded is None:
+    if source is not None:
+        images = ImageSet.open(source)
+    elif recorded.source is None:
         trouble = "the run was made from images in memory; pass the set"
     else:
         try:
-            images = ImageSet.open(recorded)
+            images = ImageSet.open(recorded.source)
         except InputError as error:
             trouble = f"the images cannot be opened where they were ({error}); pass the set"
-    missing = 0 if images is None else int((_places(ids, images) < 0).sum())
-    if missing:
-        trouble = f"{missing} of {len(ids)} images are no longer listed in the set"
-    return RunSide(ids=ids, keys=keys, labels=labels, images=images, trouble=trouble)
+    side = RunSide(ids, keys, labels, images, trouble, recorded.fingerprint)
+    missing = 0 if images is None else int((side.rows < 0).sum())
+    if not missing:
+        return side
+    return replace(side, trouble=f"{missing} of {len(ids)} images are no longer listed in the set")
 
 
-def _places(ids: Sequence[str], images: ImageSet | None) -> NDArray[np.int64]:
-    known = {} if images is None else {name: row for row, name in enumerate(images.ids)}
-    return np.array([known.get(name, -1) for name in ids], dtype=np.int64)
+def _rows_in(images: ImageSet | None, ids: Sequence[str]) -> NDArray[np.int64]:
+    row_of = {} if images is None else {name: row for row, name in enumerate(images.ids)}
+    return np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)

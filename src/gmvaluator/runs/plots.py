@@ -1,4 +1,4 @@
-"""Figures for notebooks and papers, drawn by matplotlib."""
+"""Figures for notebooks and papers: from values or a run to a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _CELL = 0.95  # inches
 
 
 def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
-    """An empty figure, in inches, that no window manager holds on to.
+    """An empty figure that no window manager keeps alive.
 
     Args:
-        width, height: of the whole.
-        solve: let matplotlib find the margins; with a hundred axes that takes seconds.
+        width, height: of the figure, in inches.
+        solve: let matplotlib choose the margins, which takes seconds for a hundred axes.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -45,7 +45,7 @@ def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
 
 
 def plot_values(values: NDArray[np.float64]) -> Figure:
-    """How value is spread over (n,) training images: a histogram and the cumulative share."""
+    """A histogram of the (n,) values and the curve of their cumulative share."""
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     draw_histogram(left, values)
@@ -54,7 +54,7 @@ def plot_values(values: NDArray[np.float64]) -> Figure:
 
 
 def draw_histogram(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Training images by their value above 0; those without and below are counted in the title."""
+    """A histogram of the values above 0; the title counts the others."""
     counted = histogram(values)
     n_without, below = int((values == 0).sum()), n_below(values)
     counts = f"{n_without:,} of {len(values):,} images without value"
@@ -73,11 +73,11 @@ def draw_histogram(axes: Axes, values: NDArray[np.float64]) -> None:
 
 
 def draw_cumulative(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Share of all value held by the most valuable images; none where values lie below 0."""
+    """The share of all value that the most valuable images hold; a note if a value is below 0."""
     if below := n_below(values):
         axes.set_title("no share of all value", fontsize=9)
-        told = f"{below:,} of {len(values):,} values are below 0,\nso there is no whole to share"
-        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=9, color=_SOFT)
+        note = f"{below:,} of {len(values):,} values are below 0,\nso there is no whole to share"
+        axes.text(0.5, 0.5, note, ha="center", va="center", fontsize=9, color=_SOFT)
         axes.set_axis_off()
         return
     curve = Concentration(values)
@@ -103,14 +103,14 @@ def plot_contributors(
     *,
     top: int = 10,
 ) -> Figure:
-    """A sheet: a row a generated image, its `top` contributors at the right, best first.
+    """A sheet with one row per generated image: the image, then its contributors, best first.
 
     Args:
         contributions: (m, k) rows, distances, scores.
-        quality: (m,).
-        rows: of the generated images to show.
-        train, generated: where pictures come from; one that is not what was valued is marked.
-        top: contributors a row.
+        quality: (m,) quality of the generated images.
+        rows: rows of the generated images to show.
+        train, generated: the images of the run. Images that are gone or changed are marked.
+        top: number of contributors to show.
     """
     top = max(1, min(top, contributions.rows.shape[1]))
     lines = max(1, len(rows))

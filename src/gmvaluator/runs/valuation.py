@@ -1,4 +1,4 @@
-"""The result of a valuation; `gmvaluator.runs.tables` has the files of its folder."""
+"""The result of a valuation: values, scores and the record of how they were made."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.seals import sealed
 from gmvaluator.images import Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
-from gmvaluator.runs import tables as run_tables
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
-from gmvaluator.runs.images import RunSide, open_recorded
-from gmvaluator.runs.tables import DUPLICATES_FILE, INPUTS_FILE, MARKER
+from gmvaluator.runs.images import RunSide, open_side
+from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.scoring.scores import Contributions, sum_values
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from matplotlib.figure import Figure
 
-# rows that a notebook shows
+# training images that a notebook shows
 SHOWN = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContributorList:
     """The contributors of one generated image, best first.
 
-    One that has copies (`Valuation.clusters`) stands for them, and its score is that of all of
-    them together.
+    A contributor with copies (`Valuation.clusters`) stands for all of them; its score is the sum
+    of their scores. Lists are equal when ids, distances and scores are equal.
 
     Attributes:
         ids: k training ids.
@@ -49,28 +47,40 @@ class ContributorList:
     distances: NDArray[np.float32]
     scores: NDArray[np.float64]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ContributorList):
+            return NotImplemented
+        return (
+            self.ids == other.ids
+            and np.array_equal(self.distances, other.distances)
+            and np.array_equal(self.scores, other.scores)
+        )
+
+    # arrays can change, so a hash of them could
+    __hash__ = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True, eq=False)
 class Valuation:
-    """Values of all training images, with the scores they are summed from.
+    """Values of all training images, and the scores that they are the sums of.
 
-    Copies within the training set count once where `clusters` says so: `contributions` has only
-    the representative of each cluster, with the score of all of its images, and `values`,
-    `score_matrix` and `n_supported` have every image.
+    Copies within the training set count once (`clusters`): `contributions` lists only the
+    representative of each cluster, with the score of the whole cluster. `values`, `score_matrix`
+    and `n_supported` have every image, with its equal share of the cluster's score.
 
     Attributes:
         train_ids, train_labels: of the n readable training images (labels None where unknown).
         generated_ids, generated_labels: of the m readable generated images.
         quality: (m,) float64 q_j.
         contributions: sparse scores.
-        skipped: (`train`, `generated` or `holdout`, what was skipped and why).
-        info: what `run.json` holds: settings, versions, weights, seconds, inputs.
+        skipped: images that could not be read: (`train`, `generated` or `holdout`, id and reason).
+        record: settings, versions, weights, seconds, inputs: the content of `run.json`.
         train_keys, generated_keys: the content key of each image (`ImageSet.content_key`); None
-            where nothing recorded them.
-        clusters: copies among the training images; None where all images counted (dedup none).
-        match_p: (m,) float64, p-value of each generated image's match (`scoring.conformal`):
-            how often an image with no source in the training set matches as badly. None where that
-            was not tested.
+            where they were not recorded.
+        clusters: copies among the training images; None where every image counts (dedup none).
+        match_p: (m,) float64, p-value of each generated image's match (`scoring.conformal`): how
+            often an image with no source in the training set matches as badly. None where it was
+            not tested.
     """
 
     train_ids: tuple[str, ...]
@@ -80,11 +90,20 @@ class Valuation:
     quality: NDArray[np.float64]
     contributions: Contributions
     skipped: tuple[tuple[str, Skip], ...]
-    info: dict[str, Any]
+    record: RunRecord
     train_keys: tuple[str, ...] | None = None
     generated_keys: tuple[str, ...] | None = None
     clusters: Clusters | None = None
     match_p: NDArray[np.float64] | None = None
+
+    def __repr__(self) -> str:
+        n, m = len(self.train_ids), len(self.generated_ids)
+        return f"Valuation({n} training images valued by {m} generated images)"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """`record` in plain types, as in `run.json`; a new dictionary each time."""
+        return self.record.as_json()
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
@@ -101,9 +120,9 @@ class Valuation:
 
     @cached_property
     def n_supported(self) -> NDArray[np.int64]:
-        """(n,) number of generated images each training image contributes to (score ≠ 0).
+        """(n,) number of generated images that each training image contributes to (score ≠ 0).
 
-        An image contributes, with its share, wherever one of its copies does.
+        An image contributes wherever one of its copies does.
         """
         rows = self.contributions.rows[self.contributions.scores != 0]
         counts = np.bincount(rows, minlength=self.contributions.n_train)
@@ -111,19 +130,20 @@ class Valuation:
 
     @cached_property
     def unattributed(self) -> NDArray[np.float64]:
-        """(m,) the part of each q_j that goes to no contributor: Σ_i V(x_i, x̂_j) + it = q_j.
+        """(m,) the part of each q_j that goes to no contributor: q_j − Σ_i V(x_i, x̂_j).
 
-        0 for all, unless the run was asked to test that (`null="withhold"`).
+        0 for all, unless the scores of images without a contributor were withheld.
         """
-        told = self.info.get("unattributed", {})
-        if self.match_p is None or not told.get("applied"):
+        test = self.record.unattributed
+        if self.match_p is None or test is None or not test.applied:
             return np.zeros_like(self.quality)
-        return np.where(self.match_p <= told["level"], self.quality, 0.0)
+        return np.where(self.match_p <= test.level, self.quality, 0.0)
 
     def contributors(self, generated: int | str) -> ContributorList:
-        """Contributors of a generated image, given by row number or id.
+        """Contributors of one generated image.
 
-        Of copies the representative alone, with the score of all.
+        Args:
+            generated: row number or id of the image.
 
         Raises:
             InputError: no such generated image.
@@ -137,35 +157,39 @@ class Valuation:
         )
 
     def score_matrix(self) -> NDArray[np.float64]:
-        """(n, m) φ_{i,j} of every training and generated image, 0 for those not contributing.
+        """(n, m) score of every training image for every generated image; 0: no contributor.
 
-        8 · n · m bytes. The orientation is that of the dattri library's metrics, which take
-        `torch.from_numpy` of it; rows sum to `values`, and copies share a score equally. A valuer
-        that scores the whole generated set at once (IF4GAN) has one column.
+        The matrix takes 8 · n · m bytes. Rows sum to `values`; copies share a score equally. The
+        metrics of the dattri library take `torch.from_numpy` of it. A valuer that scores the whole
+        generated set at once (IF4GAN) has one column.
         """
-        found = np.zeros((self.contributions.n_train, len(self.contributions.rows)))
-        np.put_along_axis(found, self.contributions.rows.T, self.contributions.scores.T, axis=0)
-        return found if self.clusters is None else self.clusters.shared(found)
+        matrix = np.zeros((self.contributions.n_train, len(self.contributions.rows)))
+        np.put_along_axis(matrix, self.contributions.rows.T, self.contributions.scores.T, axis=0)
+        return matrix if self.clusters is None else self.clusters.shared(matrix)
 
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
-        frame: pd.DataFrame = self._values_table().to_pandas()
+        from gmvaluator.runs.tables import values_table
+
+        frame: pd.DataFrame = values_table(self).to_pandas()
         return frame
 
     def open_images(self, side: Literal["train", "generated"], given: object = None) -> RunSide:
-        """The training or generated images, from where they were or from a set that is given.
+        """The training or generated images.
+
+        Args:
+            side: which images.
+            given: a source of `ImageSet` that has them now; None: open the recorded source.
 
         Raises:
-            InputError: the set that was given cannot be opened.
+            InputError: `given` cannot be opened.
         """
-        of_train = side == "train"
-        return open_recorded(
-            ids=self.train_ids if of_train else self.generated_ids,
-            keys=self.train_keys if of_train else self.generated_keys,
-            labels=self.train_labels if of_train else self.generated_labels,
-            recorded=self.info.get("inputs", {}).get(side, {}).get("source"),
-            given=given,
-        )
+        inputs = self.record.inputs
+        if side == "train":
+            ids, keys, labels = self.train_ids, self.train_keys, self.train_labels
+            return open_side(ids, keys, labels, inputs.train, given)
+        ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
+        return open_side(ids, keys, labels, inputs.generated, given)
 
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold.
@@ -184,16 +208,17 @@ class Valuation:
         train: object = None,
         generated_images: object = None,
     ) -> Figure:
-        """Generated images, given by row number or id, each with its `top` contributors.
+        """A sheet of generated images, each with its best contributors.
+
+        Images that are gone or have changed since the valuation are marked, not shown.
 
         Args:
-            generated: one or more; the first if there is none.
-            top: contributors to show.
-            train, generated_images: sources of the images, where these are no longer where they
-                were. Images that are gone or have changed since are marked, not shown.
+            generated: row numbers or ids of generated images. Default: the first image.
+            top: number of contributors to show.
+            train, generated_images: any source of `ImageSet`. Default: the recorded sources.
 
         Raises:
-            InputError: no such generated image, or a given source cannot be opened.
+            InputError: no such generated image, or a source cannot be opened.
             MissingPackageError: matplotlib is not installed.
         """
         from gmvaluator.runs import plots
@@ -201,14 +226,14 @@ class Valuation:
         return plots.plot_contributors(
             self.contributions,
             self.quality,
-            [self._generated_row(each) for each in generated or (0,)],
+            [self._generated_row(image) for image in generated or (0,)],
             self.open_images("train", train),
             self.open_images("generated", generated_images),
             top=top,
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: counts, and the most valuable training images."""
+        """Counts and the most valuable training images, for a notebook."""
         best = np.argsort(self.ranks)[:SHOWN]
         n, m = len(self.train_ids), len(self.generated_ids)
         n_valued = int((self.values > 0).sum())
@@ -230,17 +255,19 @@ class Valuation:
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the run folder: all files or none, with their hashes and a seal over these.
+        """Write the run folder: all files or none, with their hashes and a seal over the hashes.
 
-        What other commands made of a run that is replaced is deleted, but for payouts.
+        Where a run is replaced, files that were derived from it are deleted; payouts stay.
 
         Raises:
             RunError: the folder holds another run (unless `overwrite`), or cannot be written.
         """
         import pyarrow.parquet as pq
 
+        from gmvaluator.runs.tables import tables_of
+
         with publish_folder(Path(path), MARKER, overwrite=overwrite) as folder:
-            for name, table in self._tables().items():
+            for name, table in tables_of(self).items():
                 pq.write_table(table, folder / name)
             text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
             (folder / MARKER).write_text(text + "\n", encoding="utf-8")
@@ -248,31 +275,29 @@ class Valuation:
 
     @staticmethod
     def load(path: str | Path, *, check: bool = True) -> Valuation:
-        """Read a run folder back.
-
-        Args:
-            path: of the run.
-            check: refuse files that are not those the run was saved with.
+        """Read a run folder.
 
         A run whose `save` was killed while it replaced files is completed first.
 
+        Args:
+            path: folder of the run.
+            check: refuse files that differ from those that were saved.
+
         Raises:
-            RunError: no run is there, a file is missing, damaged or changed, or files do not fit
-                together.
+            RunError: no run is there, a file is missing, damaged or changed, or the files do not
+                fit together.
         """
+        from gmvaluator.runs.tables import read_run, valuation_of
+
         folder = Path(path)
-        info, tables = run_tables.read_files(folder, check=check)
+        record, tables = read_run(folder, check=check)
         try:
-            valuation = Valuation(**run_tables.content_of(info, tables))
-            listed = tables["values.parquet"]["value"].to_numpy()
-            if not np.allclose(valuation.values, listed, rtol=1e-9, atol=1e-12):
-                raise ValueError("the values are not the sums of the contributions")
+            return valuation_of(record, tables)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"the files of run {folder} do not fit together ({error}); restore the run or "
                 "make it again"
             ) from error
-        return valuation
 
     def _generated_row(self, generated: int | str) -> int:
         m = len(self.generated_ids)
@@ -287,28 +312,3 @@ class Valuation:
     @cached_property
     def _row_of_generated(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.generated_ids)}
-
-    def _values_table(self) -> pa.Table:
-        return run_tables.values_table(
-            self.train_ids, self.values, self.ranks, self.n_supported, self.train_labels
-        )
-
-    def _tables(self) -> dict[str, pa.Table]:
-        """What each file of the run's folder holds."""
-        tables = {
-            "values.parquet": self._values_table(),
-            "contributions.parquet": run_tables.contributions_table(
-                self.contributions, self.train_ids, self.generated_ids
-            ),
-            "generated.parquet": run_tables.generated_table(
-                self.generated_ids, self.quality, self.generated_labels, self.match_p
-            ),
-            "skipped.parquet": run_tables.skipped_table(self.skipped),
-        }
-        if self.train_keys is not None and self.generated_keys is not None:
-            tables[INPUTS_FILE] = run_tables.inputs_table(
-                self.train_ids, self.train_keys, self.generated_ids, self.generated_keys
-            )
-        if self.clusters is not None:
-            tables[DUPLICATES_FILE] = self.clusters.table(self.train_ids)
-        return tables

@@ -15,6 +15,7 @@ r = ⌊level · (N + 1)⌋; r = 8 at the sizes of `null_size`, so at level 0.02 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Literal
@@ -35,6 +36,20 @@ EXCEEDANCES = 8
 def null_size(level: float) -> int:
     """Images of a null sample, where there are as many."""
     return ceil(EXCEEDANCES / level) - 1
+
+
+def fresh_rows(keys: Mapping[int, str], ids: Sequence[str], training: Iterable[str]) -> list[int]:
+    """Rows of held-out images that are no training images, in the order a null sample takes them.
+
+    The order is that of the content keys, so that it does not depend on how the set is listed.
+
+    Args:
+        keys: content key by row.
+        ids: of all rows; images of equal content are ordered by id.
+        training: content keys of the training images.
+    """
+    known = set(training)
+    return sorted((row for row in keys if keys[row] not in known), key=lambda r: (keys[r], ids[r]))
 
 
 def images_needed(level: float) -> int:

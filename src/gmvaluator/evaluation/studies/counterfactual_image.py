@@ -130,7 +130,7 @@ def _contributors(
 
 def _ranked(valued: Valued, valuer: NamedValuer, originals: Images, k: int) -> dict[str, Any]:
     valuation = valued.value(valuer, originals)
-    if valuation.info["settings"].get("whole_set"):
+    if valuation.record.settings.whole_set:
         return {"rows": None}
     scores, rows = valuation.contributions.scores, valuation.contributions.rows
     if rows.shape[1] < k:

@@ -136,7 +136,7 @@ def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> list[Pi
 
 
 def _seconds(valuer: NamedValuer, train: ImageSet, images: ImageSet, k: int) -> dict[str, float]:
-    spent = FittedValuer(valuer, train, k).value(images).info["seconds"]
+    spent = FittedValuer(valuer, train, k).value(images).record.seconds
     by_stage = {stage: float(spent.get(stage, 0.0)) for stage in STAGES}
     return by_stage | {"total": sum(by_stage.values())}
 

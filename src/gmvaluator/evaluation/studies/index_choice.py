@@ -97,7 +97,7 @@ def _compare(valuations: dict[str, Valuation]) -> dict[str, Any]:
             ),
             "agreement": rank_correlation(each.values, exact.values),
             "ratio": float(class_ratio(contributor_labels(each), generated_labels(each)).mean()),
-            "recall": float(each.info["seconds"]["recall"]),
+            "recall": float(each.record.seconds["recall"]),
         }
         for name, each in valuations.items()
     }

@@ -70,7 +70,7 @@ def out_of_distribution(
         for k in ks:
             values = values_of(valuation, scores_of(valuation, k))
             found[str(k)] = rank_noised(values, planted.noised)
-        return found | {"agreement": valuation.info.get("agreement")}
+        return found | {"agreement": valuation.record.extras.get("agreement")}
 
     extra = {"planted": planted.tag, "ks": sorted(ks)}
     pieces = measure(context, "c3", max(ks), measured, extra=extra)

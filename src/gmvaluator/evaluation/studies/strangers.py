@@ -115,13 +115,12 @@ def _sets(
 
 
 def _measured(valuation: Valuation) -> dict[str, Any]:
-    p = valuation.match_p
-    if p is None:
+    p, test, seconds = valuation.match_p, valuation.record.unattributed, valuation.record.seconds
+    if p is None or test is None:
         raise InputError("the valuation was not tested; leave null out of the valuer's settings")
-    seconds = valuation.info["seconds"]
     return {
         "m": len(p),
-        "n_null": valuation.info["unattributed"]["n_null"],
+        "n_null": test.n_null,
         "shares": {str(level): float((p <= level).mean()) for level in LEVELS},
         "seconds": {"null": seconds["null"], "all": sum(seconds.values())},
     }

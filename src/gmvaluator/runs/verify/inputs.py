@@ -1,4 +1,4 @@
-"""Whether sets of images are those that a run was made from."""
+"""Checks of image sets: from a run and a set to whether the run was made from this set."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
-from gmvaluator.progress import Advance, Progress
-from gmvaluator.runs.images import RunSide, open_recorded
+from gmvaluator.progress import Progress
+from gmvaluator.runs.images import open_side
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.conformal import null_size
+from gmvaluator.scoring.conformal import fresh_rows, null_size
 
 State = Literal["ok", "failed", "unknown"]
 Side = Literal["train", "generated"]
 NAMES: dict[Side, str] = {"train": "training images", "generated": "generated images"}
 HELD_OUT = "held-out images"
-NAMED = 20  # ids told in full; their number is told always
+# ids that a sentence lists; it counts the others
+LISTED_IDS = 20
 _SMALL = Preprocessing(8)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One check and its result.
 
     Attributes:
-        name: what.
-        state: `unknown`: it could not be checked.
-        found: sentences: what is wrong, why it could not be checked, or what was found right.
+        name: of the check.
+        state: `unknown`: the check could not be made.
+        found: sentences: what is wrong, why the check could not be made, or what is right.
     """
 
     name: str
@@ -37,13 +38,13 @@ class Check:
 
 @dataclass(frozen=True)
 class InputCheck(Check):
-    """Whether a set of images is the one that was valued.
+    """Whether a set of images is the set that was valued.
 
     Attributes:
-        n: images that the run lists.
-        missing: ids the set no longer lists, or lists and cannot read.
-        changed: ids whose content is another now.
-        added: ids that the set lists and the run knows nothing of.
+        n: number of images that the run lists.
+        missing: ids of the run that the set does not list, or whose image cannot be read.
+        changed: ids of the run whose image has other content than was valued.
+        added: ids of the set that the run does not list.
     """
 
     n: int = 0
@@ -53,168 +54,130 @@ class InputCheck(Check):
 
 
 def check_inputs(
-    valuation: Valuation, side: Side, given: object, quick: bool, progress: Progress
+    valuation: Valuation, side: Side, source: object, *, quick: bool, progress: Progress
 ) -> InputCheck:
     """Whether the training or the generated images are those that were valued.
 
     Args:
         valuation: of the run.
-        side: which.
-        given: the set to look at; None: the one that the run recorded.
+        side: which images.
+        source: the set to check; None: the set that the run recorded.
         quick: compare ids only.
-        progress: hears how far it is.
+        progress: of reading the images.
     """
-    name = NAMES[side]
-    opened = valuation.open_images(side, given)
-    n = len(opened.ids)
-    if opened.images is None:
+    opened = valuation.open_images(side, source)
+    name, n, images = NAMES[side], len(opened.ids), opened.images
+    if images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)
-    left_out = {skip.id for each, skip in valuation.skipped if each == side}
-    known = set(opened.ids) | left_out
-    added = tuple(each for each in opened.images.ids if each not in known)
-    missing = tuple(
-        each for each, row in zip(opened.ids, opened.rows.tolist(), strict=True) if row < 0
-    )
-    where = f"the set at {opened.images.location or 'hand'}"
+    where = _where(images)
+    listed = {*opened.ids, *(skip.id for of, skip in valuation.skipped if of == side)}
+    added = tuple(id_ for id_ in images.ids if id_ not in listed)
+    rows = dict(zip(opened.ids, opened.rows.tolist(), strict=True))
     if quick:
+        missing = tuple(id_ for id_, row in rows.items() if row < 0)
         wrong = _differences(missing, (), added)
-        state: State = "failed" if wrong else "unknown"
         ids_only = f"{where} lists the same {n} ids; contents were not read (--quick)"
+        state: State = "failed" if wrong else "unknown"
         return InputCheck(name, state, tuple(wrong) or (ids_only,), n, missing, (), added)
-    keys = _contents(opened, progress, name)
-    missing += tuple(
-        each
-        for each, key, row in zip(opened.ids, keys, opened.rows.tolist(), strict=True)
-        if row >= 0 and key is None
-    )
-    changed = _changed(opened, keys)
+    keys = _content_keys(images, sorted(row for row in rows.values() if row >= 0), progress, name)
+    now = {id_: keys[row] for id_, row in rows.items() if row in keys}
+    missing = tuple(id_ for id_ in rows if id_ not in now)
+    then = dict(zip(opened.ids, opened.keys or (), strict=False))
+    changed = tuple(id_ for id_, key in now.items() if then.get(id_, key) != key)
     wrong = _differences(missing, changed, added)
-    if opened.keys is None and not missing:
-        recorded = valuation.info.get("inputs", {}).get(side, {}).get("fingerprint")
-        if recorded is None and not wrong:
+    if not then and not missing:
+        if opened.fingerprint is None and not wrong:
             nothing = ("the run recorded neither content keys nor a fingerprint",)
             return InputCheck(name, "unknown", nothing, n)
-        if recorded not in (None, set_fingerprint(opened.ids, [str(key) for key in keys])):
+        if opened.fingerprint not in (
+            None,
+            set_fingerprint(opened.ids, [now[id_] for id_ in opened.ids]),
+        ):
             wrong.append(
                 "contents of some differ from those valued; this older run does not say which"
             )
-    if wrong:
-        wrong = _of_another_set(opened, keys, missing, added, where) + wrong
+    if wrong and then:
+        lost, unknown = {then[id_] for id_ in missing}, set(added)
+        places = [row for row, id_ in enumerate(images.ids) if id_ in unknown] if lost else []
+        others = _content_keys(images, places, progress, name).values() if places else ()
+        if renamed := len(lost.intersection(others)):
+            wrong.insert(0, f"{renamed} of the missing images are there under other ids")
+        elif len(missing) + len(changed) == n:
+            wrong.insert(0, f"{where} is another set: not one image of the run is in it")
     same = (f"{where} holds the same {n} images",)
-    return InputCheck(
-        name, "failed" if wrong else "ok", tuple(wrong) or same, n, missing, changed, added
-    )
+    state = "failed" if wrong else "ok"
+    return InputCheck(name, state, tuple(wrong) or same, n, missing, changed, added)
 
 
 def check_holdout(
-    valuation: Valuation, given: object, quick: bool, progress: Progress
+    valuation: Valuation, source: object, *, quick: bool, progress: Progress
 ) -> InputCheck | None:
-    """Whether the held-out images are those that the run's null sample was taken from.
+    """Whether the held-out images give the null sample that the run recorded.
 
-    The run lists neither their ids nor their content keys. The sample is taken again as
-    `gmvaluator.engine.null_sample` took it, and its fingerprint compared with the recorded one.
-    What was left out there for its vector cannot be told without embedding: then it is not checked.
+    The run records a fingerprint of the sample, not the ids of the held-out images. The sample is
+    the first images in the order of `fresh_rows` that could be embedded. Images that were left out
+    because they have the vector of a training image cannot be known here: then the state is
+    `unknown`.
 
     Args:
-        valuation, given, quick, progress: as for `check_inputs`.
+        valuation, source, quick, progress: as in `check_inputs`.
 
     Returns:
-        None: the run had no held-out images, and none were given.
+        None: the run had no held-out images, and `source` is None.
     """
-    told = valuation.info.get("inputs", {}).get("holdout")
-    if told is None:
-        if given is None:
+    recorded, test = valuation.record.inputs.holdout, valuation.record.unattributed
+    if recorded is None:
+        if source is None:
             return None
         return InputCheck(HELD_OUT, "failed", ("the run was made without, and a set was given",))
-    side = open_recorded((), None, None, told.get("source"), given)
-    level = valuation.info.get("unattributed", {}).get("level")
-    unknown = None
-    if side.images is None:
-        unknown = str(side.trouble)
-    elif quick:
-        unknown = "contents were not read (--quick), and the run lists no ids of them"
-    elif None in (valuation.train_keys, told.get("fingerprint"), level):
-        unknown = "the run did not record what their fingerprint is compared by"
-    if unknown is not None or side.images is None or level is None:
-        return InputCheck(HELD_OUT, "unknown", (str(unknown),))
-    images = side.images
-    with progress.stage(f"read {HELD_OUT}", len(images.ids)) as advance:
-        keys = _keys_of(images, range(len(images.ids)), advance)
-    training = set(valuation.train_keys or ())
-    left_out = {skip.id for each, skip in valuation.skipped if each == "holdout"}
-    fresh = sorted((key, images.ids[row]) for row, key in keys.items() if key not in training)
-    taken = [pair for pair in fresh if pair[1] not in left_out][: null_size(level)]
-    found = set_fingerprint([each for _, each in taken], [key for key, _ in taken])
-    where = f"the set at {images.location or 'hand'}"
-    if found == told["fingerprint"]:
-        right = f"{where} gives the same {len(taken)} images to compare with"
-        return InputCheck(HELD_OUT, "ok", (right,), len(taken))
+    opened = open_side((), None, None, recorded, source)
+    images, training = opened.images, valuation.train_keys
+    if images is None:
+        return InputCheck(HELD_OUT, "unknown", (str(opened.trouble),))
+    if quick:
+        not_read = "contents were not read (--quick), and the run lists no ids of them"
+        return InputCheck(HELD_OUT, "unknown", (not_read,))
+    if training is None or test is None or recorded.fingerprint is None:
+        nothing = "the run did not record what their fingerprint is compared by"
+        return InputCheck(HELD_OUT, "unknown", (nothing,))
+    keys = _content_keys(images, range(len(images)), progress, HELD_OUT)
+    fresh = fresh_rows(keys, images.ids, training)
+    skipped = {skip.id for of, skip in valuation.skipped if of == "holdout"}
+    sample = [row for row in fresh if images.ids[row] not in skipped][: null_size(test.level)]
+    n, where = len(sample), _where(images)
+    fingerprint = set_fingerprint(
+        [images.ids[row] for row in sample], [keys[row] for row in sample]
+    )
+    if fingerprint == recorded.fingerprint:
+        right = f"{where} gives the same {n} images to compare with"
+        return InputCheck(HELD_OUT, "ok", (right,), n)
     known = len(keys) - len(fresh)
-    alike = valuation.info["unattributed"].get("holdout_in_training", known) - known
+    alike = (test.holdout_in_training or known) - known
     if alike > 0:
         why = (
             f"{alike} of them have the vector of a training image or were training images, and "
             "only valuing again tells which were left out"
         )
-        return InputCheck(HELD_OUT, "unknown", (why,), len(taken))
+        return InputCheck(HELD_OUT, "unknown", (why,), n)
     wrong = f"{where} gives other images to compare with than the run had; it does not list which"
-    return InputCheck(HELD_OUT, "failed", (wrong,), len(taken))
+    return InputCheck(HELD_OUT, "failed", (wrong,), n)
 
 
-def _contents(side: RunSide, progress: Progress, name: str) -> list[str | None]:
-    """Content key of each image of the run as it is now; None where it is gone or unreadable."""
-    if side.images is None:
-        return [None] * len(side.ids)
-    rows = side.rows.tolist()
-    listed = sorted(row for row in rows if row >= 0)
-    with progress.stage(f"read {name}", len(listed)) as advance:
-        now = _keys_of(side.images, listed, advance)
-    return [now.get(row) for row in rows]
+def _where(images: ImageSet) -> str:
+    return f"the set at {images.location or 'hand'}"
 
 
-def _keys_of(
-    images: ImageSet, rows: Sequence[int], advance: Advance = lambda count: None
+def _content_keys(
+    images: ImageSet, rows: Sequence[int], progress: Progress, name: str
 ) -> dict[int, str]:
-    """Content key by row; those that cannot be read are missing."""
+    """Content key by row; images that cannot be read are missing."""
     keys: dict[int, str] = {}
-    # every key is said to be known: content is hashed, and nothing decoded
-    for batch in images.batches(_SMALL, rows=rows, known=lambda key: True):
-        keys.update(zip(batch.rows.tolist(), batch.keys, strict=True))
-        advance(len(batch.rows) + len(batch.skipped))
+    with progress.stage(f"read {name}", len(rows)) as advance:
+        # `known` skips the decoding: only the content is hashed
+        for batch in images.batches(_SMALL, rows=rows, known=lambda key: True):
+            keys.update(zip(batch.rows.tolist(), batch.keys, strict=True))
+            advance(len(batch.rows) + len(batch.skipped))
     return keys
-
-
-def _changed(side: RunSide, keys: Sequence[str | None]) -> tuple[str, ...]:
-    if side.keys is None:
-        return ()
-    return tuple(
-        each
-        for each, then, now in zip(side.ids, side.keys, keys, strict=True)
-        if now is not None and now != then
-    )
-
-
-def _of_another_set(
-    side: RunSide,
-    keys: Sequence[str | None],
-    missing: Sequence[str],
-    added: Sequence[str],
-    where: str,
-) -> list[str]:
-    """Whether the images are there under other ids, or none of them is there."""
-    images, then = side.images, side.keys
-    if then is None or images is None:
-        return []
-    gone = set(missing)
-    lost = {key for each, key in zip(side.ids, then, strict=True) if each in gone}
-    place_of = {each: place for place, each in enumerate(images.ids)}
-    there = _keys_of(images, [place_of[each] for each in added]).values() if lost else ()
-    renamed = len(lost & set(there))
-    if renamed:
-        return [f"{renamed} of the missing images are there under other ids"]
-    if all(now != before for now, before in zip(keys, then, strict=True)):
-        return [f"{where} is another set: not one image of the run is in it"]
-    return []
 
 
 def _differences(missing: Sequence[str], changed: Sequence[str], added: Sequence[str]) -> list[str]:
@@ -223,9 +186,9 @@ def _differences(missing: Sequence[str], changed: Sequence[str], added: Sequence
         ("have other content than was valued", changed),
         ("were not there when the run was made", added),
     )
-    return [f"{len(ids)} {what}: {_named(ids)}" for what, ids in parts if ids]
+    return [f"{len(ids)} {what}: {_listed(ids)}" for what, ids in parts if ids]
 
 
-def _named(ids: Sequence[str]) -> str:
-    rest = len(ids) - NAMED
-    return ", ".join(ids[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _listed(ids: Sequence[str]) -> str:
+    rest = len(ids) - LISTED_IDS
+    return ", ".join(ids[:LISTED_IDS]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,8 +1,6 @@
-"""The laws that every saved run obeys, checked on what its files hold.
+"""Laws of every saved run: from a run's tables to the laws that the tables break.
 
-Shares are positive and hand out the quality of each generated image, values are their sums. A file
-that was edited by hand breaks one of them more often than not, also where nothing recorded its
-hash.
+A file that was edited by hand breaks a law more often than not, even where no hash was recorded.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +20,8 @@ from gmvaluator.scoring.weightings import recorded_weighting
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROUNDING = 1e-9  # of sums of float64 shares, relative to the larger of 1 and what they sum to
+# of sums of float64 shares, relative to the larger of 1 and the sum
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class Law:
     """One law, and how many places break it.
 
     Attributes:
-        name: what must be true.
-        broken: how many generated or training images, or whole runs, it is not true of.
-        first: the first of them, or what was found; empty where none is.
+        name: the statement that must be true.
+        broken: number of generated images, training images or whole runs that break it.
+        first: the first place that breaks it, or the two numbers that differ; empty: none.
     """
 
     name: str
@@ -49,137 +48,139 @@ def check_laws(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> tuple
     """All laws that apply to the run.
 
     Baselines whose scores are influences (`signed`), or that score the whole generated set at
-    once, hand out no quality and may score below 0; those laws are left out for them.
+    once (`whole_set`), hand out no quality; the laws of shares do not apply to them.
 
     Args:
-        valuation: as its files give it, whatever their hashes.
+        valuation: of the run, whether or not its hashes fit.
         values, pairs: `values.parquet` and `contributions.parquet`.
     """
-    settings = valuation.info.get("settings", {})
-    free = bool(settings.get("signed") or settings.get("whole_set"))
-    laws = [*_of_ids(valuation), *_of_tables(valuation, values, pairs), *_of_inputs(valuation)]
-    laws += _of_null(valuation)
-    if not free:
-        laws += [*_of_shares(valuation), *_of_contributors(valuation, settings)]
+    settings = valuation.record.settings
+    laws = [
+        *_laws_of_ids(valuation),
+        *_laws_of_tables(valuation, values, pairs),
+        *_laws_of_inputs(valuation),
+        *_laws_of_test(valuation),
+    ]
+    if not (settings.signed or settings.whole_set):
+        laws += [*_laws_of_shares(valuation), *_laws_of_contributors(valuation)]
     return tuple(laws)
 
 
-def _of_ids(valuation: Valuation) -> Iterator[Law]:
-    for what, ids in (("training", valuation.train_ids), ("generated", valuation.generated_ids)):
-        twice = [name for name, times in Counter(ids).items() if times > 1]
-        yield Law(f"ids of {what} images are unique", len(twice), repr(twice[0]) if twice else "")
+def _laws_of_ids(valuation: Valuation) -> Iterator[Law]:
+    for side, ids in (("training", valuation.train_ids), ("generated", valuation.generated_ids)):
+        twice = [name for name, count in Counter(ids).items() if count > 1]
+        yield Law(f"ids of {side} images are unique", len(twice), repr(twice[0]) if twice else "")
 
 
-def _of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> Iterator[Law]:
-    """Columns that `Valuation.load` does not read are what the others say."""
+def _laws_of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> Iterator[Law]:
+    """Columns that `Valuation.load` does not read agree with the columns that it reads."""
+    ids = valuation.train_ids
     value, rank = values["value"].to_numpy(), values["rank"].to_numpy()
-    n = len(value)
-    whole = np.array_equal(np.sort(rank), np.arange(1, n + 1))
-    wrong = _descents(value, rank) if whole else np.ones(n, dtype=bool)
-    yield _law("rank 1 has the highest value, and so on", wrong, valuation.train_ids)
-    counted = valuation.n_supported != values["n_supported"].to_numpy()
-    yield _law(
-        "n_supported counts the images a training image has score of",
-        counted,
-        valuation.train_ids,
-    )
+    wrong = np.ones(len(ids), dtype=bool)
+    if np.array_equal(np.sort(rank), np.arange(1, len(ids) + 1)):
+        order = np.argsort(rank, kind="stable")
+        # a comparison with NaN is false: NaN breaks the law
+        wrong[order] = ~(np.diff(value[order], prepend=np.inf) <= ROUNDING)
+    yield _law("rank 1 has the highest value, and so on", wrong, ids)
+    miscounted = valuation.n_supported != values["n_supported"].to_numpy()
+    yield _law("n_supported counts the images a training image has score of", miscounted, ids)
     m, k = valuation.contributions.rows.shape
-    places = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
-    yield _law("contributors are ranked 1, 2, …", places.any(axis=1), valuation.generated_ids)
+    misplaced = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
+    yield _law("contributors are ranked 1, 2, …", misplaced.any(axis=1), valuation.generated_ids)
 
 
-def _of_inputs(valuation: Valuation) -> Iterator[Law]:
-    """Fingerprints of the input sets are those of the content keys listed."""
-    inputs = valuation.info.get("inputs", {})
-    sides = (
-        ("train", valuation.train_ids, valuation.train_keys),
-        ("generated", valuation.generated_ids, valuation.generated_keys),
-    )
-    for side, ids, keys in sides:
-        recorded = inputs.get(side, {}).get("fingerprint")
-        if keys is None or recorded is None:
-            continue
-        found = set_fingerprint(ids, keys)
-        other = found != recorded
-        yield Law(f"the {side} fingerprint is that of the content keys", int(other), found)
+def _laws_of_inputs(valuation: Valuation) -> Iterator[Law]:
+    """The fingerprints in the record are those of the content keys in the table."""
+    inputs = valuation.record.inputs
+    for side, ids, keys, recorded in (
+        ("train", valuation.train_ids, valuation.train_keys, inputs.train.fingerprint),
+        (
+            "generated",
+            valuation.generated_ids,
+            valuation.generated_keys,
+            inputs.generated.fingerprint,
+        ),
+    ):
+        if keys is not None and recorded is not None:
+            listed = set_fingerprint(ids, keys)
+            name = f"the {side} fingerprint is that of the content keys"
+            yield Law(name, int(listed != recorded), listed)
 
 
-def _of_null(valuation: Valuation) -> Iterator[Law]:
-    """What is told of images without a contributor follows from their p-values and qualities."""
-    told, p = valuation.info.get("unattributed"), valuation.match_p
-    if told is None and p is None:
+def _laws_of_test(valuation: Valuation) -> Iterator[Law]:
+    """The recorded result of the test for images without a contributor follows from p-values."""
+    test, p = valuation.record.unattributed, valuation.match_p
+    if test is None and p is None:
         return
     both = "p-values are there where unattributed images are told of, and only there"
-    yield Law(both, int(told is None or p is None), "run.json against generated.parquet")
-    if told is None or p is None:
+    yield Law(both, int(test is None or p is None), "run.json against generated.parquet")
+    if test is None or p is None:
         return
     yield _law("p-values lie within 0 and 1", ~((p >= 0) & (p <= 1)), valuation.generated_ids)
-    without = p <= told["level"]
+    without = p <= test.level
     images, total = int(without.sum()), float(valuation.quality.sum())
     share = float(valuation.quality[without].sum()) / total if total > 0 else 0.0
     yield Law(
         "the number of unattributed images follows from the p-values",
-        int(images != told["images"]),
-        f"{told['images']!r} against {images}",
+        int(images != test.images),
+        f"{test.images!r} against {images}",
     )
     yield Law(
         "the unattributed share follows from the p-values and qualities",
-        int(not abs(share - told["share"]) <= ROUNDING),
-        f"{told['share']!r} against {share!r}",
+        int(not abs(share - test.share) <= ROUNDING),
+        f"{test.share!r} against {share!r}",
     )
 
 
-def _of_shares(valuation: Valuation) -> Iterator[Law]:
+def _laws_of_shares(valuation: Valuation) -> Iterator[Law]:
+    """Scores hand out the quality of each generated image."""
     ids = valuation.generated_ids
     scores, quality = valuation.contributions.scores, valuation.quality
-    kept = valuation.unattributed
-    # comparisons that are not true of NaN: it breaks every law it meets
+    withheld = valuation.unattributed
+    # a comparison with NaN is false: NaN breaks every law here
     yield _law("quality lies within 0 and 1", ~((quality >= 0) & (quality <= 1)), ids)
     yield _law("scores are at least 0", ~(scores >= 0).all(axis=1), ids)
-    yield _law("what is unattributed is at least 0", ~(kept >= 0), ids)
-    handed = scores.sum(axis=1) + kept
+    yield _law("what is unattributed is at least 0", ~(withheld >= 0), ids)
     yield _law(
         "scores and what is unattributed sum to the quality of each generated image",
-        ~(np.abs(handed - quality) <= ROUNDING),
+        ~(np.abs(scores.sum(axis=1) + withheld - quality) <= ROUNDING),
         ids,
     )
-    total, given = float(valuation.values.sum()), float(quality.sum() - kept.sum())
-    apart = not abs(total - given) <= ROUNDING * max(1.0, abs(given))
-    yield Law("values sum to the quality handed out", int(apart), f"{total!r} against {given!r}")
+    total, handed_out = float(valuation.values.sum()), float(quality.sum() - withheld.sum())
+    differs = not abs(total - handed_out) <= ROUNDING * max(1.0, abs(handed_out))
+    name = "values sum to the quality handed out"
+    yield Law(name, int(differs), f"{total!r} against {handed_out!r}")
 
 
-def _of_contributors(valuation: Valuation, settings: dict[str, Any]) -> Iterator[Law]:
-    ids = valuation.generated_ids
+def _laws_of_contributors(valuation: Valuation) -> Iterator[Law]:
+    ids, clusters, settings = valuation.generated_ids, valuation.clusters, valuation.record.settings
     rows, distances = valuation.contributions.rows, valuation.contributions.distances
     scores = valuation.contributions.scores
-    k = settings.get("k")
-    if k is not None:
-        most = (scores != 0).sum(axis=1)
-        yield _law(f"at most k = {k} contributors", most > k, ids)
-    ordered = np.sort(rows, axis=1)
-    twice = (np.diff(ordered, axis=1) == 0).any(axis=1)
-    yield _law("contributors of a generated image are distinct", twice, ids)
-    if valuation.clusters is not None:
-        others = valuation.clusters.representatives[rows] != rows
-        yield _law("one of several copies contributes for all", others.any(axis=1), ids)
+    leaders = rows if clusters is None else clusters.representatives[rows]
+    if settings.k is not None:
+        clusters_with_score = _distinct(np.where(scores != 0, leaders, -1))
+        yield _law(f"at most k = {settings.k} contributors", clusters_with_score > settings.k, ids)
+    repeated = _distinct(rows) < rows.shape[1]
+    yield _law("contributors of a generated image are distinct", repeated, ids)
+    if clusters is not None:
+        yield _law("one of several copies contributes for all", (leaders != rows).any(axis=1), ids)
     yield _law("distances are finite", ~np.isfinite(distances).all(axis=1), ids)
-    if recorded_weighting(settings.get("weighting", "softmax")).nearer_never_less:
+    if recorded_weighting(settings.weighting or "softmax").nearer_never_less:
         order = np.argsort(distances, axis=1, kind="stable")
-        near = np.take_along_axis(distances, order, axis=1)
+        nearest_first = np.take_along_axis(distances, order, axis=1)
         share = np.take_along_axis(scores, order, axis=1)
-        rising = (np.diff(share, axis=1) > ROUNDING) & (np.diff(near, axis=1) > 0)
+        rising = (np.diff(share, axis=1) > ROUNDING) & (np.diff(nearest_first, axis=1) > 0)
         yield _law("a nearer contributor never scores less", rising.any(axis=1), ids)
 
 
-def _descents(value: NDArray[np.float64], rank: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which images have a higher value than the one ranked before them."""
-    order = np.argsort(rank, kind="stable")
-    wrong = np.zeros(len(value), dtype=bool)
-    wrong[order[1:]] = ~(np.diff(value[order]) <= ROUNDING)
-    return wrong
+def _distinct(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m,) number of different entries ≥ 0 in each row of an (m, k) array."""
+    ordered = np.sort(rows, axis=1)
+    steps = np.diff(ordered, axis=1, prepend=-1) > 0
+    return np.asarray(steps.sum(axis=1))
 
 
 def _law(name: str, wrong: ArrayLike, ids: tuple[str, ...]) -> Law:
-    """From the mask of the images that break it."""
+    """A law of each image, from the mask of the images that break it."""
     rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
     return Law(name, len(rows), repr(ids[int(rows[0])]) if len(rows) else "")
