@@ -16,6 +16,11 @@ import gmvaluator
 BY_PACKAGE = ("versions",)
 SIMPLE = (type(None), bool, int, float, str)
 
+RETYPED = {".settings.null": "string"}
+"""Type now of the keys of run.json and index.json whose type changed on purpose."""
+NULL_NAMES = {True: "withhold", False: "report", None: "off"}
+"""What each recorded flag of the setting `null` is called now."""
+
 
 def shape_of_folder(folder: Path) -> dict[str, Any]:
     """The files of a folder, each with what it holds.

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frozen.frozen_commands import COMMANDS, IMAGES, INDEX, RUNS, play
+from frozen.frozen_shapes import RETYPED
 from frozen.frozen_values import RECORDED
 from frozen.written_folders import opened
 from gmvaluator import GMValuator, Valuation
@@ -43,7 +44,7 @@ def assert_alike(now: Any, then: Any, path: str = "told") -> None:
         assert isinstance(now, dict), path
         assert set(then) <= set(now), path
         for key in then:
-            assert_alike(now[key], then[key], f"{path}.{key}")
+            assert_alike(now[key], RETYPED.get(key, then[key]), f"{path}.{key}")
     elif isinstance(then, list):
         assert isinstance(now, list), path
         assert len(now) == len(then), path

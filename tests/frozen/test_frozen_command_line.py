@@ -16,7 +16,7 @@ from frozen.frozen_values import RECORDED
 
 RENAMED: dict[str, str] = {}
 """What the recorded "verb --option", or "verb" alone, is called now."""
-RESHAPED: frozenset[str] = frozenset()
+RESHAPED: frozenset[str] = frozenset({"value --null"})
 """Recorded "verb --option" that is no longer a flag, or has become one, on purpose."""
 
 

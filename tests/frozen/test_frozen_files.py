@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from frozen.frozen_shapes import NULL_NAMES, RETYPED
 from frozen.frozen_values import RECORDED, read_digits
 from frozen.written_folders import FOLDERS, written
 
@@ -56,7 +57,8 @@ def test_files_columns_and_keys_are_the_recorded_ones(
     assert set(then) - set(now) - REMOVED == set(), "gone"
     assert set(now) - set(then) - ADDED == set(), "new"
     both = set(then) & set(now)
-    assert {each: now[each] for each in both} == {each: then[each] for each in both}
+    types = {each: RETYPED.get(each.rpartition(" ")[2], then[each]) for each in both}
+    assert {each: now[each] for each in both} == types
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -80,4 +82,5 @@ def test_formats_and_settings_are_the_recorded_ones(
     for setting, each in then["settings"].items():
         # the temperature that was used is measured
         if setting != "temperature_used":
-            assert now["settings"][setting] == each, setting
+            named = NULL_NAMES[each] if setting == "null" else each
+            assert now["settings"][setting] == named, setting
