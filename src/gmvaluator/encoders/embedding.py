@@ -123,7 +123,7 @@ class _Encoding:
 
     def take(self, batch: Batch) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
         self._waiting.append(batch)
-        fresh = sum(len(each.decoded) for each in self._waiting)
+        fresh = sum(len(batch.decoded) for batch in self._waiting)
         if self._table is None or fresh >= self._batch_size or len(self._waiting) >= MOST_WAITING:
             yield from self.finish()
 
@@ -208,7 +208,7 @@ def embed(
         raise InputError(f"{problem.id}: {problem.reason}; repair it or leave strict out")
     n = len(images) if rows is None else len(rows)
     vectors: NDArray[np.float32] | None = None
-    kept: list[int] = []
+    readable: list[int] = []
     keys: list[str] = []
     skipped: list[Skip] = list(images.problems)
     tally = Tally()
@@ -221,8 +221,8 @@ def embed(
                 if vectors is None:
                     # filled in place: a list of blocks joined at the end needs twice the memory
                     vectors = (budget or Budget()).allocate((n, block.shape[1]))
-                vectors[len(kept) : len(kept) + len(block)] = block
-                kept.extend(batch.rows.tolist())
+                vectors[len(readable) : len(readable) + len(block)] = block
+                readable.extend(batch.rows.tolist())
                 keys.extend(batch.keys)
             advance(len(batch.rows) + len(batch.skipped))
     if vectors is None:
@@ -232,8 +232,8 @@ def embed(
             "pass at least one readable image"
         )
     return Embeddings(
-        vectors=vectors[: len(kept)],
-        rows=np.asarray(kept, dtype=np.int64),
+        vectors=vectors[: len(readable)],
+        rows=np.asarray(readable, dtype=np.int64),
         keys=tuple(keys),
         skipped=tuple(skipped),
         tally=tally,

@@ -79,20 +79,20 @@ def named_settings(
         InputError: an encoder or quality was a Python object, which a name cannot bring back.
     """
     saved = recorded_settings(settings, owner)
-    kept = {name: setting for name, setting in saved.items() if name not in changes}
-    second = kept.get("second_encoder") or "none"
-    names = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]
+    unchanged = {name: setting for name, setting in saved.items() if name not in changes}
+    second = unchanged.get("second_encoder") or "none"
+    names = [unchanged.get("encoder", "none"), second, *unchanged.get("rerank", {})]
     objects = [name for name in names if not is_name(name)]
     if objects:
         raise InputError(
             f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
             "(encoder=…, second_encoder=…, rerank=…)"
         )
-    if kept.get("quality") == "given":
+    if unchanged.get("quality") == "given":
         raise InputError(
             f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
         )
-    return kept | dict(changes)
+    return unchanged | dict(changes)
 
 
 def check_fitting(marker: Mapping[str, Any], settings: Settings, folder: Path) -> None:

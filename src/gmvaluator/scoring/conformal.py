@@ -100,13 +100,13 @@ class Null:
 
     def needs(self, level: float) -> str | None:
         """Why no p-value can be as small as the level, and what to do; None where one can."""
-        n, wanted = len(self.strangeness), images_needed(level)
-        if n >= wanted:
+        n, n_needed = len(self.strangeness), images_needed(level)
+        if n >= n_needed:
             return None
-        have = self.missing or f"the null sample has {n} images"
+        reason = self.missing or f"the null sample has {n} images"
         other = f" or a level of at least {1 / (n + 1):.3g}" if n else ""
         return (
-            f"{have}, and level {level} needs at least {wanted}; pass a holdout of as many images"
+            f"{reason}, and level {level} needs at least {n_needed}; pass a holdout of as many images"
             f"{other}"
         )
 
@@ -139,7 +139,7 @@ class Verdict:
         """As in `run.json`."""
         total = float(quality.sum())
         n = len(self.null.strangeness)
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "share": float(quality[self.without].sum()) / total if total > 0 else 0.0,
             "images": int(self.without.sum()),
             "level": self.level,
@@ -150,7 +150,7 @@ class Verdict:
             "applied": applied,
         }
         if self.null.kind == "holdout":
-            told["holdout_in_training"] = self.null.in_training
+            entry["holdout_in_training"] = self.null.in_training
         if reason := self.null.needs(self.level):
-            told["reason"] = reason
-        return told
+            entry["reason"] = reason
+        return entry

@@ -72,8 +72,8 @@ class RealismReference:
         neighbours = min(NEIGHBOURS + 1, len(rows))
         squared, _ = nearest(reference, reference, neighbours)
         radii = np.sqrt(squared[:, -1])
-        kept = radii <= np.median(radii)
-        return RealismReference(rows=rows[kept], radii=radii[kept])
+        small = radii <= np.median(radii)
+        return RealismReference(rows=rows[small], radii=radii[small])
 
 
 def _distinct(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:

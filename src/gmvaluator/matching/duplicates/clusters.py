@@ -102,9 +102,11 @@ class Clusters:
 
         m, k = rows.shape
         n, g = len(self.near), int(group.max()) + 1
-        given = csr_array((scores.ravel(), (np.repeat(np.arange(m), k), rows.ravel())), (m, n))
+        score_matrix = csr_array(
+            (scores.ravel(), (np.repeat(np.arange(m), k), rows.ravel())), (m, n)
+        )
         parts = csr_array((1 / self.sizes, (self.representatives, group)), (n, g))
-        return (given @ parts).tocsc()
+        return (score_matrix @ parts).tocsc()
 
     def table(self, ids: Sequence[str]) -> pa.Table:
         """Columns of `duplicates.parquet`: the images of clusters of two or more, by cluster."""
@@ -134,9 +136,9 @@ class Clusters:
         """
         row_of = {name: row for row, name in enumerate(ids)}
         rows = np.array([row_of[name] for name in table["train_id"].to_pylist()], dtype=np.int64)
-        found = Clusters.exact(np.arange(len(ids)))
+        clusters = Clusters.exact(np.arange(len(ids)))
         if not len(rows):
-            return found
+            return clusters
         first = table["representative"].to_numpy(zero_copy_only=False).astype(np.bool_)
         numbers, cluster = np.unique(table["cluster"].to_numpy(), return_inverse=True)
         if len(np.unique(rows)) < len(rows) or not np.array_equal(
@@ -145,7 +147,7 @@ class Clusters:
             raise ValueError("a cluster of duplicates has not one representative")
         leader = np.empty(len(numbers), dtype=np.int64)
         leader[cluster[first]] = rows[first]
-        found.representatives[rows] = leader[cluster]
-        found.near[rows] = np.array(table["kind"].to_pylist()) == "near"
-        found.distances[rows] = table["distance"].to_numpy()
-        return found
+        clusters.representatives[rows] = leader[cluster]
+        clusters.near[rows] = np.array(table["kind"].to_pylist()) == "near"
+        clusters.distances[rows] = table["distance"].to_numpy()
+        return clusters

@@ -175,7 +175,7 @@ def _searchable(index: Any) -> FaissIndex:
     import faiss
 
     whole = downcast(index)
-    own = isinstance(whole, faiss.IndexPreTransform) and isinstance(
+    is_pq = isinstance(whole, faiss.IndexPreTransform) and isinstance(
         downcast(whole.index), faiss.IndexRefine
     )
-    return (PqIndex if own else FaissIndex)(index)
+    return (PqIndex if is_pq else FaissIndex)(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, overload
@@ -49,11 +50,13 @@ class FaissIndex:
 
     def __init__(self, index: Any) -> None:
         self.index = index
+        self._searching = threading.Lock()
 
     def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         squared, rows = self._search(queries, n)
-        with self._own_effort():
+        # a search that widens changes the index for a while
+        with self._searching, self._own_effort():
             # only the queries that came back short: what one image finds never depends on others
             while (short := (rows < 0).any(axis=1)).any() and self._widen(n):
                 squared[short], rows[short] = self._search(queries[short], n)
@@ -65,8 +68,8 @@ class FaissIndex:
         return squared, rows
 
     def _search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        found: tuple[NDArray[np.float32], NDArray[np.int64]] = self.index.search(queries, n)
-        return found
+        squared, rows = self.index.search(queries, n)
+        return squared, rows
 
     @contextmanager
     def _own_effort(self) -> Iterator[None]:
@@ -124,7 +127,7 @@ def seed_training(index: Any, seed: int) -> None:
     """Seed every k-means in the index."""
     inner = inner_index(index)
     quantizers: list[Any] = [getattr(inner, "pq", None), inner]
-    for clustering in [each.cp for each in quantizers if hasattr(each, "cp")]:
+    for clustering in [quantizer.cp for quantizer in quantizers if hasattr(quantizer, "cp")]:
         clustering.seed = seed + 1
         # a small training set is the caller's to have; faiss would print a warning on it
         clustering.min_points_per_centroid = 1

@@ -59,9 +59,9 @@ def build_pq(
 
     n, dim = vectors.shape
     lists = _lists(n) if listed else 0
-    wanted = min(n, max(PQ_TRAINING_VECTORS, LIST_TRAINING_VECTORS * lists))
+    n_training = min(n, max(PQ_TRAINING_VECTORS, LIST_TRAINING_VECTORS * lists))
     if order is None:
-        order = np.linspace(0, n - 1, wanted).astype(np.int64)
+        order = np.linspace(0, n - 1, n_training).astype(np.int64)
     order = order[:wanted]
     seen = min(PQ_TRAINING_VECTORS, max(TRAINABLE, AXES_BYTES // (4 * dim)))
     projection = _projection(vectors[order[:seen]], seed)
@@ -142,18 +142,18 @@ class PqIndex(FaissIndex):
     def _search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         refine = downcast(self.index.index)
         placed = self._projection(queries)
-        wanted = max(n, min(REORDERED * n, self.index.ntotal))
-        estimates, scanned = refine.base_index.search(placed, wanted)
-        if wanted < self.index.ntotal:
+        n_scanned = max(n, min(REORDERED * n, self.index.ntotal))
+        estimates, scanned = refine.base_index.search(placed, n_scanned)
+        if n_scanned < self.index.ntotal:
             cut = estimates == estimates[:, -1:]
             scanned[cut & ((~cut).sum(axis=1) >= n)[:, None]] = -1
         squared = np.empty((len(queries), n), dtype=np.float32)
         rows = np.empty((len(queries), n), dtype=np.int64)
         codes = _codes(refine.refine_index)
-        for part in blocks(len(queries), 4 * wanted * placed.shape[1], REORDER_BYTES):
+        for part in blocks(len(queries), 4 * n_scanned * placed.shape[1], REORDER_BYTES):
             # -1 reads the last vector, whose distance is then not used
             decoded = _decode(refine.refine_index, codes[scanned[part].ravel()])
-            difference = decoded.reshape(-1, wanted, placed.shape[1])
+            difference = decoded.reshape(-1, n_scanned, placed.shape[1])
             difference -= placed[part][:, None]
             exact = np.einsum("qcd,qcd->qc", difference, difference)
             exact[scanned[part] < 0] = np.inf
@@ -188,10 +188,10 @@ def _principal_axes(centred: Vectors) -> NDArray[np.float64]:
     lengths = np.sqrt(np.maximum(variances[::-1][:reduced], 0))[:, None]
     axes = mixtures[:, ::-1][:, :reduced].T @ centred
     # copies of images leave directions without any variance, which tell nothing apart
-    told = lengths > 1e-6 * lengths.max(initial=0)
-    found: NDArray[np.float64] = np.zeros_like(axes, dtype=np.float64)
-    np.divide(axes, lengths, where=told, out=found)
-    return found
+    significant = lengths > 1e-6 * lengths.max(initial=0)
+    directions: NDArray[np.float64] = np.zeros_like(axes, dtype=np.float64)
+    np.divide(axes, lengths, where=significant, out=directions)
+    return directions
 
 
 def _subvectors(dim: int) -> int:

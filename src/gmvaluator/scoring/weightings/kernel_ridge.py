@@ -1,4 +1,4 @@
-"""Kernel ridge weights: how much a training image adds to what the others already tell.
+"""Kernel ridge weights: how much a training image adds to the other training images.
 
 A generative model that was trained on x_1 … x_n answers near x̂ much as a kernel smoother would.
 With K = (k(x_i, x_l)) and k(x̂) = (k(x_i, x̂)) the smoother's weights are
@@ -85,15 +85,15 @@ class Kernel:
         # beyond this N is below 1e-13; within it, the product's rounding would show
         near = whole < np.float32(30 * 2 * NARROW * self.scale)
         near &= np.tri(n, k=-1, dtype=bool)
-        found = np.flatnonzero(near)
-        first, second = found // n, found // (n * n) * n + found % n
+        pairs = np.flatnonzero(near)
+        first, second = pairs // n, pairs // (n * n) * n + pairs % n
         flat = vectors.reshape(b * n, dim)
         exact = pair_squared(flat, first, flat, second)
         cells = whole.reshape(-1)
-        cells[found] = exact
+        cells[pairs] = exact
         whole /= np.float32(-2 * WIDE * self.scale)
         np.exp(whole, out=whole)
-        cells[found] += RIDGE * np.exp(exact / np.float32(-2 * NARROW * self.scale))
+        cells[pairs] += RIDGE * np.exp(exact / np.float32(-2 * NARROW * self.scale))
         np.einsum("bii->bi", whole)[...] = 1 + RIDGE * (1 + JITTER)
         return whole, lengths
 
@@ -122,8 +122,8 @@ def ridge_within(
         near = train[rows[part]]
         near -= generated[part, None]
         systems, squared = kernel.among_training(near)
-        found = _solved(systems.astype(np.float64), kernel.to_generated(squared))
-        weights[part] = np.square(np.maximum(found, 0))
+        solutions = _solved(systems.astype(np.float64), kernel.to_generated(squared))
+        weights[part] = np.square(np.maximum(solutions, 0))
 
     # one thread a batch: on matrices this small, threads within a product mostly wait
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, initializer=_alone) as pool:
@@ -162,8 +162,8 @@ def ridge_of_all(
     for part in blocks(m, 8 * n):
         squared = squared_distances(generated[part], train)
         right = kernel.to_generated(squared).astype(np.float32).T
-        found = np.square(np.maximum(cho_solve(factor, right, check_finite=False).T, 0))
-        rows[part], weights[part] = greatest(found, k)
+        solutions = cho_solve(factor, right, check_finite=False).T
+        rows[part], weights[part] = greatest(np.square(np.maximum(solutions, 0)), k)
     return rows, weights
 
 
@@ -173,8 +173,7 @@ def greatest(
     """Columns and values of the k greatest of each row of (m, c), greatest first → (m, k) each."""
     columns = np.argpartition(-weights, k - 1, axis=1)[:, :k]
     columns.sort(axis=1)
-    kept = np.take_along_axis(weights, columns, axis=1)
-    order = np.argsort(-kept, axis=1, kind="stable")
+    order = np.argsort(-np.take_along_axis(weights, columns, axis=1), axis=1, kind="stable")
     columns = np.take_along_axis(columns, order, axis=1)
     return columns, np.take_along_axis(weights, columns, axis=1).astype(np.float64)
 
@@ -182,8 +181,9 @@ def greatest(
 def squared_distances(left: Vectors, right: Vectors) -> NDArray[np.float32]:
     """Squared distances, (l, r), by one matrix product; rounding below 0 is cut off."""
     products: NDArray[np.float32] = left @ right.T
-    ours, theirs = (np.einsum("ij,ij->i", each, each) for each in (left, right))
-    return _to_squared(products, ours[:, None], theirs[None])
+    left_lengths = np.einsum("ij,ij->i", left, left)
+    right_lengths = np.einsum("ij,ij->i", right, right)
+    return _to_squared(products, left_lengths[:, None], right_lengths[None])
 
 
 def _to_squared(
