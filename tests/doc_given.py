@@ -79,7 +79,7 @@ def _for_audit() -> None:
     """The images of a run in another place, and a run that was given held-out images."""
     _fewer(150, 20)
     _held_out("those")
-    run_words("gmvaluator value train/ generated/ --out run-null/ --null --holdout those/")
+    run_words("gmvaluator value train/ generated/ --out run-null/ --null withhold --holdout those/")
     shutil.copytree("train", "here")
     shutil.copytree("generated", "there")
 

@@ -179,7 +179,9 @@ def curate(
     n_off = parse_amount(off_manifold, n, "--off-manifold")
     nearest = np.full(n, np.nan, dtype=np.float32)
     if n_off:
-        fitted = GMValuator.refit(run, train=train, null=None, progress=progress, **changes).fitted_
+        fitted = GMValuator.refit(
+            run, train=train, null="off", progress=progress, **changes
+        ).fitted_
         if fitted is not None:
             kept = fitted.in_whole(np.arange(len(fitted.vectors)))
             nearest[kept] = nearest_other(fitted, progress=as_progress(progress))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gmvaluator.scoring.scores import RIDGES, AnyTemperature, check_weighting
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
+
+NullChoice = Literal["report", "withhold", "off"]
+NULL_CHOICES: tuple[NullChoice, ...] = ("report", "withhold", "off")
 
 Rerank = str | Encoder | Sequence[str | Encoder] | Mapping[str, float] | None
 
@@ -53,7 +56,7 @@ class Settings:
     second_encoder: str | None = None
     mirror: bool = False
     dedup: str = "exact"
-    null: bool | None = None
+    null: NullChoice = "report"
     null_level: float = DEFAULT_LEVEL
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +69,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "second_encoder": None,
     "mirror": False,
     "dedup": "none",
-    "null": False,
+    "null": "report",
     "null_level": DEFAULT_LEVEL,
 }
 """Settings that runs and indexes of earlier versions do not record, and what changes nothing."""
@@ -96,6 +99,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "weighting": "global-ridge",
     },
 }
+
+
+def null_choice(recorded: object) -> object:
+    """The setting `null` of a saved run or index, by its name.
+
+    Earlier versions recorded true for `withhold`, false for `report` and null for `off`.
+    `check_settings` refuses a value that is neither such a flag nor a name.
+    """
+    if recorded is None:
+        return "off"
+    if isinstance(recorded, bool):
+        return "withhold" if recorded else "report"
+    return recorded
 
 
 def preset_settings(name: str) -> dict[str, Any]:
@@ -166,6 +182,8 @@ def check_settings(settings: Settings) -> None:
     check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
+    if settings.null not in NULL_CHOICES:
+        raise InputError(f"unknown null {settings.null!r}; choose one of {', '.join(NULL_CHOICES)}")
     check_level(settings.null_level)
     if settings.weighting == "global-ridge" and settings.rerank:
         raise InputError(

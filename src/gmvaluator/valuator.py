@@ -44,6 +44,7 @@ from gmvaluator.scoring.scores import (
     contribute,
 )
 from gmvaluator.settings import (
+    NullChoice,
     Rerank,
     RerankTerm,
     Settings,
@@ -85,9 +86,9 @@ class GMValuator:
         temperature: τ of Eq. 6; `auto`: each generated image's own, by its perplexity; or
             `spacing`: a twentieth of the median distance from a training image to the next one.
         mirror: compare each generated image and its mirror image; the nearer counts.
-        null: what becomes of generated images whose match is no better than that of images with no
-            source in the training set (`gmvaluator.scoring.conformal`): their quality goes to no
-            contributor (True), is reported (False), or the test is left out (None).
+        null: what happens to generated images that match the training set no better than images
+            outside it do (`gmvaluator.scoring.conformal`): `report` counts them and leaves their
+            scores, `withhold` gives their scores to no training image, `off` does not test.
         null_level: share of images that are wrongly found to have no contributor, at most.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
@@ -119,7 +120,7 @@ class GMValuator:
         temperature: AnyTemperature = 1.0,
         mirror: bool = False,
         dedup: str = "exact",
-        null: bool | None = False,
+        null: NullChoice = "report",
         null_level: float = DEFAULT_LEVEL,
         seed: int = 0,
         device: str = "auto",
@@ -240,8 +241,8 @@ class GMValuator:
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
-            InputError: not fitted, no readable image, a bad source, or, with null=True, too few
-                images to tell what has no contributor.
+            InputError: not fitted, no readable image, a bad source, or, with null='withhold',
+                too few images to tell what has no contributor.
             RunError: a training image changed since the index was made.
         """
         fitted = self._require_fitted()
@@ -290,7 +291,7 @@ class GMValuator:
                 both = None if candidates is None or ranked is None else (candidates, ranked)
                 strangeness = measure.of_generated(generated_side, placed, both)
                 verdict = Verdict.of(null, strangeness, self.settings.null_level)
-            if verdict is not None and self.settings.null:
+            if verdict is not None and self.settings.null == "withhold":
                 contributions = contributions.without(verdict.without)
         labels = images.labels
         resolved = replace(self.settings, k=k, candidates=n_candidates)
@@ -338,7 +339,7 @@ class GMValuator:
                 ),
             }
             | (
-                {"unattributed": verdict.as_json(quality, applied=bool(self.settings.null))}
+                {"unattributed": verdict.as_json(quality, applied=self.settings.null == "withhold")}
                 if verdict is not None
                 else {}
             ),

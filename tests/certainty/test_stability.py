@@ -92,7 +92,7 @@ def test_what_the_run_suffices_for_is_what_valuing_anew_gives(
 def test_images_without_a_contributor_have_none_in_any_variant(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = GMValuator.refit(made / "run", cache=False, null=True, null_level=0.5)
+    strict = GMValuator.refit(made / "run", cache=False, null="withhold", null_level=0.5)
     valuation = strict.value(made / "generated")
     assert 0 < (valuation.unattributed > 0).sum() < 6
     valuation.save(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_images_without_a_contributor_have_none_in_any_variant(
 def held_out(made: Path, tmp_path: Path) -> Path:
     """A run that applied a null sample held out at `holdout`."""
     image_folder(tmp_path / "holdout", 12, seed=7, classes=0)
-    strict = GMValuator.refit(made / "run", cache=False, null=True, null_level=0.3)
+    strict = GMValuator.refit(made / "run", cache=False, null="withhold", null_level=0.3)
     valuation = strict.value(made / "generated", holdout=tmp_path / "holdout")
     valuation.save(tmp_path / "run")
     return tmp_path

@@ -26,7 +26,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
     {"weighting": "shapley"},
     {"weighting": "global-ridge"},
-    {"null": True, "null_level": 0.2},
+    {"null": "withhold", "null_level": 0.2},
 )
 
 

@@ -79,9 +79,9 @@ def test_strangers_and_quality_go_to_no_contributor(digits: Digits, settings: An
     images = digits[0]
     generated = np.concatenate([images[1000:1040], noise(10), images[:3]])
     chosen = QUICK | {"null_level": 0.05} | settings
-    plain = GMValuator(**chosen, null=None).fit(images[:250]).value(generated)
+    plain = GMValuator(**chosen, null="off").fit(images[:250]).value(generated)
     reported = GMValuator(**chosen).fit(images[:250]).value(generated)
-    applied = GMValuator(**chosen, null=True).fit(images[:250]).value(generated)
+    applied = GMValuator(**chosen, null="withhold").fit(images[:250]).value(generated)
     np.testing.assert_array_equal(reported.values, plain.values)
     np.testing.assert_array_equal(reported.unattributed, np.zeros(53))
     assert plain.match_p is None
@@ -129,7 +129,7 @@ def test_copies_of_a_training_image_are_not_its_match(digits: Digits) -> None:
 def test_mirror_copies_of_a_training_image_are_not_its_match(digits: Digits) -> None:
     """A training set with its flips does not make strangers of real images."""
     images, generated = digits[0][:60], digits[0][1000:1040]
-    settings = QUICK | {"mirror": True, "null": True, "null_level": 0.2}
+    settings = QUICK | {"mirror": True, "null": "withhold", "null_level": 0.2}
     flipped = np.concatenate([images, images[:, :, ::-1]])
     with_flips = GMValuator(**settings).fit(flipped).value(generated)
     assert told(with_flips)["n_null"] > 0
@@ -148,7 +148,7 @@ def test_a_null_of_zeros_is_no_null() -> None:
     assert "match a training image at 0, and level 0.3 needs at least 3" in summary["reason"]
     assert "or a level" not in summary["reason"]
     with pytest.raises(InputError, match="match a training image at 0"):
-        GMValuator(**settings, null=True).fit(images).value(images // 2)
+        GMValuator(**settings, null="withhold").fit(images).value(images // 2)
 
 
 def test_training_images_in_other_files_are_left_out_of_a_holdout(
@@ -170,7 +170,7 @@ def test_training_images_in_other_files_are_left_out_of_a_holdout(
 
 def test_a_holdout_is_the_null_and_training_images_in_it_are_left_out(digits: Digits) -> None:
     images = digits[0]
-    valuator = GMValuator(**QUICK, null=True, null_level=0.05).fit(images[:300])
+    valuator = GMValuator(**QUICK, null="withhold", null_level=0.05).fit(images[:300])
     holdout = np.concatenate([images[1000:1100], images[:7]])
     valuation = valuator.value(np.concatenate([images[2000:2040], noise(5)]), holdout=holdout)
     summary = told(valuation)
@@ -232,7 +232,7 @@ def test_training_images_that_changed_are_not_taken_for_the_null(
     assert summary["n_null"] == 0
     assert first.name in summary["reason"]
     with pytest.raises(InputError, match=r"can no longer be read .*pass a holdout"):
-        GMValuator.load(tmp_path / "index", cache=False, null=True).value(noise(2))
+        GMValuator.load(tmp_path / "index", cache=False, null="withhold").value(noise(2))
     first.write_bytes(encode(digits[0][100]))
     with pytest.raises(RunError, match=rf"{first.name} has changed since it was embedded"):
         GMValuator.load(tmp_path / "index", cache=False).value(noise(2))
@@ -246,13 +246,15 @@ def test_few_training_images_cannot_tell(digits: Digits, n: int) -> None:
     assert (summary["images"], summary["threshold"]) == (0, None)
     assert "level 0.02 needs at least 49; pass a holdout" in summary["reason"]
     with pytest.raises(InputError, match="needs at least 49; pass a holdout of as many images"):
-        GMValuator(**QUICK, quality="none", null=True).fit(images[:n]).value(images[1000:1003])
+        GMValuator(**QUICK, quality="none", null="withhold").fit(images[:n]).value(
+            images[1000:1003]
+        )
 
 
 def test_an_index_and_a_saved_run_know_the_test(digits: Digits, tmp_path: Path) -> None:
     images = digits[0]
     generated = np.concatenate([images[1000:1010], noise(4)])
-    valuator = GMValuator(**QUICK | {"rerank": "pixels@14"}, null=True).fit(images[:100])
+    valuator = GMValuator(**QUICK | {"rerank": "pixels@14"}, null="withhold").fit(images[:100])
     valuation = valuator.value(generated)
     valuator.save(tmp_path / "index")
     # the images were in memory: nothing but the vectors is left of them
@@ -273,8 +275,10 @@ def test_bad_levels_and_sets_are_refused(digits: Digits, tmp_path: Path) -> None
     valuator = GMValuator(**QUICK).fit(digits[0][:60])
     with pytest.raises(InputError, match=r"no image|empty"):
         valuator.value(digits[0][60:62], holdout=tmp_path / "empty")
-    with pytest.raises(InputError, match="null=None leaves the test out"):
-        GMValuator(**QUICK, null=None).fit(digits[0][:60]).value(digits[0][60:62], holdout=noise(3))
+    with pytest.raises(InputError, match="null='off' leaves out the test"):
+        GMValuator(**QUICK, null="off").fit(digits[0][:60]).value(
+            digits[0][60:62], holdout=noise(3)
+        )
 
 
 def test_the_command_says_what_has_no_contributor(digits: Digits, tmp_path: Path) -> None:
@@ -287,8 +291,9 @@ def test_the_command_says_what_has_no_contributor(digits: Digits, tmp_path: Path
     said = CliRunner().invoke(cli, command, catch_exceptions=False).output
     assert "of 8 generated images" in said
     assert "% of 100 training images left out" in said
-    assert "kept their contributors; see --null" in said
-    asked = [*command, "--null", "--null-level", "0.1", "--holdout", str(tmp_path / "holdout.npy")]
+    assert "kept their scores; --null withhold takes them away" in said
+    asked = [*command, "--null", "withhold", "--null-level", "0.1"]
+    asked += ["--holdout", str(tmp_path / "holdout.npy")]
     done = CliRunner().invoke(cli, [*asked, "--json"], catch_exceptions=False)
     summary = json.loads(done.stdout)["unattributed"]
     assert summary["applied"]

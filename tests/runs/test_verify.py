@@ -521,7 +521,7 @@ def test_the_two_sides_are_input_checks(home: Path) -> None:
 
 
 def test_laws_hold_where_images_have_no_contributor(made: Path, tmp_path: Path) -> None:
-    strict = GMValuator.refit(made / "run", cache=False, null=True, null_level=0.5)
+    strict = GMValuator.refit(made / "run", cache=False, null="withhold", null_level=0.5)
     valuation = strict.value(made / "strangers")
     assert (valuation.unattributed > 0).any()
     valuation.save(tmp_path / "run")

@@ -27,7 +27,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.tables import MARKER, read_marker
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Temperature, softmax_weights
-from gmvaluator.settings import rerank_terms
+from gmvaluator.settings import null_choice, rerank_terms
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def stability(
         run: run folder.
         variants: default: `default_variants`.
         train, generated: the images, where they are no longer where the run had them.
-        holdout: likewise those of its null sample, where the run applied one (null=True).
+        holdout: likewise those of its null sample, where the run applied one (null='withhold').
         groups: (n,) whose each training image is (default: its label).
         progress: hears how far it is.
         options: more arguments of `GMValuator` that decide no value, such as `cache`.
@@ -331,11 +331,11 @@ def _anew(
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
     others = None
-    if info["settings"].get("null"):
+    if null_choice(info["settings"].get("null")) == "withhold":
         others = recorded_holdout(info, sources["holdout"], f"run {folder}")
     else:
         # a test that is only reported decides no value
-        changes["null"] = None
+        changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
     found = valuator.value(source, holdout=others)
     # an extended run of an older one has no fingerprint

@@ -154,7 +154,7 @@ def match(
     from gmvaluator.images import ImageSet
 
     sets = {image: ImageSet.open(image) for image in images}
-    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null=None)
+    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
     found: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():

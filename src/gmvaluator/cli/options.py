@@ -147,10 +147,11 @@ WEIGHING = (
 )
 NULL = (
     click.option(
-        "--null/--no-null",
-        default=None,
-        help="Images whose match is no better than that of images with no source in TRAIN go to "
-        "no contributor, not only into the report (no).",
+        "--null",
+        type=click.Choice(["report", "withhold", "off"]),
+        help="What happens to a generated image that matches TRAIN no better than images outside "
+        "TRAIN do. report: the run counts the image and keeps its scores; withhold: no training "
+        "image gets its scores; off: no test. Default: report.",
     ),
     click.option(
         "--null-level",

@@ -42,7 +42,11 @@ def unattributed_text(told: Mapping[str, Any], n_generated: int) -> str:
     if reason := told.get("reason"):
         return f"without a contributor: cannot be told; {reason}"
     kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[told["null"]]
-    fate = "went to no contributor" if told["applied"] else "kept their contributors; see --null"
+    fate = (
+        "went to no contributor"
+        if told["applied"]
+        else "kept their scores; --null withhold takes them away"
+    )
     text = (
         f"without a contributor: {told['images']} of {n_generated} generated images, "
         f"{100 * told['share']:.1f} % of the quality ({fate}); match no better than "

@@ -18,6 +18,7 @@ from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.runs.tables import MARKER, check_run_output, read_marker
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
+from gmvaluator.settings import null_choice
 from gmvaluator.valuator import GMValuator
 
 # what decides a score, beside the settings themselves
@@ -255,6 +256,8 @@ def _refuse_others(old: Valuation, new: Valuation) -> None:
 
 def _same(name: str, before: Any, now: Any) -> bool:
     """Whether two entries are equal, or nearly so where they are measured."""
+    if name == "null":
+        return null_choice(before) == null_choice(now)
     measured = name in ("temperature_used", "threshold")
     if measured and isinstance(before, float) and isinstance(now, float):
         return math.isclose(before, now, rel_tol=_TOLERANCE)

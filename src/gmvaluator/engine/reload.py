@@ -13,7 +13,7 @@ from gmvaluator.engine.trained import Fitted, TrainingSet
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet
 from gmvaluator.runs.tables import MARKER, read_marker
-from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings
+from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def named_settings(saved: dict[str, Any], changes: dict[str, Any], owner: str) -
         InputError: an encoder or quality was an object of the process that saved them.
     """
     known = {**LATER_SETTINGS, **saved}
+    known["null"] = null_choice(known["null"])
     kept = {name: value for name, value in known.items() if name not in changes}
     second = kept.get("second_encoder") or "none"
     named = [kept.get("encoder", "none"), second, *kept.get("rerank", {})]

@@ -124,12 +124,15 @@ class Stages:
         """The null sample; None where no test is asked for.
 
         Raises:
-            InputError: a holdout without a test, or, with null=True, too few images to tell.
+            InputError: a holdout without a test, or, with null='withhold', too few images to tell.
         """
         level = self.settings.null_level
-        if self.settings.null is None:
+        if self.settings.null == "off":
             if holdout is not None:
-                raise InputError("a holdout was given and null=None leaves the test out; pass one")
+                raise InputError(
+                    "null='off' leaves out the test that a holdout is for; pass null='report' or "
+                    "'withhold', or leave the holdout out"
+                )
             return None
         if holdout is not None:
             null = held_out(measure, holdout, self.encoders, level, strict=strict)
@@ -137,8 +140,10 @@ class Stages:
             if self._left_out is None:
                 self._left_out = leave_one_out(measure, self.train, level)
             null = self._left_out
-        if self.settings.null and (reason := null.needs(level)):
-            raise InputError(f"null asks which images have no contributor, but {reason}")
+        if self.settings.null == "withhold" and (reason := null.needs(level)):
+            raise InputError(
+                f"null='withhold' needs to tell which images have no contributor, but {reason}"
+            )
         return null
 
     def rank(

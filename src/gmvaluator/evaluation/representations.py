@@ -168,7 +168,7 @@ def _valuer(
             k=k,
             seed=seed,
             cache=False,
-            null=None,
+            null="off",
             **EACH_BY_ITSELF,
             **weighting,
         )

@@ -147,7 +147,7 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
 
-        return GMValuator(**{"k": k, "seed": seed, "null": None, **EACH_BY_ITSELF, **settings})
+        return GMValuator(**{"k": k, "seed": seed, "null": "off", **EACH_BY_ITSELF, **settings})
 
     return NamedValuer(name, make, dict(settings))
 
@@ -175,14 +175,14 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
         @cache
         def judge() -> GMValuator:
             return GMValuator(
-                rerank="none", quality="realism", k=1, candidates=1, null=None, **EACH_BY_ITSELF
+                rerank="none", quality="realism", k=1, candidates=1, null="off", **EACH_BY_ITSELF
             ).fit(trusted)
 
         def quality(images: ImageSet) -> NDArray[np.float64]:
             return judge().value(images).quality
 
         given = {**EACH_BY_ITSELF, **valuer.settings, "quality": quality}
-        return GMValuator(**{"k": k, "seed": seed, "null": None, **given})
+        return GMValuator(**{"k": k, "seed": seed, "null": "off", **given})
 
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 

@@ -113,7 +113,7 @@ class Valuation:
     def unattributed(self) -> NDArray[np.float64]:
         """(m,) the part of each q_j that goes to no contributor: Σ_i V(x_i, x̂_j) + it = q_j.
 
-        0 for all, unless the run was asked to test that (`null=True`).
+        0 for all, unless the run was asked to test that (`null="withhold"`).
         """
         told = self.info.get("unattributed", {})
         if self.match_p is None or not told.get("applied"):

@@ -88,7 +88,7 @@ def strangers(
 
 
 def _fitted(valuer: NamedValuer, train: ImageSet, level: float) -> GMValuator:
-    asked = {"null": False, "null_level": level}
+    asked = {"null": "report", "null_level": level}
     return GMValuator(**{**EACH_BY_ITSELF, **valuer.settings, **asked}).fit(train)
 
 
