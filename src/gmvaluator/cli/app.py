@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,14 +16,18 @@ from gmvaluator.cli.options import (
     CACHE,
     COMPUTING,
     FIT,
-    INDEX_IMAGES,
     JSON,
     NULL,
+    OVERWRITE,
     PRINTING,
+    SEED,
+    TRAIN_IMAGES,
     WEIGHING,
+    example,
+    flag,
+    option,
     options,
     out,
-    overwrite,
 )
 from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
@@ -41,26 +45,62 @@ from gmvaluator.cli.verify import verify
 from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
+    from gmvaluator.engine.trained import Fitted
     from gmvaluator.valuator import GMValuator
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+PURPOSES = {
+    "Value training images": ("value", "extend", "embed", "match"),
+    "Look at a run": ("report", "curate"),
+    "Check a run": ("uncertainty", "stability", "audit", "verify"),
+    "Pay owners": ("payout", "ledger"),
+    "Generate images": ("sample", "train-generator"),
+    "This program": ("demo", "doctor", "cache"),
+    "Research": ("evaluate",),
+}
+"""Verbs by purpose, in the order of `--help`."""
+
+
+class Verbs(click.Group):
+    """The verbs, listed by purpose."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        listed = [name for names in PURPOSES.values() for name in names]
+        return [name for name in listed if name in self.commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        with formatter.section("Commands"):
+            for purpose, names in PURPOSES.items():
+                formatter.write(f" {purpose}:\n")
+                limit = formatter.width - width - 6
+                formatter.write_dl(
+                    [(n.ljust(width), self.commands[n].get_short_help_str(limit)) for n in names]
+                )
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=example("value train/ generated/ --out run/"),
+)
 @click.version_option(package_name="gmvaluator")
 def cli() -> None:
     """How much did each training image contribute to what a generative model produced?
 
-    TRAIN and GENERATED are folders of images (sub-folders are labels), Parquet files in the
-    Hugging Face layout, .npz or .npy arrays, CSV or Parquet manifests with a path column, or
-    WebDataset .tar shards.
+    TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
+    file in the Hugging Face layout, .npz or .npy arrays, a CSV or Parquet table with a column
+    `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
+    `gmvaluator VERB --help` explains a verb.
     """
 
 
-@cli.command()
+@cli.command(epilog=example("value train/ generated/ --out run/"))
 @click.argument("train")
 @click.argument("generated")
-@options(out("Folder of the run.", required=True), overwrite("the run"))
-@click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
-@options(*FIT, *WEIGHING, *NULL, INDEX_IMAGES, *COMPUTING, *PRINTING)
+@options(out("Folder to write the run to.", required=True), OVERWRITE)
+@options(flag("--no-report", text="Do not write the page report.html into the run."))
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -76,8 +116,9 @@ def value(
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
 
-    TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again, whose
-    holdout, if it had one, is taken where none is given.
+    TRAIN is a set of images, an index folder (see embed), or a run folder. An index or run brings
+    its settings; options given here replace them. Writes a run folder: tables of values and
+    contributions, run.json and report.html.
     """
     from gmvaluator.images import ImageSet
     from gmvaluator.report import write_report
@@ -98,9 +139,9 @@ def value(
     print_valuation(valuation, out, as_json=as_json, report=page)
 
 
-@cli.command()
+@cli.command(epilog=example("embed train/ --out train.index"))
 @click.argument("train")
-@options(out("Folder of the index.", required=True), overwrite("the index"))
+@options(out("Folder to write the index to.", required=True), OVERWRITE)
 @options(*FIT, *COMPUTING, *PRINTING)
 def embed(
     train: str,
@@ -111,15 +152,16 @@ def embed(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Embed TRAIN once and save it as an index, for `value` and `match` to use again."""
+    """Embed the images of TRAIN once and save them as an index.
+
+    The commands value and match then take the index folder in place of TRAIN.
+    """
     from gmvaluator.engine.trained import check_index_output
 
     check_index_output(out, overwrite=overwrite)
     valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
     valuator.save(out, overwrite=overwrite)
-    fitted = valuator.fitted_
-    if fitted is None:
-        raise InputError("nothing was fitted; pass a training set")
+    fitted = cast("Fitted", valuator.fitted_)
     summary = {
         "out": str(out),
         "n_train": len(fitted.train.ids),
@@ -132,11 +174,11 @@ def embed(
     print_result(summary, text, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("match train.index picture.png --top 5"))
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
-@options(*FIT, *WEIGHING, INDEX_IMAGES, *COMPUTING, *PRINTING)
+@options(option("--top", type=int, default=10, text="Number of contributors to print."))
+@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],
@@ -147,9 +189,10 @@ def match(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Show the contributors of single IMAGES against INDEX, an index folder or a run.
+    """Print the contributors of each image of IMAGES.
 
-    A run is fitted again with its own settings from where its training images were.
+    INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
+    files or folders. Nothing is written.
     """
     from gmvaluator.images import ImageSet
 
@@ -172,29 +215,35 @@ def match(
     print_result(found, "\n".join(lines), as_json=as_json)
 
 
-@cli.command("train-generator")
+@cli.command(
+    "train-generator", epilog=example("train-generator beta-vae train/ --out generator.safetensors")
+)
 @click.argument("name")
 @click.argument("data")
 @options(
-    out("File to write (.safetensors).", required=True),
-    overwrite("the file, or another's checkpoint,"),
+    out("File to write the trained network to (.safetensors).", required=True),
+    OVERWRITE,
+    option("--steps", type=int, text="Training steps.", shown="the family's own number"),
+    SEED,
+    flag("--conditional", text="Learn classes from labels (ddpm and biggan always do)."),
+    option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        text="A setting of the family, such as latent=16 or hidden=512,256.",
+        shown="the family's own settings",
+    ),
+    option(
+        "--checkpoint-every",
+        type=int,
+        text="Steps between checkpoints; an interrupted training goes on from the last one.",
+        shown="a twentieth of the steps",
+    ),
+    option("--keep", type=int, default=0, text="Number of evenly spaced snapshots to keep."),
+    option("--threads", type=int, text="Processor threads.", shown="all processors"),
+    *PRINTING,
 )
-@click.option("--steps", type=int, help="Training steps (each family's own).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
-@click.option("--conditional", is_flag=True, help="Learn classes (ddpm and biggan always do).")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting of the family, such as latent=16 or hidden=512,256. Repeatable.",
-)
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints (steps / 20).")
-@click.option(
-    "--keep", type=int, default=0, show_default=True, help="Evenly spaced snapshots to keep."
-)
-@click.option("--threads", type=int, help="Processor threads (all).")
-@options(*PRINTING)
 def train_generator(
     name: str,
     data: str,
@@ -210,10 +259,10 @@ def train_generator(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train a small generative model on DATA.
+    """Train a small generative model on the images of DATA.
 
-    NAME is beta-vae, conv-beta-vae, gan, dcgan, ddpm or biggan. A training that was interrupted
-    goes on when the same command is given again.
+    NAME is beta-vae, conv-beta-vae, gan, dcgan, ddpm or biggan. The same command, given again,
+    resumes an interrupted training.
     """
     from gmvaluator.generators.training import train_generator as train
     from gmvaluator.progress import as_progress
@@ -235,31 +284,55 @@ def train_generator(
     print_result(trained.as_json(), trained.as_text(), as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("sample demo -m 200 --out generated/"))
 @click.argument("model")
-@options(out("Folder of images.", required=True), overwrite("another draw"))
-@click.option("-m", "--number", type=int, required=True, help="How many images to draw.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing.")
-@click.option("--batch-size", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--latent", type=int, help="Length of the latent code of a network file.")
-@click.option(
-    "--pixel-range",
-    type=click.Choice(["unit", "symmetric"]),
-    default="unit",
-    show_default=True,
-    help="Whether the model's floats span [0, 1] or [-1, 1].",
+@options(
+    out("Folder to write the images to.", required=True),
+    OVERWRITE,
+    click.option("-m", "--number", type=int, required=True, help="Number of images to draw."),
+    SEED,
+    option("--batch-size", type=int, default=64, text="Number of images drawn at once."),
+    option(
+        "--latent",
+        type=int,
+        text="Length of the latent code of a TorchScript or torch.export file.",
+        shown="the model's own, where it says one",
+    ),
+    option(
+        "--pixel-range",
+        type=click.Choice(["unit", "symmetric"]),
+        default="unit",
+        text="Range of the model's output. unit: 0 to 1; symmetric: -1 to 1.",
+    ),
+    option(
+        "--steps",
+        type=int,
+        text="Denoising steps of a ddpm or a diffusers pipeline.",
+        shown="the model's own number",
+    ),
+    option(
+        "--guidance",
+        type=float,
+        text="Guidance scale of a ddpm; 1: no guidance.",
+        shown="the model's own",
+    ),
+    option(
+        "--truncation",
+        type=float,
+        text="Bound on the latent codes of a GAN; 0: no bound.",
+        shown="the model's own",
+    ),
+    option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="CLASS",
+        text="Class (name or number) or prompt to draw. Several take turns.",
+        shown="all classes",
+    ),
+    option("--device", default="cpu", text="Torch device that draws, such as cpu or cuda:1."),
+    *PRINTING,
 )
-@click.option("--steps", type=int, help="Denoising steps of a ddpm or a diffusers pipeline.")
-@click.option("--guidance", type=float, help="Guidance scale of a ddpm; 1 = none.")
-@click.option("--truncation", type=float, help="Bound on the codes of a GAN; 0 = none.")
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    help="Class (name or number) or prompt to draw; repeat: they take turns (all classes).",
-)
-@click.option("--device", default="cpu", show_default=True, help="Torch device to draw on.")
-@options(*PRINTING)
 def sample(
     model: str,
     number: int,
@@ -277,7 +350,7 @@ def sample(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw images from MODEL into a folder (step 1 of the paper's Algorithm 1).
+    """Draw images from a generative MODEL into a folder.
 
     MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
     torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
@@ -309,14 +382,14 @@ def sample(
     print_result(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
 
 
-@cli.command()
-@options(
-    out("Folder of the run.", default=Path("demo-run"), show_default=True),
-    overwrite("the run"),
-    *PRINTING,
-)
+@cli.command(epilog=example("demo --out demo-run/"))
+@options(out("Folder to write the run to.", default=Path("demo-run")), OVERWRITE, *PRINTING)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
+    """Value 5,000 real digits by 200 generated ones.
+
+    A small β-VAE of this package draws the digits; no data and no network are needed. Writes a run
+    folder with a page to look at.
+    """
     from gmvaluator.cli.demo import PAGE, run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
@@ -329,28 +402,32 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     )
 
 
-@cli.command()
-@click.option("--cache", "folder", type=click.Path(path_type=Path), help="Cache folder.")
-@click.option("--prune", is_flag=True, help="Drop what is damaged or left over, merge small files.")
-@click.option(
-    "--older-than",
-    type=float,
-    metavar="DAYS",
-    help="With --prune: also drop what was not used for so long; 0 drops all but weights.",
+@cli.command(epilog=example("cache --prune --older-than 30"))
+@options(
+    CACHE,
+    flag("--prune", text="Delete damaged and left-over files, and merge small files."),
+    option(
+        "--older-than",
+        type=float,
+        metavar="DAYS",
+        text="With --prune: also delete files that no command used for so many days; 0 deletes "
+        "everything except weights.",
+        shown="delete no file for its age",
+    ),
+    *PRINTING,
 )
-@options(*PRINTING)
 def cache(
-    folder: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
+    cache: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
 ) -> None:
-    """Show what the cache holds, or make it smaller."""
+    """Show what the cache folder holds, or make it smaller."""
     from gmvaluator.files.prune import prune as prune_cache
     from gmvaluator.files.prune import survey
     from gmvaluator.files.store import Store
     from gmvaluator.progress import as_progress
 
     if older_than is not None and not prune:
-        raise InputError("--older-than says what --prune drops; add --prune")
-    store = Store(folder)
+        raise InputError("--older-than goes with --prune; add --prune, or leave --older-than out")
+    store = Store(cache)
     if not prune:
         print_cache(store.folder, survey(store), as_json=as_json)
         return
@@ -363,10 +440,10 @@ def cache(
     print_result(done.as_json(), text, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("doctor"))
 @options(CACHE, JSON)
 def doctor(cache: Path | None, as_json: bool) -> None:
-    """Say what is installed, which weights are at hand, and which presets can run."""
+    """Show installed packages, weights and usable presets."""
     from gmvaluator.cli.doctor import diagnose
 
     diagnosis = diagnose(cache)

@@ -11,58 +11,68 @@ from gmvaluator.cli.options import (
     BACKEND,
     CACHE,
     DEVICE,
-    GENERATED,
+    FALSE_ALARMS,
+    GENERATED_IMAGES,
     NO_CACHE,
+    OVERWRITE,
     PRINTING,
     RUN,
-    TRAIN,
+    TRAIN_IMAGES,
+    example,
+    option,
     options,
-    overwrite,
 )
 
 
-@click.command()
-@options(RUN, overwrite("the audit"))
-@click.option(
-    "--false-alarms",
-    type=float,
-    default=0.01,
-    show_default=True,
-    help="Share of innocent images that may be called copies; the threshold follows from it.",
+@click.command(epilog=example("audit run/ --false-alarms 0.001"))
+@options(
+    RUN,
+    OVERWRITE,
+    FALSE_ALARMS,
+    option(
+        "--max",
+        "most",
+        type=int,
+        text="Number of generated images to look at, evenly spread.",
+        shown="all",
+    ),
+    option(
+        "--candidates",
+        type=int,
+        default=16,
+        text="Number of training images that each generated image is compared with in detail.",
+    ),
+    option(
+        "--calibration",
+        type=int,
+        default=2_000,
+        text="Largest number of training images that are compared with all others to find the "
+        "distance below which an image is a copy.",
+    ),
+    option(
+        "--encoder",
+        metavar="NAME",
+        default="efficientnet-lite0",
+        text="Network that finds the training images to compare with, beside small pixels.",
+    ),
+    option(
+        "--evidence",
+        type=click.IntRange(min=0),
+        default=200,
+        text="Number of copies shown side by side in the pages audit/, nearest first; 0: no pages.",
+    ),
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    DEVICE,
+    BACKEND,
+    CACHE,
+    NO_CACHE,
+    *PRINTING,
 )
-@click.option("--max", "most", type=int, help="Generated images looked at, evenly spread (all).")
-@click.option(
-    "--candidates",
-    type=int,
-    default=16,
-    show_default=True,
-    help="Training images that each generated image is laid over.",
-)
-@click.option(
-    "--calibration",
-    type=int,
-    default=2_000,
-    show_default=True,
-    help="Training images compared with all others for the threshold, at most.",
-)
-@click.option(
-    "--encoder",
-    default="efficientnet-lite0",
-    show_default=True,
-    help="Encoder that training images to compare with are recalled by, beside small pixels.",
-)
-@click.option(
-    "--evidence",
-    type=click.IntRange(min=0),
-    default=200,
-    show_default=True,
-    help="Copies shown side by side, nearest first; 0: no pages.",
-)
-@options(TRAIN, GENERATED, DEVICE, BACKEND, CACHE, NO_CACHE, *PRINTING)
 def audit(
     run: Path,
-    train: str | None,
-    generated: str | None,
+    train_images: str | None,
+    generated_images: str | None,
     false_alarms: float,
     most: int | None,
     candidates: int,
@@ -76,11 +86,11 @@ def audit(
     quiet: bool,
     **runtime: Any,
 ) -> None:
-    """Which generated images of RUN are near copies of which training images?
+    """Find generated images that copy training images.
 
-    Every generated image is laid over the training images that are most like it: shifted, mirrored,
-    zoomed. Copies are those nearer than training images are to each other, but for the share given
-    by --false-alarms. Writes audit.parquet, audit.json and evidence pages (audit/) into RUN.
+    The audit lays each generated image over the training images most like it: shifted, mirrored
+    and zoomed. A copy is nearer than training images are to each other; --false-alarms sets how
+    strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
     from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
     from gmvaluator.audit.findings import audit as look
@@ -91,8 +101,8 @@ def audit(
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     found = look(
         run,
-        train=train,
-        generated=generated,
+        train=train_images,
+        generated=generated_images,
         settings=settings,
         most=most,
         cache=False if no_cache else cache or True,

