@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ from gmvaluator.cli.options import (
     SEED,
     TRAIN_IMAGES,
     WEIGHING,
+    Purposes,
     example,
     flag,
     option,
@@ -61,26 +63,9 @@ PURPOSES = {
 """Verbs by purpose, in the order of `--help`."""
 
 
-class Verbs(click.Group):
-    """The verbs, listed by purpose."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        listed = [name for names in PURPOSES.values() for name in names]
-        return [name for name in listed if name in self.commands]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, self.commands))
-        with formatter.section("Commands"):
-            for purpose, names in PURPOSES.items():
-                formatter.write(f" {purpose}:\n")
-                limit = formatter.width - width - 6
-                formatter.write_dl(
-                    [(n.ljust(width), self.commands[n].get_short_help_str(limit)) for n in names]
-                )
-
-
 @click.group(
-    cls=Verbs,
+    cls=Purposes,
+    purposes=PURPOSES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=example("value train/ generated/ --out run/"),
 )
@@ -99,7 +84,7 @@ def cli() -> None:
 @click.argument("train")
 @click.argument("generated")
 @options(out("Folder to write the run to.", required=True), OVERWRITE)
-@options(flag("--no-report", text="Do not write the page report.html into the run."))
+@options(flag("--no-report", "Do not write the page report.html into the run."))
 @options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def value(
     train: str,
@@ -144,13 +129,7 @@ def value(
 @options(out("Folder to write the index to.", required=True), OVERWRITE)
 @options(*FIT, *COMPUTING, *PRINTING)
 def embed(
-    train: str,
-    out: Path,
-    overwrite: bool,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
+    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     """Embed the images of TRAIN once and save them as an index.
 
@@ -177,7 +156,7 @@ def embed(
 @cli.command(epilog=example("match train.index picture.png --top 5"))
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
-@options(option("--top", type=int, default=10, text="Number of contributors to print."))
+@options(option("--top", "Number of contributors to print.", type=int, default=10))
 @options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
@@ -223,25 +202,24 @@ def match(
 @options(
     out("File to write the trained network to (.safetensors).", required=True),
     OVERWRITE,
-    option("--steps", type=int, text="Training steps.", shown="the family's own number"),
+    option("--steps", "Training steps. Default: the family's own number.", type=int),
     SEED,
-    flag("--conditional", text="Learn classes from labels (ddpm and biggan always do)."),
+    flag("--conditional", "Learn classes from labels (ddpm and biggan always do)."),
     option(
-        "--set",
-        "settings",
+        "--set KEY=VALUE",
+        "A setting of the family, such as latent=16 or hidden=512,256. Default: the family's "
+        "own settings.",
+        to="settings",
         multiple=True,
-        metavar="KEY=VALUE",
-        text="A setting of the family, such as latent=16 or hidden=512,256.",
-        shown="the family's own settings",
     ),
     option(
         "--checkpoint-every",
+        "Steps between checkpoints; an interrupted training goes on from the last one. Default: "
+        "a twentieth of the steps.",
         type=int,
-        text="Steps between checkpoints; an interrupted training goes on from the last one.",
-        shown="a twentieth of the steps",
     ),
-    option("--keep", type=int, default=0, text="Number of evenly spaced snapshots to keep."),
-    option("--threads", type=int, text="Processor threads.", shown="all processors"),
+    option("--keep", "Number of evenly spaced snapshots to keep.", type=int, default=0),
+    option("--threads", "Processor threads. Default: all processors.", type=int),
     *PRINTING,
 )
 def train_generator(
@@ -291,46 +269,41 @@ def train_generator(
     OVERWRITE,
     click.option("-m", "--number", type=int, required=True, help="Number of images to draw."),
     SEED,
-    option("--batch-size", type=int, default=64, text="Number of images drawn at once."),
+    option("--batch-size", "Number of images drawn at once.", type=int, default=64),
     option(
         "--latent",
+        "Length of the latent code of a TorchScript or torch.export file. Default: the model's "
+        "own, where it says one.",
         type=int,
-        text="Length of the latent code of a TorchScript or torch.export file.",
-        shown="the model's own, where it says one",
     ),
     option(
         "--pixel-range",
+        "Range of the model's output. unit: 0 to 1; symmetric: -1 to 1.",
         type=click.Choice(["unit", "symmetric"]),
         default="unit",
-        text="Range of the model's output. unit: 0 to 1; symmetric: -1 to 1.",
     ),
     option(
         "--steps",
+        "Denoising steps of a ddpm or a diffusers pipeline. Default: the model's own number.",
         type=int,
-        text="Denoising steps of a ddpm or a diffusers pipeline.",
-        shown="the model's own number",
     ),
     option(
         "--guidance",
+        "Guidance scale of a ddpm; 1: no guidance. Default: the model's own.",
         type=float,
-        text="Guidance scale of a ddpm; 1: no guidance.",
-        shown="the model's own",
     ),
     option(
         "--truncation",
+        "Bound on the latent codes of a GAN; 0: no bound. Default: the model's own.",
         type=float,
-        text="Bound on the latent codes of a GAN; 0: no bound.",
-        shown="the model's own",
     ),
     option(
-        "--label",
-        "labels",
+        "--label CLASS",
+        "Class (name or number) or prompt to draw. Several take turns. Default: all classes.",
+        to="labels",
         multiple=True,
-        metavar="CLASS",
-        text="Class (name or number) or prompt to draw. Several take turns.",
-        shown="all classes",
     ),
-    option("--device", default="cpu", text="Torch device that draws, such as cpu or cuda:1."),
+    option("--device", "Torch device that draws, such as cpu or cuda:1.", default="cpu"),
     *PRINTING,
 )
 def sample(
@@ -394,25 +367,19 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
     print_valuation(
-        result.valuation,
-        out,
-        as_json=as_json,
-        report=out / PAGE,
-        class_agreement=result.agreement,
+        result.valuation, out, as_json=as_json, report=out / PAGE, class_agreement=result.agreement
     )
 
 
 @cli.command(epilog=example("cache --prune --older-than 30"))
 @options(
     CACHE,
-    flag("--prune", text="Delete damaged and left-over files, and merge small files."),
+    flag("--prune", "Delete damaged and left-over files, and merge small files."),
     option(
-        "--older-than",
+        "--older-than DAYS",
+        "With --prune: also delete files that no command used for so many days; 0 deletes "
+        "everything except weights. Default: delete no file for its age.",
         type=float,
-        metavar="DAYS",
-        text="With --prune: also delete files that no command used for so many days; 0 deletes "
-        "everything except weights.",
-        shown="delete no file for its age",
     ),
     *PRINTING,
 )
@@ -582,6 +549,10 @@ def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
 def main() -> None:
     """Entry point: every expected failure is one line on standard error and an exit code."""
     warn_plainly()
+    # a pipe on Windows knows few letters; one that it lacks must not end a command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(standalone_mode=False)
     except GMValuatorError as error:

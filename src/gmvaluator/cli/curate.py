@@ -27,20 +27,14 @@ from gmvaluator.cli.printing import print_result
     RUN,
     out("Folder to write the list and the images to.", required=True),
     OVERWRITE,
+    option("--lowest SHARE|NUMBER", "How many images of the lowest value to export.", default="5%"),
     option(
-        "--lowest",
-        metavar="SHARE|NUMBER",
-        default="5%",
-        text="How many images of the lowest value to export.",
-    ),
-    option(
-        "--off-manifold",
-        metavar="SHARE|NUMBER",
-        default="1%",
-        text="How many images to export that are farthest from all other training images; 0 saves "
+        "--off-manifold SHARE|NUMBER",
+        "How many images to export that are farthest from all other training images; 0 saves "
         "the time to find them.",
+        default="1%",
     ),
-    flag("--no-images", text="Write the list (curation.parquet) only and copy no images."),
+    flag("--no-images", "Write the list (curation.parquet) only and copy no images."),
     TRAIN_IMAGES,
     CACHE,
     *PRINTING,

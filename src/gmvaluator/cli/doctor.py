@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gmvaluator import versions
 from gmvaluator.errors import GMValuatorError
+from gmvaluator.images.batching import processors
 from gmvaluator.settings import PRESETS
 from gmvaluator.weights import Weights
 from gmvaluator.weights.registry import REGISTRY
@@ -91,7 +91,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
             name: use for name, use in OPTIONAL.items() if importlib.util.find_spec(name) is None
         },
         devices=devices,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        cores=processors(),
         cache=str(weights.cache_dir),
         weights={
             name: WeightStatus(str(path) if path else None, REGISTRY[name].licence)

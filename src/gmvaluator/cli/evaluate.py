@@ -17,6 +17,7 @@ from gmvaluator.cli.options import (
     PATH,
     PRINTING,
     Option,
+    Purposes,
     example,
     flag,
     option,
@@ -35,78 +36,63 @@ SHARED: tuple[Option[Any], ...] = (
     click.argument("train"),
     out("Folder to write the results to.", default=Path("evaluation")),
     option(
-        "--generator",
-        "generators",
+        "--generator NAME|FILE",
+        "Generative model whose images are attributed: a family to train on TRAIN, such as gan, "
+        "or a trained file. Default: none.",
+        to="generators",
         multiple=True,
-        metavar="NAME|FILE",
-        text="Generative model whose images are attributed: a family to train on TRAIN, such as "
-        "gan, or a trained file.",
-        shown="none",
     ),
-    flag("--conditional", text="Train families on classes, where they can."),
+    flag("--conditional", "Train families on classes, where they can."),
     option(
-        "--generated",
+        "--generated NAME=SET",
+        "Labelled images to attribute in place of a generator's, such as real test images; NAME "
+        "is what tables call them. Default: none.",
         multiple=True,
-        metavar="NAME=SOURCE",
-        text="Labelled images to attribute in place of a generator's, such as real test images; "
-        "NAME is what tables call them.",
-        shown="none",
     ),
     option(
-        "--held-out",
-        metavar="SOURCE",
-        text="Labelled images of the same kind that are not in TRAIN.",
-        shown="none",
+        "--held-out SET",
+        "Labelled images of the same kind that are not in TRAIN. Default: none.",
     ),
     option(
-        "--valuer",
-        "valuers",
+        "--valuer NAME",
+        "Method to evaluate: default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, random "
+        "and others. Default: default.",
+        to="valuers",
         multiple=True,
-        metavar="NAME",
-        text="Method to evaluate: default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, "
-        "random and others.",
-        shown="default",
     ),
     option(
         "--valuers",
-        "valuers_file",
+        "TOML file that describes more methods, one table for each. Default: none.",
+        to="valuers_file",
         type=PATH,
-        text="TOML file that describes more methods, one table for each.",
-        shown="none",
     ),
-    option("--seeds", type=int, default=3, text="Number of repetitions."),
-    option(
-        "--n", type=int, text="Number of training images, drawn at random from TRAIN.", shown="all"
-    ),
+    option("--seeds", "Number of repetitions.", type=int, default=3),
+    option("--n", "Number of training images, drawn at random from TRAIN. Default: all.", type=int),
     option(
         "--work",
+        "Folder for generators, samples and finished parts; an interrupted study resumes from it.",
         type=PATH,
         default=Path("evaluation-work"),
-        text="Folder for generators, samples and finished parts; an interrupted study resumes from "
-        "it.",
     ),
-    option("--name", text="Name of the result files.", shown="the study's name"),
-    option("--train-name", text="Name of TRAIN in tables.", shown="name of its file or folder"),
+    option("--name", "Name of the result files. Default: the study's name."),
+    option("--train-name", "Name of TRAIN in tables. Default: name of its file or folder."),
 )
 PLANTED = (
-    option("--noised", type=int, default=100, text="Number of noised training images to add."),
-    option("--sigma", type=float, default=0.8, text="Standard deviation of the noise."),
+    option("--noised", "Number of noised training images to add.", type=int, default=100),
+    option("--sigma", "Standard deviation of the noise.", type=float, default=0.8),
 )
-SUBSETS = option("--subsets", type=int, default=64, text="Number of random halves of TRAIN.")
+SUBSETS = option("--subsets", "Number of random halves of TRAIN.", type=int, default=64)
 
 
 def _count(default: int) -> Option[Any]:
-    chosen: Option[Any] = option(
-        "--m", type=int, default=default, text="Number of generated images per repetition."
-    )
-    return chosen
+    text = "Number of generated images per repetition."
+    return option("--m", text, type=int, default=default)
 
 
 def _k(default: int | tuple[int, ...]) -> Option[Any]:
     """One number of contributors, or several where the study compares several."""
-    text, several = "Number of contributors per generated image.", isinstance(default, tuple)
-    chosen: Option[Any] = option("--k", type=int, multiple=several, default=default, text=text)
-    return chosen
+    text = "Number of contributors per generated image."
+    return option("--k", text, type=int, multiple=isinstance(default, tuple), default=default)
 
 
 class Request:
@@ -181,7 +167,8 @@ class Study:
 
     Attributes:
         name: of the sub-command.
-        text: its help; the first sentence stands in the list of studies.
+        text: first sentence of its help, as in the list of studies.
+        more: the rest of its help.
         function: of `gmvaluator.evaluation.studies`, as MODULE.FUNCTION or as MODULE for both.
         call: prepares the study from its options and runs it.
         m: default number of generated images.
@@ -198,6 +185,7 @@ class Study:
     options: Sequence[Option[Any]] = ()
     words: str = "train/ --generator gan --conditional"
     default_name: str = ""
+    more: str = ""
 
     @property
     def result_name(self) -> str:
@@ -216,7 +204,9 @@ class Study:
 
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
-        return click.command(self.name, help=self.text, epilog=ending)(decorate(run))
+        return click.command(self.name, help=f"{self.text}\n\n{self.more}", epilog=ending)(
+            decorate(run)
+        )
 
 
 OWN_VALUERS = "it brings its own methods"
@@ -319,7 +309,7 @@ def _audit(request: Request) -> StudyResult:
     request.refuse(**dict.fromkeys(names, MAKES_IMAGES))
     setup = request.setup(attributed=False)
     if setup.held_out is None:
-        raise InputError("audit needs innocent images; pass --held-out SOURCE")
+        raise InputError("audit needs innocent images; pass --held-out SET")
     return request.run(
         setup.context(subjects=False, valuers=()),
         setup.held_out,
@@ -335,8 +325,10 @@ def _strangers(request: Request) -> StudyResult:
     return request.run(context, setup.held_out, setup.generated, setup.size, level=request.level)
 
 
-RETRAINS = """The study trains each --generator, a family, again and again: small, without classes,
-on one thread, several side by side. TRAIN needs no labels."""
+RETRAINS = (
+    "Each --generator is a family that is trained many times: small, without classes, on one "
+    "thread, several side by side. TRAIN needs no labels."
+)
 STUDIES = (
     Study(
         "c1",
@@ -352,20 +344,17 @@ STUDIES = (
         _attributes,
         options=(
             option(
-                "--attribute",
-                "attributes",
+                "--attribute COLUMN",
+                "Column of the table TRAIN to compare.",
+                to="attributes",
                 multiple=True,
                 required=True,
-                metavar="COLUMN",
-                text="Column of the table TRAIN to compare.",
             ),
             option(
-                "--combination",
-                "combinations",
+                "--combination A+B",
+                "Attributes that must agree together. Default: every pair, and all together.",
+                to="combinations",
                 multiple=True,
-                metavar="A+B",
-                text="Attributes that must agree together.",
-                shown="every pair, and all together",
             ),
             _k((5, 10, 15)),
         ),
@@ -402,18 +391,18 @@ STUDIES = (
     ),
     Study(
         "two-subsets",
-        """Appendix D: do images that the generator saw get higher values?
-
-        The study trains each --generator, a family, on the used half of TRAIN, once per seed.""",
+        "Appendix D: do images that the generator saw get higher values?",
         "two_subsets",
         _two_subsets,
         m=1_000,
         options=(
-            option("--half", type=int, default=500, text="Number of images in each half."),
-            option("--steps", type=int, text="Training steps.", shown="the family's own number"),
+            option("--half", "Number of images in each half.", type=int, default=500),
+            option("--steps", "Training steps. Default: the family's own number.", type=int),
             _k(50),
         ),
         words="train/ --generator gan",
+        more="The study trains each --generator, a family, on the used half of TRAIN, once per "
+        "seed.",
     ),
     Study(
         "images-needed",
@@ -424,11 +413,10 @@ STUDIES = (
         options=(
             option(
                 "--at",
-                "ms",
+                "Number of generated images to compare at. Default: a ladder from 10 to --m.",
+                to="ms",
                 type=int,
                 multiple=True,
-                text="Number of generated images to compare at.",
-                shown="a ladder from 10 to --m",
             ),
             _k(50),
         ),
@@ -440,7 +428,7 @@ STUDIES = (
         _calibration,
         m=2_000,
         options=(
-            option("--share", type=float, default=0.2, text="Share of noised generated images."),
+            option("--share", "Share of noised generated images.", type=float, default=0.2),
             *PLANTED,
             _k(50),
         ),
@@ -462,11 +450,10 @@ STUDIES = (
         options=(
             option(
                 "--size",
-                "sizes",
+                "Number of training images to compare at. Default: 1,000, 5,000, 20,000 and all.",
+                to="sizes",
                 type=int,
                 multiple=True,
-                text="Number of training images to compare at.",
-                shown="1,000, 5,000, 20,000 and all",
             ),
             _k(50),
         ),
@@ -480,142 +467,147 @@ STUDIES = (
         m=1_000,
         options=(
             option(
-                "--index",
-                "indexes",
+                "--index NAME",
+                "Search index to compare.",
+                to="indexes",
                 multiple=True,
-                metavar="NAME",
                 default=("exact", "pq", "ivfpq"),
-                text="Search index to compare.",
             ),
             _k(50),
         ),
     ),
     Study(
         "lds",
-        f"Counterfactual truth: do scores predict retraining on random halves?\n\n{RETRAINS}",
+        "Counterfactual truth: do scores predict what retraining does?",
         "lds",
         _lds,
         options=(SUBSETS, _k(200)),
         words="train/ --generator beta-vae --n 5000",
+        more=f"The study retrains on random halves of TRAIN. {RETRAINS}",
     ),
     Study(
         "spaces",
-        """Which representations predict what retraining does?
-
-        The study compares scores as lds does, and takes the models that lds trained from --work. It
-        tries each space with the softmax of Eq. 6 and with global-ridge.""",
+        "Which representations predict what retraining does?",
         "spaces",
         _spaces,
         options=(
             SUBSETS,
             _k(200),
             option(
-                "--space",
-                "names",
+                "--space SPACE",
+                "An encoder, pca:64@28, pca:64:whitened@28, generator#code or another layer, or a "
+                "mixture such as 'pixels@28 + 0.5 * generator#code'. Default: two dozen spaces.",
+                to="names",
                 multiple=True,
-                metavar="SPACE",
-                text="An encoder, pca:64@28, pca:64:whitened@28, generator#code or another layer, "
-                "or a mixture such as 'pixels@28 + 0.5 * generator#code'.",
-                shown="two dozen spaces",
             ),
         ),
         words="train/ --generator beta-vae --n 5000",
+        more="The study compares scores as lds does, and takes the models that lds trained "
+        "from --work. It tries each space with the softmax of Eq. 6 and with global- "
+        "ridge.",
     ),
     Study(
         "counterfactual",
-        f"""Does the model change without its most valuable training images?
-
-        {RETRAINS} It leaves out the images that each method names, random images, or the nearest
-        pixels. --seeds counts the draws of random images.""",
+        "Does the model change without its most valuable training images?",
         "counterfactual",
         _counterfactual,
         m=2_000,
         options=(
             option(
                 "--remove",
-                "ks",
+                "Number of training images to remove for one generated image.",
+                to="ks",
                 type=int,
                 multiple=True,
                 default=(10, 50, 100, 500),
-                text="Number of training images to remove for one generated image.",
             ),
             option(
                 "--images",
+                "Number of generated images to remove contributors of.",
                 type=int,
                 default=10,
-                text="Number of generated images to remove contributors of.",
             ),
             option(
                 "--share",
-                "shares",
+                "Share of all training images to remove by value.",
+                to="shares",
                 type=float,
                 multiple=True,
                 default=(0.1, 0.3, 0.5, 0.7),
-                text="Share of all training images to remove by value.",
             ),
             option(
                 "--part",
-                "parts",
+                "Remove for single generated images (image), or by value for the whole model.",
+                to="parts",
                 type=click.Choice(["image", "model"]),
                 multiple=True,
                 default=("image", "model"),
-                text="image: remove for single generated images; model: remove by value for the "
-                "whole model.",
             ),
             _k(50),
         ),
         words="train/ --generator beta-vae --n 5000",
+        more=f"{RETRAINS} "
+        "The study leaves out the images that each method names, random images, or the nearest "
+        "pixels. --seeds counts the draws of random images.",
     ),
     Study(
         "planted",
-        """Known sources: are they found, and are the shares right?
-
-        The study makes its generated images of TRAIN: altered copies, mixtures of two images, and
-        sets of which each owner has a known share. TRAIN needs no labels.""",
+        "Known sources: are they found, and are the shares right?",
         "planted",
         _planted,
         m=200,
         options=(
             _k(50),
-            option("--owners", type=int, default=5, text="Number of owners that share TRAIN."),
+            option("--owners", "Number of owners that share TRAIN.", type=int, default=5),
         ),
         words="train/ --n 5000",
+        more="The study makes its generated images of TRAIN: altered copies, mixtures of two "
+        "images, and sets of which each owner has a known share. TRAIN needs no labels.",
     ),
     Study(
         "audit",
-        """Near copies: does an audit find altered copies and nothing else?
-
-        The study makes copies of TRAIN; the images of --held-out are no copies. TRAIN needs no
-        labels.""",
+        "Near copies: does an audit find altered copies and nothing else?",
         "audit",
         _audit,
         options=(
             option(
-                "--innocents",
-                type=int,
-                default=500,
-                text="Number of images of --held-out to audit.",
+                "--innocents", "Number of images of --held-out to audit.", type=int, default=500
             ),
             FALSE_ALARMS,
         ),
         words="train/ --held-out test/",
+        more="The study makes copies of TRAIN; the images of --held-out are no copies. TRAIN "
+        "needs no labels.",
     ),
     Study(
         "strangers",
-        """Images without a source: does the test of --null find them?
-
-        The study tests noise, images of other kinds (--generated), images of TRAIN, and images of
-        TRAIN's kind that are not in it (--held-out). No labels are needed.""",
+        "Images without a source: does the test of --null find them?",
         "strangers",
         _strangers,
         m=1_000,
-        options=(option("--level", type=float, default=0.02, text="Error rate of the test."),),
+        options=(option("--level", "Error rate of the test.", type=float, default=0.02),),
         words="train/ --held-out test/ --generated photos=photos/",
+        more="The study tests noise, images of other kinds (--generated), images of TRAIN, and "
+        "images of TRAIN's kind that are not in it (--held-out). No labels are needed.",
     ),
 )
 
 
-@click.group(epilog=example("evaluate c1 train/ --generator gan --conditional"))
+PURPOSES = {
+    "All of the paper": ("all",),
+    "Criteria of the paper": ("c1", "c2", "c3", "c4"),
+    "Appendices D to I": ("two-subsets", "images-needed", "encoders", "distances", "calibration"),
+    "Appendices O and P": ("growth", "pq"),
+    "Truth": ("lds", "spaces", "counterfactual", "planted"),
+    "Parts of this program": ("temperature", "audit", "strangers"),
+}
+
+
+@click.group(
+    cls=Purposes,
+    purposes=PURPOSES,
+    epilog=example("evaluate c1 train/ --generator gan --conditional"),
+)
 def evaluate() -> None:
     """Run the studies of the paper on a labelled training set.
 
@@ -631,14 +623,14 @@ for _study in STUDIES:
 @evaluate.command("all", epilog=example("evaluate all train/ --held-out test/"))
 @options(*SHARED, _count(100))
 @options(
-    option("--only", multiple=True, metavar="STUDY", text="A study to run.", shown="all studies"),
+    option("--only STUDY", "A study to run. Default: all studies.", multiple=True),
     *PRINTING,
 )
 def everything(only: tuple[str, ...], **given: Any) -> None:
-    """Run every study of the paper, with the settings of docs/reproduction.md.
+    """Run every study of the paper.
 
-    Without --generator the command trains a conditional beta-vae, gan and ddpm. Results are named
-    STUDY_TRAIN-NAME.
+    The settings are those of docs/reproduction.md. Without --generator the command trains a
+    conditional beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME.
     """
     from gmvaluator.cli.printing import print_result
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
@@ -653,5 +645,5 @@ def everything(only: tuple[str, ...], **given: Any) -> None:
 def _named(text: str) -> tuple[str, str]:
     name, separator, source = text.partition("=")
     if not (name and separator and source):
-        raise InputError(f"--generated {text!r} cannot be read; write --generated NAME=SOURCE")
+        raise InputError(f"--generated {text!r} cannot be read; write --generated NAME=SET")
     return name, source

@@ -37,61 +37,60 @@ if TYPE_CHECKING:
 @click.command(epilog=example("payout run/ --owners owners.csv --budget 10000"))
 @options(
     RUN,
-    out("Folder to write to.", shown="the run"),
+    out("Folder to write to. Default: the run."),
     OVERWRITE,
-    flag("--no-statements", text="Write no statement pages for owners."),
+    flag("--no-statements", "Write no statement pages for owners."),
     option(
         "--owners",
+        "CSV or Parquet file with the columns train_id, owner and, for images of several "
+        "owners, share. The shares of an image sum to 1. Default: the groups of --by; one of "
+        "the two is needed.",
         type=PATH,
-        text="CSV or Parquet file with the columns train_id, owner and, for images of several "
-        "owners, share. The shares of an image sum to 1.",
-        shown="the groups of --by; one of the two is needed",
     ),
     BY,
     click.option("--budget", required=True, help="Money to divide, such as 10000 or 99.50."),
-    option("--currency", default="EUR", text="ISO 4217 code of the currency."),
+    option("--currency", "ISO 4217 code of the currency.", default="EUR"),
     option(
         "--digits",
+        "Decimals of the currency. Default: those of ISO 4217; needed for a currency that it "
+        "does not list.",
         type=int,
-        text="Decimals of the currency.",
-        shown="those of ISO 4217; needed for a currency that it does not list",
     ),
     option(
         "--minimum",
-        default="0",
-        text="Smallest amount that is paid. A smaller amount is carried to the next settlement "
+        "Smallest amount that is paid. A smaller amount is carried to the next settlement "
         "(--ledger) and goes to nobody else.",
+        default="0",
     ),
     option(
         "--unowned",
+        "Money for images without an owner. keep: stays with the payer, as (unassigned); "
+        "redistribute: goes to the owners by their shares.",
         type=click.Choice(["keep", "redistribute"]),
         default="keep",
-        text="Money for images without an owner. keep: stays with the payer, as (unassigned); "
-        "redistribute: goes to the owners by their shares.",
     ),
     option(
-        "--withdraw",
-        "withdrawn",
+        "--withdraw OWNER",
+        "Settle as if the images of OWNER were not in the training set, and print the "
+        "difference. The other recorded contributors of each generated image share its score; "
+        "no new contributor is searched. Exact for softmax and shapley, an approximation for "
+        "ridge. Default: nobody.",
+        to="withdrawn",
         multiple=True,
-        metavar="OWNER",
-        text="Settle as if the images of OWNER were not in the training set, and print the "
-        "difference. The other recorded contributors of each generated image share its score; no "
-        "new contributor is searched. Exact for softmax and shapley, an approximation for ridge.",
-        shown="nobody",
     ),
     option(
         "--ledger",
+        "File that records settlements. The command settles the generated images that the file "
+        "does not hold yet, adds amounts carried before, and appends this settlement. Default: "
+        "settle all images and record nothing.",
         type=PATH,
-        text="File that records settlements. The command settles the generated images that the "
-        "file does not hold yet, adds amounts carried before, and appends this settlement.",
-        shown="settle all images and record nothing",
     ),
     LEVEL,
     option(
         "--resamples",
+        "Number of bootstrap samples for the intervals; 0: no intervals.",
         type=int,
         default=2000,
-        text="Number of bootstrap samples for the intervals; 0: no intervals.",
     ),
     SEED,
     TRAIN_IMAGES,
@@ -145,19 +144,15 @@ def ledger(ledger: Path, as_json: bool) -> None:
 @click.command(epilog=example("extend run/ more-generated/ --train-images train/"))
 @options(RUN, click.argument("generated"))
 @options(
-    out("Folder to write the extended run to.", shown="RUN itself"),
+    out("Folder to write the extended run to. Default: RUN itself."),
     OVERWRITE,
     option(
-        "--prefix",
-        metavar="TEXT",
+        "--prefix TEXT",
+        "Text put before the names of the new images, where RUN has images of these names. "
+        "Default: none.",
         default="",
-        text="Text put before the names of the new images, where RUN has images of these names.",
-        shown="none",
     ),
-    flag(
-        "--allow-copies",
-        text="Accept new images that RUN holds already; they then count twice.",
-    ),
+    flag("--allow-copies", "Accept new images that RUN holds already; they then count twice."),
     TRAIN_IMAGES,
     HOLDOUT,
     CACHE,

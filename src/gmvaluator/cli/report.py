@@ -24,24 +24,22 @@ from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
 @click.command(epilog=example("report run/ --metadata artist --out page.html"))
 @options(
     RUN,
-    out("HTML file to write.", shown="report.html in the run"),
+    out("HTML file to write. Default: report.html in the run."),
     option(
-        "--metadata",
+        "--metadata COLUMN",
+        "Metadata column of the training set by which the page also sums values. Default: the "
+        "labels only.",
         multiple=True,
-        metavar="COLUMN",
-        text="Metadata column of the training set by which the page also sums values.",
-        shown="the labels only",
     ),
-    option("--title", default=TITLE, text="Heading of the page."),
+    option("--title", "Heading of the page.", default=TITLE),
     option(
-        "--pictures",
-        "megabytes",
+        "--pictures MB",
+        "Largest size of all pictures in the page; 0: no pictures.",
+        to="megabytes",
         type=click.FloatRange(min=0),
         default=PICTURE_MEGABYTES,
-        metavar="MB",
-        text="Largest size of all pictures in the page; 0: no pictures.",
     ),
-    flag("--figures", text="Also draw PNG and PDF figures into the folder figures of the run."),
+    flag("--figures", "Also draw PNG and PDF figures into the folder figures of the run."),
     TRAIN_IMAGES,
     GENERATED_IMAGES,
     *PRINTING,

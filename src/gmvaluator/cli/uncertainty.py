@@ -6,14 +6,7 @@ from pathlib import Path
 
 import click
 
-from gmvaluator.cli.options import (
-    LEVEL,
-    PRINTING,
-    RUN,
-    SEED,
-    example,
-    options,
-)
+from gmvaluator.cli.options import LEVEL, PRINTING, RUN, SEED, example, options
 
 
 @click.command(epilog=example("uncertainty run/ --level 0.9"))

@@ -26,12 +26,11 @@ from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     HOLDOUT,
     option(
-        "--seal",
-        metavar="HEX",
-        text="The seal that verify printed earlier; the run must still have it.",
-        shown="compare with no earlier seal",
+        "--seal HEX",
+        "The seal that verify printed earlier; the run must still have it. Default: compare "
+        "with no earlier seal.",
     ),
-    flag("--quick", text="Compare the names of the images only; do not read the images."),
+    flag("--quick", "Compare the names of the images only; do not read the images."),
     *PRINTING,
 )
 def verify(
