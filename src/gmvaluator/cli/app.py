@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +29,7 @@ from gmvaluator.cli.options import (
     option,
     options,
     out,
+    pair,
 )
 from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
@@ -38,6 +38,7 @@ from gmvaluator.cli.printing import (
     print_result,
     print_valuation,
     skipped_text,
+    table,
     warn_plainly,
 )
 from gmvaluator.cli.report import report
@@ -156,7 +157,7 @@ def embed(
 @cli.command(epilog=example("match train.index picture.png --top 5"))
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
-@options(option("--top", "Number of contributors to print.", type=int, default=10))
+@options(option("--top", "Number of contributors to print.", default=10))
 @options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
@@ -182,15 +183,20 @@ def match(
     for image, images_of in sets.items():
         valuation = valuator.value(images_of, strict=strict)
         for name in valuation.generated_ids:
-            contributors = valuation.contributors(name)
-            rows = list(zip(*_columns(contributors, top), strict=True))
-            source = name if len(sets) == 1 else f"{image}: {name}"
-            found[source] = [
-                {"train_id": id_, "distance": distance, "score": score}
-                for id_, distance, score in rows
+            best = valuation.contributors(name)
+            rows: list[dict[str, Any]] = [
+                {"train_id": best.ids[i], "distance": float(best.distances[i])}
+                | {"score": float(best.scores[i])}
+                for i in range(min(top, len(best.ids)))
             ]
-            lines.append(source)
-            lines += [f"  {d:>9.4f}  {100 * s:>7.3f} %  {id_}" for id_, d, s in rows]
+            source = name if len(sets) == 1 else f"{image}: {name}"
+            found[source] = rows
+            cells = [
+                (row["train_id"], f"{row['distance']:.4f}", f"{100 * row['score']:.3f} %")
+                for row in rows
+            ]
+            columns = ("training image", "distance", "score")
+            lines += [source, table(columns, cells, left=columns[:1])]
     print_result(found, "\n".join(lines), as_json=as_json)
 
 
@@ -218,7 +224,7 @@ def match(
         "a twentieth of the steps.",
         type=int,
     ),
-    option("--keep", "Number of evenly spaced snapshots to keep.", type=int, default=0),
+    option("--keep", "Number of evenly spaced snapshots to keep.", default=0),
     option("--threads", "Processor threads. Default: all processors.", type=int),
     *PRINTING,
 )
@@ -251,7 +257,7 @@ def train_generator(
         out,
         steps=steps,
         seed=seed,
-        settings=dict(_pair(text, "--set", str) for text in settings),
+        settings=dict(pair(text, "--set KEY=VALUE", str) for text in settings),
         conditional=conditional or None,
         checkpoint_every=checkpoint_every,
         keep=keep,
@@ -269,7 +275,7 @@ def train_generator(
     OVERWRITE,
     click.option("-m", "--number", type=int, required=True, help="Number of images to draw."),
     SEED,
-    option("--batch-size", "Number of images drawn at once.", type=int, default=64),
+    option("--batch-size", "Number of images drawn at once.", default=64),
     option(
         "--latent",
         "Length of the latent code of a TorchScript or torch.export file. Default: the model's "
@@ -489,7 +495,7 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     from gmvaluator.weights import Weights
 
     arguments = {name: given for name, given in options.items() if given not in (None, ())}
-    paths = dict(_pair(text, "--weights", Path) for text in arguments.pop("weights", ()))
+    paths = dict(pair(text, "--weights NAME=PATH", Path) for text in arguments.pop("weights", ()))
     cache = arguments.get("cache")
     arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
     if arguments.pop("no_cache"):
@@ -507,24 +513,11 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
 def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
     if texts == ("none",):
         return "none"
-    pairs = [_pair(text, "--rerank", float) if "=" in text else (text, 1.0) for text in texts]
+    wanted = "--rerank NAME or NAME=WEIGHT"
+    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in texts]
     if len({name for name, _ in pairs}) < len(pairs):
         raise InputError(f"--rerank names a distance twice ({', '.join(texts)}); give it a weight")
     return dict(pairs)
-
-
-_PAIRS = {"--weights": "NAME=PATH", "--rerank": "NAME or NAME=WEIGHT", "--set": "KEY=VALUE"}
-
-
-def _pair(text: str, option: str, convert: Callable[[str], Any]) -> tuple[str, Any]:
-    name, separator, given = text.partition("=")
-    try:
-        if not (name and separator and given):
-            raise ValueError
-        return name, convert(given)
-    except ValueError:
-        wanted = _PAIRS[option]
-        raise InputError(f"{option} {text!r} cannot be read; write {option} {wanted}") from None
 
 
 def _load_quality(file: Path) -> Any:
@@ -536,14 +529,6 @@ def _load_quality(file: Path) -> Any:
         raise InputError(
             f"--quality {file} cannot be read ({error}); pass an .npy file of one number an image"
         ) from None
-
-
-def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
-    return (
-        contributors.ids[:top],
-        [float(distance) for distance in contributors.distances[:top]],
-        [float(score) for score in contributors.scores[:top]],
-    )
 
 
 def main() -> None:

@@ -38,14 +38,12 @@ from gmvaluator.cli.options import (
     option(
         "--candidates",
         "Number of training images that each generated image is compared with in detail.",
-        type=int,
         default=16,
     ),
     option(
         "--calibration",
         "Largest number of training images that are compared with all others to find the "
         "distance below which an image is a copy.",
-        type=int,
         default=2000,
     ),
     option(
@@ -93,7 +91,7 @@ def audit(
     from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
     from gmvaluator.audit.findings import audit as look
     from gmvaluator.audit.near_copies import CopySettings
-    from gmvaluator.cli.printing import print_result
+    from gmvaluator.cli.printing import print_result, table
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
@@ -109,15 +107,16 @@ def audit(
     )
     record = found.save(overwrite=overwrite, evidence=evidence)
     ids, trained = found.run.generated.ids, found.run.train.ids
+    columns = ("distance", "generated image", "copy of", "placement")
+    rows = [
+        (f"{pair.distance:.3f}", ids[pair.generated], trained[pair.train], str(pair.placement))
+        for pair in found.copies[:10]
+    ]
     lines = [
         f"{len(found.copies)} of {found.n_audited} generated images are near copies "
         f"(distance ≤ {found.calibration.threshold:.3f}; 0 the same, 1 as usual)",
         found.calibration.stated,
-        *(
-            f"  {pair.distance:.3f}  {ids[pair.generated]}  of  {trained[pair.train]}"
-            f"  ({pair.placement})"
-            for pair in found.copies[:10]
-        ),
+        *([table(columns, rows, left=columns[1:])] if rows else []),
         f"saved in {run / TABLE}, {record}" + (f", {run / PAGES}/index.html" if evidence else ""),
     ]
     summary = found.as_json() | {"out": str(run)}

@@ -23,6 +23,7 @@ from gmvaluator.cli.options import (
     option,
     options,
     out,
+    pair,
 )
 from gmvaluator.errors import InputError
 
@@ -50,8 +51,7 @@ SHARED: tuple[Option[Any], ...] = (
         multiple=True,
     ),
     option(
-        "--held-out SET",
-        "Labelled images of the same kind that are not in TRAIN. Default: none.",
+        "--held-out SET", "Labelled images of the same kind that are not in TRAIN. Default: none."
     ),
     option(
         "--valuer NAME",
@@ -66,7 +66,7 @@ SHARED: tuple[Option[Any], ...] = (
         to="valuers_file",
         type=PATH,
     ),
-    option("--seeds", "Number of repetitions.", type=int, default=3),
+    option("--seeds", "Number of repetitions.", default=3),
     option("--n", "Number of training images, drawn at random from TRAIN. Default: all.", type=int),
     option(
         "--work",
@@ -78,21 +78,21 @@ SHARED: tuple[Option[Any], ...] = (
     option("--train-name", "Name of TRAIN in tables. Default: name of its file or folder."),
 )
 PLANTED = (
-    option("--noised", "Number of noised training images to add.", type=int, default=100),
-    option("--sigma", "Standard deviation of the noise.", type=float, default=0.8),
+    option("--noised", "Number of noised training images to add.", default=100),
+    option("--sigma", "Standard deviation of the noise.", default=0.8),
 )
-SUBSETS = option("--subsets", "Number of random halves of TRAIN.", type=int, default=64)
+SUBSETS = option("--subsets", "Number of random halves of TRAIN.", default=64)
 
 
 def _count(default: int) -> Option[Any]:
     text = "Number of generated images per repetition."
-    return option("--m", text, type=int, default=default)
+    return option("--m", text, default=default)
 
 
 def _k(default: int | tuple[int, ...]) -> Option[Any]:
     """One number of contributors, or several where the study compares several."""
     text = "Number of contributors per generated image."
-    return option("--k", text, type=int, multiple=isinstance(default, tuple), default=default)
+    return option("--k", text, multiple=isinstance(default, tuple), default=default)
 
 
 class Request:
@@ -117,7 +117,7 @@ class Request:
             generators=self.generators,
             recipes=recipes,
             conditional=self.conditional,
-            generated=dict(_named(text) for text in self.generated),
+            generated=dict(pair(text, "--generated NAME=SET", str) for text in self.generated),
             held_out=self.held_out,
             valuers=self.valuers or (() if self.valuers_file else ("default",)),
             valuers_file=self.valuers_file,
@@ -158,7 +158,9 @@ class Request:
         for name, reason in reasons.items():
             if self.options[name]:
                 refused = flags.get(name, f"--{name.replace('_', '-')}")
-                raise InputError(f"{self.study.name} does not take {refused}: {reason}")
+                raise InputError(
+                    f"{self.study.name} does not take {refused}: {reason}; leave {refused} out"
+                )
 
 
 @dataclass(frozen=True)
@@ -396,7 +398,7 @@ STUDIES = (
         _two_subsets,
         m=1_000,
         options=(
-            option("--half", "Number of images in each half.", type=int, default=500),
+            option("--half", "Number of images in each half.", default=500),
             option("--steps", "Training steps. Default: the family's own number.", type=int),
             _k(50),
         ),
@@ -428,7 +430,7 @@ STUDIES = (
         _calibration,
         m=2_000,
         options=(
-            option("--share", "Share of noised generated images.", type=float, default=0.2),
+            option("--share", "Share of noised generated images.", default=0.2),
             *PLANTED,
             _k(50),
         ),
@@ -517,21 +519,14 @@ STUDIES = (
                 "--remove",
                 "Number of training images to remove for one generated image.",
                 to="ks",
-                type=int,
                 multiple=True,
                 default=(10, 50, 100, 500),
             ),
-            option(
-                "--images",
-                "Number of generated images to remove contributors of.",
-                type=int,
-                default=10,
-            ),
+            option("--images", "Number of generated images to remove contributors of.", default=10),
             option(
                 "--share",
                 "Share of all training images to remove by value.",
                 to="shares",
-                type=float,
                 multiple=True,
                 default=(0.1, 0.3, 0.5, 0.7),
             ),
@@ -556,10 +551,7 @@ STUDIES = (
         "planted",
         _planted,
         m=200,
-        options=(
-            _k(50),
-            option("--owners", "Number of owners that share TRAIN.", type=int, default=5),
-        ),
+        options=(_k(50), option("--owners", "Number of owners that share TRAIN.", default=5)),
         words="train/ --n 5000",
         more="The study makes its generated images of TRAIN: altered copies, mixtures of two "
         "images, and sets of which each owner has a known share. TRAIN needs no labels.",
@@ -570,9 +562,7 @@ STUDIES = (
         "audit",
         _audit,
         options=(
-            option(
-                "--innocents", "Number of images of --held-out to audit.", type=int, default=500
-            ),
+            option("--innocents", "Number of images of --held-out to audit.", default=500),
             FALSE_ALARMS,
         ),
         words="train/ --held-out test/",
@@ -585,7 +575,7 @@ STUDIES = (
         "strangers",
         _strangers,
         m=1_000,
-        options=(option("--level", "Error rate of the test.", type=float, default=0.02),),
+        options=(option("--level", "Error rate of the test.", default=0.02),),
         words="train/ --held-out test/ --generated photos=photos/",
         more="The study tests noise, images of other kinds (--generated), images of TRAIN, and "
         "images of TRAIN's kind that are not in it (--held-out). No labels are needed.",
@@ -622,10 +612,7 @@ for _study in STUDIES:
 
 @evaluate.command("all", epilog=example("evaluate all train/ --held-out test/"))
 @options(*SHARED, _count(100))
-@options(
-    option("--only STUDY", "A study to run. Default: all studies.", multiple=True),
-    *PRINTING,
-)
+@options(option("--only STUDY", "A study to run. Default: all studies.", multiple=True), *PRINTING)
 def everything(only: tuple[str, ...], **given: Any) -> None:
     """Run every study of the paper.
 
@@ -640,10 +627,3 @@ def everything(only: tuple[str, ...], **given: Any) -> None:
     for result in reproduce(Request(study, given | chosen).setup(), only):
         result.save(given["out"])
         print_result(result.as_json(), result.as_text() + "\n", as_json=given["as_json"])
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, source = text.partition("=")
-    if not (name and separator and source):
-        raise InputError(f"--generated {text!r} cannot be read; write --generated NAME=SET")
-    return name, source

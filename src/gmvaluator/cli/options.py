@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
+from gmvaluator.errors import InputError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value")
 Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 
@@ -91,6 +94,27 @@ def out(text: str, **click_settings: Any) -> Option[Any]:
     return option("--out", text, type=PATH, **click_settings)
 
 
+def pair(text: str, wanted: str, convert: Callable[[str], Value]) -> tuple[str, Value]:
+    """A value such as NAME=PATH of an option, in two.
+
+    Args:
+        text: the value.
+        wanted: the option and what its value looks like: "--weights NAME=PATH".
+        convert: reads what is right of the sign; ValueError where that cannot be read.
+
+    Raises:
+        InputError: the value is no such pair.
+    """
+    name, separator, right = text.partition("=")
+    try:
+        if not (name and separator and right):
+            raise ValueError
+        return name, convert(right)
+    except ValueError:
+        option = wanted.partition(" ")[0]
+        raise InputError(f"{option} {text!r} cannot be read; write {wanted}") from None
+
+
 RUN = click.argument("run", type=PATH)
 OVERWRITE = flag(
     "--overwrite", "Replace an earlier result in the same place; without it that is an error."
@@ -118,7 +142,7 @@ BY = option(
     "Group the training images by this column of their metadata, or by `label`. For payout, "
     "each group is an owner. Default: label; for payout, the owners of --owners.",
 )
-LEVEL = option("--level", "Coverage of the intervals, between 0 and 1.", type=float, default=0.95)
+LEVEL = option("--level", "Coverage of the intervals, between 0 and 1.", default=0.95)
 _SEED = "Seed of the random numbers: the same seed gives the same result. Default: 0."
 SEED = option("--seed", _SEED, type=click.IntRange(min=0), default=0)
 # None where it is not given: an index or run has a seed of its own
@@ -127,7 +151,6 @@ FALSE_ALARMS = option(
     "--false-alarms",
     "Largest share of generated images that may be called copies although they are not. The "
     "distance below which an image is a copy follows from it.",
-    type=float,
     default=0.01,
 )
 

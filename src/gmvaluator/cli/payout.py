@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from gmvaluator.cli.options import (
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import print_result, table
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -89,7 +90,6 @@ if TYPE_CHECKING:
     option(
         "--resamples",
         "Number of bootstrap samples for the intervals; 0: no intervals.",
-        type=int,
         default=2000,
     ),
     SEED,
@@ -227,64 +227,47 @@ def _text(payout: Payout) -> str:
 
 
 SHOWN = 30
-DIFFERENCES = (
-    *("owner", "value before", "after", "share before", "after"),
-    *("amount before", "after", "change"),
-)
 
 
 def _shares(payout: Payout) -> str:
-    settlement = payout.settlement
-    money = settlement.rules.currency.amount
-    by_amount = sorted(settlement.lines, key=lambda line: -line.amount)
-    rows: list[tuple[str, ...]] = [
-        ("owner", "images", "value", "share", "interval", "amount", "paid", "carried")
-    ]
-    for line in by_amount[:SHOWN]:
-        interval = (
+    money = payout.settlement.rules.currency.amount
+    rows = [
+        (
+            line.owner,
+            str(line.n_images),
+            f"{line.value:.5f}",
+            f"{100 * line.share:.2f} %",
             "none"
             if line.share_low is None or line.share_high is None
-            else f"{100 * line.share_low:.2f} to {100 * line.share_high:.2f} %"
+            else f"{100 * line.share_low:.2f} to {100 * line.share_high:.2f} %",
+            *(f"{money(units):,f}" for units in (line.amount, line.paid, line.carried)),
         )
-        rows.append(
-            (
-                line.owner,
-                str(line.n_images),
-                f"{line.value:.5f}",
-                f"{100 * line.share:.2f} %",
-                interval,
-                *(f"{money(units):,f}" for units in (line.amount, line.paid, line.carried)),
-            )
-        )
-    return _table(rows, len(by_amount))
+        for line in sorted(payout.settlement.lines, key=lambda line: -line.amount)
+    ]
+    columns = ("owner", "images", "value", "share", "interval", "amount", "paid", "carried")
+    return _first(columns, rows)
 
 
 def _differences(payout: Payout) -> str:
     money = payout.settlement.rules.currency.amount
-    rows: list[tuple[str, ...]] = [DIFFERENCES]
-    for change in payout.changes[:SHOWN]:
-        rows.append(
-            (
-                change.owner,
-                f"{change.value_before:.5f}",
-                f"{change.value_after:.5f}",
-                f"{100 * change.share_before:.2f} %",
-                f"{100 * change.share_after:.2f} %",
-                f"{money(change.amount_before):,f}",
-                f"{money(change.amount_after):,f}",
-                f"{money(change.amount_after - change.amount_before):+,f}",
-            )
+    rows = [
+        (
+            change.owner,
+            *(f"{value:.5f}" for value in (change.value_before, change.value_after)),
+            *(f"{100 * share:.2f} %" for share in (change.share_before, change.share_after)),
+            *(f"{money(amount):,f}" for amount in (change.amount_before, change.amount_after)),
+            f"{money(change.amount_after - change.amount_before):+,f}",
         )
-    return _table(rows, len(payout.changes))
+        for change in payout.changes
+    ]
+    before_and_after = (
+        f"{what}{when}" for what in ("value", "share", "amount") for when in (" before", " after")
+    )
+    return _first(("owner", *before_and_after, "change"), rows)
 
 
-def _table(rows: list[tuple[str, ...]], n: int) -> str:
-    """Columns side by side, the first at the left; names without control characters."""
-    shown = [("".join(c if c.isprintable() else "?" for c in row[0]), *row[1:]) for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
-    lines = []
-    for row in shown:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    more = n - (len(rows) - 1)
-    return "\n".join([*lines, *([f"and {more} more, see the files"] if more > 0 else [])])
+def _first(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first rows as a table, and how many are not shown."""
+    more = len(rows) - SHOWN
+    shown = table(columns, rows[:SHOWN], left=("owner",))
+    return shown + (f"\nand {more} more, see the files" if more > 0 else "")
