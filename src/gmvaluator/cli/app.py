@@ -12,6 +12,7 @@ import click
 from gmvaluator.cli.audit import audit
 from gmvaluator.cli.curate import curate
 from gmvaluator.cli.evaluate import evaluate
+from gmvaluator.cli.generate import sample, train_generator
 from gmvaluator.cli.options import (
     CACHE,
     COMPUTING,
@@ -20,7 +21,6 @@ from gmvaluator.cli.options import (
     NULL,
     OVERWRITE,
     PRINTING,
-    SEED,
     TRAIN_IMAGES,
     WEIGHING,
     Purposes,
@@ -178,7 +178,7 @@ def match(
 
     sets = {image: ImageSet.open(image) for image in images}
     valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
-    found: dict[str, list[dict[str, Any]]] = {}
+    contributors: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():
         valuation = valuator.value(images_of, strict=strict)
@@ -190,175 +190,14 @@ def match(
                 for i in range(min(top, len(best.ids)))
             ]
             source = name if len(sets) == 1 else f"{image}: {name}"
-            found[source] = rows
+            contributors[source] = rows
             cells = [
                 (row["train_id"], f"{row['distance']:.4f}", f"{100 * row['score']:.3f} %")
                 for row in rows
             ]
             columns = ("training image", "distance", "score")
             lines += [source, table(columns, cells, left=columns[:1])]
-    print_result(found, "\n".join(lines), as_json=as_json)
-
-
-@cli.command(
-    "train-generator", epilog=example("train-generator beta-vae train/ --out generator.safetensors")
-)
-@click.argument("name")
-@click.argument("data")
-@options(
-    out("File to write the trained network to (.safetensors).", required=True),
-    OVERWRITE,
-    option("--steps", "Training steps. Default: the family's own number.", type=int),
-    SEED,
-    flag("--conditional", "Learn classes from labels (ddpm and biggan always do)."),
-    option(
-        "--set KEY=VALUE",
-        "A setting of the family, such as latent=16 or hidden=512,256. Default: the family's "
-        "own settings.",
-        to="settings",
-        multiple=True,
-    ),
-    option(
-        "--checkpoint-every",
-        "Steps between checkpoints; an interrupted training goes on from the last one. Default: "
-        "a twentieth of the steps.",
-        type=int,
-    ),
-    option("--keep", "Number of evenly spaced snapshots to keep.", default=0),
-    option("--threads", "Processor threads. Default: all processors.", type=int),
-    *PRINTING,
-)
-def train_generator(
-    name: str,
-    data: str,
-    out: Path,
-    steps: int | None,
-    seed: int,
-    conditional: bool,
-    settings: tuple[str, ...],
-    checkpoint_every: int | None,
-    keep: int,
-    threads: int | None,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Train a small generative model on the images of DATA.
-
-    NAME is beta-vae, conv-beta-vae, gan, dcgan, ddpm or biggan. The same command, given again,
-    resumes an interrupted training.
-    """
-    from gmvaluator.generators.training import train_generator as train
-    from gmvaluator.progress import as_progress
-
-    trained = train(
-        name,
-        data,
-        out,
-        steps=steps,
-        seed=seed,
-        settings=dict(pair(text, "--set KEY=VALUE", str) for text in settings),
-        conditional=conditional or None,
-        checkpoint_every=checkpoint_every,
-        keep=keep,
-        threads=threads,
-        overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
-    )
-    print_result(trained.as_json(), trained.as_text(), as_json=as_json)
-
-
-@cli.command(epilog=example("sample demo -m 200 --out generated/"))
-@click.argument("model")
-@options(
-    out("Folder to write the images to.", required=True),
-    OVERWRITE,
-    click.option("-m", "--number", type=int, required=True, help="Number of images to draw."),
-    SEED,
-    option("--batch-size", "Number of images drawn at once.", default=64),
-    option(
-        "--latent",
-        "Length of the latent code of a TorchScript or torch.export file. Default: the model's "
-        "own, where it says one.",
-        type=int,
-    ),
-    option(
-        "--pixel-range",
-        "Range of the model's output. unit: 0 to 1; symmetric: -1 to 1.",
-        type=click.Choice(["unit", "symmetric"]),
-        default="unit",
-    ),
-    option(
-        "--steps",
-        "Denoising steps of a ddpm or a diffusers pipeline. Default: the model's own number.",
-        type=int,
-    ),
-    option(
-        "--guidance",
-        "Guidance scale of a ddpm; 1: no guidance. Default: the model's own.",
-        type=float,
-    ),
-    option(
-        "--truncation",
-        "Bound on the latent codes of a GAN; 0: no bound. Default: the model's own.",
-        type=float,
-    ),
-    option(
-        "--label CLASS",
-        "Class (name or number) or prompt to draw. Several take turns. Default: all classes.",
-        to="labels",
-        multiple=True,
-    ),
-    option("--device", "Torch device that draws, such as cpu or cuda:1.", default="cpu"),
-    *PRINTING,
-)
-def sample(
-    model: str,
-    number: int,
-    out: Path,
-    seed: int,
-    batch_size: int,
-    latent: int | None,
-    pixel_range: Any,
-    steps: int | None,
-    guidance: float | None,
-    truncation: float | None,
-    labels: tuple[str, ...],
-    device: str,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Draw images from a generative MODEL into a folder.
-
-    MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
-    torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
-    """
-    from gmvaluator.progress import as_progress
-    from gmvaluator.samplers import draw, load_sampler
-
-    sampler = load_sampler(
-        model,
-        latent=latent,
-        pixel_range=pixel_range,
-        inference_steps=steps,
-        guidance=guidance,
-        truncation=truncation,
-        device=device,
-    )
-    drawn = draw(
-        sampler,
-        number,
-        out,
-        seed=seed,
-        batch_size=batch_size,
-        labels=[labels[i % len(labels)] for i in range(number)] if labels else None,
-        overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
-    )
-    summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
-    kept = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
-    print_result(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
+    print_result(contributors, "\n".join(lines), as_json=as_json)
 
 
 @cli.command(epilog=example("demo --out demo-run/"))
@@ -423,16 +262,11 @@ def doctor(cache: Path | None, as_json: bool) -> None:
     print_result(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
 
 
-cli.add_command(evaluate)
-cli.add_command(report)
-cli.add_command(uncertainty)
-cli.add_command(stability)
-cli.add_command(payout)
-cli.add_command(ledger)
-cli.add_command(extend)
-cli.add_command(audit)
-cli.add_command(verify)
-cli.add_command(curate)
+for _command in (
+    *(extend, report, curate, uncertainty, stability, audit, verify, payout, ledger),
+    *(sample, train_generator, evaluate),
+):
+    cli.add_command(_command)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:
@@ -442,14 +276,14 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
     return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
 
 
-def _holdout(train: str, given: str | None) -> object:
-    """The held-out images that were given, or those of the run that is fitted again."""
+def _holdout(train: str, source: str | None) -> object:
+    """The images of --holdout, else those of the run TRAIN, else None."""
     from gmvaluator.engine.reload import recorded_holdout
     from gmvaluator.images import ImageSet
     from gmvaluator.runs.tables import MARKER, read_marker
 
-    if given is not None:
-        return ImageSet.open(given)
+    if source is not None:
+        return ImageSet.open(source)
     if not (Path(train) / MARKER).is_file():
         return None
     return recorded_holdout(read_marker(Path(train), MARKER, "run"), None, f"run {train}")
@@ -477,7 +311,7 @@ def _fitted(
     preset = click.get_current_context().get_parameter_source("preset")
     saved = (folder / INDEX_MARKER).is_file() or (folder / MARKER).is_file()
     if saved and preset is click.core.ParameterSource.COMMANDLINE:
-        raise InputError(f"{train} brings its own settings; leave --preset out")
+        raise InputError(f"{train} has its own settings; leave --preset out")
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
@@ -494,7 +328,7 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     from gmvaluator.settings import read_temperature
     from gmvaluator.weights import Weights
 
-    arguments = {name: given for name, given in options.items() if given not in (None, ())}
+    arguments = {name: value for name, value in options.items() if value not in (None, ())}
     paths = dict(pair(text, "--weights NAME=PATH", Path) for text in arguments.pop("weights", ()))
     cache = arguments.get("cache")
     arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
@@ -549,9 +383,9 @@ def main() -> None:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click turns the one into the other
-        told = str(interrupt.__cause__ or interrupt)
-        usual = "Interrupted; no result was written, what was embedded is cached."
-        click.echo(told or usual, err=True)
+        message = str(interrupt.__cause__ or interrupt)
+        usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
+        click.echo(message or usual, err=True)
         status = 130
     except BrokenPipeError:
         # the reader left (head, less); what it wanted was printed

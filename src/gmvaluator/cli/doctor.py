@@ -81,7 +81,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
     from gmvaluator.encoders.backends import Runtime
 
     weights = Weights(cache_dir=cache / "weights" if cache else None, offline=True)
-    found = {name: weights.locate(name) for name in REGISTRY}
+    paths = {name: weights.locate(name) for name in REGISTRY}
     devices = {"cpu": Runtime("cpu").resolved()[1]}
     if torch.cuda.is_available():
         devices["cuda"] = f"torch on {torch.cuda.get_device_name()}"
@@ -95,7 +95,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
         cache=str(weights.cache_dir),
         weights={
             name: WeightStatus(str(path) if path else None, REGISTRY[name].licence)
-            for name, path in found.items()
+            for name, path in paths.items()
         },
         presets={name: _lack(name, weights) for name in PRESETS},
     )

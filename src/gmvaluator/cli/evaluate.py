@@ -98,9 +98,9 @@ def _k(default: int | tuple[int, ...]) -> Option[Any]:
 class Request:
     """The options of one call of a study, as attributes, and what they stand for."""
 
-    def __init__(self, study: Study, given: Mapping[str, Any]) -> None:
+    def __init__(self, study: Study, arguments: Mapping[str, Any]) -> None:
         self.study = study
-        self.options = given
+        self.options = arguments
 
     def __getattr__(self, name: str) -> Any:
         return self.options[name]
@@ -196,13 +196,13 @@ class Study:
     def command(self) -> click.Command:
         """The sub-command."""
 
-        def run(**given: Any) -> None:
+        def run(**arguments: Any) -> None:
             from gmvaluator.cli.printing import print_result
 
-            result = self.call(Request(self, given))
-            files = result.save(given["out"])
+            result = self.call(Request(self, arguments))
+            files = result.save(arguments["out"])
             text = f"{result.as_text()}\n\nsaved in {', '.join(str(file) for file in files)}"
-            print_result(result.as_json(), text, as_json=given["as_json"])
+            print_result(result.as_json(), text, as_json=arguments["as_json"])
 
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
@@ -613,7 +613,7 @@ for _study in STUDIES:
 @evaluate.command("all", epilog=example("evaluate all train/ --held-out test/"))
 @options(*SHARED, _count(100))
 @options(option("--only STUDY", "A study to run. Default: all studies.", multiple=True), *PRINTING)
-def everything(only: tuple[str, ...], **given: Any) -> None:
+def everything(only: tuple[str, ...], **arguments: Any) -> None:
     """Run every study of the paper.
 
     The settings are those of docs/reproduction.md. Without --generator the command trains a
@@ -623,7 +623,7 @@ def everything(only: tuple[str, ...], **given: Any) -> None:
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
     study = Study("all", "", "", _simple)
-    chosen = {"generators": given["generators"] or RECIPES, "valuers": ()}
-    for result in reproduce(Request(study, given | chosen).setup(), only):
-        result.save(given["out"])
-        print_result(result.as_json(), result.as_text() + "\n", as_json=given["as_json"])
+    chosen = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
+    for result in reproduce(Request(study, arguments | chosen).setup(), only):
+        result.save(arguments["out"])
+        print_result(result.as_json(), result.as_text() + "\n", as_json=arguments["as_json"])
