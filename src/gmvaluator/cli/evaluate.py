@@ -403,8 +403,7 @@ STUDIES = (
             _k(50),
         ),
         words="train/ --generator gan",
-        more="The study trains each --generator, a family, on the used half of TRAIN, once per "
-        "seed.",
+        more="The study trains each --generator, a family, on half of TRAIN, once per seed.",
     ),
     Study(
         "images-needed",
@@ -504,9 +503,8 @@ STUDIES = (
             ),
         ),
         words="train/ --generator beta-vae --n 5000",
-        more="The study compares scores as lds does, and takes the models that lds trained "
-        "from --work. It tries each space with the softmax of Eq. 6 and with global- "
-        "ridge.",
+        more="The study compares scores as lds does, and takes the models that lds trained from "
+        "--work. It tries each space with the softmax of Eq. 6 and with global-ridge.",
     ),
     Study(
         "counterfactual",
