@@ -34,7 +34,7 @@ class WeightStatus:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `gmvaluator doctor` found.
+    """The packages, devices, weights and presets of this machine.
 
     Attributes:
         versions: installed packages.
@@ -58,7 +58,7 @@ class Diagnosis:
         return asdict(self)
 
     def as_text(self) -> str:
-        """For a person: what is here first, then what is missing and how to get it."""
+        """For a terminal: packages, devices, weights and presets, with what is missing."""
         lines = ["packages"]
         lines += [f"  {name:<18} {version}" for name, version in self.versions.items()]
         lines += [f"  {name:<18} missing: {use}" for name, use in self.missing.items()]
@@ -102,7 +102,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
 
 
 def _lack(preset: str, weights: Weights) -> str | None:
-    """Build the preset as a run would; what fails is what it lacks."""
+    """Why a preset cannot run here; None where it can. The preset is built as for a run."""
     from gmvaluator.valuator import GMValuator
 
     try:

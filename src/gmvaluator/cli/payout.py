@@ -199,8 +199,8 @@ def _text(payout: Payout) -> str:
     money = settlement.rules.currency.text
     m = len(payout.run.valuation.generated_ids)
     lines = [
-        f"{money(settlement.rules.budget)} divided by what {m - payout.start} generated images "
-        f"credit: paid now {money(settlement.paid)}, carried {money(settlement.carried)}, stays "
+        f"{money(settlement.rules.budget)} divided by the values of {m - payout.start} generated "
+        f"images: paid now {money(settlement.paid)}, carried {money(settlement.carried)}, stays "
         f"with the payer {money(settlement.kept)}"
     ]
     if settlement.carried_before:
@@ -211,14 +211,14 @@ def _text(payout: Payout) -> str:
             f"{payout.made}; nothing was added, and what was paid then is not due again"
         )
     if payout.ownership.n_skipped:
-        lines.append(f"{payout.ownership.n_skipped} rows are of images that could not be read")
+        lines.append(f"{payout.ownership.n_skipped} rows name images that could not be read")
     if payout.contested is None:
-        lines.append("copies with different owners were not looked for: the run counts every file")
+        lines.append("copies with different owners: not searched, since the run has --dedup none")
     if payout.contested:
         lines.append(
             f"{100 * payout.contested_share:.2f} % of the value is of copies that have different "
             f"owners ({sum(len(each.rows) for each in payout.contested)} images in {CONTESTED}): "
-            "see whose they are before anybody is paid"
+            "find out who owns these images before you pay"
         )
     lines.append(_shares(payout))
     if payout.changes:

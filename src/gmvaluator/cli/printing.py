@@ -32,7 +32,7 @@ def skipped_text(n: int) -> str:
 
 
 def copies_text(clusters: Clusters | None) -> str:
-    """What was found by dedup, and which file lists it."""
+    """The number of copies in the training set, and the file that lists them; "" without copies."""
     if clusters is None or not clusters.copies:
         return ""
     near = int(clusters.near.sum())
@@ -44,7 +44,7 @@ def copies_text(clusters: Clusters | None) -> str:
 
 
 def unattributed_text(told: Mapping[str, Any], n_generated: int) -> str:
-    """What a run's test for images without a contributor found (`unattributed` of run.json)."""
+    """The result of a run's test for images without a contributor, for a terminal."""
     if reason := told.get("reason"):
         return f"without a contributor: cannot be told; {reason}"
     kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[told["null"]]
