@@ -54,6 +54,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # names load on first use, so that the command line answers before torch is imported
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gmvaluator")
     if name not in _HOMES:
         raise AttributeError(f"module 'gmvaluator' has no attribute {name!r}")
     from importlib import import_module

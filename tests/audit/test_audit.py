@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,7 @@ def test_the_command_tells_copies(made: Path) -> None:
     done = CliRunner().invoke(cli, [*arguments, "--quiet", "--max", "14", "--evidence", "0"])
     assert done.exit_code == 0, done.output
     assert "4 of 14 generated images are near copies" in done.output
-    assert "<b>flip&.png  of  001.png  (mirrored)" in done.output
+    assert re.search(r"  <b>flip&\.png  +001\.png  +mirrored$", done.output, re.M)
     with pytest.raises(InputError, match=r"pass a share above 0 and below 0\.5"):
         CliRunner().invoke(cli, [*arguments, "--false-alarms", "0"], catch_exceptions=False)
 

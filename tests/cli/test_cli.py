@@ -240,17 +240,43 @@ def test_doctor_says_what_can_run(run: Run) -> None:
     assert "paper              cannot run" in printed
 
 
-def test_every_command_and_option_has_help(run: Run) -> None:
+def test_doctor_counts_cores_where_affinity_is_unknown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    status, printed, _ = run("doctor", "--json")
+    assert (status, json.loads(printed)["cores"]) == (0, 7)
+
+
+def test_every_help_is_printed(run: Run) -> None:
     status, printed, _ = run("--help")
     assert status == 0
     for name, command in cli.cli.commands.items():
         assert name in printed
         status, helped, _ = run(name, "--help")
         assert status == 0
-        for parameter in command.params:
-            if parameter.param_type_name == "option":
-                assert getattr(parameter, "help", None), f"{name} {parameter.name} lacks help"
-                assert parameter.opts[0] in helped
+        assert all(parameter.opts[0] in helped for parameter in command.params
+                   if parameter.param_type_name == "option")  # fmt: skip
+
+
+def test_an_owner_of_a_long_name_leaves_the_payout_readable(
+    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run("value", digit_folder, generated, "--out", out, *QUICK, "--no-report")[0] == 0
+    ids = Valuation.load(out).train_ids
+    owners = [("B" * 300 if i % 2 else "Ann") for i in range(len(ids))]
+    lines = [f"{name},{owner}" for name, owner in zip(ids, owners, strict=True)]
+    (tmp_path / "owners.csv").write_text("\n".join(["train_id,owner", *lines]))
+    arguments = ("--owners", tmp_path / "owners.csv", "--budget", "100", "--no-statements")
+    status, printed, _ = run("payout", out, *arguments, "--quiet")
+    assert status == 0
+    table = printed[printed.index("owner ") : printed.index("saved in")].splitlines()
+    assert len(table) >= 3
+    assert max(map(len, table)) < 160
+    assert any(line.startswith("Ann ") for line in table)
 
 
 def test_wrong_usage_is_exit_code_2(run: Run) -> None:

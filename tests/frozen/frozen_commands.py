@@ -116,17 +116,38 @@ def _options(text: str) -> dict[str, dict[str, Any]]:
 
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "report": ("report", "{run}", "--train", "{train}", "--generated", "{generated}"),
-    "verify": ("verify", "{run}", "--train", "{train}", "--generated", "{generated}"),
-    "verify of other images": ("verify", "{run}", "--generated", "{more}", "--train", "{train}"),
+    "report": ("report", "{run}", "--train-images", "{train}", "--generated-images", "{generated}"),
+    "verify": ("verify", "{run}", "--train-images", "{train}", "--generated-images", "{generated}"),
+    "verify of other images": (
+        "verify",
+        "{run}",
+        "--generated-images",
+        "{more}",
+        "--train-images",
+        "{train}",
+    ),
     "verify without images": ("verify", "{run}"),
     "verify the unattributed": (
-        *("verify", "{unattributed}", "--train", "{train}", "--generated", "{generated}"),
+        *(
+            "verify",
+            "{unattributed}",
+            "--train-images",
+            "{train}",
+            "--generated-images",
+            "{generated}",
+        ),
     ),
     "verify the robust": (
-        *("verify", "{robust}", "--train", "{train}", "--generated", "{generated}"),
+        *("verify", "{robust}", "--train-images", "{train}", "--generated-images", "{generated}"),
     ),
-    "verify the older": ("verify", "{older}", "--train", "{train}", "--generated", "{generated}"),
+    "verify the older": (
+        "verify",
+        "{older}",
+        "--train-images",
+        "{train}",
+        "--generated-images",
+        "{generated}",
+    ),
     "match the index": (
         *("match", "{index}", "{generated}/03.png", "--train-images", "{train}", "--top", "3"),
     ),

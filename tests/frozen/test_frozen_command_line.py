@@ -14,7 +14,11 @@ import pytest
 from frozen.frozen_commands import call, verbs
 from frozen.frozen_values import RECORDED
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "value --no-null": "--null",
+    **{f"{verb} --train": "--train-images" for verb in ("report", "audit", "verify")},
+    **{f"{verb} --generated": "--generated-images" for verb in ("report", "audit", "verify")},
+}
 """What the recorded "verb --option", or "verb" alone, is called now."""
 RESHAPED: frozenset[str] = frozenset({"value --null"})
 """Recorded "verb --option" that is no longer a flag, or has become one, on purpose."""

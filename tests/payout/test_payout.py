@@ -505,7 +505,7 @@ def test_the_command_pays_and_says_what(
     given = ("payout", made / "run", "--by", "licence", "--out", tmp_path / "out")
     code, out, _ = run(*given, "--budget", "10000", "--currency", "JPY", "--withdraw", "A")
     assert code == 0
-    assert "10,000 JPY divided by what 6 generated images credit" in out
+    assert "10,000 JPY divided by the values of 6 generated images" in out
     assert "without A:" in out
     assert f"saved in {tmp_path / 'out'}" in out
     code, out, err = run(*given, "--budget", "1", "--json", "--overwrite", "--no-statements")

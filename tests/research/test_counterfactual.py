@@ -548,7 +548,10 @@ def test_command_writes_tables_of_both_parts(
     assert len(list((tmp_path / "out").glob("*.svg"))) == 4
     assert "moved more than by random" in done.output
     for wrong, message in (
-        (("--generated", f"real={files[1]}"), "counterfactual trains its generators"),
+        (
+            ("--generated", f"real={files[1]}"),
+            "counterfactual does not take --generated: it trains",
+        ),
         (("--conditional",), "beta-vae is conditional"),
     ):
         refused = CliRunner().invoke(cli, list(map(str, [*arguments, *wrong])))

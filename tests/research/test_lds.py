@@ -288,4 +288,4 @@ def test_command(
     assert told["tables"][0]["title"] == "digits, beta-vae, elbo"
     wrong = CliRunner().invoke(cli, [*arguments, "--generated", f"x={file}", *folders])
     assert isinstance(wrong.exception, InputError)
-    assert "lds trains its generators" in str(wrong.exception)
+    assert "lds does not take --generated: it trains" in str(wrong.exception)

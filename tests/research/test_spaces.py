@@ -239,8 +239,8 @@ def test_command(
     assert told["parameters"]["spaces"] == ["pixels@7"]
     assert told["tables"][0]["title"] == "digits, beta-vae, elbo"
     for wrong, message in (
-        (["--valuer", "random"], "spaces brings its own valuers"),
-        (["--generated", f"x={file}"], "spaces trains its generators"),
+        (["--valuer", "random"], "spaces does not take --valuer: it brings its own"),
+        (["--generated", f"x={file}"], "spaces does not take --generated: it trains"),
     ):
         refused = CliRunner().invoke(cli, [*arguments, *wrong, *folders])
         assert isinstance(refused.exception, InputError)

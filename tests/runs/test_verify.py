@@ -522,8 +522,8 @@ def test_the_laws_hold_of_copies_that_count_once(home: Path) -> None:
 
 
 def test_the_command_exits_by_what_it_found(home: Path) -> None:
-    arguments = ["verify", str(home / "run"), "--train", str(home / "train"), "--quiet"]
-    arguments += ["--generated", str(home / "generated")]
+    arguments = ["verify", str(home / "run"), "--train-images", str(home / "train"), "--quiet"]
+    arguments += ["--generated-images", str(home / "generated")]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0
     assert "is intact" in done.output

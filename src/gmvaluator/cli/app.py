@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from gmvaluator.cli.audit import audit
 from gmvaluator.cli.curate import curate
 from gmvaluator.cli.evaluate import evaluate
+from gmvaluator.cli.generate import sample, train_generator
 from gmvaluator.cli.options import (
     CACHE,
     COMPUTING,
     FIT,
-    INDEX_IMAGES,
     JSON,
     NULL,
+    OVERWRITE,
     PRINTING,
+    TRAIN_IMAGES,
     WEIGHING,
+    Purposes,
+    example,
+    flag,
+    option,
     options,
     out,
-    overwrite,
+    pair,
 )
 from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
@@ -32,6 +38,7 @@ from gmvaluator.cli.printing import (
     print_result,
     print_valuation,
     skipped_text,
+    table,
     warn_plainly,
 )
 from gmvaluator.cli.report import report
@@ -41,26 +48,45 @@ from gmvaluator.cli.verify import verify
 from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
+    from gmvaluator.engine.trained import Trained
     from gmvaluator.valuator import GMValuator
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+PURPOSES = {
+    "Value training images": ("value", "extend", "embed", "match"),
+    "Look at a run": ("report", "curate"),
+    "Check a run": ("uncertainty", "stability", "audit", "verify"),
+    "Pay owners": ("payout", "ledger"),
+    "Generate images": ("sample", "train-generator"),
+    "This program": ("demo", "doctor", "cache"),
+    "Research": ("evaluate",),
+}
+"""Verbs by purpose, in the order of `--help`."""
+
+
+@click.group(
+    cls=Purposes,
+    purposes=PURPOSES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=example("value train/ generated/ --out run/"),
+)
 @click.version_option(package_name="gmvaluator")
 def cli() -> None:
     """How much did each training image contribute to what a generative model produced?
 
-    TRAIN and GENERATED are folders of images (sub-folders are labels), Parquet files in the
-    Hugging Face layout, .npz or .npy arrays, CSV or Parquet manifests with a path column, or
-    WebDataset .tar shards.
+    TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
+    file in the Hugging Face layout, .npz or .npy arrays, a CSV or Parquet table with a column
+    `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
+    `gmvaluator VERB --help` explains a verb.
     """
 
 
-@cli.command()
+@cli.command(epilog=example("value train/ generated/ --out run/"))
 @click.argument("train")
 @click.argument("generated")
-@options(out("Folder of the run.", required=True), overwrite("the run"))
-@click.option("--no-report", is_flag=True, help="Leave out the page report.html of the run.")
-@options(*FIT, *WEIGHING, *NULL, INDEX_IMAGES, *COMPUTING, *PRINTING)
+@options(out("Folder to write the run to.", required=True), OVERWRITE)
+@options(flag("--no-report", "Do not write the page report.html into the run."))
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -76,8 +102,9 @@ def value(
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
 
-    TRAIN may also be an index folder that `gmvaluator embed` wrote, or a run to fit again, whose
-    holdout, if it had one, is taken where none is given.
+    TRAIN is a set of images, an index folder (see embed), or a run folder. An index or run brings
+    its settings; options given here replace them. Writes a run folder: tables of values and
+    contributions, run.json and report.html.
     """
     from gmvaluator.files.atomic import check_output
     from gmvaluator.images import ImageSet
@@ -99,29 +126,24 @@ def value(
     print_valuation(valuation, out, as_json=as_json, report=page)
 
 
-@cli.command()
+@cli.command(epilog=example("embed train/ --out train.index"))
 @click.argument("train")
-@options(out("Folder of the index.", required=True), overwrite("the index"))
+@options(out("Folder to write the index to.", required=True), OVERWRITE)
 @options(*FIT, *COMPUTING, *PRINTING)
 def embed(
-    train: str,
-    out: Path,
-    overwrite: bool,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
+    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Embed TRAIN once and save it as an index, for `value` and `match` to use again."""
+    """Embed the images of TRAIN once and save them as an index.
+
+    The commands value and match then take the index folder in place of TRAIN.
+    """
     from gmvaluator.engine.index_folder import INDEX_MARKER
     from gmvaluator.files.atomic import check_output
 
     check_output(out, INDEX_MARKER, overwrite=overwrite)
     valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
     valuator.save(out, overwrite=overwrite)
-    fitted = valuator.fitted_
-    if fitted is None:
-        raise InputError("nothing was fitted; pass a training set")
+    fitted = cast("Trained", valuator.fitted_)
     summary = {
         "out": str(out),
         "n_train": len(fitted.train.ids),
@@ -134,11 +156,11 @@ def embed(
     print_result(summary, text, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("match train.index picture.png --top 5"))
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--top", type=int, default=10, show_default=True, help="Contributors to print.")
-@options(*FIT, *WEIGHING, INDEX_IMAGES, *COMPUTING, *PRINTING)
+@options(option("--top", "Number of contributors to print.", default=10))
+@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],
@@ -149,210 +171,77 @@ def match(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Show the contributors of single IMAGES against INDEX, an index folder or a run.
+    """Print the contributors of each image of IMAGES.
 
-    A run is fitted again with its own settings from where its training images were.
+    INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
+    files or folders. Nothing is written.
     """
     from gmvaluator.images import ImageSet
 
     sets = {image: ImageSet.open(image) for image in images}
     valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
-    found: dict[str, list[dict[str, Any]]] = {}
+    contributors: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():
         valuation = valuator.value(images_of, strict=strict)
         for name in valuation.generated_ids:
-            contributors = valuation.contributors(name)
-            rows = list(zip(*_columns(contributors, top), strict=True))
-            source = name if len(sets) == 1 else f"{image}: {name}"
-            found[source] = [
-                {"train_id": id_, "distance": distance, "score": score}
-                for id_, distance, score in rows
+            best = valuation.contributors(name)
+            rows: list[dict[str, Any]] = [
+                {"train_id": best.ids[i], "distance": float(best.distances[i])}
+                | {"score": float(best.scores[i])}
+                for i in range(min(top, len(best.ids)))
             ]
-            lines.append(source)
-            lines += [f"  {d:>9.4f}  {100 * s:>7.3f} %  {id_}" for id_, d, s in rows]
-    print_result(found, "\n".join(lines), as_json=as_json)
+            source = name if len(sets) == 1 else f"{image}: {name}"
+            contributors[source] = rows
+            cells = [
+                (row["train_id"], f"{row['distance']:.4f}", f"{100 * row['score']:.3f} %")
+                for row in rows
+            ]
+            columns = ("training image", "distance", "score")
+            lines += [source, table(columns, cells, left=columns[:1])]
+    print_result(contributors, "\n".join(lines), as_json=as_json)
 
 
-@cli.command("train-generator")
-@click.argument("name")
-@click.argument("data")
-@options(
-    out("File to write (.safetensors).", required=True),
-    overwrite("the file, or another's checkpoint,"),
-)
-@click.option("--steps", type=int, help="Training steps (each family's own).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the training.")
-@click.option("--conditional", is_flag=True, help="Learn classes (ddpm and biggan always do).")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting of the family, such as latent=16 or hidden=512,256. Repeatable.",
-)
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints (steps / 20).")
-@click.option(
-    "--keep", type=int, default=0, show_default=True, help="Evenly spaced snapshots to keep."
-)
-@click.option("--threads", type=int, help="Processor threads (all).")
-@options(*PRINTING)
-def train_generator(
-    name: str,
-    data: str,
-    out: Path,
-    steps: int | None,
-    seed: int,
-    conditional: bool,
-    settings: tuple[str, ...],
-    checkpoint_every: int | None,
-    keep: int,
-    threads: int | None,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Train a small generative model on DATA.
-
-    NAME is beta-vae, conv-beta-vae, gan, dcgan, ddpm or biggan. A training that was interrupted
-    goes on when the same command is given again.
-    """
-    from gmvaluator.generators.training import train_generator as train
-    from gmvaluator.progress import as_progress
-
-    trained = train(
-        name,
-        data,
-        out,
-        steps=steps,
-        seed=seed,
-        settings=dict(_pair(text, "--set", str) for text in settings),
-        conditional=conditional or None,
-        checkpoint_every=checkpoint_every,
-        keep=keep,
-        threads=threads,
-        overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
-    )
-    print_result(trained.as_json(), trained.as_text(), as_json=as_json)
-
-
-@cli.command()
-@click.argument("model")
-@options(out("Folder of images.", required=True), overwrite("another draw"))
-@click.option("-m", "--number", type=int, required=True, help="How many images to draw.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing.")
-@click.option("--batch-size", type=int, default=64, show_default=True, help="Images at once.")
-@click.option("--latent", type=int, help="Length of the latent code of a network file.")
-@click.option(
-    "--pixel-range",
-    type=click.Choice(["unit", "symmetric"]),
-    default="unit",
-    show_default=True,
-    help="Whether the model's floats span [0, 1] or [-1, 1].",
-)
-@click.option("--steps", type=int, help="Denoising steps of a ddpm or a diffusers pipeline.")
-@click.option("--guidance", type=float, help="Guidance scale of a ddpm; 1 = none.")
-@click.option("--truncation", type=float, help="Bound on the codes of a GAN; 0 = none.")
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    help="Class (name or number) or prompt to draw; repeat: they take turns (all classes).",
-)
-@click.option("--device", default="cpu", show_default=True, help="Torch device to draw on.")
-@options(*PRINTING)
-def sample(
-    model: str,
-    number: int,
-    out: Path,
-    seed: int,
-    batch_size: int,
-    latent: int | None,
-    pixel_range: Any,
-    steps: int | None,
-    guidance: float | None,
-    truncation: float | None,
-    labels: tuple[str, ...],
-    device: str,
-    overwrite: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Draw images from MODEL into a folder (step 1 of the paper's Algorithm 1).
-
-    MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
-    torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
-    """
-    from gmvaluator.progress import as_progress
-    from gmvaluator.samplers import draw, load_sampler
-
-    sampler = load_sampler(
-        model,
-        latent=latent,
-        pixel_range=pixel_range,
-        inference_steps=steps,
-        guidance=guidance,
-        truncation=truncation,
-        device=device,
-    )
-    drawn = draw(
-        sampler,
-        number,
-        out,
-        seed=seed,
-        batch_size=batch_size,
-        labels=[labels[i % len(labels)] for i in range(number)] if labels else None,
-        overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
-    )
-    summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
-    kept = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
-    print_result(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
-
-
-@cli.command()
-@options(
-    out("Folder of the run.", default=Path("demo-run"), show_default=True),
-    overwrite("the run"),
-    *PRINTING,
-)
+@cli.command(epilog=example("demo --out demo-run/"))
+@options(out("Folder to write the run to.", default=Path("demo-run")), OVERWRITE, *PRINTING)
 def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    """Value 5,000 real digits against 200 digits drawn by a small β-VAE."""
+    """Value 5,000 real digits by 200 generated ones.
+
+    A small β-VAE of this package draws the digits; no data and no network are needed. Writes a run
+    folder with a page to look at.
+    """
     from gmvaluator.cli.demo import PAGE, run_demo
 
     result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
     print_valuation(
-        result.valuation,
-        out,
-        as_json=as_json,
-        report=out / PAGE,
-        class_agreement=result.agreement,
+        result.valuation, out, as_json=as_json, report=out / PAGE, class_agreement=result.agreement
     )
 
 
-@cli.command()
-@click.option("--cache", "folder", type=click.Path(path_type=Path), help="Cache folder.")
-@click.option("--prune", is_flag=True, help="Drop what is damaged or left over, merge small files.")
-@click.option(
-    "--older-than",
-    type=float,
-    metavar="DAYS",
-    help="With --prune: also drop what was not used for so long; 0 drops all but weights.",
+@cli.command(epilog=example("cache --prune --older-than 30"))
+@options(
+    CACHE,
+    flag("--prune", "Delete damaged and left-over files, and merge small files."),
+    option(
+        "--older-than DAYS",
+        "With --prune: also delete files that no command used for so many days; 0 deletes "
+        "everything except weights. Default: delete no file for its age.",
+        type=float,
+    ),
+    *PRINTING,
 )
-@options(*PRINTING)
 def cache(
-    folder: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
+    cache: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
 ) -> None:
-    """Show what the cache holds, or make it smaller."""
+    """Show what the cache folder holds, or make it smaller."""
     from gmvaluator.files.prune import prune as prune_cache
     from gmvaluator.files.prune import survey
     from gmvaluator.files.store import Store
     from gmvaluator.progress import as_progress
 
     if older_than is not None and not prune:
-        raise InputError("--older-than says what --prune drops; add --prune")
-    store = Store(folder)
+        raise InputError("--older-than goes with --prune; add --prune, or leave --older-than out")
+    store = Store(cache)
     if not prune:
         print_cache(store.folder, survey(store), as_json=as_json)
         return
@@ -365,26 +254,21 @@ def cache(
     print_result(done.as_json(), text, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("doctor"))
 @options(CACHE, JSON)
 def doctor(cache: Path | None, as_json: bool) -> None:
-    """Say what is installed, which weights are at hand, and which presets can run."""
+    """Show installed packages, weights and usable presets."""
     from gmvaluator.cli.doctor import diagnose
 
     diagnosis = diagnose(cache)
     print_result(diagnosis.as_json(), diagnosis.as_text(), as_json=as_json)
 
 
-cli.add_command(evaluate)
-cli.add_command(report)
-cli.add_command(uncertainty)
-cli.add_command(stability)
-cli.add_command(payout)
-cli.add_command(ledger)
-cli.add_command(extend)
-cli.add_command(audit)
-cli.add_command(verify)
-cli.add_command(curate)
+for _command in (
+    *(extend, report, curate, uncertainty, stability, audit, verify, payout, ledger),
+    *(sample, train_generator, evaluate),
+):
+    cli.add_command(_command)
 
 
 def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:
@@ -394,14 +278,14 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
     return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
 
 
-def _holdout(train: str, given: str | None) -> object:
-    """The held-out images that were given, or those of the run that is fitted again."""
+def _holdout(train: str, source: str | None) -> object:
+    """The images of --holdout, else those of the run TRAIN, else None."""
     from gmvaluator.engine.reload import recorded_holdout
     from gmvaluator.images import ImageSet
     from gmvaluator.runs.record import MARKER, read_record
 
-    if given is not None:
-        return ImageSet.open(given)
+    if source is not None:
+        return ImageSet.open(source)
     if not (Path(train) / MARKER).is_file():
         return None
     return recorded_holdout(read_record(Path(train)), None, f"run {train}")
@@ -429,7 +313,7 @@ def _fitted(
     preset = click.get_current_context().get_parameter_source("preset")
     saved = (folder / INDEX_MARKER).is_file() or (folder / MARKER).is_file()
     if saved and preset is click.core.ParameterSource.COMMANDLINE:
-        raise InputError(f"{train} brings its own settings; leave --preset out")
+        raise InputError(f"{train} has its own settings; leave --preset out")
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
@@ -446,8 +330,8 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     from gmvaluator.settings import read_temperature
     from gmvaluator.weights import Weights
 
-    arguments = {name: given for name, given in options.items() if given not in (None, ())}
-    paths = dict(_pair(text, "--weights", Path) for text in arguments.pop("weights", ()))
+    arguments = {name: value for name, value in options.items() if value not in (None, ())}
+    paths = dict(pair(text, "--weights NAME=PATH", Path) for text in arguments.pop("weights", ()))
     cache = arguments.get("cache")
     arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
     if arguments.pop("no_cache"):
@@ -465,24 +349,11 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
 def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
     if texts == ("none",):
         return "none"
-    pairs = [_pair(text, "--rerank", float) if "=" in text else (text, 1.0) for text in texts]
+    wanted = "--rerank NAME or NAME=WEIGHT"
+    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in texts]
     if len({name for name, _ in pairs}) < len(pairs):
         raise InputError(f"--rerank names a distance twice ({', '.join(texts)}); give it a weight")
     return dict(pairs)
-
-
-_PAIRS = {"--weights": "NAME=PATH", "--rerank": "NAME or NAME=WEIGHT", "--set": "KEY=VALUE"}
-
-
-def _pair(text: str, option: str, convert: Callable[[str], Any]) -> tuple[str, Any]:
-    name, separator, given = text.partition("=")
-    try:
-        if not (name and separator and given):
-            raise ValueError
-        return name, convert(given)
-    except ValueError:
-        wanted = _PAIRS[option]
-        raise InputError(f"{option} {text!r} cannot be read; write {option} {wanted}") from None
 
 
 def _load_quality(file: Path) -> Any:
@@ -496,17 +367,13 @@ def _load_quality(file: Path) -> Any:
         ) from None
 
 
-def _columns(contributors: Any, top: int) -> tuple[Any, ...]:
-    return (
-        contributors.ids[:top],
-        [float(distance) for distance in contributors.distances[:top]],
-        [float(score) for score in contributors.scores[:top]],
-    )
-
-
 def main() -> None:
     """Entry point: every expected failure is one line on standard error and an exit code."""
     warn_plainly()
+    # a pipe on Windows knows few letters; one that it lacks must not end a command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(standalone_mode=False)
     except GMValuatorError as error:
@@ -518,9 +385,9 @@ def main() -> None:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click turns the one into the other
-        told = str(interrupt.__cause__ or interrupt)
-        usual = "Interrupted; no result was written, what was embedded is cached."
-        click.echo(told or usual, err=True)
+        message = str(interrupt.__cause__ or interrupt)
+        usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
+        click.echo(message or usual, err=True)
         status = 130
     except BrokenPipeError:
         # the reader left (head, less); what it wanted was printed

@@ -11,58 +11,64 @@ from gmvaluator.cli.options import (
     BACKEND,
     CACHE,
     DEVICE,
-    GENERATED,
+    FALSE_ALARMS,
+    GENERATED_IMAGES,
     NO_CACHE,
+    OVERWRITE,
     PRINTING,
     RUN,
-    TRAIN,
+    TRAIN_IMAGES,
+    example,
+    option,
     options,
-    overwrite,
 )
 
 
-@click.command()
-@options(RUN, overwrite("the audit"))
-@click.option(
-    "--false-alarms",
-    type=float,
-    default=0.01,
-    show_default=True,
-    help="Share of innocent images that may be called copies; the threshold follows from it.",
+@click.command(epilog=example("audit run/ --false-alarms 0.001"))
+@options(
+    RUN,
+    OVERWRITE,
+    FALSE_ALARMS,
+    option(
+        "--max",
+        "Number of generated images to look at, evenly spread. Default: all.",
+        to="most",
+        type=int,
+    ),
+    option(
+        "--candidates",
+        "Number of training images that each generated image is compared with in detail.",
+        default=16,
+    ),
+    option(
+        "--calibration",
+        "Largest number of training images that are compared with all others to find the "
+        "distance below which an image is a copy.",
+        default=2000,
+    ),
+    option(
+        "--encoder NAME",
+        "Network that finds the training images to compare with, beside small pixels.",
+        default="efficientnet-lite0",
+    ),
+    option(
+        "--evidence",
+        "Number of copies shown side by side in the pages audit/, nearest first; 0: no pages.",
+        type=click.IntRange(min=0),
+        default=200,
+    ),
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    DEVICE,
+    BACKEND,
+    CACHE,
+    NO_CACHE,
+    *PRINTING,
 )
-@click.option("--max", "most", type=int, help="Generated images looked at, evenly spread (all).")
-@click.option(
-    "--candidates",
-    type=int,
-    default=16,
-    show_default=True,
-    help="Training images that each generated image is laid over.",
-)
-@click.option(
-    "--calibration",
-    type=int,
-    default=2_000,
-    show_default=True,
-    help="Training images compared with all others for the threshold, at most.",
-)
-@click.option(
-    "--encoder",
-    default="efficientnet-lite0",
-    show_default=True,
-    help="Encoder that training images to compare with are recalled by, beside small pixels.",
-)
-@click.option(
-    "--evidence",
-    type=click.IntRange(min=0),
-    default=200,
-    show_default=True,
-    help="Copies shown side by side, nearest first; 0: no pages.",
-)
-@options(TRAIN, GENERATED, DEVICE, BACKEND, CACHE, NO_CACHE, *PRINTING)
 def audit(
     run: Path,
-    train: str | None,
-    generated: str | None,
+    train_images: str | None,
+    generated_images: str | None,
     false_alarms: float,
     most: int | None,
     candidates: int,
@@ -76,23 +82,23 @@ def audit(
     quiet: bool,
     **runtime: Any,
 ) -> None:
-    """Which generated images of RUN are near copies of which training images?
+    """Find generated images that copy training images.
 
-    Every generated image is laid over the training images that are most like it: shifted, mirrored,
-    zoomed. Copies are those nearer than training images are to each other, but for the share given
-    by --false-alarms. Writes audit.parquet, audit.json and evidence pages (audit/) into RUN.
+    The audit lays each generated image over the training images most like it: shifted, mirrored
+    and zoomed. A copy is nearer than training images are to each other; --false-alarms sets how
+    strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
     from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
     from gmvaluator.audit.findings import audit as look
     from gmvaluator.audit.near_copies import CopySettings
-    from gmvaluator.cli.printing import print_result
+    from gmvaluator.cli.printing import print_result, table
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     found = look(
         run,
-        train=train,
-        generated=generated,
+        train=train_images,
+        generated=generated_images,
         settings=settings,
         most=most,
         cache=False if no_cache else cache or True,
@@ -101,15 +107,16 @@ def audit(
     )
     record = found.save(overwrite=overwrite, evidence=evidence)
     ids, trained = found.run.generated.ids, found.run.train.ids
+    columns = ("distance", "generated image", "copy of", "placement")
+    rows = [
+        (f"{pair.distance:.3f}", ids[pair.generated], trained[pair.train], str(pair.placement))
+        for pair in found.copies[:10]
+    ]
     lines = [
         f"{len(found.copies)} of {found.n_audited} generated images are near copies "
         f"(distance ≤ {found.calibration.threshold:.3f}; 0 the same, 1 as usual)",
         found.calibration.stated,
-        *(
-            f"  {pair.distance:.3f}  {ids[pair.generated]}  of  {trained[pair.train]}"
-            f"  ({pair.placement})"
-            for pair in found.copies[:10]
-        ),
+        *([table(columns, rows, left=columns[1:])] if rows else []),
         f"saved in {run / TABLE}, {record}" + (f", {run / PAGES}/index.html" if evidence else ""),
     ]
     summary = found.as_json() | {"out": str(run)}

@@ -7,21 +7,38 @@ from typing import Any
 
 import click
 
-from gmvaluator.cli.options import CACHE, PRINTING, RUN, TRAIN_IMAGES, options, out, overwrite
+from gmvaluator.cli.options import (
+    CACHE,
+    OVERWRITE,
+    PRINTING,
+    RUN,
+    TRAIN_IMAGES,
+    example,
+    flag,
+    option,
+    options,
+    out,
+)
 from gmvaluator.cli.printing import print_result
 
 
-@click.command()
-@options(RUN, out("Folder to write.", required=True), overwrite("the export"))
-@click.option("--lowest", default="5%", show_default=True, help="Lowest values: a share or number.")
-@click.option(
-    "--off-manifold",
-    default="1%",
-    show_default=True,
-    help="Images farthest from all others: a share or number; 0 leaves the fitting out.",
+@click.command(epilog=example("curate run/ --out to-check/ --lowest 2%"))
+@options(
+    RUN,
+    out("Folder to write the list and the images to.", required=True),
+    OVERWRITE,
+    option("--lowest SHARE|NUMBER", "How many images of the lowest value to export.", default="5%"),
+    option(
+        "--off-manifold SHARE|NUMBER",
+        "How many images to export that are farthest from all other training images; 0 saves "
+        "the time to find them.",
+        default="1%",
+    ),
+    flag("--no-images", "Write the list (curation.parquet) only and copy no images."),
+    TRAIN_IMAGES,
+    CACHE,
+    *PRINTING,
 )
-@click.option("--no-images", is_flag=True, help="Lists only (curation.parquet), no copied images.")
-@options(TRAIN_IMAGES, CACHE, *PRINTING)
 def curate(
     run: Path,
     out: Path,
@@ -34,10 +51,10 @@ def curate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Export the training images of RUN that are worth another look.
+    """Export training images that a person should check.
 
-    Those of the lowest value, those far from all others, and copies of others. FiftyOne reads the
-    folder as a CSVDataset, Hugging Face datasets as an imagefolder.
+    These are the images of RUN of the lowest value, those far from all others, and copies. FiftyOne
+    reads the folder as a CSVDataset, Hugging Face datasets as an imagefolder.
     """
     from gmvaluator import curation
     from gmvaluator.files.atomic import check_output

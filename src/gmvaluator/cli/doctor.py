@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gmvaluator import versions
 from gmvaluator.errors import GMValuatorError
+from gmvaluator.images.batching import processors
 from gmvaluator.settings import PRESETS
 from gmvaluator.weights import Weights
 from gmvaluator.weights.registry import REGISTRY
@@ -34,7 +34,7 @@ class WeightStatus:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `gmvaluator doctor` found.
+    """The packages, devices, weights and presets of this machine.
 
     Attributes:
         versions: installed packages.
@@ -58,7 +58,7 @@ class Diagnosis:
         return asdict(self)
 
     def as_text(self) -> str:
-        """For a person: what is here first, then what is missing and how to get it."""
+        """For a terminal: packages, devices, weights and presets, with what is missing."""
         lines = ["packages"]
         lines += [f"  {name:<18} {version}" for name, version in self.versions.items()]
         lines += [f"  {name:<18} missing: {use}" for name, use in self.missing.items()]
@@ -81,7 +81,7 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
     from gmvaluator.encoders.backends import Runtime
 
     weights = Weights(cache_dir=cache / "weights" if cache else None, offline=True)
-    found = {name: weights.locate(name) for name in REGISTRY}
+    paths = {name: weights.locate(name) for name in REGISTRY}
     devices = {"cpu": Runtime("cpu").resolved()[1]}
     if torch.cuda.is_available():
         devices["cuda"] = f"torch on {torch.cuda.get_device_name()}"
@@ -91,18 +91,18 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
             name: use for name, use in OPTIONAL.items() if importlib.util.find_spec(name) is None
         },
         devices=devices,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        cores=processors(),
         cache=str(weights.cache_dir),
         weights={
             name: WeightStatus(str(path) if path else None, REGISTRY[name].licence)
-            for name, path in found.items()
+            for name, path in paths.items()
         },
         presets={name: _lack(name, weights) for name in PRESETS},
     )
 
 
 def _lack(preset: str, weights: Weights) -> str | None:
-    """Build the preset as a run would; what fails is what it lacks."""
+    """Why a preset cannot run here; None where it can. The preset is built as for a run."""
     from gmvaluator.valuator import GMValuator
 
     try:

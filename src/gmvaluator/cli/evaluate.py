@@ -1,573 +1,627 @@
-"""`gmvaluator evaluate`: one sub-command a study."""
+"""`gmvaluator evaluate`: a table of studies, and the sub-commands that it makes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmvaluator.cli.options import PRINTING, Command, Option, options, out
+from gmvaluator.cli.options import (
+    FALSE_ALARMS,
+    PATH,
+    PRINTING,
+    Option,
+    Purposes,
+    example,
+    flag,
+    option,
+    options,
+    out,
+    pair,
+)
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
     from gmvaluator.evaluation.recipes import Recipe
     from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
-    from gmvaluator.evaluation.valuers import NamedValuer
+    from gmvaluator.evaluation.study import Context
 
 SHARED: tuple[Option[Any], ...] = (
     click.argument("train"),
-    out("Folder of the results.", default=Path("evaluation"), show_default=True),
-    click.option(
-        "--generator",
-        "generators",
+    out("Folder to write the results to.", default=Path("evaluation")),
+    option(
+        "--generator NAME|FILE",
+        "Generative model whose images are attributed: a family to train on TRAIN, such as gan, "
+        "or a trained file. Default: none.",
+        to="generators",
         multiple=True,
-        metavar="NAME|FILE",
-        help="What is attributed: a family to train on TRAIN, or a trained file. Repeatable.",
     ),
-    click.option(
-        "--conditional", is_flag=True, help="Train families as class-conditional where they can."
-    ),
-    click.option(
-        "--generated",
+    flag("--conditional", "Train families on classes, where they can."),
+    option(
+        "--generated NAME=SET",
+        "Labelled images to attribute in place of a generator's, such as real test images; NAME "
+        "is what tables call them. Default: none.",
         multiple=True,
-        metavar="NAME=SET",
-        help="A labelled set to draw from instead, such as real test images. Repeatable.",
     ),
-    click.option("--held-out", help="Labelled images to measure the classifier on."),
-    click.option(
-        "--valuer",
-        "valuers",
+    option(
+        "--held-out SET", "Labelled images of the same kind that are not in TRAIN. Default: none."
+    ),
+    option(
+        "--valuer NAME",
+        "Method to evaluate: default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, random "
+        "and others. Default: default.",
+        to="valuers",
         multiple=True,
-        metavar="NAME",
-        help="default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, random, … Repeatable.",
     ),
-    click.option(
+    option(
         "--valuers",
-        "valuers_file",
-        type=click.Path(path_type=Path),
-        help="More valuers, described in a TOML file: a table a valuer.",
+        "TOML file that describes more methods, one table for each. Default: none.",
+        to="valuers_file",
+        type=PATH,
     ),
-    click.option("--seeds", type=int, default=3, show_default=True, help="Repetitions."),
-    click.option("--n", type=int, help="Training images, a random subset (all)."),
-    click.option(
+    option("--seeds", "Number of repetitions.", default=3),
+    option("--n", "Number of training images, drawn at random from TRAIN. Default: all.", type=int),
+    option(
         "--work",
-        type=click.Path(path_type=Path),
+        "Folder for generators, samples and finished parts; an interrupted study resumes from it.",
+        type=PATH,
         default=Path("evaluation-work"),
-        show_default=True,
-        help="Folder for generators, samples and finished pieces; the next run goes on from it.",
     ),
-    click.option("--name", help="Name of the result files (the study's)."),
-    click.option("--train-name", help="What tables call TRAIN (its file or folder name)."),
+    option("--name", "Name of the result files. Default: the study's name."),
+    option("--train-name", "Name of TRAIN in tables. Default: name of its file or folder."),
 )
 PLANTED = (
-    click.option(
-        "--noised", type=int, default=100, show_default=True, help="Noised training images added."
-    ),
-    click.option("--sigma", type=float, default=0.8, show_default=True, help="Their noise."),
+    option("--noised", "Number of noised training images to add.", default=100),
+    option("--sigma", "Standard deviation of the noise.", default=0.8),
 )
+SUBSETS = option("--subsets", "Number of random halves of TRAIN.", default=64)
 
 
-def _shared(m: int) -> Callable[[Command], Command]:
-    """What every study takes, with its number of generated images a repetition."""
-    images = click.option(
-        "--m", type=int, default=m, show_default=True, help="Generated images a repetition."
-    )
-    return options(*SHARED, images)
+def _count(default: int) -> Option[Any]:
+    text = "Number of generated images per repetition."
+    return option("--m", text, default=default)
 
 
-def _k(default: int) -> Option[Any]:
-    return click.option(
-        "--k", type=int, default=default, show_default=True, help="Contributors an image."
-    )
+def _k(default: int | tuple[int, ...]) -> Option[Any]:
+    """One number of contributors, or several where the study compares several."""
+    text = "Number of contributors per generated image."
+    return option("--k", text, multiple=isinstance(default, tuple), default=default)
 
 
-def _several_k(*defaults: int) -> Option[Any]:
-    return click.option(
-        "--k",
-        "ks",
-        type=int,
-        multiple=True,
-        default=defaults,
-        show_default=True,
-        help="Contributors an image. Repeatable.",
-    )
+class Request:
+    """The options of one call of a study, as attributes, and what they stand for."""
+
+    def __init__(self, study: Study, arguments: Mapping[str, Any]) -> None:
+        self.study = study
+        self.options = arguments
+
+    def __getattr__(self, name: str) -> Any:
+        return self.options[name]
+
+    def setup(
+        self, *, attributed: bool = True, recipes: Mapping[str, Recipe] = MappingProxyType({})
+    ) -> Setup:
+        """The ingredients of the study; nothing is trained yet."""
+        from gmvaluator.evaluation.setup import Setup
+        from gmvaluator.progress import as_progress
+
+        return Setup.open(
+            train=self.train,
+            generators=self.generators,
+            recipes=recipes,
+            conditional=self.conditional,
+            generated=dict(pair(text, "--generated NAME=SET", str) for text in self.generated),
+            held_out=self.held_out,
+            valuers=self.valuers or (() if self.valuers_file else ("default",)),
+            valuers_file=self.valuers_file,
+            seeds=self.seeds,
+            m=self.m,
+            n=self.n,
+            work=self.work,
+            train_name=self.train_name,
+            attributed=attributed,
+            progress=as_progress(not self.quiet and not self.as_json),
+        )
+
+    def retrained(self) -> tuple[Setup, dict[str, Recipe]]:
+        """The setup of a study that trains its generators again and again, and their recipes."""
+        from gmvaluator.evaluation.recipes import QUICK_RECIPES
+
+        self.refuse(generated="it trains its generators; pass --generator NAME")
+        setup = self.setup(recipes=QUICK_RECIPES)
+        return setup, setup.recipes()
+
+    def unattributed(self) -> Context:
+        """The context of a study that makes its generated images of TRAIN."""
+        return self.setup(attributed=False).context(subjects=False)
+
+    def run(self, *arguments: Any, **settings: Any) -> StudyResult:
+        """The study's function of `gmvaluator.evaluation.studies`, called."""
+        module, _, function = self.study.function.partition(".")
+        library = import_module(f"gmvaluator.evaluation.studies.{module}")
+        name = self.name or self.study.result_name
+        result: StudyResult = getattr(library, function or module)(
+            *arguments, name=name, **settings
+        )
+        return result
+
+    def refuse(self, **reasons: str) -> None:
+        """Raise InputError where an option of this name was given, saying why it is refused."""
+        flags = {"generators": "--generator", "valuers": "--valuer", "valuers_file": "--valuers"}
+        for name, reason in reasons.items():
+            if self.options[name]:
+                refused = flags.get(name, f"--{name.replace('_', '-')}")
+                raise InputError(
+                    f"{self.study.name} does not take {refused}: {reason}; leave {refused} out"
+                )
 
 
-@click.group()
-def evaluate() -> None:
-    """Run the studies of the paper on any labelled training set.
+@dataclass(frozen=True)
+class Study:
+    """A sub-command of `evaluate`.
 
-    Each prints its tables and writes them as JSON and Markdown, with plots. A study that was
-    interrupted goes on where it stopped when it is started again with the same --work.
+    Attributes:
+        name: of the sub-command.
+        text: first sentence of its help, as in the list of studies.
+        more: the rest of its help.
+        function: of `gmvaluator.evaluation.studies`, as MODULE.FUNCTION or as MODULE for both.
+        call: prepares the study from its options and runs it.
+        m: default number of generated images.
+        options: beside those of every study.
+        words: after the name, in the example.
+        default_name: of the result files; "": the sub-command's name.
     """
 
+    name: str
+    text: str
+    function: str
+    call: Callable[[Request], StudyResult]
+    m: int = 100
+    options: Sequence[Option[Any]] = ()
+    words: str = "train/ --generator gan --conditional"
+    default_name: str = ""
+    more: str = ""
 
-@evaluate.command()
-@_shared(100)
-@options(_several_k(30, 50, 100), *PRINTING)
-def c1(ks: tuple[int, ...], **options: Any) -> None:
-    """Identical class test: do contributors have the class of the generated image?"""
-    from gmvaluator.evaluation.studies.identical_class import identical_class
+    @property
+    def result_name(self) -> str:
+        return self.default_name or self.name.replace("-", "_")
 
-    setup = _setup(options)
-    _finish(identical_class(setup.context(), ks, name=options["name"] or "c1"), options)
+    def command(self) -> click.Command:
+        """The sub-command."""
 
+        def run(**arguments: Any) -> None:
+            from gmvaluator.cli.printing import print_result
 
-@evaluate.command()
-@_shared(100)
-@click.option(
-    "--attribute",
-    "attributes",
-    multiple=True,
-    required=True,
-    metavar="COLUMN",
-    help="Column of the manifest TRAIN. Repeatable.",
-)
-@click.option(
-    "--combination",
-    "combinations",
-    multiple=True,
-    metavar="A+B",
-    help="Attributes that must agree together (every pair, and all). Repeatable.",
-)
-@options(_several_k(5, 10, 15), *PRINTING)
-def c2(
-    attributes: tuple[str, ...], combinations: tuple[str, ...], ks: tuple[int, ...], **options: Any
-) -> None:
-    """Identical attributes test: do contributors share the generated image's attributes?"""
-    from gmvaluator.evaluation.studies.identical_attributes import identical_attributes
+            result = self.call(Request(self, arguments))
+            files = result.save(arguments["out"])
+            text = f"{result.as_text()}\n\nsaved in {', '.join(str(file) for file in files)}"
+            print_result(result.as_json(), text, as_json=arguments["as_json"])
 
-    context = _setup(options).context()
-    chosen = [text.split("+") for text in combinations] or None
-    name = options["name"] or "c2"
-    _finish(identical_attributes(context, attributes, ks, chosen, name=name), options)
+        decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
+        ending = example(f"evaluate {self.name} {self.words}")
+        return click.command(self.name, help=f"{self.text}\n\n{self.more}", epilog=ending)(
+            decorate(run)
+        )
 
 
-@evaluate.command()
-@_shared(10_000)
-@options(_several_k(50), *PLANTED, *PRINTING)
-def c3(ks: tuple[int, ...], noised: int, sigma: float, **options: Any) -> None:
-    """Out-of-distribution detection: do noised training images rank low?"""
-    from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
-
-    setup = _setup(options)
-    planted = setup.plant(noised, sigma)
-    context = setup.context(planted)
-    _finish(out_of_distribution(context, planted, ks, name=options["name"] or "c3"), options)
+OWN_VALUERS = "it brings its own methods"
+TRAINS_NOTHING = "it trains no generator"
+MAKES_IMAGES = "it makes its generated images of TRAIN"
 
 
-@evaluate.command()
-@_shared(100)
-@options(_several_k(30, 50, 100), *PRINTING)
-def encoders(ks: tuple[int, ...], **options: Any) -> None:
-    """Appendix G: the identical class test, an encoder a row, without re-rank."""
-    from gmvaluator.evaluation.valuers import encoder_valuers
-
-    _compare_classes(encoder_valuers(), ks, "Encoders (Appendix G)", "encoders", options)
+def _simple(request: Request) -> StudyResult:
+    return request.run(request.setup().context(), request.k)
 
 
-@evaluate.command()
-@_shared(100)
-@options(_several_k(30, 50, 100), *PRINTING)
-def distances(ks: tuple[int, ...], **options: Any) -> None:
-    """Appendix H: the identical class test, a re-rank distance a row."""
-    from gmvaluator.evaluation.valuers import distance_valuers
-
-    _compare_classes(distance_valuers(), ks, "Distances (Appendix H)", "distances", options)
+def _attributes(request: Request) -> StudyResult:
+    context = request.setup().context()
+    combined = [text.split("+") for text in request.combinations] or None
+    return request.run(context, request.attributes, request.k, combined)
 
 
-@evaluate.command()
-@_shared(100)
-@options(_k(50), *PRINTING)
-def c4(k: int, **options: Any) -> None:
-    """Efficiency: seconds by stage, everything computed anew."""
-    from gmvaluator.evaluation.studies.efficiency import efficiency
-
-    _finish(efficiency(_setup(options).context(), k, name=options["name"] or "c4"), options)
+def _with_noised(request: Request) -> StudyResult:
+    setup = request.setup()
+    planted = setup.plant(request.noised, request.sigma)
+    return request.run(setup.context(planted), planted, request.k)
 
 
-@evaluate.command("two-subsets")
-@_shared(1_000)
-@click.option("--half", type=int, default=500, show_default=True, help="Images in each half.")
-@click.option("--steps", type=int, help="Training steps of the generators (their own).")
-@options(_k(50), *PRINTING)
-def two_subsets(half: int, steps: int | None, k: int, **options: Any) -> None:
-    """Appendix D: are images that the generator saw valued higher than others?
-
-    Each --generator is a family; it is trained anew on the used half for each seed.
-    """
-    from gmvaluator.evaluation.studies import two_subsets as study
-
-    if options["generated"]:
-        raise InputError("two-subsets trains its generators; pass --generator NAME, no --generated")
-    setup = _setup(options)
-    recipes = {name: replace(each, steps=steps) for name, each in setup.recipes().items()}
-    context = setup.context(subjects=False)
-    name = options["name"] or "two_subsets"
-    _finish(study.two_subsets(context, recipes, half, k, name=name), options)
+def _calibration(request: Request) -> StudyResult:
+    setup = request.setup()
+    planted = setup.plant(request.noised, request.sigma)
+    context, mixed = setup.mixed(planted, request.share, request.sigma)
+    return request.run(context, mixed, planted, request.k)
 
 
-@evaluate.command("images-needed")
-@_shared(10_000)
-@click.option("--at", "ms", type=int, multiple=True, help="Numbers to look at (10 … m).")
-@options(_k(50), *PRINTING)
-def images_needed(ms: tuple[int, ...], k: int, **options: Any) -> None:
-    """Appendix F: how values settle as more images are generated."""
-    from gmvaluator.evaluation.studies import images_needed as study
+def _compared_classes(request: Request, kind: str, title: str) -> StudyResult:
+    from gmvaluator.evaluation import valuers
 
-    chosen = sorted(ms) or study.ladder(options["m"])
-    context = _setup(options).context()
-    name = options["name"] or "images_needed"
-    _finish(study.images_needed(context, chosen, k, name=name), options)
+    request.refuse(valuers=OWN_VALUERS, valuers_file=OWN_VALUERS)
+    usable, notes = valuers.usable(getattr(valuers, f"{kind}_valuers")())
+    context = request.setup().context(valuers=usable)
+    return request.run(context, request.k, title=title, notes=notes)
 
 
-@evaluate.command()
-@_shared(2_000)
-@click.option("--share", type=float, default=0.2, show_default=True, help="Noised generated.")
-@options(*PLANTED, _k(50), *PRINTING)
-def calibration(share: float, noised: int, sigma: float, k: int, **options: Any) -> None:
-    """Appendix I: what the quality of generated images changes when some are bad."""
-    from gmvaluator.evaluation.studies import calibration as study
-
-    setup = _setup(options)
-    planted = setup.plant(noised, sigma)
-    context, mixed = setup.mixed(planted, share, sigma)
-    name = options["name"] or "calibration"
-    _finish(study.calibration(context, mixed, planted, k, name=name), options)
+def _two_subsets(request: Request) -> StudyResult:
+    request.refuse(generated="it trains its generators; pass --generator NAME")
+    setup = request.setup()
+    recipes = {name: replace(each, steps=request.steps) for name, each in setup.recipes().items()}
+    return request.run(setup.context(subjects=False), recipes, request.half, request.k)
 
 
-@evaluate.command()
-@_shared(2_000)
-@options(*PLANTED, _k(100), *PRINTING)
-def temperature(noised: int, sigma: float, k: int, **options: Any) -> None:
-    """How every criterion moves with the temperature of the softmax."""
-    from gmvaluator.evaluation.studies import temperature as study
+def _images_needed(request: Request) -> StudyResult:
+    from gmvaluator.evaluation.studies.images_needed import ladder
 
-    setup = _setup(options)
-    planted = setup.plant(noised, sigma)
-    name = options["name"] or "temperature"
-    _finish(study.temperature(setup.context(planted), planted, k, name=name), options)
+    numbers = sorted(request.ms) or ladder(request.m)
+    return request.run(request.setup().context(), numbers, request.k)
 
 
-@evaluate.command()
-@_shared(1_000)
-@click.option("--size", "sizes", type=int, multiple=True, help="Training images (1,000 … all).")
-@options(_k(50), *PRINTING)
-def growth(sizes: tuple[int, ...], k: int, **options: Any) -> None:
-    """Appendix O: seconds by stage as the training set grows."""
-    from gmvaluator.evaluation.studies import efficiency as study
-
-    context = _setup(options).context()
+def _growth(request: Request) -> StudyResult:
+    context = request.setup().context()
     n = len(context.train)
-    chosen = sorted(sizes) or [*(size for size in (1_000, 5_000, 20_000) if size < n), n]
-    _finish(study.growth(context, chosen, k, name=options["name"] or "growth_n"), options)
+    usual = [*(size for size in (1_000, 5_000, 20_000) if size < n), n]
+    return request.run(context, sorted(request.sizes) or usual, request.k)
 
 
-@evaluate.command()
-@_shared(1_000)
-@click.option(
-    "--index",
-    "indexes",
-    multiple=True,
-    default=("exact", "pq", "ivfpq"),
-    show_default=True,
-    help="An index to compare. Repeatable.",
-)
-@options(_k(50), *PRINTING)
-def pq(indexes: tuple[str, ...], k: int, **options: Any) -> None:
-    """Appendix P: product quantization against exact search, in time and in result."""
-    from gmvaluator.evaluation.studies.index_choice import index_choice
-
-    context = _setup(options).context()
-    _finish(index_choice(context, indexes, k, name=options["name"] or "pq"), options)
+def _lds(request: Request) -> StudyResult:
+    setup, recipes = request.retrained()
+    return request.run(setup.context(subjects=False), recipes, request.subsets, request.k)
 
 
-@evaluate.command()
-@_shared(100)
-@click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
-@options(_k(200), *PRINTING)
-def lds(subsets: int, k: int, **options: Any) -> None:
-    """Counterfactual truth: do scores foretell what retraining on random halves does?
-
-    Each --generator is a family; it is trained anew, small and unconditional, --seeds times on each
-    of the halves, single-threaded and side by side. Needs no labels.
-    """
-    from gmvaluator.evaluation.studies import lds as study
-
-    setup, recipes = _retrained(options, "lds")
-    context = setup.context(subjects=False)
-    _finish(study.lds(context, recipes, subsets, k, name=options["name"] or "lds"), options)
-
-
-@evaluate.command()
-@_shared(100)
-@click.option("--subsets", type=int, default=64, show_default=True, help="Random halves of TRAIN.")
-@options(_k(200))
-@click.option(
-    "--space",
-    "names",
-    multiple=True,
-    metavar="SPACE",
-    help="An encoder's name, pca:64@28, pca:64:whitened@28, generator#code or another layer, or a "
-    "mixture, 'pixels@28 + 0.5 * generator#code'. Repeatable (two dozen of them).",
-)
-@options(*PRINTING)
-def spaces(subsets: int, k: int, names: tuple[str, ...], **options: Any) -> None:
-    """The right space: which representations foretell what retraining does?
-
-    As lds, on the same retrained models where they are in --work: each space with the weights of
-    Eq. 6 and with global-ridge.
-    """
+def _spaces(request: Request) -> StudyResult:
     from gmvaluator.evaluation.representations import default_spaces
-    from gmvaluator.evaluation.studies import spaces as study
 
-    if options["valuers"] or options["valuers_file"]:
-        raise InputError("spaces brings its own valuers; leave --valuer and --valuers out")
-    setup, recipes = _retrained(options, "spaces")
+    request.refuse(valuers=OWN_VALUERS, valuers_file=OWN_VALUERS)
+    setup, recipes = request.retrained()
     context = setup.context(subjects=False, valuers=())
-    chosen = names or default_spaces(setup.size, len(context.train))
-    named = options["name"] or "spaces"
-    _finish(study.spaces(context, recipes, chosen, subsets, k, name=named), options)
+    names = request.names or default_spaces(setup.size, len(context.train))
+    return request.run(context, recipes, names, request.subsets, request.k)
 
 
-@evaluate.command()
-@_shared(2_000)
-@click.option(
-    "--remove",
-    "ks",
-    type=int,
-    multiple=True,
-    default=(10, 50, 100, 500),
-    show_default=True,
-    help="Training images removed for a generated image. Repeatable.",
-)
-@click.option(
-    "--images", type=int, default=10, show_default=True, help="Generated images removed for."
-)
-@click.option(
-    "--share",
-    "shares",
-    type=float,
-    multiple=True,
-    default=(0.1, 0.3, 0.5, 0.7),
-    show_default=True,
-    help="Part of all training images removed by value. Repeatable.",
-)
-@click.option(
-    "--part",
-    "parts",
-    type=click.Choice(["image", "model"]),
-    multiple=True,
-    default=("image", "model"),
-    show_default=True,
-    help="Remove for single generated images, or by value for the whole model. Repeatable.",
-)
-@click.option("--k", type=int, default=50, show_default=True, help="Contributors to sum values of.")
-@options(*PRINTING)
-def counterfactual(
-    ks: tuple[int, ...],
-    images: int,
-    shares: tuple[float, ...],
-    parts: tuple[str, ...],
-    k: int,
-    **options: Any,
-) -> None:
-    """Does it change the model when its most valuable training images are removed?
-
-    Each --generator is a family; it is trained anew, small and unconditional, without the images
-    that each valuer names, without random ones and without the nearest pixels. --seeds counts the
-    draws of random images.
-    """
-    from gmvaluator.evaluation.studies import counterfactual as study
-
-    setup, recipes = _retrained(options, "counterfactual")
-    result = study.counterfactual(
+def _counterfactual(request: Request) -> StudyResult:
+    setup, recipes = request.retrained()
+    return request.run(
         setup.context(subjects=False),
         recipes,
-        ks=ks,
-        images=images,
-        shares=shares,
-        k=k,
+        ks=request.ks,
+        images=request.images,
+        shares=request.shares,
+        k=request.k,
         real=setup.held_out,
-        parts=parts,
-        name=options["name"] or "counterfactual",
+        parts=request.parts,
     )
-    _finish(result, options)
 
 
-@evaluate.command()
-@_shared(200)
-@options(_k(50))
-@click.option("--owners", type=int, default=5, show_default=True, help="TRAIN is dealt among.")
-@options(*PRINTING)
-def planted(k: int, owners: int, **options: Any) -> None:
-    """Known sources: are they found, and do scores and owners' shares tell the truth?
-
-    Generated images are made of TRAIN, which needs no labels: copies under graded transformations,
-    mixtures of two, and sets of which each owner has a known share. No --generator is needed.
-    """
-    from gmvaluator.evaluation.studies import planted as study
-
-    _refuse(options, ("generators", "conditional", "generated", "held_out"))
-    context = _setup(options, attributed=False).context(subjects=False)
-    _finish(study.planted(context, k, owners, name=options["name"] or "planted"), options)
+def _planted(request: Request) -> StudyResult:
+    names = ("generators", "conditional", "generated", "held_out")
+    request.refuse(**dict.fromkeys(names, MAKES_IMAGES))
+    return request.run(request.unattributed(), request.k, request.owners)
 
 
-@evaluate.command()
-@_shared(100)
-@click.option("--innocents", type=int, default=500, show_default=True, help="Of --held-out.")
-@click.option(
-    "--false-alarms", type=float, default=0.01, show_default=True, help="That the audit asks for."
-)
-@options(*PRINTING)
-def audit(innocents: int, false_alarms: float, **options: Any) -> None:
-    """Near copies: does an audit find altered copies, and leave real held-out images alone?
-
-    Copies are made of TRAIN, which needs no labels; --held-out names real images that are not in
-    it. No --generator is needed.
-    """
+def _audit(request: Request) -> StudyResult:
     from gmvaluator.audit.near_copies import CopySettings
-    from gmvaluator.evaluation.studies import audit as study
 
-    _refuse(options, ("generators", "conditional", "generated", "valuers", "valuers_file"))
-    setup = _setup(options, attributed=False)
+    names = ("generators", "conditional", "generated", "valuers", "valuers_file")
+    request.refuse(**dict.fromkeys(names, MAKES_IMAGES))
+    setup = request.setup(attributed=False)
     if setup.held_out is None:
         raise InputError("audit needs innocent images; pass --held-out SET")
-    context = setup.context(subjects=False, valuers=())
-    result = study.audit(
-        context,
+    return request.run(
+        setup.context(subjects=False, valuers=()),
         setup.held_out,
-        innocents=innocents,
-        settings=CopySettings(false_alarms),
-        name=options["name"] or "audit",
+        innocents=request.innocents,
+        settings=CopySettings(request.false_alarms),
     )
-    _finish(result, options)
 
 
-@evaluate.command()
-@_shared(1_000)
-@click.option("--level", type=float, default=0.02, show_default=True, help="Error rate allowed.")
-@options(*PRINTING)
-def strangers(level: float, **options: Any) -> None:
-    """Images without a contributor: are strangers told, and real new images not?
-
-    --held-out are images of TRAIN's kind that are not in it, each --generated NAME=SET is of
-    another domain; noise and TRAIN's own images are tested as well. Labels are not needed.
-    """
-    from gmvaluator.evaluation.studies import strangers as study
-
-    if options["generators"] or options["conditional"]:
-        raise InputError("this study trains no generator; leave --generator and --conditional out")
-    setup = _setup(options, attributed=False)
+def _strangers(request: Request) -> StudyResult:
+    request.refuse(generators=TRAINS_NOTHING, conditional=TRAINS_NOTHING)
+    setup = request.setup(attributed=False)
     context = setup.context(subjects=False)
-    name = options["name"] or "strangers"
-    result = study.strangers(
-        context, setup.held_out, setup.generated, setup.size, level=level, name=name
-    )
-    _finish(result, options)
+    return request.run(context, setup.held_out, setup.generated, setup.size, level=request.level)
 
 
-@evaluate.command("all")
-@_shared(100)
-@click.option("--only", multiple=True, metavar="STUDY", help="Just these studies. Repeatable.")
-@options(*PRINTING)
-def everything(only: tuple[str, ...], **options: Any) -> None:
-    """Every study of the paper on TRAIN, with the settings of docs/reproduction.md.
+RETRAINS = (
+    "Each --generator is a family that is trained many times: small, without classes, on one "
+    "thread, several side by side. TRAIN needs no labels."
+)
+STUDIES = (
+    Study(
+        "c1",
+        "Identical class: do contributors have the generated image's class?",
+        "identical_class",
+        _simple,
+        options=(_k((30, 50, 100)),),
+    ),
+    Study(
+        "c2",
+        "Identical attributes: do contributors share its attributes?",
+        "identical_attributes",
+        _attributes,
+        options=(
+            option(
+                "--attribute COLUMN",
+                "Column of the table TRAIN to compare.",
+                to="attributes",
+                multiple=True,
+                required=True,
+            ),
+            option(
+                "--combination A+B",
+                "Attributes that must agree together. Default: every pair, and all together.",
+                to="combinations",
+                multiple=True,
+            ),
+            _k((5, 10, 15)),
+        ),
+        words="faces.csv --generated real=test.csv --attribute hair --attribute glasses",
+    ),
+    Study(
+        "c3",
+        "Out of distribution: do noised training images rank low?",
+        "out_of_distribution",
+        _with_noised,
+        m=10_000,
+        options=(_k((50,)), *PLANTED),
+    ),
+    Study(
+        "encoders",
+        "Appendix G: identical class for each encoder, without re-rank.",
+        "identical_class",
+        partial(_compared_classes, kind="encoder", title="Encoders (Appendix G)"),
+        options=(_k((30, 50, 100)),),
+    ),
+    Study(
+        "distances",
+        "Appendix H: identical class for each re-rank distance.",
+        "identical_class",
+        partial(_compared_classes, kind="distance", title="Distances (Appendix H)"),
+        options=(_k((30, 50, 100)),),
+    ),
+    Study(
+        "c4",
+        "Efficiency: seconds of each stage, everything computed anew.",
+        "efficiency",
+        _simple,
+        options=(_k(50),),
+    ),
+    Study(
+        "two-subsets",
+        "Appendix D: do images that the generator saw get higher values?",
+        "two_subsets",
+        _two_subsets,
+        m=1_000,
+        options=(
+            option("--half", "Number of images in each half.", default=500),
+            option("--steps", "Training steps. Default: the family's own number.", type=int),
+            _k(50),
+        ),
+        words="train/ --generator gan",
+        more="The study trains each --generator, a family, on half of TRAIN, once per seed.",
+    ),
+    Study(
+        "images-needed",
+        "Appendix F: how do values settle as more images are generated?",
+        "images_needed",
+        _images_needed,
+        m=10_000,
+        options=(
+            option(
+                "--at",
+                "Number of generated images to compare at. Default: a ladder from 10 to --m.",
+                to="ms",
+                type=int,
+                multiple=True,
+            ),
+            _k(50),
+        ),
+    ),
+    Study(
+        "calibration",
+        "Appendix I: what does quality change when some images are bad?",
+        "calibration",
+        _calibration,
+        m=2_000,
+        options=(
+            option("--share", "Share of noised generated images.", default=0.2),
+            *PLANTED,
+            _k(50),
+        ),
+    ),
+    Study(
+        "temperature",
+        "How does every criterion move with the temperature?",
+        "temperature",
+        _with_noised,
+        m=2_000,
+        options=(*PLANTED, _k(100)),
+    ),
+    Study(
+        "growth",
+        "Appendix O: seconds of each stage as the training set grows.",
+        "efficiency.growth",
+        _growth,
+        m=1_000,
+        options=(
+            option(
+                "--size",
+                "Number of training images to compare at. Default: 1,000, 5,000, 20,000 and all.",
+                to="sizes",
+                type=int,
+                multiple=True,
+            ),
+            _k(50),
+        ),
+        default_name="growth_n",
+    ),
+    Study(
+        "pq",
+        "Appendix P: compressed against exact search, time and result.",
+        "index_choice",
+        lambda request: request.run(request.setup().context(), request.indexes, request.k),
+        m=1_000,
+        options=(
+            option(
+                "--index NAME",
+                "Search index to compare.",
+                to="indexes",
+                multiple=True,
+                default=("exact", "pq", "ivfpq"),
+            ),
+            _k(50),
+        ),
+    ),
+    Study(
+        "lds",
+        "Counterfactual truth: do scores predict what retraining does?",
+        "lds",
+        _lds,
+        options=(SUBSETS, _k(200)),
+        words="train/ --generator beta-vae --n 5000",
+        more=f"The study retrains on random halves of TRAIN. {RETRAINS}",
+    ),
+    Study(
+        "spaces",
+        "Which representations predict what retraining does?",
+        "spaces",
+        _spaces,
+        options=(
+            SUBSETS,
+            _k(200),
+            option(
+                "--space SPACE",
+                "An encoder, pca:64@28, pca:64:whitened@28, generator#code or another layer, or a "
+                "mixture such as 'pixels@28 + 0.5 * generator#code'. Default: two dozen spaces.",
+                to="names",
+                multiple=True,
+            ),
+        ),
+        words="train/ --generator beta-vae --n 5000",
+        more="The study compares scores as lds does, and takes the models that lds trained from "
+        "--work. It tries each space with the softmax of Eq. 6 and with global-ridge.",
+    ),
+    Study(
+        "counterfactual",
+        "Does the model change without its most valuable training images?",
+        "counterfactual",
+        _counterfactual,
+        m=2_000,
+        options=(
+            option(
+                "--remove",
+                "Number of training images to remove for one generated image.",
+                to="ks",
+                multiple=True,
+                default=(10, 50, 100, 500),
+            ),
+            option("--images", "Number of generated images to remove contributors of.", default=10),
+            option(
+                "--share",
+                "Share of all training images to remove by value.",
+                to="shares",
+                multiple=True,
+                default=(0.1, 0.3, 0.5, 0.7),
+            ),
+            option(
+                "--part",
+                "Remove for single generated images (image), or by value for the whole model.",
+                to="parts",
+                type=click.Choice(["image", "model"]),
+                multiple=True,
+                default=("image", "model"),
+            ),
+            _k(50),
+        ),
+        words="train/ --generator beta-vae --n 5000",
+        more=f"{RETRAINS} "
+        "The study leaves out the images that each method names, random images, or the nearest "
+        "pixels. --seeds counts the draws of random images.",
+    ),
+    Study(
+        "planted",
+        "Known sources: are they found, and are the shares right?",
+        "planted",
+        _planted,
+        m=200,
+        options=(_k(50), option("--owners", "Number of owners that share TRAIN.", default=5)),
+        words="train/ --n 5000",
+        more="The study makes its generated images of TRAIN: altered copies, mixtures of two "
+        "images, and sets of which each owner has a known share. TRAIN needs no labels.",
+    ),
+    Study(
+        "audit",
+        "Near copies: does an audit find altered copies and nothing else?",
+        "audit",
+        _audit,
+        options=(
+            option("--innocents", "Number of images of --held-out to audit.", default=500),
+            FALSE_ALARMS,
+        ),
+        words="train/ --held-out test/",
+        more="The study makes copies of TRAIN; the images of --held-out are no copies. TRAIN "
+        "needs no labels.",
+    ),
+    Study(
+        "strangers",
+        "Images without a source: does the test of --null find them?",
+        "strangers",
+        _strangers,
+        m=1_000,
+        options=(option("--level", "Error rate of the test.", default=0.02),),
+        words="train/ --held-out test/ --generated photos=photos/",
+        more="The study tests noise, images of other kinds (--generated), images of TRAIN, and "
+        "images of TRAIN's kind that are not in it (--held-out). No labels are needed.",
+    ),
+)
 
-    Without --generator: conditional beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME; an
-    interrupted run goes on where it stopped.
+
+PURPOSES = {
+    "All of the paper": ("all",),
+    "Criteria of the paper": ("c1", "c2", "c3", "c4"),
+    "Appendices D to I": ("two-subsets", "images-needed", "encoders", "distances", "calibration"),
+    "Appendices O and P": ("growth", "pq"),
+    "Truth": ("lds", "spaces", "counterfactual", "planted"),
+    "Parts of this program": ("temperature", "audit", "strangers"),
+}
+
+
+@click.group(
+    cls=Purposes,
+    purposes=PURPOSES,
+    epilog=example("evaluate c1 train/ --generator gan --conditional"),
+)
+def evaluate() -> None:
+    """Run the studies of the paper on a labelled training set.
+
+    Each study prints its tables and writes them as JSON and Markdown, with plots. The same command,
+    given again with the same --work, resumes an interrupted study.
+    """
+
+
+for _study in STUDIES:
+    evaluate.add_command(_study.command())
+
+
+@evaluate.command("all", epilog=example("evaluate all train/ --held-out test/"))
+@options(*SHARED, _count(100))
+@options(option("--only STUDY", "A study to run. Default: all studies.", multiple=True), *PRINTING)
+def everything(only: tuple[str, ...], **arguments: Any) -> None:
+    """Run every study of the paper.
+
+    The settings are those of docs/reproduction.md. Without --generator the command trains a
+    conditional beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME.
     """
     from gmvaluator.cli.printing import print_result
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
-    setup = _setup(options | {"generators": options["generators"] or RECIPES, "valuers": ()})
-    for result in reproduce(setup, only):
-        result.save(options["out"])
-        print_result(result.as_json(), result.as_text() + "\n", as_json=options["as_json"])
-
-
-def _compare_classes(
-    valuers: list[NamedValuer],
-    ks: tuple[int, ...],
-    title: str,
-    name: str,
-    options: dict[str, Any],
-) -> None:
-    from gmvaluator.evaluation.studies.identical_class import identical_class
-    from gmvaluator.evaluation.valuers import usable
-
-    if options["valuers"] or options["valuers_file"]:
-        raise InputError(f"{name} brings its own valuers; leave --valuer and --valuers out")
-    able, notes = usable(valuers)
-    setup = _setup(options)
-    context = setup.context(valuers=able)
-    named = options["name"] or name
-    _finish(identical_class(context, ks, name=named, title=title, notes=notes), options)
-
-
-def _retrained(options: dict[str, Any], study: str) -> tuple[Setup, dict[str, Recipe]]:
-    """The setup of a study that trains its generators again and again, and their recipes."""
-    from gmvaluator.evaluation.recipes import QUICK_RECIPES
-
-    if options["generated"]:
-        raise InputError(f"{study} trains its generators; pass --generator NAME, no --generated")
-    setup = _setup(options, recipes=QUICK_RECIPES)
-    return setup, setup.recipes()
-
-
-def _refuse(options: dict[str, Any], names: Sequence[str]) -> None:
-    """Raise InputError for an option of what is attributed, in a study that makes that itself."""
-    flags = {"generators": "--generator", "valuers": "--valuer", "valuers_file": "--valuers"}
-    for name in names:
-        if options[name]:
-            flag = flags.get(name, f"--{name.replace('_', '-')}")
-            raise InputError(f"this study makes its generated images of TRAIN; leave {flag} out")
-
-
-def _setup(
-    options: dict[str, Any],
-    *,
-    attributed: bool = True,
-    recipes: Mapping[str, Recipe] = MappingProxyType({}),
-) -> Setup:
-    """What the shared options ask for; nothing is trained yet."""
-    from gmvaluator.evaluation.setup import Setup
-    from gmvaluator.progress import as_progress
-
-    return Setup.open(
-        train=options["train"],
-        generators=options["generators"],
-        recipes=recipes,
-        conditional=options["conditional"],
-        generated=dict(_named(text) for text in options["generated"]),
-        held_out=options["held_out"],
-        valuers=options["valuers"] or (() if options["valuers_file"] else ("default",)),
-        valuers_file=options["valuers_file"],
-        seeds=options["seeds"],
-        m=options["m"],
-        n=options["n"],
-        work=options["work"],
-        train_name=options["train_name"],
-        attributed=attributed,
-        progress=as_progress(not options["quiet"] and not options["as_json"]),
-    )
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, source = text.partition("=")
-    if not (name and separator and source):
-        raise InputError(f"--generated {text!r} cannot be read; write --generated NAME=SET")
-    return name, source
-
-
-def _finish(result: StudyResult, options: dict[str, Any]) -> None:
-    from gmvaluator.cli.printing import print_result
-
-    files = result.save(options["out"])
-    text = f"{result.as_text()}\n\nsaved in {', '.join(str(file) for file in files)}"
-    print_result(result.as_json(), text, as_json=options["as_json"])
+    study = Study("all", "", "", _simple)
+    chosen = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
+    for result in reproduce(Request(study, arguments | chosen).setup(), only):
+        result.save(arguments["out"])
+        print_result(result.as_json(), result.as_text() + "\n", as_json=arguments["as_json"])

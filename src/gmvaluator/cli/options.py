@@ -1,166 +1,293 @@
-"""Options that several commands share, so that each has one name, one help text and one place.
+"""The options of all commands: each is declared once, so that one name means one thing.
 
-`--help` lists them in the same order everywhere: what the command writes, its own options, where
-images are now, how it computes, what it prints.
+`--help` lists options in the same order everywhere: what the command writes, its settings, where
+images are now, how it computes, what it prints. Every help text ends with the default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from gmvaluator.errors import InputError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value")
 Option = Callable[[Command], Command]
+PATH = click.Path(path_type=Path)
 
 
-def options(*given: Option[Any]) -> Callable[[Command], Command]:
-    """All of these options, listed by `--help` in the order given."""
+def options(*chosen: Option[Any]) -> Callable[[Command], Command]:
+    """All of these options, listed by `--help` in this order."""
 
     def decorate(command: Command) -> Command:
-        for option in reversed(given):
-            command = option(command)
+        for each in reversed(chosen):
+            command = each(command)
         return command
 
     return decorate
 
 
-def out(text: str, **settings: Any) -> Option[Any]:
-    """`--out`, with its help text and what else click is told of it."""
-    return click.option("--out", type=click.Path(path_type=Path), help=text, **settings)
+def option(
+    name: str, text: str, *, to: str = "", default: Any = None, **click_settings: Any
+) -> Option[Any]:
+    """An option of a command.
+
+    Args:
+        name: the flag, and its metavar after a space: "--older-than DAYS".
+        text: help, with the default as last sentence; without it, `default` is written there.
+        to: parameter of the command, where it is called otherwise.
+        default: value of an option that is not given; None: the library decides.
+        click_settings: further arguments of `click.option`.
+    """
+    declared, _, metavar = name.partition(" ")
+    if default is not None:
+        click_settings["default"] = default
+        if "Default: " not in text:
+            values = default if isinstance(default, tuple) else (default,)
+            text += f" Default: {', '.join(map(str, values))}."
+    if click_settings.get("multiple"):
+        text += " Repeatable."
+    names = [declared, to] if to else [declared]
+    return click.option(*names, help=text, metavar=metavar or None, **click_settings)
 
 
-def overwrite(replaced: str) -> Option[Any]:
-    """`--overwrite`, which replaces what is named, such as "the run"."""
-    return click.option("--overwrite", is_flag=True, help=f"Replace {replaced} that is there.")
+def flag(name: str, text: str, *, to: str = "") -> Option[Any]:
+    """An option without a value."""
+    return click.option(*([name, to] if to else [name]), is_flag=True, help=text)
 
 
-RUN = click.argument("run", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
+class Purposes(click.Group):
+    """A group whose `--help` lists commands by purpose.
+
+    Args:
+        purposes: purpose → names of its commands, in this order.
+    """
+
+    def __init__(self, *args: Any, purposes: Mapping[str, Sequence[str]], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.purposes = purposes
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in self.purposes.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        with formatter.section("Commands"):
+            for purpose, names in self.purposes.items():
+                formatter.write(f" {purpose}:\n")
+                formatter.write_dl(
+                    [(n.ljust(width), self.commands[n].get_short_help_str(200)) for n in names]
+                )
+
+
+def example(words: str) -> str:
+    """The end of a command's help: one line that a reader can copy."""
+    return f"\b\nExample:\n  gmvaluator {words}"
+
+
+def out(text: str, **click_settings: Any) -> Option[Any]:
+    """`--out`, the one place that a command writes to."""
+    return option("--out", text, type=PATH, **click_settings)
+
+
+def pair(text: str, wanted: str, convert: Callable[[str], Value]) -> tuple[str, Value]:
+    """A value such as NAME=PATH of an option, in two.
+
+    Args:
+        text: the value.
+        wanted: the option and what its value looks like: "--weights NAME=PATH".
+        convert: reads what is right of the sign; ValueError where that cannot be read.
+
+    Raises:
+        InputError: the value is no such pair.
+    """
+    name, separator, right = text.partition("=")
+    try:
+        if not (name and separator and right):
+            raise ValueError
+        return name, convert(right)
+    except ValueError:
+        option = wanted.partition(" ")[0]
+        raise InputError(f"{option} {text!r} cannot be read; write {wanted}") from None
+
+
+RUN = click.argument("run", type=PATH)
+OVERWRITE = flag(
+    "--overwrite", "Replace an earlier result in the same place; without it that is an error."
+)
+JSON = flag("--json", "Print the result as JSON.", to="as_json")
+QUIET = flag("--quiet", "Show no progress bars.")
 PRINTING = (JSON, QUIET)
 
-_TRAIN_HELP = "Where the training images are now, if they moved."
-_GENERATED_HELP = "Where the generated images are now, if they moved."
-TRAIN = click.option("--train", help=_TRAIN_HELP)
-GENERATED = click.option("--generated", help=_GENERATED_HELP)
-# for commands that have another TRAIN or GENERATED
-TRAIN_IMAGES = click.option("--train-images", help=_TRAIN_HELP)
-INDEX_IMAGES = click.option(
-    "--train-images", help="Where the training images of an index are now, if they moved."
+TRAIN_IMAGES = option(
+    "--train-images SOURCE",
+    "The training images, if they moved since the index or run was made. Default: where they were.",
 )
-GENERATED_IMAGES = click.option("--generated-images", help=_GENERATED_HELP)
-HOLDOUT_IMAGES = click.option(
-    "--holdout", help="Where the images of RUN's --holdout are now, if they moved."
+GENERATED_IMAGES = option(
+    "--generated-images SOURCE",
+    "The generated images, if they moved since the run was made. Default: where they were.",
+)
+HOLDOUT = option(
+    "--holdout SOURCE",
+    "Images of the same kind as the training images that the generator was not trained on. "
+    "The test of --null compares generated images with them. Default: the holdout that the "
+    "run had; a new run takes training images, each left out in turn.",
+)
+BY = option(
+    "--by COLUMN",
+    "Group the training images by this column of their metadata, or by `label`. For payout, "
+    "each group is an owner. Default: label; for payout, the owners of --owners.",
+)
+LEVEL = option("--level", "Coverage of the intervals, between 0 and 1.", default=0.95)
+_SEED = "Seed of the random numbers: the same seed gives the same result. Default: 0."
+SEED = option("--seed", _SEED, type=click.IntRange(min=0), default=0)
+# None where it is not given: an index or run has a seed of its own
+FIT_SEED = option("--seed", _SEED, type=click.IntRange(min=0))
+FALSE_ALARMS = option(
+    "--false-alarms",
+    "Largest share of generated images that may be called copies although they are not. The "
+    "distance below which an image is a copy follows from it.",
+    default=0.01,
 )
 
-DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute (auto)."
+DEVICE = option(
+    "--device",
+    "Processor that runs the networks. auto: cuda where there is a GPU, else cpu. Default: auto.",
+    type=click.Choice(["auto", "cpu", "cuda"]),
 )
-BACKEND = click.option(
+BACKEND = option(
     "--backend",
+    "Library that runs the networks. auto: OpenVINO on the CPU where it is installed, else "
+    "torch. Default: auto.",
     type=click.Choice(["auto", "torch", "torch-compile", "openvino"]),
-    help="What runs the networks (auto: OpenVINO on the CPU where installed).",
 )
-CACHE = click.option(
+CACHE = option(
     "--cache",
-    type=click.Path(path_type=Path),
-    help="Folder for what can be had again: embeddings, indexes, downloaded weights.",
+    "Folder that keeps embeddings, indexes and downloaded weights for later commands. "
+    "Default: $GMVALUATOR_CACHE, else the user's cache folder.",
+    type=PATH,
 )
-NO_CACHE = click.option(
-    "--no-cache", is_flag=True, help="Neither use nor keep embeddings and indexes."
+NO_CACHE = flag("--no-cache", "Neither read nor keep embeddings and indexes in the cache.")
+STRICT = flag(
+    "--strict",
+    "Stop at the first image that cannot be read; without it such images are skipped and listed.",
 )
-STRICT = click.option("--strict", is_flag=True, help="Fail on the first unreadable image.")
 COMPUTING = (
     DEVICE,
     BACKEND,
     CACHE,
     NO_CACHE,
-    click.option("--memory", help="What long arrays may take together, such as 2GB (4GB)."),
-    click.option(
-        "--weights",
+    option(
+        "--memory SIZE", "Memory that large arrays may take together, such as 2GB. Default: 4 GiB."
+    ),
+    option(
+        "--weights NAME=PATH",
+        "Load the network weights NAME from your own file. `gmvaluator doctor` lists the names. "
+        "Default: weights of installed packages, the cache, or a download.",
         multiple=True,
-        metavar="NAME=PATH",
-        help="Use a weight file of yours for NAME. Repeatable.",
     ),
     STRICT,
 )
 
 PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
 FIT = (
-    click.option(
+    option(
         "--preset",
+        "Settings to begin with; other options change them. offline: all weights come with "
+        "packages, nothing is downloaded. paper: CLIP, PQ, DreamSim and MANIQA, as published. "
+        "robust: also finds compressed, cropped and mirrored copies. counterfactual: predicts "
+        "best what retraining without an image would change.",
         type=click.Choice(PRESET_NAMES),
         default="offline",
-        show_default=True,
-        help="offline: every weight comes with a PyPI package; paper: CLIP, PQ, DreamSim, MANIQA; "
-        "robust: offline, and finds altered and mirrored copies; counterfactual: what retraining "
-        "without an image would show.",
     ),
-    click.option(
-        "--encoder",
-        help="Encoder of the recall: name[:variant][@size in pixels] (efficientnet-lite0).",
+    option(
+        "--encoder NAME",
+        "Network whose vectors find the candidates of a generated image: name[:variant][@size "
+        "in pixels], such as clip or pixels@28. Default: efficientnet-lite0.",
     ),
-    click.option(
-        "--second-encoder",
-        help="Encoder that candidates are recalled by as well, half of them; none: leave it out.",
+    option(
+        "--second-encoder NAME",
+        "Second network that finds candidates: --encoder finds one half of them, this network "
+        "the other half. It finds copies that one network misses. Default: none.",
     ),
-    click.option("--index", help="auto, exact, pq, ivfpq or a faiss factory string (auto)."),
-    click.option(
-        "--rerank",
+    option(
+        "--index NAME",
+        "How candidates are searched: exact, pq or ivfpq (compressed, for millions of images), "
+        "a faiss factory string, or auto (by the number of images and the memory). Default: "
+        "auto.",
+    ),
+    option(
+        "--rerank NAME[=WEIGHT]",
+        "Distance that orders the candidates: an encoder, l2 (pixels), or none (the distance of "
+        "--encoder). Several make a weighted mean. Default: efficientnet-lite0=1 and l2=0.5.",
         multiple=True,
-        metavar="NAME[=WEIGHT]",
-        help="Re-rank distance: none, l2 or any encoder; repeat for a weighted mean "
-        "(efficientnet-lite0=1 and l2=0.5).",
     ),
-    click.option(
-        "--quality", help="realism, maniqa, none, or an .npy file, one number an image (realism)."
+    option(
+        "--quality NAME|FILE",
+        "Quality of each generated image, between 0 and 1; its contributors share this number. "
+        "realism: closeness to the training images; maniqa: a network's opinion; none: 1 for "
+        "every image; or an .npy file with one number per generated image. Default: realism.",
     ),
-    click.option("--k", type=int, help="Contributors a generated image (50)."),
-    click.option("--candidates", type=int, help="Training images recalled before re-rank (200)."),
-    click.option(
+    option(
+        "--k",
+        "Number of training images that share each generated image (its contributors). Default: "
+        "50, or all of a smaller training set.",
+        type=int,
+    ),
+    option(
+        "--candidates",
+        "Number of training images that the search finds for each generated image. The distance "
+        "of --rerank then picks the --k nearest of them. More take longer and miss less. "
+        "Default: 200, or all of a smaller training set.",
+        type=int,
+    ),
+    option(
         "--dedup",
+        "Copies among the training images that count as one image and share its value. none: "
+        "every image counts; exact: images with equal pixels; near: also images that look "
+        "almost the same. Default: exact.",
         type=click.Choice(["none", "exact", "near"]),
-        help="Copies in TRAIN that count once: exact, of equal pixels; near, looking nearly the "
-        "same as well (exact).",
     ),
-    click.option("--seed", type=int, help="Seed of the index training (0)."),
+    FIT_SEED,
 )
 WEIGHING = (
-    click.option(
-        "--weighting",
-        help="How contributors share a generated image: softmax, shapley, ridge, global-ridge.",
+    option(
+        "--weighting NAME",
+        "How contributors share a generated image. softmax: nearer ones get more (Eq. 6 of the "
+        "paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
+        "ridge regression on the candidates; global-ridge: the same on all training images. "
+        "Default: softmax.",
     ),
-    click.option(
-        "--temperature",
-        metavar="FLOAT|auto|spacing",
-        help="Temperature τ of the softmax (1.0); auto: matched for each generated image; spacing: "
-        "a twentieth of the distance between neighbouring training images.",
+    option(
+        "--temperature FLOAT|auto|spacing",
+        "How evenly contributors share with --weighting softmax: near 0 the nearest gets nearly "
+        "all, a large number gives equal parts. auto: fitted to each generated image; spacing: "
+        "a twentieth of the median distance between neighbouring training images. Default: 1.0.",
     ),
-    click.option(
+    option(
         "--mirror/--no-mirror",
-        default=None,
-        help="Compare each generated image and its mirror image, the nearer counts (no).",
+        "Also compare the left-right mirror image of each generated image; the smaller distance "
+        "counts. Default: --no-mirror.",
     ),
 )
 NULL = (
-    click.option(
+    option(
         "--null",
+        "What happens to a generated image that has no source in the training set: its match "
+        "there is worse than nearly all matches of held-out images (--holdout). report: the run "
+        "counts such images, their scores stay. withhold: no training image gets their scores. "
+        "off: no test. Default: report.",
         type=click.Choice(["report", "withhold", "off"]),
-        help="What happens to a generated image that matches TRAIN no better than images outside "
-        "TRAIN do. report: the run counts the image and keeps its scores; withhold: no training "
-        "image gets its scores; off: no test. Default: report.",
     ),
-    click.option(
+    option(
         "--null-level",
+        "Error rate of the test of --null: the share of held-out images that the test calls "
+        "images without a source. Default: 0.02.",
         type=float,
-        help="Share of images that are wrongly found to have no contributor, at most (0.02).",
     ),
-    click.option(
-        "--holdout",
-        help="Images of the same kind that the model was not trained on, to find these by "
-        "(training images, each left out in turn).",
-    ),
+    HOLDOUT,
 )

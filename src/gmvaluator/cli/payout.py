@@ -3,86 +3,100 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gmvaluator.cli.options import (
+    BY,
     CACHE,
     GENERATED_IMAGES,
-    HOLDOUT_IMAGES,
+    HOLDOUT,
     JSON,
+    LEVEL,
+    OVERWRITE,
+    PATH,
     PRINTING,
     RUN,
+    SEED,
     STRICT,
     TRAIN_IMAGES,
+    example,
+    flag,
+    option,
     options,
     out,
-    overwrite,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import print_result, table
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
 
 
-@click.command()
-@options(RUN, out("Folder to write to, instead of the run."), overwrite("the payout"))
-@click.option("--no-statements", is_flag=True, help="Write no pages for owners.")
-@click.option(
-    "--owners",
-    type=click.Path(path_type=Path),
-    help="CSV or Parquet with columns train_id, owner and optionally share (those of an image sum "
-    "to 1; not needed where it has one owner).",
+@click.command(epilog=example("payout run/ --owners owners.csv --budget 10000"))
+@options(
+    RUN,
+    out("Folder to write to. Default: the run."),
+    OVERWRITE,
+    flag("--no-statements", "Write no statement pages for owners."),
+    option(
+        "--owners",
+        "CSV or Parquet file with the columns train_id, owner and, for images of several "
+        "owners, share. The shares of an image sum to 1. Default: the groups of --by; one of "
+        "the two is needed.",
+        type=PATH,
+    ),
+    BY,
+    click.option("--budget", required=True, help="Money to divide, such as 10000 or 99.50."),
+    option("--currency", "ISO 4217 code of the currency.", default="EUR"),
+    option(
+        "--digits",
+        "Decimals of the currency. Default: those of ISO 4217; needed for a currency that it "
+        "does not list.",
+        type=int,
+    ),
+    option(
+        "--minimum",
+        "Smallest amount that is paid. A smaller amount is carried to the next settlement "
+        "(--ledger) and goes to nobody else.",
+        default="0",
+    ),
+    option(
+        "--unowned",
+        "Money for images without an owner. keep: stays with the payer, as (unassigned); "
+        "redistribute: goes to the owners by their shares.",
+        type=click.Choice(["keep", "redistribute"]),
+        default="keep",
+    ),
+    option(
+        "--withdraw OWNER",
+        "Settle as if the images of OWNER were not in the training set, and print the "
+        "difference. The other recorded contributors of each generated image share its score; "
+        "no new contributor is searched. Exact for softmax and shapley, an approximation for "
+        "ridge. Default: nobody.",
+        to="withdrawn",
+        multiple=True,
+    ),
+    option(
+        "--ledger",
+        "File that records settlements. The command settles the generated images that the file "
+        "does not hold yet, adds amounts carried before, and appends this settlement. Default: "
+        "settle all images and record nothing.",
+        type=PATH,
+    ),
+    LEVEL,
+    option(
+        "--resamples",
+        "Number of bootstrap samples for the intervals; 0: no intervals.",
+        default=2000,
+    ),
+    SEED,
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    *PRINTING,
 )
-@click.option("--by", metavar="COLUMN", help="Instead: a metadata column of TRAIN, or label.")
-@click.option("--budget", required=True, help="Money to divide, such as 10000 or 99.50.")
-@click.option("--currency", default="EUR", show_default=True, help="ISO 4217 code.")
-@click.option("--digits", type=int, help="Decimals of a currency that ISO 4217 does not list.")
-@click.option(
-    "--minimum",
-    default="0",
-    show_default=True,
-    help="Owners who are due less are not paid now: it is carried (--ledger keeps it), not given "
-    "to others.",
-)
-@click.option(
-    "--unowned",
-    type=click.Choice(["keep", "redistribute"]),
-    default="keep",
-    show_default=True,
-    help="Part of images that nobody owns: stays with the payer as (unassigned), or goes to the "
-    "owners by their shares.",
-)
-@click.option(
-    "--withdraw",
-    "withdrawn",
-    multiple=True,
-    metavar="OWNER",
-    help="Settle without the images that OWNER has any share of, and show the difference: each "
-    "generated image's other recorded contributors share its score anew; none is recalled in "
-    "their place. Exact within these for softmax and shapley, an approximation for ridge. "
-    "Repeatable.",
-)
-@click.option(
-    "--ledger",
-    type=click.Path(path_type=Path),
-    help="File of earlier settlements: settle the generated images that it does not hold yet, add "
-    "what was carried, and write this settlement to it.",
-)
-@click.option(
-    "--level", type=float, default=0.95, show_default=True, help="Of the bootstrap intervals."
-)
-@click.option(
-    "--resamples",
-    type=int,
-    default=2000,
-    show_default=True,
-    help="Of the generated images; 0: no intervals.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
-@options(TRAIN_IMAGES, GENERATED_IMAGES, *PRINTING)
 def payout(
     run: Path,
     owners: Path | None,
@@ -95,10 +109,11 @@ def payout(
     quiet: bool,
     **rules: Any,
 ) -> None:
-    """Divide a budget among the owners of RUN's training images by their values.
+    """Divide a budget among the owners of training images.
 
-    Writes payout.csv, payout.json and a statement page for each owner into RUN. Amounts are whole
-    minor units (cents) by the largest remainder and sum to the budget exactly.
+    An owner's part is the part of the owner's images in the values of RUN. Writes payout.csv,
+    payout.json and a statement page for each owner. Amounts are whole cents (the currency's
+    smallest unit, by largest remainder) and sum to the budget exactly.
     """
     from gmvaluator.files.atomic import check_into
     from gmvaluator.payout.pay import pay
@@ -115,30 +130,35 @@ def payout(
     print_result(record, f"{_text(found)}\nsaved in {folder}", as_json=as_json)
 
 
-@click.command()
+@click.command(epilog=example("ledger settled.ledger"))
 @click.argument("ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
-    """Check LEDGER and say what was settled, paid and is carried."""
+    """Check LEDGER; print what was settled, paid and carried."""
     from gmvaluator.payout.ledger import read_ledger
 
     book = read_ledger(ledger)
     print_result(book.as_json(), book.as_text(), as_json=as_json)
 
 
-@click.command()
-@options(RUN)
-@click.argument("generated")
-@options(out("Folder of the extended run, instead of RUN."), overwrite("the run in --out"))
-@click.option(
-    "--prefix", default="", metavar="TEXT", help="Written before new ids, where they collide."
+@click.command(epilog=example("extend run/ more-generated/ --train-images train/"))
+@options(RUN, click.argument("generated"))
+@options(
+    out("Folder to write the extended run to. Default: RUN itself."),
+    OVERWRITE,
+    option(
+        "--prefix TEXT",
+        "Text put before the names of the new images, where RUN has images of these names. "
+        "Default: none.",
+        default="",
+    ),
+    flag("--allow-copies", "Accept new images that RUN holds already; they then count twice."),
+    TRAIN_IMAGES,
+    HOLDOUT,
+    CACHE,
+    STRICT,
+    *PRINTING,
 )
-@click.option(
-    "--allow-copies",
-    is_flag=True,
-    help="Take new images whose content the run has already, which would count again.",
-)
-@options(TRAIN_IMAGES, HOLDOUT_IMAGES, CACHE, STRICT, *PRINTING)
 def extend(
     run: Path,
     generated: str,
@@ -150,11 +170,11 @@ def extend(
     cache: Path | None,
     **options: Any,
 ) -> None:
-    """Append the images of GENERATED to RUN: only these are valued.
+    """Add generated images to RUN; only these are valued.
 
-    The training images must be those of RUN, and its settings and weights are used again, so that
-    the result is that of valuing all generated images at once. The report of RUN is deleted; make
-    it again with `gmvaluator report RUN`.
+    GENERATED is a set of new images. The result equals a valuation of all generated images at
+    once: training images, settings and weights are those of RUN. The report of RUN is deleted;
+    `gmvaluator report RUN` writes it again.
     """
     from gmvaluator.engine.extend import extend_run
 
@@ -179,8 +199,8 @@ def _text(payout: Payout) -> str:
     money = settlement.rules.currency.text
     m = len(payout.run.valuation.generated_ids)
     lines = [
-        f"{money(settlement.rules.budget)} divided by what {m - payout.start} generated images "
-        f"credit: paid now {money(settlement.paid)}, carried {money(settlement.carried)}, stays "
+        f"{money(settlement.rules.budget)} divided by the values of {m - payout.start} generated "
+        f"images: paid now {money(settlement.paid)}, carried {money(settlement.carried)}, stays "
         f"with the payer {money(settlement.kept)}"
     ]
     if settlement.carried_before:
@@ -191,14 +211,14 @@ def _text(payout: Payout) -> str:
             f"{payout.made}; nothing was added, and what was paid then is not due again"
         )
     if payout.ownership.n_skipped:
-        lines.append(f"{payout.ownership.n_skipped} rows are of images that could not be read")
+        lines.append(f"{payout.ownership.n_skipped} rows name images that could not be read")
     if payout.contested is None:
-        lines.append("copies with different owners were not looked for: the run counts every file")
+        lines.append("copies with different owners: not searched, since the run has --dedup none")
     if payout.contested:
         lines.append(
             f"{100 * payout.contested_share:.2f} % of the value is of copies that have different "
             f"owners ({sum(len(each.rows) for each in payout.contested)} images in {CONTESTED}): "
-            "see whose they are before anybody is paid"
+            "find out who owns these images before you pay"
         )
     lines.append(_shares(payout))
     if payout.changes:
@@ -207,64 +227,47 @@ def _text(payout: Payout) -> str:
 
 
 SHOWN = 30
-DIFFERENCES = (
-    *("owner", "value before", "after", "share before", "after"),
-    *("amount before", "after", "change"),
-)
 
 
 def _shares(payout: Payout) -> str:
-    settlement = payout.settlement
-    money = settlement.rules.currency.amount
-    by_amount = sorted(settlement.lines, key=lambda line: -line.amount)
-    rows: list[tuple[str, ...]] = [
-        ("owner", "images", "value", "share", "interval", "amount", "paid", "carried")
-    ]
-    for line in by_amount[:SHOWN]:
-        interval = (
+    money = payout.settlement.rules.currency.amount
+    rows = [
+        (
+            line.owner,
+            str(line.n_images),
+            f"{line.value:.5f}",
+            f"{100 * line.share:.2f} %",
             "none"
             if line.share_low is None or line.share_high is None
-            else f"{100 * line.share_low:.2f} to {100 * line.share_high:.2f} %"
+            else f"{100 * line.share_low:.2f} to {100 * line.share_high:.2f} %",
+            *(f"{money(units):,f}" for units in (line.amount, line.paid, line.carried)),
         )
-        rows.append(
-            (
-                line.owner,
-                str(line.n_images),
-                f"{line.value:.5f}",
-                f"{100 * line.share:.2f} %",
-                interval,
-                *(f"{money(units):,f}" for units in (line.amount, line.paid, line.carried)),
-            )
-        )
-    return _table(rows, len(by_amount))
+        for line in sorted(payout.settlement.lines, key=lambda line: -line.amount)
+    ]
+    columns = ("owner", "images", "value", "share", "interval", "amount", "paid", "carried")
+    return _first(columns, rows)
 
 
 def _differences(payout: Payout) -> str:
     money = payout.settlement.rules.currency.amount
-    rows: list[tuple[str, ...]] = [DIFFERENCES]
-    for change in payout.changes[:SHOWN]:
-        rows.append(
-            (
-                change.owner,
-                f"{change.value_before:.5f}",
-                f"{change.value_after:.5f}",
-                f"{100 * change.share_before:.2f} %",
-                f"{100 * change.share_after:.2f} %",
-                f"{money(change.amount_before):,f}",
-                f"{money(change.amount_after):,f}",
-                f"{money(change.amount_after - change.amount_before):+,f}",
-            )
+    rows = [
+        (
+            change.owner,
+            *(f"{value:.5f}" for value in (change.value_before, change.value_after)),
+            *(f"{100 * share:.2f} %" for share in (change.share_before, change.share_after)),
+            *(f"{money(amount):,f}" for amount in (change.amount_before, change.amount_after)),
+            f"{money(change.amount_after - change.amount_before):+,f}",
         )
-    return _table(rows, len(payout.changes))
+        for change in payout.changes
+    ]
+    before_and_after = (
+        f"{what}{when}" for what in ("value", "share", "amount") for when in (" before", " after")
+    )
+    return _first(("owner", *before_and_after, "change"), rows)
 
 
-def _table(rows: list[tuple[str, ...]], n: int) -> str:
-    """Columns side by side, the first at the left; names without control characters."""
-    shown = [("".join(c if c.isprintable() else "?" for c in row[0]), *row[1:]) for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
-    lines = []
-    for row in shown:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    more = n - (len(rows) - 1)
-    return "\n".join([*lines, *([f"and {more} more, see the files"] if more > 0 else [])])
+def _first(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The first rows as a table, and how many are not shown."""
+    more = len(rows) - SHOWN
+    shown = table(columns, rows[:SHOWN], left=("owner",))
+    return shown + (f"\nand {more} more, see the files" if more > 0 else "")

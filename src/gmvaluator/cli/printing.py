@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from gmvaluator.runs.record import Unattributed
     from gmvaluator.runs.valuation import Valuation
 
+NAME_WIDTH = 60
+"""Letters of a name in a table: longer names would push the numbers out of sight."""
+NO_WIDTH = 10_000
+"""Columns of the console that tables are laid out for: numbers are never cut off."""
+
 
 def skipped_text(n: int) -> str:
     return f"\n{n} images were skipped (see skipped.parquet)" if n else ""
 
 
 def copies_text(clusters: Clusters | None) -> str:
-    """What was found by dedup, and which file lists it."""
+    """The number of copies in the training set, and the file that lists them; "" without copies."""
     if clusters is None or not clusters.copies:
         return ""
     near = int(clusters.near.sum())
@@ -85,8 +91,8 @@ def print_valuation(
     lines = [
         f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
         f"in {sum(valuation.record.seconds.values()):.1f} s" + copies_text(valuation.clusters),
-        f"most valuable:\n{_table(best)}",
-        f"least valuable:\n{_table(worst)}",
+        f"most valuable:\n{_values(best)}",
+        f"least valuable:\n{_values(worst)}",
     ]
     if (test := valuation.record.unattributed) is not None:
         summary["unattributed"] = test.as_json()
@@ -107,10 +113,49 @@ def print_valuation(
     print_result(summary, "\n".join(lines), as_json=as_json)
 
 
-def _table(frame: Any) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collection[str]) -> str:
+    """Columns side by side, as plain text.
+
+    Args:
+        columns: headings.
+        rows: cells of each row.
+        left: columns of names: aligned at the left, long names shortened in the middle. Numbers in
+            the other columns are aligned at the right and never shortened.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    for row in rows:
+        cells = (
+            shortened(cell) if column in left else cell
+            for column, cell in zip(columns, row, strict=True)
+        )
+        # Text: square brackets in a name are no markup
+        grid.add_row(*map(Text, cells))
+    console = Console(file=StringIO(), width=NO_WIDTH, color_system=None)
+    with console.capture() as captured:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))
+
+
+def shortened(name: str) -> str:
+    """A name for a table: one line without control characters, `NAME_WIDTH` letters at most."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    half = NAME_WIDTH // 2
+    return name if len(name) <= NAME_WIDTH else f"{name[:half]}…{name[1 - half :]}"
+
+
+def _values(frame: Any) -> str:
     columns = [name for name in frame.columns if not frame[name].isna().all()]
-    text: str = frame[columns].to_string(index=False, float_format=lambda number: f"{number:.5f}")
-    return text
+    rows = [
+        [f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in row]
+        for row in frame[columns].itertuples(index=False)
+    ]
+    return table(columns, rows, left=("train_id", "label"))
 
 
 def print_cache(folder: Path, holdings: Sequence[Holding], *, as_json: bool) -> None:
@@ -120,13 +165,22 @@ def print_cache(folder: Path, holdings: Sequence[Holding], *, as_json: bool) -> 
         "bytes": total,
         "holdings": [asdict(holding) for holding in holdings],
     }
-    lines = [f"{folder}: {total / 1e6:.1f} MB"]
-    lines += [
-        f"  {holding.kind:<11} {holding.items:>9} {holding.bytes / 1e6:>10.1f} MB  "
-        f"last used {time.strftime('%Y-%m-%d', time.localtime(holding.used))}  {holding.name}"
+    rows = [
+        (
+            holding.kind,
+            f"{holding.items:,}",
+            f"{holding.bytes / 1e6:.1f}",
+            time.strftime("%Y-%m-%d", time.localtime(holding.used)),
+            holding.name,
+        )
         for holding in holdings
     ]
-    print_result(summary, "\n".join(lines), as_json=as_json)
+    text = f"{folder}: {total / 1e6:.1f} MB"
+    if rows:
+        text += "\n" + table(
+            ("kind", "items", "MB", "last used", "name"), rows, left=("kind", "name")
+        )
+    print_result(summary, text, as_json=as_json)
 
 
 def warn_plainly() -> None:

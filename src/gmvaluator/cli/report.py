@@ -6,39 +6,48 @@ from pathlib import Path
 
 import click
 
-from gmvaluator.cli.options import GENERATED, PRINTING, RUN, TRAIN, options, out
+from gmvaluator.cli.options import (
+    GENERATED_IMAGES,
+    PRINTING,
+    RUN,
+    TRAIN_IMAGES,
+    example,
+    flag,
+    option,
+    options,
+    out,
+)
 from gmvaluator.cli.printing import print_result
 from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
 
 
-@click.command()
-@options(RUN, out("File to write (report.html in the run)."))
-@click.option(
-    "--metadata",
-    multiple=True,
-    metavar="COLUMN",
-    help="Column of the training set to sum values by; its labels come without asking. Repeatable.",
+@click.command(epilog=example("report run/ --metadata artist --out page.html"))
+@options(
+    RUN,
+    out("HTML file to write. Default: report.html in the run."),
+    option(
+        "--metadata COLUMN",
+        "Metadata column of the training set by which the page also sums values. Default: the "
+        "labels only.",
+        multiple=True,
+    ),
+    option("--title", "Heading of the page.", default=TITLE),
+    option(
+        "--pictures MB",
+        "Largest size of all pictures in the page; 0: no pictures.",
+        to="megabytes",
+        type=click.FloatRange(min=0),
+        default=PICTURE_MEGABYTES,
+    ),
+    flag("--figures", "Also draw PNG and PDF figures into the folder figures of the run."),
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    *PRINTING,
 )
-@click.option("--title", default=TITLE, show_default=True, help="Heading of the page.")
-@click.option(
-    "--pictures",
-    "megabytes",
-    type=click.FloatRange(min=0),
-    default=PICTURE_MEGABYTES,
-    show_default=True,
-    metavar="MB",
-    help="What pictures may take; as text they take a third more.",
-)
-@click.option(
-    "--figures",
-    is_flag=True,
-    help="Also draw PNG and PDF figures into the folder figures of the run.",
-)
-@options(TRAIN, GENERATED, *PRINTING)
 def report(
     run: Path,
-    train: str | None,
-    generated: str | None,
+    train_images: str | None,
+    generated_images: str | None,
     metadata: tuple[str, ...],
     title: str,
     out: Path | None,
@@ -47,15 +56,14 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write RUN as one HTML file that opens without a network.
+    """Write RUN as one HTML page that opens without a network.
 
-    Pictures come from where the run had its images; those that moved or changed are marked in
-    the report and never shown.
+    The page marks images that moved or changed since the run and shows no picture of them.
     """
     from gmvaluator.report import write_figures, write_report
     from gmvaluator.runs.folder import open_run
 
-    opened = open_run(run, train=train, generated=generated)
+    opened = open_run(run, train=train_images, generated=generated_images)
     page = write_report(
         opened,
         out,

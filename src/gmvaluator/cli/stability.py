@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmvaluator.cli.options import (
+    BY,
     CACHE,
     GENERATED_IMAGES,
-    HOLDOUT_IMAGES,
+    HOLDOUT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
+    example,
+    option,
     options,
 )
 from gmvaluator.errors import InputError
@@ -22,32 +25,48 @@ if TYPE_CHECKING:
     from gmvaluator.certainty.stability import Variant
 
 
-@click.command()
-@options(RUN)
-@click.option(
-    "--vary",
-    multiple=True,
-    type=click.Choice(["encoder", "k", "distance", "temperature"]),
-    help="What to vary by default values (all four). Repeatable.",
+@click.command(epilog=example("stability run/ --vary k --encoder pixels"))
+@options(
+    RUN,
+    option(
+        "--vary",
+        "Setting to change, to each of its usual other values. Default: all four, or none where "
+        "one of the four options below is given.",
+        multiple=True,
+        type=click.Choice(["encoder", "k", "distance", "temperature"]),
+    ),
+    option(
+        "--encoder NAME",
+        "Another encoder to compare with. Default: those of --vary.",
+        to="encoders",
+        multiple=True,
+    ),
+    option(
+        "--k",
+        "Another number of contributors to compare with. Default: those of --vary.",
+        to="ks",
+        type=int,
+        multiple=True,
+    ),
+    option(
+        "--distance NAME[=WEIGHT][+NAME…]",
+        "Another re-rank distance to compare with, or none. Default: those of --vary.",
+        to="distances",
+        multiple=True,
+    ),
+    option(
+        "--temperature FLOAT|auto|spacing",
+        "Another temperature to compare with. Default: those of --vary.",
+        to="temperatures",
+        multiple=True,
+    ),
+    BY,
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    HOLDOUT,
+    CACHE,
+    *PRINTING,
 )
-@click.option("--encoder", "encoders", multiple=True, help="One more encoder to try. Repeatable.")
-@click.option("--k", "ks", type=int, multiple=True, help="One more k to try. Repeatable.")
-@click.option(
-    "--distance",
-    "distances",
-    multiple=True,
-    metavar="NAME[=WEIGHT][+NAME…]",
-    help="One more re-rank distance to try, or none. Repeatable.",
-)
-@click.option(
-    "--temperature",
-    "temperatures",
-    multiple=True,
-    metavar="FLOAT|auto|spacing",
-    help="One more temperature to try. Repeatable.",
-)
-@click.option("--by", metavar="COLUMN", help="Metadata column whose shares to compare (label).")
-@options(TRAIN_IMAGES, GENERATED_IMAGES, HOLDOUT_IMAGES, CACHE, *PRINTING)
 def stability(
     run: Path,
     vary: tuple[str, ...],
@@ -60,11 +79,11 @@ def stability(
     quiet: bool,
     **more: tuple[Any, ...],
 ) -> None:
-    """Change one setting of RUN at a time and say how much the ranking changes.
+    """Measure how much the ranking depends on the settings.
 
-    Without options every setting is varied; with --encoder, --k, --distance or --temperature
-    alone, only what these name. Writes stability.json, stability.md and a plot into the run. What
-    is finished is kept there: interrupted, the same command goes on.
+    Changes one setting of RUN at a time and compares the rankings. Writes stability.json,
+    stability.md and a plot into RUN. The same command, given again, resumes an interrupted
+    comparison.
     """
     from gmvaluator.certainty.stability import SETTINGS, default_variants
     from gmvaluator.certainty.stability import stability as compare
@@ -97,7 +116,7 @@ def _given(
     distances: tuple[str, ...],
     temperatures: tuple[str, ...],
 ) -> list[Variant]:
-    """Variants that were asked for by name."""
+    """The variants that the options name."""
     from gmvaluator.certainty import stability as library
     from gmvaluator.settings import read_temperature
 

@@ -6,31 +6,16 @@ from pathlib import Path
 
 import click
 
-from gmvaluator.cli.options import PRINTING, RUN, options
+from gmvaluator.cli.options import LEVEL, PRINTING, RUN, SEED, example, options
 
 
-@click.command()
-@options(RUN)
-@click.option(
-    "--level",
-    type=float,
-    default=0.95,
-    show_default=True,
-    help="Nominal coverage of the intervals, between 0 and 1.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of the resampling.",
-)
-@options(*PRINTING)
+@click.command(epilog=example("uncertainty run/ --level 0.9"))
+@options(RUN, LEVEL, SEED, *PRINTING)
 def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) -> None:
-    """Say how certain the values of RUN are, and how many generated images would be enough.
+    """Compute how certain the values of RUN are.
 
-    Writes intervals.parquet (train_id, value, low, high, few), uncertainty.json, uncertainty.md
-    and a plot into the run. The images are not needed: everything is in the run.
+    Also estimates how many generated images would be enough. Writes intervals.parquet (an interval
+    per training image), uncertainty.json, uncertainty.md and a plot into RUN. Needs no images.
     """
     from gmvaluator.certainty.uncertainty import assess
     from gmvaluator.cli.printing import print_result

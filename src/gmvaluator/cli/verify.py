@@ -6,41 +6,58 @@ from pathlib import Path
 
 import click
 
-from gmvaluator.cli.options import PRINTING, RUN, options
+from gmvaluator.cli.options import (
+    GENERATED_IMAGES,
+    HOLDOUT,
+    PRINTING,
+    RUN,
+    TRAIN_IMAGES,
+    example,
+    flag,
+    option,
+    options,
+)
 
 
-@click.command()
-@options(RUN)
-@click.option("--train", help="Are these the training images? (Those where the run had them.)")
-@click.option("--generated", help="Are these the generated images? (Likewise.)")
-@click.option("--holdout", help="Are these the images of --holdout, if the run had them?")
-@click.option("--seal", metavar="HEX", help="The run's seal, if a copy was kept elsewhere.")
-@click.option("--quick", is_flag=True, help="Compare ids of images only; contents are not read.")
-@options(*PRINTING)
+@click.command(epilog=example("verify run/ --train-images train/ --generated-images generated/"))
+@options(
+    RUN,
+    TRAIN_IMAGES,
+    GENERATED_IMAGES,
+    HOLDOUT,
+    option(
+        "--seal HEX",
+        "The seal that verify printed earlier; the run must still have it. Default: compare "
+        "with no earlier seal.",
+    ),
+    flag("--quick", "Compare the names of the images only; do not read the images."),
+    *PRINTING,
+)
 def verify(
     run: Path,
-    train: str | None,
-    generated: str | None,
+    train_images: str | None,
+    generated_images: str | None,
     holdout: str | None,
     seal: str | None,
     quick: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Is RUN as it was saved, does it obey the laws, and are its images those that were valued?
+    """Check that RUN and its images are unchanged.
 
-    Exit code 0: nothing that could be checked is wrong (what could not is said); 1: something is.
+    Checks the files against their hashes, the values against the laws that every valuation obeys,
+    and the images against those that were valued. Exit code 0: no check failed; 1: a check failed.
 
-    Hashes show accidents and clumsy edits. Someone who rewrites a whole run rewrites its seal as
-    well: keep a copy of the seal elsewhere and pass it as --seal.
+    Someone who rewrites a whole run also rewrites its seal: keep a copy of the seal elsewhere and
+    pass the copy as --seal.
     """
     from gmvaluator.cli.printing import print_result
     from gmvaluator.runs.verify import verify_run
 
     found = verify_run(
         run,
-        train=train,
-        generated=generated,
+        train=train_images,
+        generated=generated_images,
         holdout=holdout,
         seal=seal,
         quick=quick,

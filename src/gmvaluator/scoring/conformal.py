@@ -106,8 +106,8 @@ class Null:
         reason = self.missing or f"the null sample has {n} images"
         other = f" or a level of at least {1 / (n + 1):.3g}" if n else ""
         return (
-            f"{reason}, and level {level} needs at least {n_needed}; pass a holdout of as many images"
-            f"{other}"
+            f"{reason}, and level {level} needs at least {n_needed}; pass a holdout of as many "
+            f"images{other}"
         )
 
 

@@ -54,9 +54,9 @@ class FaissIndex:
 
     def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        squared, rows = self._search(queries, n)
-        # a search that widens changes the index for a while
+        # a search that widens changes the index until it ends
         with self._searching, self._own_effort():
+            squared, rows = self._search(queries, n)
             # only the queries that came back short: what one image finds never depends on others
             while (short := (rows < 0).any(axis=1)).any() and self._widen(n):
                 squared[short], rows[short] = self._search(queries[short], n)

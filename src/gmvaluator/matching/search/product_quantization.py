@@ -62,7 +62,7 @@ def build_pq(
     n_training = min(n, max(PQ_TRAINING_VECTORS, LIST_TRAINING_VECTORS * lists))
     if order is None:
         order = np.linspace(0, n - 1, n_training).astype(np.int64)
-    order = order[:wanted]
+    order = order[:n_training]
     seen = min(PQ_TRAINING_VECTORS, max(TRAINABLE, AXES_BYTES // (4 * dim)))
     projection = _projection(vectors[order[:seen]], seed)
     reduced = len(projection.axes)

@@ -1,0 +1,203 @@
+"""The help of every verb: complete, the same option the same everywhere, quick, with examples."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+import pytest
+
+from gmvaluator import GMValuator
+from gmvaluator.cli import cli
+from gmvaluator.cli.evaluate import evaluate
+from gmvaluator.cli.options import FIT, NULL, WEIGHING, Purposes, options
+
+SEVERAL = "the verb compares several values, so the option is repeatable"
+EACH = "each study has its own default"
+EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
+    "--encoder": {
+        "stability": SEVERAL,
+        "audit": "copies are searched by one encoder, whatever the run used",
+    },
+    "--k": {"stability": SEVERAL, "evaluate": EACH},
+    "--m": {"evaluate": EACH},
+    "--temperature": {"stability": SEVERAL},
+    "--index": {"evaluate pq": SEVERAL},
+    "--share": {"evaluate counterfactual": SEVERAL},
+    "--candidates": {"audit": "the audit compares each candidate in detail, which is slow"},
+    "--seed": dict.fromkeys(("value", "embed", "match"), "an index or run brings its own seed"),
+    "--steps": {"sample": "these are denoising steps, and those of training elsewhere"},
+    "--device": {"sample": "any torch device draws; only cpu draws the same everywhere"},
+    "--level": {"evaluate strangers": "an error rate of the null test, not a coverage"},
+    "--owners": {"evaluate planted": "a number of made-up owners, not a file"},
+    "--conditional": {"train-generator": "studies train several families at once"},
+}
+"""Option → verb (or `evaluate`: every study) whose option of that name differs → why."""
+ANY_TEXT = {"--out": "each verb writes something else, and some have a place for it"}
+"""Options whose default and help may differ, with the reason; type and metavar may not."""
+
+
+def verbs(group: click.Group = cli, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every verb and study, by the words that call it."""
+    for name, command in group.commands.items():
+        yield f"{above}{name}", command
+        if isinstance(command, click.Group):
+            yield from verbs(command, f"{above}{name} ")
+
+
+VERBS = dict(verbs())
+
+
+def option_names(command: click.Command) -> Iterator[tuple[str, click.Option]]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield max(parameter.opts, key=len), parameter
+
+
+def shape(option: click.Option) -> dict[str, Any]:
+    """What an option looks like to a user."""
+    context = click.Context(click.Command("any"))
+    return {
+        "type": repr(option.type),
+        "metavar": option.make_metavar(context),
+        "default": option.get_default(context),
+        "help": option.help,
+        "repeatable": option.multiple,
+        "names": sorted(option.opts + option.secondary_opts),
+    }
+
+
+def test_an_option_is_the_same_in_every_verb() -> None:
+    first: dict[str, tuple[str, dict[str, Any]]] = {}
+    differences = []
+    for verb, command in VERBS.items():
+        for name, option in option_names(command):
+            exceptions = EXCEPTIONS.get(name, {})
+            if verb in exceptions or verb.split()[0] in exceptions:
+                continue
+            found = shape(option)
+            if name in ANY_TEXT:
+                found |= {"default": None, "help": None}
+            known, wanted = first.setdefault(name, (verb, found))
+            if found != wanted:
+                differences.append(f"{name} of {verb} is not that of {known}: {found}, {wanted}")
+    assert differences == []
+
+
+def test_each_exception_is_an_option_that_differs() -> None:
+    for name, exceptions in EXCEPTIONS.items():
+        usual = [
+            shape(option)
+            for verb, command in VERBS.items()
+            for each, option in option_names(command)
+            if each == name and not {verb, verb.split()[0]} & set(exceptions)
+        ]
+        for place in exceptions:
+            inside = [
+                shape(option)
+                for verb, command in VERBS.items()
+                for each, option in option_names(command)
+                if each == name and place in (verb, verb.split()[0])
+            ]
+            assert inside
+            assert any(one != other for one in inside for other in [*usual, *inside]), (name, place)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_and_its_options_have_help(verb: str) -> None:
+    command = VERBS[verb]
+    text = inspect.cleandoc(command.help or "")
+    first = text.split("\n")[0]
+    assert first.endswith((".", "?")), first
+    assert len(first) <= 66, f"--help would cut this line: {first}"
+    for argument in command.params:
+        if isinstance(argument, click.Argument):
+            name = argument.make_metavar(click.Context(command)).strip(".[]")
+            everywhere = {"TRAIN", "GENERATED", "RUN"} | ({"LEDGER"} if verb == "ledger" else set())
+            assert name in text or name in everywhere, f"{verb} does not explain {name}"
+    for name, option in option_names(command):
+        assert option.help, f"{verb} {name} lacks help"
+        assert option.help[0].isupper() or option.help.startswith("image:"), option.help
+        assert option.help.endswith("."), f"{verb} {name}: {option.help}"
+        if not option.is_flag and not option.required and not option.is_bool_flag:
+            assert re.search(r"Default: [^ ]", option.help), f"{verb} {name} tells no default"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_ends_with_an_example_that_parses(verb: str) -> None:
+    command = VERBS[verb]
+    (line,) = re.findall(r"^\x08\nExample:\n  gmvaluator (.*)$", command.epilog or "")
+    words = shlex.split(line)
+    example, context = command, None
+    for word in verb.split():
+        assert words.pop(0) == word or isinstance(command, click.Group)
+    if isinstance(command, click.Group):
+        example = command.commands[words.pop(0)]
+    path_of = [p for p in example.params if getattr(p.type, "exists", False)]
+    for parameter in path_of:  # the file of an example is not here
+        parameter.type = click.STRING
+    context = example.make_context(verb, words)
+    assert context.params
+
+
+@pytest.mark.parametrize("group", [cli, evaluate], ids=["gmvaluator", "evaluate"])
+def test_commands_are_listed_by_purpose(group: Purposes) -> None:
+    assert sorted(group.list_commands(click.Context(group))) == sorted(group.commands)
+    text = group.get_help(click.Context(group, info_name="gmvaluator", terminal_width=100))
+    for purpose, names in group.purposes.items():
+        lines = text.partition(f" {purpose}:\n")[2].split("\n")
+        assert [line.split()[0] for line in lines[: len(names)]] == list(names)
+    assert "..." not in text.partition("Commands:")[2]
+
+
+def test_defaults_in_the_help_are_those_of_the_library() -> None:
+    @options(*FIT, *WEIGHING, *NULL)
+    def command(**_: Any) -> None: ...
+
+    made = dict(option_names(click.command()(command)))
+    signature = inspect.signature(GMValuator).parameters
+    from gmvaluator.settings import DEFAULT_CANDIDATES, DEFAULT_K
+
+    wanted = {name: signature[name[2:].replace("-", "_")].default for name in made
+              if name[2:].replace("-", "_") in signature}  # fmt: skip
+    wanted |= {"--k": DEFAULT_K, "--candidates": DEFAULT_CANDIDATES, "--mirror": "--no-mirror"}
+    wanted["--second-encoder"] = "none"
+    wanted["--rerank"] = "efficientnet-lite0=1 and l2=0.5"
+    assert dict(signature["rerank"].default) == {"efficientnet-lite0": 1.0, "l2": 0.5}
+    assert not signature["mirror"].default
+    assert signature["second_encoder"].default is None
+    for name, default in wanted.items():
+        shown = (made[name].help or "").partition("Default: ")[2]
+        assert re.match(rf"{re.escape(str(default))}[.,]", shown), (name, shown, default)
+    assert len(wanted) >= 14
+
+
+def test_help_answers_in_a_fifth_of_a_second() -> None:
+    """Processor time: other processes on this machine do not count."""
+    command = [sys.executable, "-m", "gmvaluator.cli", "--help"]
+    spent = []
+    for _ in range(3):
+        before = os.times()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = os.times()
+        spent.append(after.children_user + after.children_system
+                     - before.children_user - before.children_system)  # fmt: skip
+    assert min(spent) < 0.2, spent
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp932"])
+def test_streams_of_other_encodings_are_no_crash(encoding: str) -> None:
+    for verb in ("value", "demo", "audit"):
+        done = subprocess.run(
+            [sys.executable, "-m", "gmvaluator.cli", verb, "--help"],
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
