@@ -19,33 +19,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, running_browser
+from browser import READY, new_page, running_browser
 from numpy.typing import NDArray
 from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Skip, cli
 from gmvaluator.progress import as_progress
+from gmvaluator.report import columns as report_columns
 from gmvaluator.report import page as report_page
 from gmvaluator.report import pictures as report_pictures
+from gmvaluator.report import report_run
 from gmvaluator.report import tables as report_tables
-from gmvaluator.report import write_report
-from gmvaluator.report.groups import group_table
-from gmvaluator.report.packing import pack_array, script_json
-from gmvaluator.report.pictures import STATES, Side, read_pictures, spread_order
+from gmvaluator.report.columns import Line, Side, spread_order
+from gmvaluator.report.html import percent
+from gmvaluator.report.packing import pack_column, script_json
+from gmvaluator.report.pictures import STATES, read_pictures
+from gmvaluator.report.tables import GroupColumn, sum_groups
 from gmvaluator.runs.distribution import Concentration, histogram
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.formatting import format_number
 from image_makers import encode, image_folder, random_images
 
-READY = "document.documentElement?.dataset.ready === 'yes'"
 NASTY = "<script>window.hacked=1</script></style>\"'&{{}}\u2028\u202e" + "x" * 90
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with running_browser() as found:
-        yield found
+    with running_browser() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder="pixels@8", rerank="none", quality="realism", k=12, candidates=20, cache=False
     )
     valuator.fit(folder / "train").value(folder / "generated").save(folder / "run")
-    write_report(open_run(folder / "run"))
+    report_run(open_run(folder / "run"))
     return folder
 
 
@@ -108,13 +111,36 @@ class Tree(HTMLParser):
     def named(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.tags if name == tag]
 
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.text))
+
 
 def text_of(page: Path) -> str:
-    return re.sub(r"\s+", " ", "".join(Tree(page.read_text()).text))
+    """The text that stands in the file, before the script draws cards."""
+    return Tree(page.read_text()).words
 
 
-def test_the_page_shows_the_run(made: Path, run: Run) -> None:
-    text = text_of(made / "run" / "report.html")
+def opened_page(browser: Browser, file: Path, **options: Any) -> tuple[Page, list[str]]:
+    """The file in a new tab, once its script has drawn what is seen first, and the complaints."""
+    page, complaints = new_page(browser, **options)
+    page.goto(file.absolute().as_uri())
+    page.locator(READY).wait_for(state="attached")
+    return page, complaints
+
+
+def drawn(browser: Browser, file: Path) -> Tree:
+    """The page as the script leaves it."""
+    page, complaints = opened_page(browser, file)
+    tree = Tree(page.content())
+    assert complaints == []
+    assert page.locator("#failed").text_content() == ""
+    page.close()
+    return tree
+
+
+def test_the_page_shows_the_run(made: Path, run: Run, browser: Browser) -> None:
+    text = drawn(browser, made / "run" / "report.html").words
     valuation = run.valuation
     best = int(np.argmax(valuation.values))
     first = valuation.contributors(0)
@@ -141,45 +167,47 @@ def test_the_page_refers_to_nothing_outside_itself_and_runs_one_script(made: Pat
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"https?://|url\(|@import", page)
     policy = next(m["content"] for m in tree.named("meta") if "http-equiv" in m)
-    assert policy.startswith("default-src 'none'; img-src data: blob:")
-    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert page.count("<script>") == 1
+    start = page.index("<script>") + 8
+    script = page[start : page.index("</script>", start)]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}';" in policy
 
 
-def test_links_and_labels_lead_somewhere(made: Path) -> None:
-    tree = Tree((made / "run" / "report.html").read_text())
+def test_links_and_labels_lead_somewhere(made: Path, browser: Browser) -> None:
+    tree = drawn(browser, made / "run" / "report.html")
     ids = [attributes["id"] for _, attributes in tree.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for a in tree.named("a")}
     images = {link for link in links if re.fullmatch(r"(train|generated)-\d+", link)}
     assert links - images <= set(ids)
-    assert images
+    assert len(images) > 30
     assert {a["aria-labelledby"] for _, a in tree.tags if "aria-labelledby" in a} <= set(ids)
     assert all(a["alt"] for a in tree.named("img"))
-    assert tree.named("html") == [{"lang": "en"}]
+    assert tree.named("html")[0]["lang"] == "en"
 
 
 def test_sums_by_a_column_are_those_of_the_values(run: Run, home: Path) -> None:
     values = run.valuation.values
-    table = group_table(values, "label", run.train.column("label"))
-    assert [group.name for group in table.groups] == sorted(
+    groups = sum_groups(values, run.train.column("label"))
+    assert [group.name for group in groups] == sorted(
         ("class0", "class1"), key=lambda name: -values[[name in i for i in run.train.ids]].sum()
     )
-    assert sum(group.total for group in table.groups) == pytest.approx(values.sum())
-    assert [group.count for group in table.groups] == [15, 15]
+    assert sum(group.total for group in groups) == pytest.approx(values.sum())
+    assert [group.count for group in groups] == [15, 15]
     ids = run.train.ids
     owners = ["path,owner", *(f"{name},<i>{at % 3}" for at, name in enumerate(ids))]
     (home / "train" / "list.csv").write_text("\n".join(owners))
     found = open_run(home / "run", train=home / "train" / "list.csv")
-    page = write_report(found, home / "owners.html", metadata=["owner"])
+    page = report_run(found, home / "owners.html", metadata=["owner"])
     shown = re.findall(
         r"<th scope=\"row\"><bdi>&lt;i&gt;(\d)</bdi></th><td>10</td><td>([\d.]+)", page.read_text()
     )
     wanted = {str(at): format_number(values[at::3].sum()) for at in range(3)}
     assert dict(shown) == wanted
     with pytest.raises(InputError, match="no column 'licence'"):
-        write_report(found, home / "none.html", metadata=["licence"])
+        report_run(found, home / "none.html", metadata=["licence"])
     assert not (home / "none.html").exists()
 
 
@@ -191,8 +219,8 @@ def test_images_without_a_cell_have_groups_of_their_own(run: Run, home: Path) ->
     (home / "train" / "list.csv").write_text("\n".join(rows))
     train = open_run(home / "run", train=home / "train" / "list.csv").train
     cells = [None if cell in (None, "") else cell for cell in train.column("owner")]
-    table = group_table(values, "owner", cells, train.gone("owner"))
-    found = {(group.name, group.real): (group.count, group.total) for group in table.groups}
+    groups = sum_groups(values, cells, train.gone("owner"))
+    found = {(group.name, group.named): (group.count, group.total) for group in groups}
     wanted = {
         ("none", True): values[:21:3],
         ("(no longer listed)", True): values[1:21:3],
@@ -202,28 +230,27 @@ def test_images_without_a_cell_have_groups_of_their_own(run: Run, home: Path) ->
     assert found.keys() == wanted.keys()
     for name, of in wanted.items():
         assert found[name] == pytest.approx((len(of), of.sum()))
-    assert (table.n, table.n_gone) == (4, 9)
+    assert train.gone("owner").sum() == 9
     # labels are the run's own: no image has lost its label
     assert not train.gone("label").any()
     moved = open_run(home / "run", train=home / "train" / "list.csv")
-    page = write_report(moved, home / "page.html", metadata=["owner"]).read_text()
-    assert page.count("9 of 30 training images are no longer listed in the set. What") == 1
+    page = report_run(moved, home / "page.html", metadata=["owner"]).read_text()
+    assert page.count("9 of 30 training images are no longer listed in the set. Their") == 1
     assert page.count("<em>(no longer listed)</em></th><td>9</td>") == 1
     assert page.count("<bdi>(no longer listed)</bdi></th><td>7</td>") == 1
 
 
 def test_values_below_0_have_totals_and_no_shares(run: Run, tmp_path: Path) -> None:
     values = np.array([3.0, -1.0, -1.0, 0.5])
-    table = group_table(values, "owner", ["a", "b", "b", "a"])
-    assert [(g.name, g.total, g.share) for g in table.groups] == [
+    groups = sum_groups(values, ["a", "b", "b", "a"])
+    assert [(group.name, group.total, group.share) for group in groups] == [
         ("a", 3.5, None),
         ("b", -2.0, None),
     ]
-    assert table.n_below == 2
     found = run.valuation.contributions
     signed = replace(found, scores=found.scores - found.scores.mean())
     valuation = replace(run.valuation, contributions=signed)
-    text = text_of(write_report(replace(run, valuation=valuation), tmp_path / "page.html"))
+    text = text_of(report_run(replace(run, valuation=valuation), tmp_path / "page.html"))
     below = int((valuation.values < 0).sum())
     assert below > 0
     assert f"{below} values are below 0, so there are no shares of a whole" in text
@@ -231,20 +258,25 @@ def test_values_below_0_have_totals_and_no_shares(run: Run, tmp_path: Path) -> N
     assert "How value is spread" not in text
 
 
-def test_images_that_gave_no_score_list_the_nearest(run: Run, tmp_path: Path) -> None:
+def test_images_that_gave_no_score_list_the_nearest(
+    run: Run, tmp_path: Path, browser: Browser
+) -> None:
     found = run.valuation.contributions
     scores = found.scores.copy()
     scores[0] = 0
     valuation = replace(run.valuation, contributions=replace(found, scores=scores))
-    page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
-    assert text_of(page).count("gave no score: nearest training images") == 1
-    lists = [a.get("aria-label") for a in Tree(page.read_text()).named("ol")]
+    page = report_run(replace(run, valuation=valuation), tmp_path / "page.html")
+    tree = drawn(browser, page)
+    assert tree.words.count("gave no score: nearest training images") == 1
+    lists = [a.get("aria-label") for a in tree.named("ol")]
     assert lists.count("Nearest training images") == 1
     assert lists.count("Contributors") == 11
     assert "not a contributor of any" not in page.read_text()
 
 
-def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> None:
+def test_images_that_moved_or_changed_are_marked_and_never_shown(
+    home: Path, browser: Browser
+) -> None:
     run = opened(home)
     rows = np.argsort(run.valuation.ranks)[:3]
     files = [home / "train" / run.train.ids[row] for row in rows]
@@ -253,13 +285,13 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> 
     files[1].unlink()
     found = opened(home)
     files[2].unlink()
-    page = write_report(found, home / "page.html")
+    page = report_run(found, home / "page.html")
     text = text_of(page)
     assert "1 training picture is not shown: the content is no longer what was valued" in text
     assert "1 training picture is not shown: no longer where the run found them" in text
     assert "1 training picture is not shown: the image cannot be read any more" in text
     assert "1 of 30 images are no longer listed in the set" in text
-    labels = [a.get("aria-label", "") for a in Tree(page.read_text()).named("span")]
+    labels = [a.get("aria-label", "") for a in drawn(browser, page).named("span")]
     for row, state in zip(rows, ("changed", "missing", "unreadable"), strict=True):
         assert f"Training image {run.train.ids[row]}, picture {state}" in labels
     shown = ImageSet.open([np.asarray(Image.open(io.BytesIO(new)))]).png(0, 128)
@@ -268,7 +300,7 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(home: Path) -> 
     shutil.rmtree(home / "train")
     valuation = replace(found.valuation, info=found.valuation.info | {"inputs": {}})
     bare = replace(found, valuation=valuation, train=valuation.open_images("train"))
-    text = text_of(write_report(bare, home / "bare.html"))
+    text = drawn(browser, report_run(bare, home / "bare.html")).words
     assert "the run was made from images in memory; pass the set" in text
     assert format_number(valuation.values.max()) in text
 
@@ -281,20 +313,26 @@ def test_an_older_run_says_that_pictures_go_by_name(run: Run, tmp_path: Path) ->
         train=valuation.open_images("train"),
         generated=valuation.open_images("generated"),
     )
-    text = text_of(write_report(older, tmp_path / "page.html"))
+    text = text_of(report_run(older, tmp_path / "page.html"))
     assert "did not record what its images hold" in text
 
 
-def test_pictures_beyond_the_size_asked_for_are_marked(run: Run, tmp_path: Path) -> None:
-    page = write_report(run, tmp_path / "page.html", megabytes=0)
-    assert "data:image" not in page.read_text()
+def test_pictures_beyond_the_size_asked_for_are_marked(
+    run: Run, tmp_path: Path, browser: Browser
+) -> None:
+    page = report_run(run, tmp_path / "page.html", megabytes=0)
+    assert 'id="pictures-' not in page.read_text()
+    tree = drawn(browser, page)
+    assert tree.named("img") == []
+    labels = [a.get("aria-label", "") for a in tree.named("span")]
+    assert f"Generated image {run.generated.ids[0]}, picture left out" in labels
     assert "Not all pictures fit into this file" in text_of(page)
     for megabytes in (float("nan"), float("inf"), -1.0, 1e305):
         with pytest.raises(InputError, match="wanted 0 or more, and not infinite"):
-            write_report(run, tmp_path / "page.html", megabytes=megabytes)
+            report_run(run, tmp_path / "page.html", megabytes=megabytes)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
-        write_report(run, tmp_path / "file" / "page.html")
+        report_run(run, tmp_path / "file" / "page.html")
 
 
 def test_a_folder_is_refused_before_anything_is_read(
@@ -304,7 +342,7 @@ def test_a_folder_is_refused_before_anything_is_read(
     monkeypatch.setattr(report_page, "read_pictures", None)
     for folder in (".", tmp_path):
         with pytest.raises(InputError, match="is a folder; wanted the file to write, such as"):
-            write_report(run, folder)
+            report_run(run, folder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,10 +356,10 @@ def test_reads_are_bounded_whatever_they_give(home: Path, monkeypatch: pytest.Mo
     run = opened(home)
     keys: list[tuple[Side, int]] = [("train", row) for row in range(30)]
     found = read_pictures(run, keys, 1_000_000, as_progress(False))
-    assert found.found == {}
+    assert found.shown == {}
     assert sorted(found.troubles.values()) == ["changed"] * 4 + ["missing"]
     assert found.full
-    codes = found.states("train", 30)
+    codes = found.codes("train", 30)
     assert (codes == STATES.index("left out")).sum() == 25
 
 
@@ -354,120 +392,150 @@ def hostile(run: Run) -> Run:
 def test_strings_of_users_stay_text_in_a_browser(
     run: Run, tmp_path: Path, browser: Browser
 ) -> None:
-    page = write_report(hostile(run), tmp_path / "page.html", title=NASTY)
-    assert "<script>window" not in page.read_text()
-    tab = browser.page()
-    tab.resize(360, 700)
-    tab.open(page, READY)
-    assert tab.ask("document.querySelector('h1').textContent") == NASTY
+    file = report_run(hostile(run), tmp_path / "page.html", title=NASTY)
+    assert "<script>window" not in file.read_text()
+    page, complaints = opened_page(browser, file, viewport={"width": 360, "height": 700})
     wanted = f"{NASTY}0"
-    assert tab.ask("document.querySelector('.gen h3').textContent") == wanted
-    tab.ask("location.hash = '#train-0'")
-    tab.wait("document.getElementById('detail').open")
-    assert tab.ask("document.getElementById('detail-title').textContent") == wanted
-    assert tab.ask("document.documentElement.scrollWidth") <= 360
-    assert tab.ask("document.getElementById('detail').scrollWidth") <= 360
-    assert tab.ask("window.hacked") is None
-    assert tab.complaints == []
+    assert page.locator("h1").text_content() == NASTY
+    assert page.locator(".gen h3").first.text_content() == wanted
+    assert page.locator("#most-list .values small").first.text_content() == f"label {NASTY}"
+    page.evaluate("location.hash = '#train-0'")
+    expect(page.locator("#detail")).to_be_visible()
+    assert page.locator("#detail-title").text_content() == wanted
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.locator("#detail").evaluate("dialog => dialog.scrollWidth") <= 360
+    assert page.evaluate("window.hacked") is None
+    # the label is one to choose as well
+    page.keyboard.press("Escape")
+    page.locator("#train-label").select_option(label=NASTY)
+    expect(page.locator("#train-place")).to_have_text("1–20 of 30")
+    assert complaints == []
 
 
-def test_a_reader_pages_searches_and_opens(
-    made: Path, run: Run, tmp_path: Path, browser: Browser
-) -> None:
-    tab = browser.page()
-    tab.resize(1200, 900)
-    tab.open(made / "run" / "report.html", READY)
-    cards = "document.querySelectorAll('.gen h3').length"
-    html_of = (
-        "document.getElementById('gallery').innerHTML"
-        ".replace(/ src=\"[^\"]*\"/g, '').replace(/\\s+/g, ' ').replace(/> </g, '><').trim()"
+def test_a_reader_pages_searches_and_opens(made: Path, run: Run, browser: Browser) -> None:
+    page, complaints = opened_page(
+        browser, made / "run" / "report.html", viewport={"width": 1200, "height": 900}
     )
-    by_python = tab.ask(html_of)
-    choose = (
-        "(id, value) => { const e = document.getElementById(id); e.value = value;"
-        "e.dispatchEvent(new Event(e.tagName === 'SELECT' ? 'change' : 'input')); }"
-    )
-    place = "document.getElementById('gallery-place').textContent"
-    first = "document.querySelector('.gen h3').textContent"
-    tab.ask(f"({choose})('gallery-order', 'set')")
-    tab.wait(f"{place} === '1–12 of 15' && {first} === {json.dumps(run.generated.ids[0])}")
-    tab.ask("document.getElementById('gallery-next').click()")
-    tab.wait(f"{place} === '13–15 of 15' && {cards} === 3")
-    # what the script draws is what was there before it
-    tab.ask(f"({choose})('gallery-order', 'spread')")
-    tab.wait(f"{cards} === 12")
-    by_script = tab.ask(html_of)
-    order = r' (alt|class|href|aria-label|role|style)="[^"]*"'
-    assert re.sub(order, "", by_script) == re.sub(order, "", by_python)
-    assert sorted(re.findall(order, by_script)) == sorted(re.findall(order, by_python))
+    cards, place = page.locator(".gen"), page.locator("#generated-place")
+    first = page.locator(".gen h3").first
+    gallery = page.locator("#generated-list")
+    from_records = gallery.inner_html()
+    expect(place).to_have_text("1–12 of 15")
+    expect(page.locator("#generated-back")).to_be_disabled()
+    page.locator("#generated-order").select_option("as in the set")
+    expect(first).to_have_text(run.generated.ids[0])
+    expect(cards.nth(1).locator("h3")).to_have_text(run.generated.ids[1])
+    expect(place).to_have_text("1–12 of 15")
+    page.locator("#generated-next").click()
+    expect(place).to_have_text("13–15 of 15")
+    expect(cards).to_have_count(3)
+    expect(page.locator("#generated-next")).to_be_disabled()
+    page.locator("#generated-back").click()
+    expect(place).to_have_text("1–12 of 15")
+    # the tables give the same cards as the records of what is seen first
+    page.locator("#generated-order").select_option("spread over the whole set")
+    expect(cards.nth(1).locator("h3")).to_have_text(run.generated.ids[spread_order(15)[1]])
+    assert gallery.inner_html() == from_records
     best = np.argsort(-run.valuation.quality, kind="stable")
-    tab.ask(f"({choose})('gallery-order', 'best')")
-    tab.wait(f"{first} === {json.dumps(run.generated.ids[best[0]])}")
+    page.locator("#generated-order").select_option("highest quality first")
+    expect(first).to_have_text(run.generated.ids[best[0]])
+    page.locator("#generated-label").select_option("class1")
+    expect(place).to_have_text("1–7 of 7")
     # a training image by its id
     row = int(np.argmax(run.valuation.values))
-    tab.ask(f"({choose})('train-search', {json.dumps(run.train.ids[row].upper())})")
-    tab.wait("document.getElementById('train-place').textContent === '1–1 of 1'")
-    tab.ask("document.querySelector('#train-list a.open').focus()")
-    tab.press("Enter")
-    tab.wait("document.getElementById('detail').open")
-    body = "document.getElementById('detail-body')"
-    shown = tab.ask(f"[...{body}.querySelectorAll('.cons .id')].map((e) => e.textContent)")
-    found = run.valuation.contributions
-    scores = np.where(found.rows == row, found.scores, 0).sum(axis=1)
+    page.locator("#train-search").fill(run.train.ids[row].upper())
+    expect(page.locator("#train-place")).to_have_text("1–1 of 1")
+    page.locator("#train-list a.open").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail")).to_be_visible()
+    body = page.locator("#detail-body")
+    shown = body.locator(".cons .id").all_text_contents()
+    contributions = run.valuation.contributions
+    scores = np.where(contributions.rows == row, contributions.scores, 0).sum(axis=1)
     wanted = [run.generated.ids[j] for j in np.argsort(-scores, kind="stable") if scores[j] > 0]
     assert len(wanted) == run.valuation.n_supported[row]
     assert shown == wanted
-    about = tab.ask(f"{body}.textContent")
+    about = body.text_content() or ""
+    share = 100 * run.valuation.values[row] / run.valuation.values.sum()
     assert "rank1 of 30" in about
-    assert format_number(run.valuation.values[row]) in about
-    tab.press("Escape")
-    tab.wait("!document.getElementById('detail').open && location.hash === ''")
-    assert tab.ask("document.activeElement.getAttribute('href')") == f"#train-{row}"
-    tab.ask(f"({choose})('train-search', 'nowhere')")
-    tab.wait("document.getElementById('train-place').textContent === 'nothing found'")
+    assert f"value{format_number(run.valuation.values[row])}share" in about
+    assert f"share of all value{format_number(share)} %" in about
+    page.keyboard.press("Escape")
+    expect(page.locator("#detail")).to_be_hidden()
+    assert page.evaluate("location.hash") == ""
+    focused = "document.activeElement.getAttribute('href')"
+    assert page.evaluate(focused) == f"#train-{row}"
+    page.locator("#train-search").fill("nowhere")
+    expect(page.locator("#train-place")).to_have_text("nothing found")
     # arrows lead from picture to picture
-    tab.ask("document.querySelectorAll('#most a.open')[0].focus()")
-    tab.press("ArrowRight")
-    focused = "[...document.querySelectorAll('#most a.open')].indexOf(document.activeElement)"
-    assert tab.ask(focused) == 1
-    tab.press("ArrowDown")
-    assert tab.ask(focused) > 2
-    assert tab.ask("document.getElementById('failed').textContent") == ""
-    assert tab.complaints == []
+    page.locator("#most a.open").first.focus()
+    page.keyboard.press("ArrowRight")
+    place_of_focus = (
+        "[...document.querySelectorAll('#most a.open')].indexOf(document.activeElement)"
+    )
+    assert page.evaluate(place_of_focus) == 1
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(place_of_focus) > 2
+    assert page.locator("#failed").text_content() == ""
+    assert complaints == []
 
 
-def test_light_dark_phone_print_and_no_script(made: Path, browser: Browser) -> None:
-    tab = browser.page()
-    tab.prefer("dark")
-    tab.resize(360, 800)
-    tab.script(False)
-    page = made / "run" / "report.html"
-    tab.open(page)
-    assert tab.ask("document.documentElement.scrollWidth") <= 360
-    loaded = "[...document.images].every((image) => image.complete && image.naturalWidth === 8)"
-    assert tab.ask(loaded)
-    assert tab.ask("document.images.length") > 100
-    hidden = "[...document.querySelectorAll('.scripted')].every((e) => !e.checkVisibility())"
-    assert tab.ask(hidden)
+def test_every_order_sorts_as_python_does(made: Path, run: Run, browser: Browser) -> None:
+    page, complaints = opened_page(browser, made / "run" / "report.html")
+    images = report_columns.Images(run.valuation, report_columns.image_columns(run))
+    ids = {"generated": run.generated.ids, "train": run.train.ids}
+    shown = {"generated": ".gen h3", "train": "#train-list .id"}
+    for side, orders in report_columns.ORDERS.items():
+        # the order that the page opens with comes last: it is drawn already
+        for place in [*range(1, len(orders)), 0]:
+            rows = images.order(side, orders[place])[: 12 if side == "generated" else 20]
+            page.locator(f"#{side}-order").select_option(str(place))
+            expect(page.locator(shown[side])).to_have_text([ids[side][row] for row in rows])
+    assert complaints == []
+
+
+def test_light_dark_phone_print_and_no_script(made: Path, run: Run, browser: Browser) -> None:
+    file = made / "run" / "report.html"
+    phone: dict[str, Any] = {"viewport": {"width": 360, "height": 800}, "color_scheme": "dark"}
     background = "getComputedStyle(document.body).backgroundColor"
-    assert tab.ask(background) == "rgb(15, 18, 23)"
-    tab.prefer("light")
-    assert tab.ask(background) == "rgb(246, 247, 249)"
-    tab.script(True)
-    tab.open(page, READY)
-    theme = "document.getElementById('theme')"
-    for wanted in ("rgb(246, 247, 249)", "rgb(15, 18, 23)"):
-        tab.ask(f"{theme}.click()")
-        assert tab.ask(background) == wanted
-    tab.prefer("light", media="print")
-    assert not tab.ask(f"{theme}.checkVisibility()")
-    assert tab.complaints == []
+    light, dark = "rgb(246, 247, 249)", "rgb(15, 18, 23)"
+    page, complaints = new_page(browser, java_script_enabled=False, **phone)
+    page.goto(file.absolute().as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(background) == dark
+    expect(page.locator("noscript p")).to_be_visible()
+    for section in ("meaning", "spread", "group-1", "skipped", "how"):
+        expect(page.locator(f"#{section}")).to_be_visible()
+    for section in ("generated", "most", "least", "every"):
+        expect(page.locator(f"#{section}")).to_be_hidden()
+        expect(page.locator(f"nav [href='#{section}']")).to_be_hidden()
+    expect(page.locator(".numbers dd").first).to_have_text("30")
+    total = format_number(run.valuation.values[["class1" in i for i in run.train.ids]].sum())
+    row = page.locator("#group-1 tr", has=page.get_by_text("class1", exact=True))
+    expect(row.locator("td").nth(1)).to_have_text(total)
+    assert complaints == []
+    page, complaints = opened_page(browser, file, **phone)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    expect(page.locator("noscript p")).to_have_count(0)
+    images = page.locator("img")
+    assert images.count() > 100
+    loaded = "images => images.every((image) => image.complete && image.naturalWidth === 8)"
+    assert images.evaluate_all(loaded)
+    assert page.evaluate(background) == dark
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(background) == light
+    for wanted in (light, dark):
+        page.locator("#theme").click()
+        assert page.evaluate(background) == wanted
+    page.emulate_media(media="print")
+    expect(page.locator("#theme")).to_be_hidden()
+    assert complaints == []
 
 
 def test_images_without_a_contributor_are_marked(
     run: Run, tmp_path: Path, browser: Browser
 ) -> None:
-    told = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
+    record = {"images": 2, "share": 0.125, "level": 0.05, "applied": False}
     p_values = np.linspace(0.01, 0.9, 15)
     scores = run.valuation.contributions.scores.copy()
     silent = int(spread_order(15)[-1])
@@ -476,35 +544,37 @@ def test_images_without_a_contributor_are_marked(
         run.valuation,
         contributions=replace(run.valuation.contributions, scores=scores),
         match_p=p_values,
-        info=run.valuation.info | {"unattributed": told},
+        info=run.valuation.info | {"unattributed": record},
     )
-    page = write_report(replace(run, valuation=valuation), tmp_path / "page.html")
-    text = text_of(page)
-    assert text.count("no contributor found: p ") == int(
-        (p_values[spread_order(15)[:12]] <= 0.05).sum()
-    )
+    file = report_run(replace(run, valuation=valuation), tmp_path / "page.html")
+    text = text_of(file)
     assert "12.5 %" in text
     assert "their scores were kept" in text
-    tab = browser.page()
-    tab.open(page, READY)
-    tab.ask("document.getElementById('gallery-next').click()")
-    tab.wait("document.querySelectorAll('.gen').length === 3")
+    page, complaints = opened_page(browser, file)
+    first = int((p_values[spread_order(15)[:12]] <= 0.05).sum())
     rest = int((p_values[spread_order(15)[12:]] <= 0.05).sum())
-    assert tab.ask("document.querySelectorAll('.stranger').length") == rest
-    nearest = "document.querySelectorAll('#gallery [aria-label=\"Nearest training images\"]')"
-    assert tab.ask(f"{nearest}.length") == 1
-    tab.ask(f"location.hash = '#generated-{silent}'")
-    tab.wait(
-        "document.getElementById('detail-body').textContent"
-        ".includes('12 of its 12 nearest training images; it gave no score, best first')"
+    assert first > 0
+    marks = page.locator("#generated-list .warning", has_text="no contributor found: p ")
+    expect(marks).to_have_count(first)
+    page.locator("#generated-next").click()
+    expect(page.locator(".gen")).to_have_count(3)
+    expect(marks).to_have_count(rest)
+    nearest = page.locator('#generated-list [aria-label="Nearest training images"]')
+    expect(nearest).to_have_count(1)
+    page.evaluate(f"location.hash = '#generated-{silent}'")
+    body = page.locator("#detail-body")
+    expect(body).to_contain_text("12 of 12 nearest training images, best first.")
+    expect(body).to_contain_text("This image gave no score.")
+    expect(body).to_contain_text(f"p-value of its match{format_number(p_values[silent])}")
+    assert complaints == []
+    withheld = replace(
+        valuation, info=valuation.info | {"unattributed": record | {"applied": True}}
     )
-    assert tab.complaints == []
-    applied = replace(valuation, info=valuation.info | {"unattributed": told | {"applied": True}})
-    text = text_of(write_report(replace(run, valuation=applied), tmp_path / "page.html"))
-    assert "are marked no contributor found and give nothing" in text
+    text = text_of(report_run(replace(run, valuation=withheld), tmp_path / "page.html"))
+    assert "are marked no contributor found and give no score" in text
 
 
-def test_copies_that_count_once_are_told(tmp_path: Path, browser: Browser) -> None:
+def test_copies_that_count_once_are_marked(tmp_path: Path, browser: Browser) -> None:
     train = image_folder(tmp_path / "train", 6)
     shutil.copy(train / "class0" / "000.png", train / "class1" / "copy.png")
     generated = tmp_path / "generated"
@@ -515,53 +585,89 @@ def test_copies_that_count_once_are_told(tmp_path: Path, browser: Browser) -> No
     )
     valuation = valuator.fit(train).value(generated)
     valuation.save(tmp_path / "run")
-    page = write_report(open_run(tmp_path / "run"))
-    text = text_of(page)
-    assert "1 cluster of copies. A cluster counts once" in text
-    assert "one of 2 copies" in text
-    tab = browser.page()
-    tab.open(page, READY)
-    body = "document.getElementById('detail-body')"
+    file = report_run(open_run(tmp_path / "run"))
+    assert "1 cluster of copies. A cluster counts once" in text_of(file)
+    page, complaints = opened_page(browser, file)
+    expect(page.locator("#most-list small", has_text="one of 2 copies")).to_have_count(2)
+    expect(page.locator(".gen .cons small", has_text="2 copies")).to_have_count(1)
+    body = page.locator("#detail-body")
     for row in range(7):
         copy = valuation.train_ids[row] in ("class0/000.png", "class1/copy.png")
-        tab.ask(f"location.hash = '#train-{row}'")
-        tab.wait(f"{body}.textContent.includes('row {row + 1} of 7')")
-        about = tab.ask(f"{body}.textContent")
+        page.evaluate(f"location.hash = '#train-{row}'")
+        expect(body).to_contain_text(f"row {row + 1} of 7")
+        about = body.text_content() or ""
         assert ("one of 2 copies" in about) == copy
-        assert (f"value{format_number(valuation.values[row])}share" in about) is True
-        shown = tab.ask(f"{body}.querySelectorAll('.cons li').length")
-        assert shown == valuation.n_supported[row]
-    assert tab.complaints == []
+        assert f"value{format_number(valuation.values[row])}share" in about
+        assert body.locator(".cons li").count() == valuation.n_supported[row]
+    assert complaints == []
 
 
 def test_a_large_run_holds_a_part_and_says_so(
     run: Run, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_tables, "MOST_PAIRS", 80)
-    page = write_report(run, tmp_path / "page.html")
-    tab = browser.page()
-    tab.open(page, READY)
+    monkeypatch.setattr(report_columns, "MOST_PAIRS", 80)
+    file = report_run(run, tmp_path / "page.html")
+    page, complaints = opened_page(browser, file)
     row = int(np.argmax(run.valuation.n_supported))
-    tab.ask(f"location.hash = '#train-{row}'")
-    tab.wait("document.getElementById('detail').open")
-    assert "of these are in this file, all in contributions.parquet" in tab.ask(
-        "document.getElementById('detail-body').textContent"
-    )
+    page.evaluate(f"location.hash = '#train-{row}'")
+    body = page.locator("#detail-body")
+    expect(body).to_contain_text(f"of these {run.valuation.n_supported[row]} are in this file")
+    expect(body).to_contain_text("all in contributions.parquet")
     last = spread_order(15)[-1]
-    tab.ask(f"location.hash = '#generated-{last}'")
-    tab.wait("document.getElementById('detail-body').textContent.includes('0 of its 12')")
-    assert tab.complaints == []
+    page.evaluate(f"location.hash = '#generated-{last}'")
+    expect(body).to_contain_text("0 of 12 contributors")
+    assert complaints == []
+
+
+def test_a_column_and_a_line_make_a_field_of_every_card(
+    run: Run, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, lines = report_columns.image_columns, report_columns.card_lines
+
+    def with_owner(run: Run) -> Any:
+        made = columns(run)
+        made["train"]["owner"] = [f"<b>{name}" for name in run.train.ids]
+        return made
+
+    def with_owner_lines(valuation: Any) -> Any:
+        made = lines(valuation)
+        return made | {"train": (*made["train"], Line("owner", "owner {}"))}
+
+    monkeypatch.setattr(report_page, "image_columns", with_owner)
+    monkeypatch.setattr(report_page, "card_lines", with_owner_lines)
+    columns_of_groups = (*report_tables.GROUP_COLUMNS, GroupColumn("half", lambda group, _: "½"))
+    monkeypatch.setattr(report_tables, "GROUP_COLUMNS", columns_of_groups)
+    page, complaints = opened_page(browser, report_run(run, tmp_path / "page.html"))
+    owners = page.locator("#train-list small", has_text="owner <b>")
+    expect(owners).to_have_count(20)
+    page.locator("#train-next").click()
+    expect(owners).to_have_count(10)
+    assert page.locator("#group-1 td", has_text="½").count() == 2
+    assert complaints == []
 
 
 def test_the_script_writes_numbers_as_python_does(made: Path, browser: Browser) -> None:
-    script = (Path(cli.__file__).parents[1] / "report" / "report.js").read_text()
-    source = script[script.index("const whole") : script.index("const share")]
     rng = np.random.default_rng(0)
     numbers = [0.5, 1234.5, 1e-4, 9.99999e-5, 1e9, 123456789.0, 0.00048828125, -2.5, 99999.5]
     numbers += (10.0 ** rng.uniform(-9, 12, 300)).tolist()
-    tab = browser.page()
-    found = tab.ask(f"(() => {{ {source}; return {json.dumps(numbers)}.map(number); }})()")
-    assert found == [format_number(number) for number in numbers]
+    page, _ = opened_page(browser, made / "run" / "report.html")
+    texts = page.evaluate("numbers => numbers.map((x) => number(x))", numbers)
+    assert texts == [format_number(number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("share", "decimals", "text"),
+    [
+        (0.5, 2, "50.00 %"),
+        (0.125, 1, "12.5 %"),
+        (0.00004, 2, "< 0.01 %"),
+        (0.00004, 0, "< 1 %"),
+        (0.0, 2, "0.00 %"),
+        (1.0, 0, "100 %"),
+    ],
+)
+def test_a_share_above_0_is_never_shown_as_0(share: float, decimals: int, text: str) -> None:
+    assert percent(share, decimals) == text
 
 
 @pytest.mark.parametrize(
@@ -585,11 +691,11 @@ def test_numbers_are_short(number: float, text: str) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.float32, np.float64])
 def test_packed_arrays_come_back(dtype: Any) -> None:
     array: NDArray[Any] = np.random.default_rng(0).uniform(0, 250, (7, 3)).astype(dtype)
-    packed = pack_array(array)
+    packed = pack_column(array)
     planes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
     back = planes.reshape(array.itemsize, -1).T.tobytes()
     np.testing.assert_array_equal(np.frombuffer(back, dtype), array.ravel())
-    assert len(pack_array(array[:0])["data"]) > 0
+    assert len(pack_column(array[:0])["data"]) > 0
 
 
 def test_json_cannot_leave_its_element() -> None:

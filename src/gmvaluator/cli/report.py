@@ -8,7 +8,7 @@ import click
 
 from gmvaluator.cli.options import GENERATED, PRINTING, RUN, TRAIN, options, out
 from gmvaluator.cli.printing import print_result
-from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
+from gmvaluator.report import PICTURE_MEGABYTES, TITLE
 
 
 @click.command()
@@ -52,11 +52,11 @@ def report(
     Pictures come from where the run had its images; those that moved or changed are marked in
     the report and never shown.
     """
-    from gmvaluator.report import write_figures, write_report
+    from gmvaluator.report import figures_run, report_run
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train, generated=generated)
-    page = write_report(
+    page = report_run(
         opened,
         out,
         title=title,
@@ -65,7 +65,7 @@ def report(
         progress=not quiet and not as_json,
     )
     # after the page, which refuses what it cannot show before anything is written
-    drawn = write_figures(opened) if figures else ()
+    drawn = figures_run(opened) if figures else ()
     size = page.stat().st_size
     troubles = [side.trouble for side in (opened.train, opened.generated) if side.trouble]
     summary = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gmvaluator.files.atomic import publish_file
-from gmvaluator.report.pictures import spread_order
+from gmvaluator.report.columns import spread_order
 from gmvaluator.runs import plots
 from gmvaluator.runs.folder import Run
 
@@ -14,7 +14,7 @@ SHEET_ROWS = 8
 _DPI = 200
 
 
-def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
+def figures_run(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
     """Write the cumulative share, the distribution and a sheet of contributors.
 
     Args:
