@@ -50,9 +50,9 @@ def write_evidence(
         n_train=len(run.train.ids),
         n_copies=len(copies),
         threshold=calibration.threshold,
-        stated=calibration.stated,
+        promise=calibration.stated,
         calibration=tuple(calibration.distances.tolist()),
-        found=tuple(pair.distance for pair in best),
+        nearest=tuple(pair.distance for pair in best),
         copies=tuple(_card(run, pair) for pair in copies[:most]),
         others=tuple(_card(run, pair) for pair in others[:BESIDE]),
     )

@@ -132,7 +132,8 @@ def sum_groups(
     keys, signed = list(places), n_below(values) > 0
     return [
         Group(
-            *keys[place],
+            name=keys[place][0],
+            named=keys[place][1],
             count=int(counts[place]),
             total=float(totals[place]),
             share=None if signed else float(shares[place]),
