@@ -12,7 +12,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from gmvaluator.report.columns import (
     CONTRIBUTORS_SHOWN,
     ORDERS,
     Images,
-    Side,
     card_lines,
     image_columns,
     match_level,
@@ -51,15 +50,6 @@ from gmvaluator.runs.valuation import Valuation
 SCRIPTS = ("records.js", "page.js")
 PICTURES_PER_PART = 500
 TROUBLES_SHOWN = 50
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Images whose pictures are not shown for one reason (see `STATES`)."""
-
-    side: Side
-    state: str
-    ids: tuple[str, ...]
 
 
 def report_run(
@@ -218,10 +208,10 @@ def _notices(run: Run, pictures: Pictures) -> list[str]:
     return notices
 
 
-def _troubles(run: Run, pictures: Pictures) -> list[Trouble]:
-    ids: dict[tuple[Side, str], list[str]] = {}
+def _troubles(run: Run, pictures: Pictures) -> dict[tuple[str, str], list[str]]:
+    """Ids of the images whose pictures cannot be shown, by set and reason (see `STATES`)."""
+    ids: dict[tuple[str, str], list[str]] = {}
     for (side, row), state in pictures.troubles.items():
-        images = run.train if side == "train" else run.generated
-        ids.setdefault((side, state), []).append(images.ids[row])
-    by_state = sorted(ids, key=lambda key: STATES.index(key[1]))
-    return [Trouble(side, state, tuple(ids[side, state])) for side, state in by_state]
+        name, images = ("training", run.train) if side == "train" else ("generated", run.generated)
+        ids.setdefault((name, state), []).append(images.ids[row])
+    return dict(sorted(ids.items(), key=lambda item: STATES.index(item[0][1])))

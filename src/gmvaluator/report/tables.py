@@ -234,32 +234,15 @@ def _skipped_table(valuation: Valuation) -> Table:
     )
 
 
-# parts of run.json by heading; any other part has its own name as heading
-_HEADINGS = {
-    "settings": "Settings",
-    "unattributed": "Without a contributor",
-    "seconds": "Seconds",
-    "versions": "Versions",
-    "weights": "Weights (SHA-256)",
-    "encoders": "Encoders",
-    "inputs": "Inputs",
-    "images": "Images read",
-}
-
-
 def record_tables(run: Run) -> list[tuple[str, Pairs]]:
     """All of run.json as headings and (name, text) pairs: single entries first, then its parts."""
     info = run.valuation.info
     parts = {name: part for name, part in info.items() if isinstance(part, Mapping | list | tuple)}
-    single = {"run folder": run.folder.name}
-    single |= {name: entry for name, entry in info.items() if name not in parts}
-    if run.seal is not None:
-        single["seal"] = run.seal
-    names = [name for name in _HEADINGS if name in parts]
-    names += [name for name in parts if name not in _HEADINGS]
-    tables = [("Run", flatten(single))]
-    tables += [(_HEADINGS.get(name, name), flatten(parts[name])) for name in names]
-    return [(heading, pairs) for heading, pairs in tables if pairs]
+    single = {name: entry for name, entry in info.items() if name not in parts}
+    run_entries = {"run folder": run.folder.name, **single, "seal": run.seal or "none"}
+    names = {"unattributed": "Without a contributor", "weights": "Weights (SHA-256)"}
+    tables = [(names.get(name, name.capitalize()), flatten(part)) for name, part in parts.items()]
+    return [("Run", flatten(run_entries)), *((name, pairs) for name, pairs in tables if pairs)]
 
 
 def flatten(part: Any, name: str = "") -> Pairs:
