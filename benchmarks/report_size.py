@@ -88,7 +88,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
     places = np.arange(n) % len(old.train_ids)
     ids = tuple(f"{at // len(old.train_ids)}/{old.train_ids[row]}" for at, row in enumerate(places))
     rows = np.random.default_rng(0).integers(0, n, old.contributions.rows.shape)
-    found = old.contributions
+    contributions = old.contributions
     labels = old.train_labels
     file = str((data / "mnist" / "train.parquet").resolve())
     copies = [[f"{at}/", file] for at in range(-(-n // len(old.train_ids)))]
@@ -98,7 +98,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
         train_ids=ids,
         train_labels=None if labels is None else tuple(labels[row] for row in places),
         train_keys=tuple(old.train_keys[row] for row in places),
-        contributions=Contributions(rows, found.distances, found.scores, n),
+        contributions=Contributions(rows, contributions.distances, contributions.scores, n),
         info=old.info | {"n_train": n, "inputs": inputs},
         clusters=None,
     )

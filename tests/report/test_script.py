@@ -164,7 +164,7 @@ def test_light_dark_phone_print_and_no_script(made: Path, run: Run, browser: Bro
     page.goto(file.absolute().as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(background) == dark
-    expect(page.locator("noscript p")).to_be_visible()
+    expect(page.locator("#unscripted")).to_be_visible()
     for section in ("meaning", "spread", "group-1", "skipped", "how"):
         expect(page.locator(f"#{section}")).to_be_visible()
     for section in ("generated", "most", "least", "every"):
@@ -177,7 +177,7 @@ def test_light_dark_phone_print_and_no_script(made: Path, run: Run, browser: Bro
     assert complaints == []
     page, complaints = opened_page(browser, file, **phone)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    expect(page.locator("noscript p")).to_have_count(0)
+    expect(page.locator("#unscripted")).to_have_count(0)
     images = page.locator("img")
     assert images.count() > 100
     loaded = "images => images.every((image) => image.complete && image.naturalWidth === 8)"

@@ -95,10 +95,10 @@ const listWithPages = (side, first) => {
   };
   const refresh = guarded(async () => {
     const mine = ++turn;
-    const found = await source.list(side, { order: Number(part("order").value), label: part("label").value, search: part("search").value });
+    const result = await source.list(side, { order: Number(part("order").value), label: part("label").value, search: part("search").value });
     // a later wish draws the list; drawn again, the list would lose the focus
     if (mine !== turn) return;
-    list = found;
+    list = result;
     show(0);
   });
   const move = guarded(async (by) => {
@@ -208,6 +208,7 @@ theme.addEventListener("click", () => {
 
 // ---- start -------------------------------------------------------------------------------------
 const start = guarded(async () => {
+  $("unscripted").remove();
   document.querySelectorAll(".scripted").forEach((element) => { element.hidden = false; });
   listWithPages("generated", source.first.generated);
   $("most-list").replaceChildren(...drawn.train(source.first.most));
