@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -21,6 +21,9 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update"),
 )
 READY = "html[data-ready=yes]"
+# for every wait: a busy machine may take seconds for what is quick by itself
+MILLISECONDS = 60_000
+expect.set_options(timeout=MILLISECONDS)
 
 
 def find_browser() -> str:
@@ -54,6 +57,7 @@ def new_page(browser: Browser, **options: Any) -> tuple[Page, list[str]]:
         options: of Playwright's `Browser.new_page`, such as `color_scheme="dark"`.
     """
     page = browser.new_page(**options)
+    page.set_default_timeout(MILLISECONDS)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
