@@ -93,25 +93,24 @@ const listWithPages = (side, first) => {
     start = Math.max(0, Math.min(at, list.total - 1));
     draw(list.at(start, start + size), start, list.total);
   };
-  const refresh = guarded(async () => {
+  const refresh = guarded(async (at) => {
     const mine = ++turn;
     const result = await source.list(side, { order: Number(part("order").value), label: part("label").value, search: part("search").value });
     // a later wish draws the list; drawn again, the list would lose the focus
     if (mine !== turn) return;
     list = result;
-    show(0);
+    show(at);
   });
   const move = guarded(async (by) => {
-    if (!list) await refresh();
-    if (!list) return;
-    show(start + by);
+    if (list) show(start + by);
+    else await refresh(start + by);
     part("form").scrollIntoView({ block: "start" });
   });
   let waiting = 0;
-  part("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(refresh, 150); });
-  part("order").addEventListener("change", refresh);
-  part("label").addEventListener("change", refresh);
-  part("form").addEventListener("submit", (event) => { event.preventDefault(); refresh(); });
+  part("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => refresh(0), 150); });
+  part("order").addEventListener("change", () => refresh(0));
+  part("label").addEventListener("change", () => refresh(0));
+  part("form").addEventListener("submit", (event) => { event.preventDefault(); refresh(0); });
   part("back").addEventListener("click", () => move(-size));
   part("next").addEventListener("click", () => move(size));
   if (facts.labels[side].length) {
