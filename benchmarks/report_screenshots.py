@@ -9,12 +9,22 @@ report-phone.png (360 px wide) to docs/images.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
+from typing import Any
 
-from browser import Page, running_browser
+from browser import READY, new_page, running_browser
 
-READY = "document.documentElement?.dataset.ready === 'yes'"
+PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "report": ("#generated", {"viewport": {"width": 1120, "height": 900}}),
+    "report-dark": (
+        "#spread",
+        {"viewport": {"width": 1120, "height": 900}, "color_scheme": "dark"},
+    ),
+    "report-phone": (
+        "#generated",
+        {"viewport": {"width": 360, "height": 760}, "device_scale_factor": 2, "is_mobile": True},
+    ),
+}
 
 
 def main() -> None:
@@ -24,31 +34,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     args = parser.parse_args()
     with running_browser() as browser:
-        tab = browser.page()
-        take(tab, args, "report", "light", (1120, 900), "#generated")
-        take(tab, args, "report-dark", "dark", (1120, 900), "#spread")
-        take(tab, args, "report-phone", "light", (360, 760), "#generated", scale=2)
-        print("\n".join(tab.complaints) or "no complaints")
-
-
-def take(
-    tab: Page,
-    args: argparse.Namespace,
-    name: str,
-    scheme: str,
-    size: tuple[int, int],
-    section: str,
-    scale: float = 1,
-) -> None:
-    """One picture, with a section at the top of the window."""
-    tab.prefer(scheme)
-    tab.resize(*size, scale)
-    tab.open(args.report, READY)
-    tab.ask("document.documentElement.style.scrollBehavior = 'auto'")
-    tab.ask(f"document.querySelector('{section}').scrollIntoView()")
-    # what comes near is drawn when it is seen
-    time.sleep(0.5)
-    tab.picture(args.out / f"{name}.png")
+        for name, (section, options) in PICTURES.items():
+            page, complaints = new_page(browser, reduced_motion="reduce", **options)
+            page.goto(args.report.absolute().as_uri())
+            page.locator(READY).wait_for()
+            page.locator(section).evaluate("section => section.scrollIntoView()")
+            page.screenshot(path=args.out / f"{name}.png")
+            print(name, "\n".join(complaints) or "no complaints")
 
 
 if __name__ == "__main__":

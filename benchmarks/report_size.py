@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browser import Page, running_browser
+from browser import READY, new_page, running_browser, wait_until
+from playwright.sync_api import Page, expect
 from results import DATA_COMMAND, publish
 
 from gmvaluator import GMValuator, Valuation
@@ -33,11 +34,13 @@ from gmvaluator.runs.record import Input
 from gmvaluator.scoring.scores import Contributions
 
 MILLION = 1_000_000
-READY = "document.documentElement?.dataset.ready === 'yes'"
 PAINTED = (
-    "performance.getEntriesByName('first-contentful-paint').length > 0 && "
+    "() => performance.getEntriesByName('first-contentful-paint').length > 0 && "
     "document.images.length > 0 && document.images[0].complete && "
     "document.images[0].naturalWidth > 0"
+)
+LISTED = (
+    "(id) => [...document.querySelectorAll('#train-list .id')].some((e) => e.textContent === id)"
 )
 # the command, and then what its process used; VmHWM starts anew with a program, ru_maxrss does not
 REPORT = """
@@ -86,7 +89,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
     places = np.arange(n) % len(old.train_ids)
     ids = tuple(f"{at // len(old.train_ids)}/{old.train_ids[row]}" for at, row in enumerate(places))
     rows = np.random.default_rng(0).integers(0, n, old.contributions.rows.shape)
-    found = old.contributions
+    contributions = old.contributions
     labels = old.train_labels
     file = str((data / "mnist" / "train.parquet").resolve())
     copies = [[f"{at}/", file] for at in range(-(-n // len(old.train_ids)))]
@@ -96,7 +99,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
         train_ids=ids,
         train_labels=None if labels is None else tuple(labels[row] for row in places),
         train_keys=tuple(old.train_keys[row] for row in places),
-        contributions=Contributions(rows, found.distances, found.scores, n),
+        contributions=Contributions(rows, contributions.distances, contributions.scores, n),
         record=replace(old.record, n_train=n, inputs=inputs),
         clusters=None,
     )
@@ -119,16 +122,14 @@ def measure(valuation: Valuation, run: Path) -> dict[str, Any]:
         raise RuntimeError(f"the run's images are not all there: {troubles}")
     used = json.loads(done.stderr.splitlines()[-1])
     with running_browser() as browser:
-        tab = browser.page()
-        tab.resize(1200, 900)
+        tab, complaints = new_page(browser, viewport={"width": 1200, "height": 900})
         start = time.perf_counter()
-        tab.call("Page.navigate", url=page.absolute().as_uri())
-        tab.wait(f"location.protocol === 'file:' && {PAINTED}")
+        tab.goto(page.absolute().as_uri(), wait_until="commit")
+        wait_until(tab, PAINTED)
         first = time.perf_counter() - start
-        tab.wait(READY)
+        tab.locator(READY).wait_for(state="attached")
         ready = time.perf_counter() - start
-        found = used_page(tab, valuation)
-        complaints = tab.complaints
+        seconds = used_page(tab, valuation)
     return {
         "n": len(valuation.train_ids),
         "m": len(valuation.generated_ids),
@@ -139,7 +140,7 @@ def measure(valuation: Valuation, run: Path) -> dict[str, Any]:
         "megabytes": round(page.stat().st_size / 1e6, 1),
         "seconds_first_picture": round(first, 2),
         "seconds_ready": round(ready, 2),
-        **{name: round(seconds, 2) for name, seconds in found.items()},
+        **{name: round(taken, 2) for name, taken in seconds.items()},
         "complaints": complaints,
     }
 
@@ -147,24 +148,20 @@ def measure(valuation: Valuation, run: Path) -> dict[str, Any]:
 def used_page(tab: Page, valuation: Valuation) -> dict[str, float]:
     """Seconds until the first search, which opens all tables, a second, and a turned page."""
     seconds = {}
-    place = "document.getElementById('train-place').textContent"
     for name, row in (
         ("seconds_first_search", 5),
         ("seconds_search", len(valuation.train_ids) - 1),
     ):
-        wanted = json.dumps(valuation.train_ids[row])
+        wanted = valuation.train_ids[row]
         start = time.perf_counter()
-        tab.ask(
-            "(() => { const search = document.getElementById('train-search'); search.value = "
-            f"{wanted}; search.dispatchEvent(new Event('input')); }})()"
-        )
-        listed = "[...document.querySelectorAll('#train-list .id')].map((e) => e.textContent)"
-        tab.wait(f"{place} !== '' && {listed}.includes({wanted})")
+        tab.locator("#train-search").fill(wanted)
+        wait_until(tab, LISTED, wanted)
         seconds[name] = time.perf_counter() - start
     start = time.perf_counter()
-    before = tab.ask("document.getElementById('gallery-place').textContent")
-    tab.ask("document.getElementById('gallery-next').click()")
-    tab.wait(f"document.getElementById('gallery-place').textContent !== {json.dumps(before)}")
+    place = tab.locator("#generated-place")
+    before = place.text_content() or ""
+    tab.locator("#generated-next").click()
+    expect(place).not_to_have_text(before)
     seconds["seconds_page"] = time.perf_counter() - start
     return seconds
 
@@ -173,7 +170,8 @@ def table(measured: list[dict[str, Any]]) -> list[str]:
     """The lines of the results page."""
     lines = [
         "| training × generated images | made in, s (CPU s) | peak, GB | MB | first picture, s "
-        "| script ready, s | first search, s | next search, s | next page, s | console errors |",
+        "| script ready, s | first search, s | next search, s | next page, s "
+        "| console errors |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in measured:

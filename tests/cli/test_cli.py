@@ -79,7 +79,7 @@ def test_value_writes_the_run_and_says_what_it_found(
     best = valuation.train_ids[int(np.argmax(valuation.values))]
     assert printed.index("most valuable") < printed.index(best) < printed.index("least valuable")
     assert str(out / "report.html") in printed
-    assert f"<bdi>{best}</bdi>" in (out / "report.html").read_text()
+    assert f'"id":"{best}"' in (out / "report.html").read_text()
     # the page of the run that was replaced would show its numbers
     (out / "payout.json").write_text("{}")
     again = (*QUICK, "--overwrite", "--no-report", "--json")

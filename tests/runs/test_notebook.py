@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator, InputError, MissingPackageError, Valuation
-from gmvaluator.report import write_figures
+from gmvaluator.report import figures_run
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.plots import plot_values
 from image_makers import encode, image_folder, random_images
@@ -87,7 +87,7 @@ def test_a_plot_marks_images_that_changed(valuation: Valuation, tmp_path: Path) 
 
 def test_figures_are_written_as_png_and_pdf(made: Path, tmp_path: Path) -> None:
     run = open_run(made / "run")
-    files = write_figures(run, tmp_path / "figures")
+    files = figures_run(run, tmp_path / "figures")
     assert {file.name for file in files} == {
         f"{name}.{kind}"
         for name in ("cumulative", "distribution", "contributors")

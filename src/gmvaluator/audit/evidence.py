@@ -1,4 +1,4 @@
-"""The evidence of an audit: pairs of images beside each other, as pages that open from disk."""
+"""Pairs of images of an audit in; out come pages that show each pair and its difference."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gmvaluator.runs.folder import Run
 from gmvaluator.runs.images import RunSide
 
 PICTURE_SIDE = 160
-BESIDE = 10  # pairs that are just no copies, for comparison
-UNSEEN = 128  # grey of what the difference knows nothing of
+OTHERS_SHOWN = 10  # nearest pairs beyond the threshold, for comparison
+UNSEEN = 128  # grey of pixels that the generated image does not cover
 
 
 def write_evidence(
     run: Run, best: Sequence[Pair], calibration: Calibration, folder: Path, most: int
 ) -> list[Path]:
-    """Pages of the pairs called copies, nearest first, and of the nearest that were not.
+    """Write pages of the pairs that count as copies, nearest first, and of the nearest others.
 
     Args:
         run: with its images.
-        best: the best match of each generated image looked at, nearest first.
-        calibration: threshold and what it was taken from.
-        folder: of the pages; those of an earlier audit are removed.
-        most: copies shown.
+        best: the best match of each audited generated image, nearest first.
+        calibration: the threshold, and the distances it was taken from.
+        folder: where to write. Pages of an earlier audit in it are removed.
+        most: number of copies to show.
 
     Returns:
-        The pages, the first first.
+        The files, in their order.
 
     Raises:
         RunError: the pages cannot be written.
@@ -50,11 +50,11 @@ def write_evidence(
         n_train=len(run.train.ids),
         n_copies=len(copies),
         threshold=calibration.threshold,
-        stated=calibration.stated,
+        promise=calibration.stated,
         calibration=tuple(calibration.distances.tolist()),
-        found=tuple(pair.distance for pair in best),
+        nearest=tuple(pair.distance for pair in best),
         copies=tuple(_card(run, pair) for pair in copies[:most]),
-        others=tuple(_card(run, pair) for pair in others[:BESIDE]),
+        others=tuple(_card(run, pair) for pair in others[:OTHERS_SHOWN]),
     )
     return write_evidence_pages(data, folder)
 
@@ -95,14 +95,14 @@ def _pixels(side: RunSide, row: int) -> NDArray[np.uint8] | None:
 
 
 def _difference(generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int) -> bytes:
-    """PNG of |generated − train|, the generated image laid over as it fits best.
+    """PNG of |generated − train|, the generated image laid over the training image as it fits best.
 
-    Brightness and contrast stay as they are; grey is what the generated image does not cover.
+    Brightness and contrast stay as they are. Pixels not covered by the generated image are grey.
     """
     side = int(min(PICTURE_SIDE, max(*generated.shape[:2], *train.shape[:2])))
     # the training image as it is: the first placement changes nothing
     under, _ = laid_over(train, PLACEMENTS[0], side)
     over, covered = laid_over(generated, PLACEMENTS[place], side)
-    apart = np.abs(over.astype(np.int16) - under).astype(np.uint8)
-    apart[~covered] = UNSEEN
-    return encode_png(apart)
+    difference = np.abs(over.astype(np.int16) - under).astype(np.uint8)
+    difference[~covered] = UNSEEN
+    return encode_png(difference)

@@ -108,7 +108,7 @@ def value(
     """
     from gmvaluator.files.atomic import check_output
     from gmvaluator.images import ImageSet
-    from gmvaluator.report import write_report
+    from gmvaluator.report import report_run
     from gmvaluator.runs.folder import open_run
     from gmvaluator.runs.record import MARKER
 
@@ -122,7 +122,7 @@ def value(
     page = None
     if not no_report:
         run = open_run(out, train=train_images, generated=images)
-        page = write_report(run, progress=not quiet and not as_json)
+        page = report_run(run, progress=not quiet and not as_json)
     print_valuation(valuation, out, as_json=as_json, report=page)
 
 

@@ -13,7 +13,7 @@ from gmvaluator.files.atomic import check_output, publish_file
 from gmvaluator.files.cache import cache_base
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
-from gmvaluator.report import write_report
+from gmvaluator.report import report_run
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import MARKER
 from gmvaluator.runs.valuation import Valuation
@@ -54,7 +54,7 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     valuation = GMValuator(progress=bars).fit(train).value(generated)
     agreement = label_agreement(valuation)
     valuation.save(out, overwrite=overwrite)
-    write_report(
+    report_run(
         open_run(out, train=train, generated=generated),
         out / PAGE,
         title="Which digits taught the generator?",

@@ -18,7 +18,7 @@ from gmvaluator.cli.options import (
     out,
 )
 from gmvaluator.cli.printing import print_result
-from gmvaluator.report.names import PICTURE_MEGABYTES, TITLE
+from gmvaluator.report import PICTURE_MEGABYTES, TITLE
 
 
 @click.command(epilog=example("report run/ --metadata artist --out page.html"))
@@ -60,11 +60,11 @@ def report(
 
     The page marks images that moved or changed since the run and shows no picture of them.
     """
-    from gmvaluator.report import write_figures, write_report
+    from gmvaluator.report import figures_run, report_run
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
-    page = write_report(
+    page = report_run(
         opened,
         out,
         title=title,
@@ -73,7 +73,7 @@ def report(
         progress=not quiet and not as_json,
     )
     # after the page, which refuses what it cannot show before anything is written
-    drawn = write_figures(opened) if figures else ()
+    drawn = figures_run(opened) if figures else ()
     size = page.stat().st_size
     troubles = [side.trouble for side in (opened.train, opened.generated) if side.trouble]
     summary = {

@@ -1,17 +1,16 @@
-"""Statement pages: what each owner's images scored, by which images, and what is paid for it.
+"""A payout in; out come HTML pages: a statement for each owner, and an index of all lines.
 
-A statement shows its owner's training images and generated images, and nobody else's.
+A statement says what its owner's images scored, by which generated images, and what is paid. It
+shows training images of its owner only.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,16 @@ from numpy.typing import NDArray
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms
 from gmvaluator.payout.settlement import Line, Settlement
 from gmvaluator.progress import Progress
+from gmvaluator.report.html import data_uri, page_template, write_page
 from gmvaluator.runs.folder import Run, RunSide
-from gmvaluator.runs.formatting import format_number
 
 STATEMENTS = "statements"
 INDEX = "index.html"
-TEMPLATE = "statement.html.j2"
 EVIDENCE_SHOWN = 6
 GENERATED_SHOWN = 3
 THUMBNAIL_SIDE = 96
-# generated images kept ready: the same ones support many owners
-KEPT_PICTURES = 1000
+# pictures of generated images in memory: the same ones support many owners
+CACHED_PICTURES = 1000
 _STATES = {
     "missing": "no longer there",
     "unreadable": "cannot be read",
@@ -42,7 +40,7 @@ _STATES = {
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What statements are made from; see `payout_record.Payout`."""
+    """What statements are made from; see `Payout` in `payout.record`."""
 
     run: Run
     ownership: Ownership
@@ -55,7 +53,7 @@ class Context:
 
     @cached_property
     def by_owner(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Terms ordered by owner, and where each owner's begin and end."""
+        """Places of all terms in the order of their owners, and where each owner's terms begin."""
         order = np.argsort(self.terms.groups, kind="stable")
         counts = np.bincount(self.terms.groups, minlength=len(self.ownership.owners) + 1)
         return order, np.concatenate([[0], np.cumsum(counts)])
@@ -63,7 +61,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of a page: `data` is a data URI, or None with the reason in `note`."""
+    """An image on a page: `data` is a data URI, or None for the reason in `note`."""
 
     id: str
     data: str | None
@@ -73,7 +71,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A training image, what of its value is the owner's, and whom it supported most."""
+    """An owner's training image and the generated images it contributed to most.
+
+    `picture.score` is the owner's part of the image's value.
+    """
 
     picture: Picture
     n_supported: int
@@ -81,10 +82,10 @@ class Evidence:
 
 
 def safe_name(owner: str) -> str:
-    """A file name for any owner: letters that are left of the name, and 16 digits of its hash.
+    """A file name for any owner: the plain letters of the name, and 16 digits of its hash.
 
-    Lower case, a-z, 0-9 and hyphens only, at most 62 characters: never a path, a reserved name or
-    one that differs from another in case alone.
+    It has lower case a-z, 0-9 and hyphens only, and at most 62 characters. So it is never a path
+    or a reserved name, and no two differ in case alone.
     """
     ascii_only = unicodedata.normalize("NFKD", owner).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:40].strip("-")
@@ -96,56 +97,32 @@ def write_statements(context: Context, folder: Path, progress: Progress) -> None
     """Write a page for each owner and an index of all lines.
 
     Args:
-        context: what was settled.
-        folder: to make; it must not exist.
-        progress: hears how many pages are written.
+        context: the settlement and its run.
+        folder: where to write; it must not exist.
+        progress: advances by one for each statement.
     """
     folder.mkdir()
-    template = _template()
+    template = page_template(__package__, "statement.html.j2")
     lines = context.settlement.lines
     shared = _shared(context)
     pictures = _Pictures(context.run)
-    place = {name: group for group, name in enumerate(context.ownership.owners)}
+    groups = {name: group for group, name in enumerate(context.ownership.owners)}
     owners = [line for line in lines if line.is_owner]
     with progress.stage("statements", len(owners)) as advance:
         for line in owners:
-            group = place.get(line.owner)
+            group = groups.get(line.owner)
             evidence = () if group is None else _evidence(context, group, pictures)
             html = template.render(
                 **shared, part="statement", line=line, evidence=evidence, shown=len(evidence)
             )
-            _write(folder / safe_name(line.owner), html)
+            write_page(folder / safe_name(line.owner), html)
             advance(1)
     files = {line.owner: safe_name(line.owner) for line in owners}
-    _write(folder / INDEX, template.render(**shared, part="index", lines=lines, files=files))
-
-
-def _write(file: Path, html: str) -> None:
-    # names may hold lone surrogates where a file system's are not UTF-8
-    file.write_text(html, encoding="utf-8", errors="backslashreplace")
-
-
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = format_number
-    environment.filters["percent"] = _percent
-    source = (resources.files(__name__.rpartition(".")[0]) / TEMPLATE).read_text("utf-8")
-    return environment.from_string(source)
-
-
-def _percent(share: float) -> str:
-    """Two decimals, and never 0 for what is more than nothing."""
-    if 0 < share < 0.00005:
-        return "< 0.01 %"
-    return f"{100 * share:.2f} %"
+    write_page(folder / INDEX, template.render(**shared, part="index", lines=lines, files=files))
 
 
 def _shared(context: Context) -> dict[str, Any]:
-    """What all pages of a payout say."""
+    """What the template needs for every page of a payout."""
     settlement, valuation = context.settlement, context.run.valuation
     rules = settlement.rules
     m = len(valuation.generated_ids)
@@ -184,46 +161,45 @@ def _bounds(line: Line, budget: int) -> tuple[int, int]:
 
 
 def _evidence(context: Context, group: int, pictures: _Pictures) -> tuple[Evidence, ...]:
-    """The owner's most valuable training images, each with what it supported most."""
-    order, ends = context.by_owner
-    own = order[ends[group] : ends[group + 1]]
-    train, scores = context.terms.train[own], context.terms.scores[own]
-    generated = context.terms.generated[own]
-    rows, places = np.unique(train, return_inverse=True)
-    values = np.bincount(places, weights=scores, minlength=len(rows))
-    found = []
-    for best in np.argsort(-values, kind="stable")[:EVIDENCE_SHOWN]:
-        terms = np.flatnonzero(places == best)
-        top = terms[np.argsort(-scores[terms], kind="stable")[:GENERATED_SHOWN]]
+    """The owner's most valuable training images, each with those it contributed to most."""
+    order, starts = context.by_owner
+    terms = order[starts[group] : starts[group + 1]]
+    scores, generated = context.terms.scores[terms], context.terms.generated[terms]
+    rows, row_of_term = np.unique(context.terms.train[terms], return_inverse=True)
+    values = np.bincount(row_of_term, weights=scores, minlength=len(rows))
+    evidence = []
+    for place in np.argsort(-values, kind="stable")[:EVIDENCE_SHOWN]:
+        of_row = np.flatnonzero(row_of_term == place)
+        top = of_row[np.argsort(-scores[of_row], kind="stable")[:GENERATED_SHOWN]]
         supported = tuple(
             pictures.generated(int(generated[t]) + context.start, float(scores[t])) for t in top
         )
-        picture = pictures.train(int(rows[best]), float(values[best]))
-        found.append(Evidence(picture, len(terms), supported))
-    return tuple(found)
+        picture = pictures.train(int(rows[place]), float(values[place]))
+        evidence.append(Evidence(picture, len(of_row), supported))
+    return tuple(evidence)
 
 
 @dataclass(eq=False)
 class _Pictures:
-    """Images of a run as data URIs; those of generated images are kept for the next owner."""
+    """Images of a run as data URIs; those of generated images are cached for the next owner."""
 
     run: Run
-    _kept: dict[int, tuple[str | None, str]] = field(default_factory=dict)
+    _cache: dict[int, tuple[str | None, str]] = field(default_factory=dict)
 
     def train(self, row: int, score: float) -> Picture:
         return Picture(self.run.train.ids[row], *_picture(self.run.train, row), score)
 
     def generated(self, row: int, score: float) -> Picture:
-        if row not in self._kept:
-            if len(self._kept) >= KEPT_PICTURES:
-                self._kept.clear()
-            self._kept[row] = _picture(self.run.generated, row)
-        return Picture(self.run.generated.ids[row], *self._kept[row], score)
+        if row not in self._cache:
+            if len(self._cache) >= CACHED_PICTURES:
+                self._cache.clear()
+            self._cache[row] = _picture(self.run.generated, row)
+        return Picture(self.run.generated.ids[row], *self._cache[row], score)
 
 
 def _picture(side: RunSide, row: int) -> tuple[str | None, str]:
+    """A data URI and a note; None: the image cannot be shown, for the reason in the note."""
     png = side.png(row, THUMBNAIL_SIDE)
     if png is None:
         return None, _STATES.get(side.state(row), "not available")
-    note = _STATES["unknown"] if side.keys is None else ""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii"), note
+    return data_uri(png), _STATES["unknown"] if side.keys is None else ""

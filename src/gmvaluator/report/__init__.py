@@ -1,22 +1,30 @@
-"""What people look at: a run as one self-contained page, and figures for papers."""
+"""A saved run in; out come one self-contained HTML page to look at, and figures for papers.
+
+`gmvaluator.report.html` also gives other rooms the environment and the style of HTML pages.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmvaluator.report.figures import write_figures
-    from gmvaluator.report.page import write_report
+    from gmvaluator.report.figures import figures_run
+    from gmvaluator.report.page import report_run
 
-_HOMES = {"write_figures": "figures", "write_report": "page"}
+__all__ = ["PICTURE_MEGABYTES", "REPORT", "TITLE", "figures_run", "report_run"]
 
-__all__ = ["write_figures", "write_report"]
+REPORT = "report.html"
+TITLE = "Value of training images"
+# of all thumbnails, before base64 makes them a third longer
+PICTURE_MEGABYTES = 10.0
+
+_MODULES = {"figures_run": "figures", "report_run": "page"}
 
 
 def __getattr__(name: str) -> Any:
-    # names load on first use: the command line asks this package for its defaults
-    if name not in _HOMES:
+    # functions load on first use: the command line needs the constants for its help
+    if name not in _MODULES:
         raise AttributeError(f"module 'gmvaluator.report' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"gmvaluator.report.{_HOMES[name]}"), name)
+    return getattr(import_module(f"gmvaluator.report.{_MODULES[name]}"), name)

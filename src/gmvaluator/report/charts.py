@@ -1,8 +1,9 @@
-"""The two curves of the report as SVG: it takes its colours from the page."""
+"""Curves of HTML pages as SVG; they take their colours from the page."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from gmvaluator.runs.formatting import format_number
 # the plot area within the picture, in its own units
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 440, 280, 60, 12, 24, 44
 _ACROSS, _DOWN = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+Tick = tuple[float, str]  # place on the axis (0 … 1), text
 
 
 def cumulative_chart(curve: Concentration) -> str:
@@ -30,82 +33,79 @@ def cumulative_chart(curve: Concentration) -> str:
         f'<path class="even" d="M{_x(0)} {_y(0)}L{_x(1)} {_y(1)}"/>'
         f'<polyline class="line" points="{points}"/>'
     )
-    return _frame(
+    return _chart(
         label, marks, ticks, ticks, "training images, most valuable first", "of all value"
     )
 
 
 def histogram_chart(counted: Histogram) -> str:
     """Training images (up) by their value (across), those without any left out."""
-    shares = _heights(counted)
     low, high = float(counted.edges[0]), float(counted.edges[-1])
-    bars = []
-    places = [_place(edge, low, high, counted.log_values) for edge in counted.edges]
-    for i, count in enumerate(counted.counts):
-        if not count:
-            continue
-        left, right = _x(places[i]), _x(places[i + 1])
-        top = _y(shares[i])
-        title = (
-            f"{format_number(float(counted.edges[i]))} to "
-            f"{format_number(float(counted.edges[i + 1]))}: {count:,} images"
-        )
-        bars.append(
-            f'<rect class="col" x="{left + 0.5:.1f}" y="{top:.1f}" '
-            f'width="{max(0.5, right - left - 1):.1f}" height="{_y(0) - top:.1f}">'
-            f"<title>{title}</title></rect>"
-        )
-    values = _ticks(low, high, counted.log_values)
-    across = [(_place(v, low, high, counted.log_values), f"{v:g}") for v in values]
+    counts = counted.counts.astype(np.float64)
+    # on a logarithmic axis one image is a tenth of a decade high, or it would have no bar
+    scaled = np.log10(1 + 9 * counts) if counted.log_counts else counts
+    width = _ACROSS / len(counts)
+    bars = [
+        f'<rect class="col" x="{LEFT + i * width + 0.5:.1f}" y="{_y(height):.1f}" '
+        f'width="{max(0.5, width - 1):.1f}" height="{_y(0) - _y(height):.1f}">'
+        f"<title>{format_number(float(counted.edges[i]))} to "
+        f"{format_number(float(counted.edges[i + 1]))}: {counted.counts[i]:,} images</title></rect>"
+        for i, height in enumerate(scaled / scaled.max())
+        if counted.counts[i]
+    ]
+    if counted.log_values:
+        span = math.log(high / low)
+        across = [(math.log(value / low) / span, f"{value:g}") for value in _decades(low, high)]
+    else:
+        across = [((value - low) / (high - low), f"{value:g}") for value in _steps(low, high)]
     label = (
         f"Histogram of {int(counted.counts.sum()):,} training images with a value above 0, from "
         f"{format_number(low)} to {format_number(high)}."
     )
-    named = "value (logarithmic)" if counted.log_values else "value"
-    images = "images (logarithmic)" if counted.log_counts else "images"
-    return _frame(label, "".join(bars), across, _count_ticks(counted), named, images)
+    return _chart(
+        label,
+        "".join(bars),
+        across,
+        _count_ticks(int(counted.counts.max()), counted.log_counts),
+        "value (logarithmic)" if counted.log_values else "value",
+        "images (logarithmic)" if counted.log_counts else "images",
+    )
 
 
-def _heights(counted: Histogram) -> NDArray[np.float64]:
-    """(b,) height of each bar, 0 … 1."""
-    counts = counted.counts.astype(np.float64)
-    if counted.log_counts:
-        # one image is a tenth of a decade high, or it would be no bar
-        return np.asarray(np.log10(1 + 9 * counts) / math.log10(1 + 9 * counts.max()))
-    return np.asarray(counts / counts.max())
+def outline(counts: NDArray[np.int64], width: float, height: float) -> str:
+    """A histogram of equal bins as a closed SVG path in a box, the fullest bin as high as it."""
+    highest = max(1, int(counts.max(initial=0)))
+    step = width / len(counts)
+    tops = [height * (1 - count / highest) for count in counts]
+    corners = [
+        f"L{i * step:.1f} {top:.1f}L{(i + 1) * step:.1f} {top:.1f}" for i, top in enumerate(tops)
+    ]
+    return f"M0 {height:g}{''.join(corners)}L{width:g} {height:g}Z"
 
 
-def _count_ticks(counted: Histogram) -> list[tuple[float, str]]:
-    highest = int(counted.counts.max())
-    if counted.log_counts:
-        whole = [10**p for p in range(math.floor(math.log10(highest)) + 1)]
-        top = math.log10(1 + 9 * highest)
-        return [(math.log10(1 + 9 * count) / top, f"{count:,}") for count in whole]
-    steps = [tick for tick in _ticks(0.0, float(highest), logarithmic=False) if tick.is_integer()]
-    return [(tick / highest, f"{tick:,.0f}") for tick in steps]
-
-
-def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
-    """Round numbers from low to high."""
+def _count_ticks(highest: int, logarithmic: bool) -> list[Tick]:
     if logarithmic:
-        first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
-        step = max(1, math.ceil((last - first + 1) / 6))
-        return [10.0**power for power in range(first, last + 1, step)] or [low, high]
-    if high <= low:
-        return [low]
+        top = math.log10(1 + 9 * highest)
+        return [
+            (math.log10(1 + 9 * count) / top, f"{count:,.0f}") for count in _decades(1, highest)
+        ]
+    counts = [count for count in _steps(0.0, highest) if count.is_integer()]
+    return [(count / highest, f"{count:,.0f}") for count in counts]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Powers of ten from low to high, about six at most; both ends where there is none."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    every = max(1, math.ceil((last - first + 1) / 6))
+    return [10.0**power for power in range(first, last + 1, every)] or [low, high]
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """About five round numbers from low to high > low, in equal steps."""
     rough = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
-    step_size = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough)
-    first = math.ceil(low / step_size)
-    return [i * step_size for i in range(first, math.floor(high / step_size) + 1)]
-
-
-def _place(value: float, low: float, high: float, logarithmic: bool) -> float:
-    if high <= low:
-        return 0.5
-    if logarithmic:
-        return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= rough)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _x(share: float) -> float:
@@ -116,15 +116,15 @@ def _y(share: float) -> float:
     return TOP + (1 - share) * _DOWN
 
 
-def _frame(
+def _chart(
     label: str,
     marks: str,
-    across: list[tuple[float, str]],
-    upward: list[tuple[float, str]],
-    named_across: str,
-    named_upward: str,
+    across: Sequence[Tick],
+    upward: Sequence[Tick],
+    name_across: str,
+    name_upward: str,
 ) -> str:
-    """The picture around the marks: grid, axes, their ticks and names."""
+    """The picture around the marks: grid, ticks and names of the axes."""
     grid = "".join(f'<path class="grid" d="M{LEFT} {_y(y):.1f}h{_ACROSS}"/>' for y, _ in upward)
     texts = "".join(
         f'<text x="{_x(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>'
@@ -135,9 +135,9 @@ def _frame(
     )
     names = (
         f'<text class="name" x="{_x(0.5):.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
-        f"{named_across}</text>"
+        f"{name_across}</text>"
         f'<text class="name" transform="translate(13 {_y(0.5):.1f}) rotate(-90)" '
-        f'text-anchor="middle">{named_upward}</text>'
+        f'text-anchor="middle">{name_upward}</text>'
     )
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'

@@ -1,11 +1,11 @@
-"""Static figures of a run for papers and slides, each as PNG and as PDF."""
+"""A run in; out come static figures for papers and slides, each as PNG and as PDF."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gmvaluator.files.atomic import publish_file
-from gmvaluator.report.pictures import spread_order
+from gmvaluator.report.columns import spread_order
 from gmvaluator.runs import plots
 from gmvaluator.runs.folder import Run
 
@@ -14,12 +14,12 @@ SHEET_ROWS = 8
 _DPI = 200
 
 
-def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
+def figures_run(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
     """Write the cumulative share, the distribution and a sheet of contributors.
 
     Args:
         run: from `open_run`.
-        folder: where to; None: `figures` in the run's folder.
+        folder: where to write. Default: `figures` in the run's folder.
 
     Returns:
         The files: `cumulative`, `distribution` and `contributors`, each .png and .pdf.
@@ -37,7 +37,7 @@ def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...
     sheet = plots.plot_contributors(
         valuation.contributions, valuation.quality, rows, run.train, run.generated
     )
-    written = []
+    files = []
     for name, figure in (
         ("cumulative", cumulative),
         ("distribution", distribution),
@@ -47,7 +47,7 @@ def write_figures(run: Run, folder: str | Path | None = None) -> tuple[Path, ...
             file = target / f"{name}.{kind}"
             with publish_file(file) as part:
                 # no date: the same run gives the same file
-                dated = {"CreationDate": None} if kind == "pdf" else None
-                figure.savefig(part, format=kind, dpi=_DPI, metadata=dated)
-            written.append(file)
-    return tuple(written)
+                metadata = {"CreationDate": None} if kind == "pdf" else None
+                figure.savefig(part, format=kind, dpi=_DPI, metadata=metadata)
+            files.append(file)
+    return tuple(files)

@@ -1,5 +1,5 @@
-"""Tables inside an HTML file: compressed columns for a script to open, and JSON that cannot
-leave its element.
+"""Text inside an HTML file: compressed columns for the script to open, and JSON that cannot leave
+its element.
 """
 
 from __future__ import annotations
@@ -8,55 +8,42 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# the script knows these names of typed arrays
-_KINDS = {"u1": "Uint8Array", "u2": "Uint16Array", "u4": "Uint32Array", "f4": "Float32Array"}
-_KINDS |= {"f8": "Float64Array", "i4": "Int32Array"}
+# dtypes by the name of the script's typed array
+_KINDS = {"u1": "Uint8Array", "u4": "Uint32Array", "f4": "Float32Array", "f8": "Float64Array"}
 _LEVEL = 6
-T = TypeVar("T")
 
 
-def pack_array(array: NDArray[Any]) -> dict[str, str]:
-    """A flat array as text: its kind, and base64 of its zlib-compressed byte planes.
+def pack_column(cells: Sequence[str | None] | NDArray[Any]) -> dict[str, str]:
+    """A column as text: its kind, and base64 of its zlib-compressed content.
 
-    Bytes of equal weight come one after the other, as they repeat more than whole numbers do;
-    little-endian.
+    Numbers: uint8, float32, float64, or integers from 0 to 2³² − 1. They are stored little-endian,
+    as one plane of bytes after the other: bytes of equal weight repeat more than whole numbers do.
+    Strings, lone surrogates included, and None: as ASCII JSON.
     """
-    flat = np.ascontiguousarray(array).ravel()
+    if not isinstance(cells, np.ndarray):
+        text = json.dumps(list(cells), separators=(",", ":")).encode("ascii")
+        return {"kind": "strings", "data": _compressed(text)}
+    flat = cells.ravel()
+    flat = flat.astype(np.uint32) if flat.dtype.kind == "i" else flat
     flat = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     planes = np.frombuffer(flat.tobytes(), np.uint8).reshape(-1, flat.dtype.itemsize).T
-    packed = zlib.compress(planes.tobytes(), _LEVEL)
-    return {"kind": _KINDS[flat.dtype.str[1:]], "data": base64.b64encode(packed).decode("ascii")}
-
-
-def pack_strings(strings: Sequence[str]) -> dict[str, str]:
-    """A list of strings as text, compressed JSON; any string, lone surrogates included."""
-    text = json.dumps(list(strings), separators=(",", ":"))
-    packed = zlib.compress(text.encode("ascii"), _LEVEL)
-    return {"kind": "strings", "data": base64.b64encode(packed).decode("ascii")}
-
-
-def pack_rows(rows: NDArray[np.int64]) -> dict[str, str]:
-    """Row numbers, ≥ 0, below 2³²."""
-    return pack_array(rows.astype(np.uint32))
-
-
-def codes_of(cells: Sequence[T]) -> tuple[tuple[T, ...], NDArray[np.int64]]:
-    """The distinct cells in the order of their appearance, and the place of each cell in them."""
-    places: dict[T, int] = {}
-    codes = np.array([places.setdefault(cell, len(places)) for cell in cells], dtype=np.int64)
-    return tuple(places), codes
+    return {"kind": _KINDS[flat.dtype.str[1:]], "data": _compressed(planes.tobytes())}
 
 
 def script_json(value: Any) -> str:
     """JSON in ASCII that can stand in a script element whatever its strings hold.
 
-    `<` is escaped, or a string could close the element; all that is not ASCII is, lone surrogates
-    and U+2028 included. NaN and infinity are no JSON and raise ValueError.
+    `<` is escaped, or a string could close the element. So is everything that is not ASCII, lone
+    surrogates and U+2028 included. NaN and infinity are not JSON and raise ValueError.
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _compressed(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, _LEVEL)).decode("ascii")

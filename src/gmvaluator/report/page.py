@@ -1,8 +1,9 @@
 """The report of a run: one self-contained HTML file that opens without a network.
 
-What a reader sees first is plain HTML. Beside it the file holds the tables of the whole run,
-compressed, and a script that pages and searches them; without the script the page stands as it
-is. The file refers to nothing outside itself, and its policy lets no other script run.
+Totals, curves and tables are plain HTML. One script draws the cards of images from records: a few
+stand in the file as JSON, for what a reader sees first; the script makes all others from the
+compressed columns of the whole run. The file refers to nothing outside itself, and its content
+policy lets no other script run.
 """
 
 from __future__ import annotations
@@ -11,34 +12,51 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from gmvaluator.errors import InputError
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.progress import Progress, as_progress
+from gmvaluator.report import PICTURE_MEGABYTES, REPORT, TITLE
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
-from gmvaluator.report.contents import Contents, collect
-from gmvaluator.report.groups import NOT_LISTED
-from gmvaluator.report.names import PICTURE_MEGABYTES, REPORT, TITLE
-from gmvaluator.report.null import match_level
-from gmvaluator.report.packing import script_json
-from gmvaluator.report.pictures import Orders, Pictures, gallery_orders, read_pictures, wanted
-from gmvaluator.report.records import Rows
-from gmvaluator.report.tables import TINY, facts, parts, tables
+from gmvaluator.report.columns import (
+    CONTRIBUTORS_SHOWN,
+    ORDERS,
+    Images,
+    card_lines,
+    image_columns,
+    match_level,
+)
+from gmvaluator.report.html import TINY, page_template, percent, write_page
+from gmvaluator.report.packing import pack_column, script_json
+from gmvaluator.report.pictures import (
+    GALLERY_PAGE,
+    STATES,
+    VALUES_PAGE,
+    Pictures,
+    read_pictures,
+    wanted_pictures,
+)
+from gmvaluator.report.tables import Pairs, record_tables, tables_of
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.valuation import Valuation
 
-_PNG = b"\x89PNG"
+SCRIPTS = ("records.js", "page.js")
+PICTURES_PER_PART = 500
+TROUBLES_SHOWN = 50
 
 
-def write_report(
+def report_run(
     run: Run,
     path: str | Path | None = None,
     *,
     title: str = TITLE,
-    summary: Rows = (),
+    summary: Pairs = (),
     metadata: Sequence[str] = (),
     megabytes: float = PICTURE_MEGABYTES,
     progress: bool | Progress = False,
@@ -46,13 +64,13 @@ def write_report(
     """Write the report of a run and return its path.
 
     Args:
-        run: from `open_run`; a picture is shown only where its set still holds what was valued.
-        path: the HTML file; None: `report.html` in the run's folder.
-        title: heading.
+        run: from `open_run`. A picture is shown only where its set still holds what was valued.
+        path: the HTML file. Default: `report.html` in the run's folder.
+        title: heading of the page.
         summary: further (name, text) pairs for the row of large numbers.
-        metadata: columns of the training set to sum values by; its labels come without asking.
-        megabytes: what the pictures may take, before they are written as text.
-        progress: whether to show how far it is.
+        metadata: columns of the training set to sum values by. Labels are always summed by.
+        megabytes: size of all pictures, before base64 makes them a third longer.
+        progress: whether to show how far the work is.
 
     Raises:
         InputError: the training set has no such column, `megabytes` is no size, or `path` is a
@@ -66,72 +84,132 @@ def write_report(
         raise InputError(
             f"{target} is a folder; wanted the file to write, such as {target / REPORT}"
         )
-    columns = [*(["label"] if run.train.labels is not None else []), *metadata]
-    orders = gallery_orders(run.valuation)
-    # before the pictures are read: a column that is not there is found at once
-    for column in columns:
-        run.train.column(column)
-    keys = wanted(run.valuation, orders)
-    pictures = read_pictures(run, keys, int(megabytes * 1e6), as_progress(progress))
-    contents = collect(
-        run, orders, pictures, title=title, summary=summary, columns=list(dict.fromkeys(columns))
+    labels = ["label"] if run.train.labels is not None else []
+    # before the pictures are read: a missing column is an error within seconds
+    tables = tables_of(run, list(dict.fromkeys([*labels, *metadata])))
+    images = Images(run.valuation, image_columns(run))
+    pictures = read_pictures(
+        run, wanted_pictures(images), int(megabytes * 1e6), as_progress(progress)
     )
-    html = render(run, orders, pictures, contents)
+    for side, columns in images.columns.items():
+        columns["picture"] = pictures.codes(side, len(columns["id"]))
+    script = "".join((resources.files(__package__) / name).read_text("utf-8") for name in SCRIPTS)
+    html = page_template(__package__, "page.html.j2").render(
+        title=title,
+        n_train=len(run.valuation.train_ids),
+        n_generated=len(run.valuation.generated_ids),
+        summary=(*_summary(run.valuation), *summary),
+        notices=_notices(run, pictures),
+        troubles=_troubles(run, pictures),
+        troubles_shown=TROUBLES_SHOWN,
+        level=match_level(run.valuation),
+        withheld=(test := run.valuation.record.unattributed) is not None and test.applied,
+        orders=ORDERS,
+        tables=tables,
+        records=record_tables(run),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        facts=script_json(_facts(images)),
+        columns={name: pack_column(cells) for name, cells in images.tables().items()},
+        parts=_parts(pictures),
+        **_charts(run.valuation),
+    )
     with publish_file(target) as part:
-        # settings may hold names that are not UTF-8
-        part.write_text(html, "utf-8", errors="backslashreplace")
+        write_page(part, html)
     return target
 
 
-def render(run: Run, orders: Orders, pictures: Pictures, contents: Contents) -> str:
-    """The page as a string; see `write_report`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("gmvaluator.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": format_number, "share": _share, "uri": data_uri}
-    environment.tests["tiny"] = is_tiny
-    script = (resources.files("gmvaluator.report") / "report.js").read_text("utf-8")
-    values = run.valuation.values
-    counted = None if n_below(values) else histogram(values)
-    curve = Concentration(values) if counted is not None else None
-    test = run.valuation.record.unattributed
-    return environment.get_template("page.html.j2").render(
-        page=contents,
-        script=script,
-        level=match_level(run.valuation),
-        applied=test is not None and test.applied,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        curve=curve,
-        cumulative=None if curve is None else cumulative_chart(curve),
-        histogram=None if counted is None else histogram_chart(counted),
-        counted=counted,
-        n_generated=len(run.valuation.generated_ids),
-        n_train=len(values),
-        not_listed=NOT_LISTED,
-        tables=tables(run.valuation, orders, pictures),
-        parts=list(parts(pictures)),
-        data=script_json(facts(run.valuation, orders)),
-    )
+def _facts(images: Images) -> dict[str, Any]:
+    """What the script knows before it opens a column, with the records that it draws first."""
+    valuation, columns = images.valuation, images.columns
+    spread = images.order("generated", ORDERS["generated"][0])[:GALLERY_PAGE]
+    by_rank = images.order("train", ORDERS["train"][0])
+    ends = {"most": by_rank[:VALUES_PAGE], "least": by_rank[::-1][:VALUES_PAGE]}
+    return {
+        "n": {side: len(columns[side]["id"]) for side in columns},
+        "columns": {side: list(columns[side]) for side in columns},
+        "orders": {side: [asdict(order) for order in ORDERS[side]] for side in ORDERS},
+        "lines": {
+            card: [asdict(line) for line in lines] for card, lines in card_lines(valuation).items()
+        },
+        "labels": {
+            side: list(dict.fromkeys(label for label in columns[side].get("label", ()) if label))
+            for side in columns
+        },
+        "pageSize": {"generated": GALLERY_PAGE, "train": VALUES_PAGE},
+        "k": valuation.contributions.rows.shape[1],
+        "storedK": images.stored[1],
+        "shown": CONTRIBUTORS_SHOWN,
+        "states": STATES,
+        "picturesPerPart": PICTURES_PER_PART,
+        "tiny": TINY,
+        "topValue": float(valuation.values.max(initial=0.0)),
+        "first": {
+            "generated": [images.generated_record(int(row)) for row in spread],
+            **{
+                end: [images.record("train", int(row)) for row in rows]
+                for end, rows in ends.items()
+            },
+        },
+    }
 
 
-def data_uri(picture: bytes) -> str:
-    """A PNG or JPEG as an address that holds it."""
-    kind = "png" if picture.startswith(_PNG) else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+def _parts(pictures: Pictures) -> list[str]:
+    """All pictures as base64, one a line, a fixed number in each part."""
+    encoded = [base64.b64encode(picture).decode("ascii") for picture in pictures.shown.values()]
+    starts = range(0, len(encoded), PICTURES_PER_PART)
+    return ["\n".join(encoded[start : start + PICTURES_PER_PART]) for start in starts]
 
 
-def is_tiny(picture: bytes) -> bool:
-    """Whether a thumbnail is a PNG of at most `TINY` pixels a side."""
-    sides = (int.from_bytes(picture[i : i + 4], "big") for i in (16, 20))
-    return picture.startswith(_PNG) and max(sides) <= TINY
+def _charts(valuation: Valuation) -> dict[str, Any]:
+    """The curves, and what their captions say; None where values below 0 leave no shares."""
+    counted = None if n_below(valuation.values) else histogram(valuation.values)
+    if counted is None:
+        return {"curve": None}
+    curve = Concentration(valuation.values)
+    return {
+        "curve": curve,
+        "counted": counted,
+        "cumulative": cumulative_chart(curve),
+        "histogram": histogram_chart(counted),
+    }
 
 
-def _share(part: float, whole: float) -> str:
-    """`part` of `whole` in percent, 0 … 100, for the length of a bar."""
-    return f"{100 * min(1.0, max(0.0, part / whole)):.0f}" if whole > 0 else "0"
+def _summary(valuation: Valuation) -> Pairs:
+    """The row of large numbers."""
+    pairs = [
+        ("training images", f"{len(valuation.train_ids):,}"),
+        ("generated images", f"{len(valuation.generated_ids):,}"),
+        ("with a value above 0", f"{int((valuation.values > 0).sum()):,}"),
+        ("mean quality", format_number(float(valuation.quality.mean()))),
+    ]
+    if (test := valuation.record.unattributed) is not None:
+        pairs.append(("of the quality without a contributor", percent(test.share, 1)))
+    if valuation.clusters is not None and valuation.clusters.copies:
+        pairs.append(("copies that another image stands for", f"{valuation.clusters.copies:,}"))
+    return tuple(pairs)
+
+
+def _notices(run: Run, pictures: Pictures) -> list[str]:
+    """What a reader must know before trusting a picture."""
+    sides = (("training", run.train), ("generated", run.generated))
+    notices = [f"The {name} images: {side.trouble}." for name, side in sides if side.trouble]
+    if run.train.keys is None or run.generated.keys is None:
+        notices.append(
+            "This run was saved by a version that did not record what its images hold. The "
+            "pictures are those that have the same names now. They may differ from what was valued."
+        )
+    if pictures.full:
+        notices.append(
+            "Not all pictures fit into this file. Those left out are marked; all numbers are here."
+        )
+    return notices
+
+
+def _troubles(run: Run, pictures: Pictures) -> dict[tuple[str, str], list[str]]:
+    """Ids of the images whose pictures cannot be shown, by set and reason (see `STATES`)."""
+    ids: dict[tuple[str, str], list[str]] = {}
+    for (side, row), state in pictures.troubles.items():
+        name, images = ("training", run.train) if side == "train" else ("generated", run.generated)
+        ids.setdefault((name, state), []).append(images.ids[row])
+    return dict(sorted(ids.items(), key=lambda item: STATES.index(item[0][1])))

@@ -1,29 +1,28 @@
-"""Which pictures a report holds, and reading them: what is shown first, then as many as fit."""
+"""Which pictures the report holds: those that are shown first, then as many as fit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.progress import Progress
+from gmvaluator.report.columns import CONTRIBUTORS_SHOWN, ORDERS, Images, Side
 from gmvaluator.runs.folder import Run, State
-from gmvaluator.runs.valuation import Valuation
 
-Side = Literal["train", "generated"]
 Key = tuple[Side, int]
 
 GALLERY_PAGE = 12
 VALUES_PAGE = 20
-CONTRIBUTORS_SHOWN = 10
-# generated images whose shown contributors all come before the rest
+# generated images, spread over the set, whose shown contributors come before all other images
 WHOLE = 200
 THUMBNAIL_SIDE = 128
-# of every file that is read, however small its picture
+# files that are read, however small their pictures
 MOST_READ = 50_000
+# why an image has no picture
+STATES = ("missing", "unreadable", "changed", "left out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,87 +30,55 @@ class Pictures:
     """Thumbnails by side and row.
 
     Attributes:
-        found: PNG or JPEG content.
+        shown: PNG or JPEG content.
         troubles: images that cannot be shown, and why: missing, unreadable or changed.
-        full: some more would have been shown, had they fitted.
+        full: some pictures were left out because they did not fit.
     """
 
-    found: dict[Key, bytes]
+    shown: dict[Key, bytes]
     troubles: dict[Key, State]
     full: bool
 
-    def states(self, side: Side, n: int) -> NDArray[np.uint8]:
-        """(n,) codes of `STATES`."""
-        codes = np.full(n, STATES.index("left out"), dtype=np.uint8)
-        for (of, row), state in self.troubles.items():
-            if of == side:
+    def codes(self, side: Side, n: int) -> NDArray[np.uint32]:
+        """(n,) place of each image's picture among `shown`, plus len(STATES).
+
+        Lower codes: the image has no picture, for the reason in `STATES`.
+        """
+        codes = np.full(n, STATES.index("left out"), dtype=np.uint32)
+        for (key_side, row), state in self.troubles.items():
+            if key_side == side:
                 codes[row] = STATES.index(state)
-        codes[[row for of, row in self.found if of == side]] = STATES.index("shown")
+        for place, (key_side, row) in enumerate(self.shown):
+            if key_side == side:
+                codes[row] = place + len(STATES)
         return codes
 
 
-STATES = ("shown", "missing", "unreadable", "changed", "left out")
-
-
-@dataclass(frozen=True, eq=False)
-class Orders:
-    """Orders of the generated images that a reader can choose, each (m,) rows."""
-
-    spread: NDArray[np.int64]
-    by_name: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-
-
-def gallery_orders(valuation: Valuation) -> Orders:
-    """The orders of the gallery; the script sorts in the same ways."""
-    nearest = valuation.contributions.distances[:, 0]
-    return Orders(
-        spread=spread_order(len(valuation.generated_ids)),
-        by_name={
-            "nearest": np.argsort(nearest, kind="stable"),
-            "best": np.argsort(-valuation.quality, kind="stable"),
-            "worst": np.argsort(valuation.quality, kind="stable"),
-        },
-    )
-
-
-def spread_order(m: int) -> NDArray[np.int64]:
-    """All rows of m, so that however many are taken from the start, they span the whole set.
-
-    The van der Corput sequence: row numbers with the order of their binary digits reversed.
-    """
-    bits = max(1, (m - 1).bit_length())
-    numbers = np.arange(2**bits)
-    reversed_bits = np.zeros_like(numbers)
-    for bit in range(bits):
-        reversed_bits |= ((numbers >> bit) & 1) << (bits - 1 - bit)
-    return reversed_bits[reversed_bits < m]
-
-
-def wanted(valuation: Valuation, orders: Orders) -> Iterator[Key]:
-    """Pictures by how soon a reader sees them; some come more than once."""
-    by_rank = np.argsort(valuation.ranks)
-    rows = valuation.contributions.rows
-    shown = rows[:, :CONTRIBUTORS_SHOWN]
+def wanted_pictures(images: Images) -> Iterator[Key]:
+    """Images by how soon a reader sees their pictures; some come more than once."""
+    rows = images.valuation.contributions.rows
+    by_rank = np.argsort(images.valuation.ranks)
+    orders = [images.order("generated", order) for order in ORDERS["generated"] if order.column]
+    spread = orders[0]
     for row in (*by_rank[:VALUES_PAGE], *by_rank[::-1][:VALUES_PAGE]):
         yield "train", int(row)
-    firsts = [order[:GALLERY_PAGE] for order in (orders.spread, *orders.by_name.values())]
-    for j in np.concatenate([*firsts, orders.spread[:WHOLE]]):
+    for j in np.concatenate([*(order[:GALLERY_PAGE] for order in orders), spread[:WHOLE]]):
         yield "generated", int(j)
-        yield from (("train", int(row)) for row in shown[j])
+        yield from (("train", int(row)) for row in rows[j, :CONTRIBUTORS_SHOWN])
     yield from (("train", int(row)) for row in by_rank[: 10 * VALUES_PAGE])
-    yield from (("generated", int(j)) for j in orders.spread)
+    yield from (("generated", int(j)) for j in spread)
     for place in range(rows.shape[1]):
-        yield from (("train", int(row)) for row in rows[orders.spread, place])
+        yield from (("train", int(row)) for row in rows[spread, place])
     yield from (("train", int(row)) for row in by_rank)
 
 
 def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Progress) -> Pictures:
-    """Thumbnails of the images asked for, until `most_bytes` are full.
+    """Thumbnails of the wanted images, until `most_bytes` are full.
 
-    An image is shown only if it still has the content that was valued (see `RunSide.png`). At
-    most `MOST_READ` are read, shown or not. Those that the sets no longer list need no reading.
+    An image is shown only if it still has the content that was valued (see `RunSide.thumbnail`).
+    At most `MOST_READ` are read, shown or not. Images that the sets no longer list are not read.
     """
-    found: dict[Key, bytes] = {}
+    shown: dict[Key, bytes] = {}
     sides = {"train": run.train, "generated": run.generated}
     distinct = list(dict.fromkeys(keys))
     troubles: dict[Key, State] = {
@@ -129,7 +96,7 @@ def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Prog
             if picture is None:
                 troubles[key] = state
             else:
-                found[key] = picture
+                shown[key] = picture
                 room -= len(picture)
             advance(1)
-    return Pictures(found, troubles, full)
+    return Pictures(shown, troubles, full)

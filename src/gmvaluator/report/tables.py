@@ -1,127 +1,258 @@
-"""The tables of a whole run as the report's script opens them."""
+"""The tables of the page that need no script: sums by a column, copies, skipped images, run.json.
+
+To add a column to the sums, add a `GroupColumn`.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.report.null import gave_nothing, match_level
-from gmvaluator.report.packing import codes_of, pack_array, pack_rows, pack_strings
-from gmvaluator.report.pictures import (
-    CONTRIBUTORS_SHOWN,
-    GALLERY_PAGE,
-    STATES,
-    VALUES_PAGE,
-    Orders,
-    Pictures,
-)
+from gmvaluator.report.html import percent
 from gmvaluator.runs.distribution import n_below
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.valuation import Valuation
 
-# pairs of a generated and a training image; 12 bytes each, before compression
-MOST_PAIRS = 600_000
-PICTURES_A_PART = 500
-# images with no longer side are enlarged with hard pixels: smoothing would blur 28 pixels away
-TINY = 64
-Table = dict[str, str]
+NO_ENTRY, NOT_LISTED = "(no entry)", "(no longer listed)"
+GROUPS_SHOWN, COPIES_SHOWN, SKIPPED_SHOWN = 100, 50, 200
+# a number is a bar, as a share of the longest one
+Cell = str | float
+Pairs = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """The part of the contributions that the file holds: generated rows, contributors of each."""
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its head, and its cells. `named`: the head is a name from the data."""
 
-    rows: NDArray[np.int64]
-    k: int
-
-
-def kept(valuation: Valuation, orders: Orders) -> Kept:
-    """All of a usual run; of larger ones fewer contributors, then fewer generated images."""
-    m, k = valuation.contributions.rows.shape
-    stored = min(k, max(CONTRIBUTORS_SHOWN, MOST_PAIRS // max(1, m)))
-    return Kept(np.sort(orders.spread[: MOST_PAIRS // max(1, stored)]), stored)
+    head: str
+    cells: tuple[Cell, ...]
+    named: bool = True
 
 
-def facts(valuation: Valuation, orders: Orders) -> dict[str, Any]:
-    """What the script must know before it opens a table."""
-    part = kept(valuation, orders)
-    return {
-        "n": len(valuation.train_ids),
-        "m": len(valuation.generated_ids),
-        "k": valuation.contributions.rows.shape[1],
-        "storedK": part.k,
-        "storedM": len(part.rows),
-        "shown": CONTRIBUTORS_SHOWN,
-        "galleryPage": GALLERY_PAGE,
-        "valuesPage": VALUES_PAGE,
-        "tiny": TINY,
-        "part": PICTURES_A_PART,
-        "states": STATES,
-        "level": match_level(valuation),
-        # 0: values have no shares
-        "total": 0.0 if n_below(valuation.values) else float(valuation.values.sum()),
-        "top": float(valuation.values.max(initial=0.0)),
-    }
+@dataclass(frozen=True)
+class Table:
+    """A section of the page with one table.
+
+    Attributes:
+        id: of the section, for links.
+        link: text of the link to it.
+        heading: of the section.
+        subject: name from the data that ends link and heading; "" if there is none.
+        notes: paragraphs above the table.
+        head: headings of the columns, that of the rows' heads first.
+        rows: as shown.
+        warning: what a reader must know before trusting the table, or "".
+        figures: cells are numbers, not text.
+    """
+
+    id: str
+    link: str
+    heading: str
+    subject: str
+    notes: tuple[str, ...]
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    warning: str = ""
+    figures: bool = True
 
 
-def tables(valuation: Valuation, orders: Orders, pictures: Pictures) -> dict[str, Table]:
-    """Columns by the name that the script asks for."""
-    found, part = valuation.contributions, kept(valuation, orders)
-    return {
-        "train-ids": pack_strings(valuation.train_ids),
-        "generated-ids": pack_strings(valuation.generated_ids),
-        "values": pack_array(valuation.values),
-        "by-rank": pack_rows(np.argsort(valuation.ranks)),
-        "supported": pack_rows(valuation.n_supported),
-        # of each training image, the one that stands for it and its copies
-        "leaders": pack_rows(
-            np.arange(len(valuation.train_ids))
-            if valuation.clusters is None
-            else valuation.clusters.representatives
+@dataclass(frozen=True)
+class Group:
+    """All training images with the same cell of a column."""
+
+    name: str
+    named: bool  # False: images without a cell; `name` says why
+    count: int
+    total: float
+    share: float | None  # of all value, 0 … 1; None where some values are below 0
+    of_images: float  # share of all training images, 0 … 1
+
+
+@dataclass(frozen=True)
+class GroupColumn:
+    """A column of the sums. `of_share`: left out where values below 0 leave no shares."""
+
+    heading: str
+    cell: Callable[[Group, Group], Cell]  # of a group, beside the group with the highest total
+    of_share: bool = False
+
+
+GROUP_COLUMNS = (
+    GroupColumn("images", lambda group, first: f"{group.count:,}"),
+    GroupColumn("total value", lambda group, first: format_number(group.total)),
+    GroupColumn("share of value", lambda group, first: percent(group.share or 0, 1), of_share=True),
+    GroupColumn(
+        "",
+        lambda group, first: (group.share or 0) / first.share if first.share else 0.0,
+        of_share=True,
+    ),
+    GroupColumn("mean value", lambda group, first: format_number(group.total / group.count)),
+    GroupColumn(
+        "× its share",
+        lambda group, first: f"{(group.share or 0) / group.of_images:.2f}",
+        of_share=True,
+    ),
+)
+
+
+def tables_of(run: Run, columns: Sequence[str]) -> list[Table]:
+    """All tables but those of run.json.
+
+    Raises:
+        InputError: the training set has no such column.
+    """
+    groups = [_group_table(run, name, number) for number, name in enumerate(columns, start=1)]
+    return [*groups, *_copies_table(run.valuation), _skipped_table(run.valuation)]
+
+
+def sum_groups(
+    values: NDArray[np.float64], cells: Sequence[Any], gone: NDArray[np.bool_] | None = None
+) -> list[Group]:
+    """Sums of the (n,) values over equal cells, highest first.
+
+    Images whose cell is None and images that are `gone` (n,) have groups of their own, whatever
+    text other cells hold.
+    """
+    unlisted = np.zeros(len(values), dtype=bool) if gone is None else gone
+    names = [
+        (NOT_LISTED, False) if away else (NO_ENTRY, False) if cell is None else (str(cell), True)
+        for cell, away in zip(cells, unlisted.tolist(), strict=True)
+    ]
+    places: dict[tuple[str, bool], int] = {}
+    group_of = np.array([places.setdefault(name, len(places)) for name in names], dtype=np.int64)
+    totals = np.bincount(group_of, weights=values, minlength=len(places))
+    counts = np.bincount(group_of, minlength=len(places))
+    whole = float(values.sum())
+    shares = totals / whole if whole > 0 else np.zeros_like(totals)
+    keys, signed = list(places), n_below(values) > 0
+    return [
+        Group(
+            name=keys[place][0],
+            named=keys[place][1],
+            count=int(counts[place]),
+            total=float(totals[place]),
+            share=None if signed else float(shares[place]),
+            of_images=float(counts[place] / len(values)),
+        )
+        for place in np.argsort(-totals, kind="stable")
+    ]
+
+
+def _group_table(run: Run, name: str, number: int) -> Table:
+    values, gone = run.valuation.values, run.train.gone(name)
+    groups = sum_groups(values, run.train.column(name), gone)
+    shown = groups[:GROUPS_SHOWN]
+    below = n_below(values)
+    columns = [column for column in GROUP_COLUMNS if not (below and column.of_share)]
+    notes = [
+        f"{below:,} values are below 0, so there are no shares of a whole."
+        if below
+        else "× its share is the group's share of all value, divided by its share of all training "
+        "images. It would be 1 for every group if all images had the same value."
+    ]
+    if len(groups) > len(shown):
+        notes.append(f"The {len(shown)} of {len(groups):,} groups with the highest totals.")
+    warning = (
+        f"{int(gone.sum()):,} of {len(values):,} training images are no longer listed in the set. "
+        f"Their entries in this column are not known; their values are counted as {NOT_LISTED}."
+    )
+    return Table(
+        id=f"group-{number}",
+        link="By",
+        heading="Value by",
+        subject=name,
+        notes=tuple(notes),
+        warning=warning if gone.any() else "",
+        head=(name, *(column.heading for column in columns)),
+        rows=tuple(
+            Row(group.name, tuple(c.cell(group, shown[0]) for c in columns), group.named)
+            for group in shown
         ),
-        "quality": pack_array(valuation.quality),
-        "match": pack_array(np.zeros(0) if valuation.match_p is None else valuation.match_p),
-        "nothing": pack_array(gave_nothing(valuation).astype(np.uint8)),
-        "spread": pack_rows(orders.spread),
-        "nearest": pack_array(found.distances[:, 0].astype(np.float32)),
-        "stored": pack_rows(part.rows),
-        "rows": pack_rows(found.rows[part.rows, : part.k]),
-        "distances": pack_array(found.distances[part.rows, : part.k].astype(np.float32)),
-        "scores": pack_array(found.scores[part.rows, : part.k].astype(np.float32)),
-        "train-states": pack_array(pictures.states("train", len(valuation.train_ids))),
-        "generated-states": pack_array(pictures.states("generated", len(valuation.generated_ids))),
-        **_labels("train", valuation.train_labels),
-        **_labels("generated", valuation.generated_labels),
-        **_pictures(pictures),
-    }
+    )
 
 
-def parts(pictures: Pictures) -> Iterator[str]:
-    """The pictures one after the other, as base64, so many a part."""
-    everything = list(pictures.found.values())
-    for start in range(0, len(everything), PICTURES_A_PART):
-        joined = b"".join(everything[start : start + PICTURES_A_PART])
-        yield base64.b64encode(joined).decode("ascii")
+def _copies_table(valuation: Valuation) -> list[Table]:
+    """The largest clusters of copies; nothing where there are none."""
+    clusters = valuation.clusters
+    if clusters is None or not clusters.copies:
+        return []
+    n = len(clusters.representatives)
+    near = np.bincount(clusters.representatives, weights=clusters.near, minlength=n)
+    totals = np.bincount(clusters.representatives, weights=valuation.values, minlength=n)
+    several = clusters.kept[clusters.sizes[clusters.kept] > 1]
+    largest = several[np.argsort(-clusters.sizes[several], kind="stable")][:COPIES_SHOWN]
+    notes = [
+        f"{clusters.groups:,} {'cluster' if clusters.groups == 1 else 'clusters'} of copies. A "
+        "cluster counts once among the contributors, and its images share its value equally."
+    ]
+    if clusters.groups > len(largest):
+        notes.append(f"The {len(largest)} largest; duplicates.parquet lists all.")
+    rows = tuple(
+        Row(
+            valuation.train_ids[row],
+            (
+                f"{clusters.sizes[row]:,}",
+                "near" if near[row] else "exact",
+                format_number(float(totals[row])),
+            ),
+        )
+        for row in largest
+    )
+    head = ("image that stands for the cluster", "images", "kind", "value of all")
+    title = "Copies within the training set"
+    return [Table("copies", "Copies", title, "", tuple(notes), head, rows)]
 
 
-def _labels(side: str, labels: Sequence[str | None] | None) -> dict[str, Table]:
-    """Names, and a code an image: 0 without a label, else one more than the place of its name."""
-    names, codes = codes_of((None, *(labels or ())))
-    return {
-        f"{side}-labels": pack_strings([name or "" for name in names[1:]]),
-        f"{side}-codes": pack_rows(codes[1:]),
-    }
+def _skipped_table(valuation: Valuation) -> Table:
+    skipped = valuation.skipped
+    if not skipped:
+        notes = ["None: every image of both sets was used."]
+    else:
+        verb = (
+            "image could not be used and has"
+            if len(skipped) == 1
+            else "images could not be used and have"
+        )
+        notes = [f"{len(skipped):,} {verb} no part in this run."]
+    if len(skipped) > SKIPPED_SHOWN:
+        notes.append(f"The first {SKIPPED_SHOWN}; skipped.parquet lists all.")
+    rows = tuple(Row(skip.id, (side, skip.reason)) for side, skip in skipped[:SKIPPED_SHOWN])
+    return Table(
+        id="skipped",
+        link="Skipped",
+        heading="Skipped images",
+        subject="",
+        notes=tuple(notes),
+        head=("image", "set", "reason"),
+        rows=rows,
+        figures=False,
+    )
 
 
-def _pictures(pictures: Pictures) -> dict[str, Table]:
-    """Which image each picture is of, and its bytes, in the order of `parts`."""
-    keys, found = list(pictures.found), pictures.found.values()
-    return {
-        "picture-of-train": pack_array(np.array([side == "train" for side, _ in keys], np.uint8)),
-        "picture-rows": pack_rows(np.array([row for _, row in keys], dtype=np.int64)),
-        "picture-sizes": pack_rows(np.array([len(picture) for picture in found], dtype=np.int64)),
-    }
+def record_tables(run: Run) -> list[tuple[str, Pairs]]:
+    """All of run.json as headings and (name, text) pairs: single entries first, then its parts."""
+    info = run.valuation.record.as_json()
+    parts = {name: part for name, part in info.items() if isinstance(part, Mapping | list | tuple)}
+    single = {name: entry for name, entry in info.items() if name not in parts}
+    run_entries = {"run folder": run.folder.name, **single, "seal": run.seal or "none"}
+    names = {"unattributed": "Without a contributor", "weights": "Weights (SHA-256)"}
+    tables = [(names.get(name, name.capitalize()), flatten(part)) for name, part in parts.items()]
+    return [("Run", flatten(run_entries)), *((name, pairs) for name, pairs in tables if pairs)]
+
+
+def flatten(part: Any, name: str = "") -> Pairs:
+    """A nested record as (name, text) pairs: {"train": {"id": 1}} → ("train, id", "1")."""
+    if isinstance(part, Mapping):
+        return tuple(
+            pair
+            for key, entry in part.items()
+            for pair in flatten(entry, f"{name}, {key}" if name else str(key))
+        )
+    if isinstance(part, list | tuple):
+        return ((name, ", ".join(map(str, part))),)
+    return ((name, "none" if part is None else str(part)),)

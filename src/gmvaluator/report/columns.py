@@ -1,0 +1,250 @@
+"""What the page says of each image: columns of cells, and the lines of a card that show them.
+
+To add a field to a card, add a column to `image_columns` (of an image) or `pair_columns` (of a
+training image beside a generated one), and a `Line` with the column's name to `card_lines`. The
+script draws every line, in every list, from a record: the cells of one image by column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmvaluator.runs.distribution import n_below
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.valuation import Valuation
+
+Side = Literal["train", "generated"]
+Cells = Sequence[str | None] | NDArray[Any]
+Columns = dict[str, Cells]
+Record = dict[str, Any]
+
+CONTRIBUTORS_SHOWN = 10
+# pairs of a generated and a training image in the file; 12 bytes each, before compression
+MOST_PAIRS = 600_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of text about an image, in which the cell of a column replaces `{}`.
+
+    Attributes:
+        column: whose cell. Images without a cell (None) have no such line.
+        text: of the line.
+        name: what stands before the text where one image is shown by itself; "" on cards.
+        scale: factor of a number.
+        low, high: numbers outside have no such line. None: no bound.
+        style: `strong`, `warning` or "".
+    """
+
+    column: str
+    text: str = "{}"
+    name: str = ""
+    scale: float = 1.0
+    low: float | None = None
+    high: float | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of a list that a reader can choose: by a column of numbers; "": as in the set."""
+
+    column: str
+    text: str
+    descending: bool = False
+
+
+# the first order of each list is the one that the page opens with
+ORDERS: dict[Side, tuple[Order, ...]] = {
+    "generated": (
+        Order("spread", "spread over the whole set"),
+        Order("", "as in the set"),
+        Order("nearest", "nearest contributor first"),
+        Order("quality", "highest quality first", descending=True),
+        Order("quality", "lowest quality first"),
+    ),
+    "train": (
+        Order("rank", "most valuable first"),
+        Order("rank", "least valuable first", descending=True),
+        Order("supports", "supports most generated images", descending=True),
+        Order("", "as in the set"),
+    ),
+}
+
+
+def image_columns(run: Run) -> dict[Side, Columns]:
+    """The columns of the n training and of the m generated images."""
+    valuation = run.valuation
+    train: Columns = {
+        "id": run.train.ids,
+        "value": valuation.values,
+        "rank": valuation.ranks,
+        "supports": valuation.n_supported,
+    }
+    if valuation.clusters is not None:
+        # images that share one score, this one included, and the one that stands for them
+        train |= {
+            "copies": valuation.clusters.sizes,
+            "leader": valuation.clusters.representatives,
+        }
+    generated: Columns = {
+        "id": run.generated.ids,
+        "quality": valuation.quality,
+        "nearest": valuation.contributions.distances[:, 0].astype(np.float32),
+        # 1: gave no score, as of quality 0 or withheld
+        "silent": (valuation.contributions.scores == 0).all(axis=1).astype(np.uint8),
+        "spread": np.argsort(spread_order(len(run.generated.ids))),
+    }
+    if valuation.match_p is not None:
+        generated["match"] = valuation.match_p
+    if run.train.labels is not None:
+        train["label"] = run.train.labels
+    if run.generated.labels is not None:
+        generated["label"] = run.generated.labels
+    return {"train": train, "generated": generated}
+
+
+def pair_columns(
+    valuation: Valuation, generated: NDArray[np.int64], k: int
+) -> dict[str, NDArray[Any]]:
+    """Columns of the first k contributors of some generated images, each (len(generated), k)."""
+    contributions = valuation.contributions
+    return {
+        "row": contributions.rows[generated, :k],
+        "score": contributions.scores[generated, :k].astype(np.float32),
+        "distance": contributions.distances[generated, :k].astype(np.float32),
+    }
+
+
+def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
+    """The lines of each kind of card, and of the pages of one image (`about-…`)."""
+    n, m = len(valuation.train_ids), len(valuation.generated_ids)
+    label = Line("label", "label {}")
+    score, distance = Line("score", style="strong"), Line("distance", "d {}")
+    about_train = [
+        Line("number", f"row {{}} of {n:,}", "training image"),
+        Line("value", name="value"),
+        Line("rank", f"{{}} of {n:,}", "rank"),
+        Line("label", name="label"),
+        Line("supports", "{} generated images", "supports"),
+    ]
+    about_generated = [
+        Line("number", f"row {{}} of {m:,}", "generated image"),
+        Line("quality", name="quality"),
+        Line("label", name="label"),
+    ]
+    card = [Line("quality", "quality {}")]
+    total = float(valuation.values.sum())
+    if total > 0 and not n_below(valuation.values):
+        about_train.insert(2, Line("value", "{} %", "share of all value", scale=100 / total))
+    if (level := match_level(valuation)) is not None:
+        card.append(Line("match", "no contributor found: p {}", high=level, style="warning"))
+        about_generated.insert(2, Line("match", name="p-value of its match"))
+    return {
+        "generated": (
+            *card,
+            label,
+            Line("silent", "gave no score: nearest training images", low=1),
+        ),
+        "train": (
+            label,
+            Line("supports", "supports {}"),
+            Line("copies", "one of {} copies", low=2),
+        ),
+        "contributor": (score, distance, Line("copies", "{} copies", low=2)),
+        "supported": (score, distance, Line("place", "contributor {}")),
+        "about-train": tuple(about_train),
+        "about-generated": tuple(about_generated),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The columns of a run's images, read by image and in an order.
+
+    Attributes:
+        valuation: of the run.
+        columns: from `image_columns`, and once pictures are read, `picture`.
+    """
+
+    valuation: Valuation
+    columns: dict[Side, Columns]
+
+    def order(self, side: Side, order: Order) -> NDArray[np.int64]:
+        """Rows of all images of a side in an order; the script sorts in the same way."""
+        if not order.column:
+            return np.arange(len(self.columns[side]["id"]))
+        cells = np.asarray(self.columns[side][order.column], dtype=np.float64)
+        return np.argsort(-cells if order.descending else cells, kind="stable")
+
+    def record(self, side: Side, row: int) -> Record:
+        """What a card shows of one image; `number` counts from 1."""
+        cells = {name: plain(cells[row]) for name, cells in self.columns[side].items()}
+        return {"side": side, "row": int(row), "number": int(row) + 1, **cells}
+
+    def generated_record(self, row: int) -> Record:
+        """`record` of a generated image, with the records of its first contributors."""
+        pairs = pair_columns(self.valuation, np.array([row]), CONTRIBUTORS_SHOWN)
+        contributors = [
+            self.record("train", int(train))
+            | {name: plain(cells[0, place]) for name, cells in pairs.items() if name != "row"}
+            | {"place": place + 1}
+            for place, train in enumerate(pairs["row"][0])
+        ]
+        return self.record("generated", row) | {"contributors": contributors}
+
+    @cached_property
+    def stored(self) -> tuple[NDArray[np.int64], int]:
+        """Generated rows whose contributors the file holds, and how many of each.
+
+        All of a usual run; of larger ones fewer contributors, then fewer generated images.
+        """
+        m, k = self.valuation.contributions.rows.shape
+        stored_k = min(k, max(CONTRIBUTORS_SHOWN, MOST_PAIRS // max(1, m)))
+        return np.sort(spread_order(m)[: MOST_PAIRS // max(1, stored_k)]), stored_k
+
+    def tables(self) -> dict[str, Cells]:
+        """All columns under the names by which the script opens them."""
+        rows, k = self.stored
+        pairs = pair_columns(self.valuation, rows, k)
+        return {
+            **{
+                f"{side}-{name}": cells
+                for side in self.columns
+                for name, cells in self.columns[side].items()
+            },
+            **{f"pair-{name}": cells for name, cells in pairs.items()},
+            "stored": rows,
+        }
+
+
+def spread_order(m: int) -> NDArray[np.int64]:
+    """All rows of m, in an order whose first rows, however many, span the whole set.
+
+    The van der Corput sequence: row numbers sorted by their binary digits reversed.
+    """
+    bits = max(1, (m - 1).bit_length())
+    numbers = np.arange(2**bits)
+    reversed_bits = np.zeros_like(numbers)
+    for bit in range(bits):
+        reversed_bits |= ((numbers >> bit) & 1) << (bits - 1 - bit)
+    return reversed_bits[reversed_bits < m]
+
+
+def match_level(valuation: Valuation) -> float | None:
+    """The p-value up to which a generated image counts as without a contributor."""
+    test = valuation.record.unattributed
+    return None if valuation.match_p is None or test is None else test.level
+
+
+def plain(cell: Any) -> str | int | float | None:
+    """A cell as JSON can hold it: NaN and infinity, which are no JSON, as text."""
+    value = cell.item() if isinstance(cell, np.generic) else cell
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
