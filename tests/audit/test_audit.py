@@ -18,9 +18,9 @@ from gmvaluator import GMValuator, ImageSet, InputError, RunError
 from gmvaluator.audit.align import PLACEMENTS, SIDE, grey_pixels, laid_over, registered
 from gmvaluator.audit.findings import Audit, audit, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.studies.audit import LEVELS, audited
 from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context

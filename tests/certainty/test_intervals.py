@@ -14,11 +14,11 @@ from gmvaluator import InputError
 from gmvaluator.certainty.intervals import (
     SHARE_EXTRA,
     VALUE_EXTRA,
+    bootstrap_interval,
     bootstrap_shares,
     effective_images,
     value_intervals,
 )
-from gmvaluator.evaluation.metrics import bootstrap_interval
 from gmvaluator.scoring.scores import Contributions, sum_values
 
 

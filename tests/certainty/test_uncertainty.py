@@ -24,7 +24,6 @@ from gmvaluator.certainty.uncertainty import (
     rounded,
 )
 from gmvaluator.cli import cli
-from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.verify.verification import verify
 from gmvaluator.scoring.scores import Contributions
@@ -178,11 +177,6 @@ def test_too_few_images_for_advice_are_told_so() -> None:
 
 def test_rounding_goes_up() -> None:
     assert [rounded(x) for x in (0.3, 7.2, 99.5, 101, 1_234)] == [1, 8, 100, 110, 1_300]
-
-
-def test_common_top_of_fewer_images_than_asked() -> None:
-    assert common_top([1, 2, 3], [3, 1, 2], 50) == 1
-    assert common_top([1, 2, 3, 0], [3, 1, 2, 0], 2) == 0.5
 
 
 def test_what_is_written(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ chosen by coverage: docs/uncertainty.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +36,23 @@ SHARE_EXTRA, VALUE_EXTRA = 0.75, 0.5
 
 BLOCK = 1 << 22
 """Numbers held at once of each kind: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over independent repetitions, with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def shown(self, digits: int) -> str:
+        """As text, `mean ± half`; the mean alone where there is no interval."""
+        mean = f"{self.mean:.{digits}f}"
+        if math.isnan(self.low):
+            return mean
+        return f"{mean} ± {(self.high - self.low) / 2:.{digits}f}"
 
 
 def bootstrap_shares(
@@ -126,6 +145,30 @@ def value_intervals(
         for end, at in ((worst, tail), (best, 1 - tail))
     )
     return np.minimum(low, sums), np.maximum(high, sums)
+
+
+def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of a criterion over generated images, with its bootstrap interval over the images.
+
+    The criteria are `class_ratio`, `weighted_class_share` and `attribute_ratio`. Images without a
+    share (NaN) do not count. For repetitions of a whole study, use `mean_interval`.
+
+    Args:
+        parts: (m,) the criterion of each generated image, 0 … 1.
+        level: nominal coverage.
+        seed: seed of the images' weights.
+
+    Raises:
+        InputError: fewer than two images, or parts outside 0 … 1.
+    """
+    known = np.asarray(parts, dtype=np.float64).ravel()
+    known = known[~np.isnan(known)]
+    if bool(np.any((known < 0) | (known > 1))):
+        raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
+    both = np.column_stack([known, 1 - known])
+    # a criterion has no first contributor: the best image bounds what one more image could add
+    low, high = bootstrap_shares(both, largest=np.zeros(len(known)), level=level, seed=seed)
+    return Interval(float(known.mean()), float(low[0]), float(high[0]), len(known))
 
 
 def effective_images(contributions: Contributions) -> Floats:

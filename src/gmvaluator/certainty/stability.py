@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
-from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_correlation
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL, SEAL
 from gmvaluator.progress import Progress, Silent

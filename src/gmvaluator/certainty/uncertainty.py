@@ -12,24 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.agreement import (
+    class_ratio,
+    common_top,
+    contributor_labels,
+    generated_labels,
+    rank_correlation,
+    weighted_class_share,
+)
 from gmvaluator.certainty.intervals import (
     DEFAULT_LEVEL,
     FEW,
+    Interval,
+    bootstrap_interval,
     bootstrap_shares,
     effective_images,
     value_intervals,
 )
+from gmvaluator.certainty.tables import Cell, Draw, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import (
-    Interval,
-    bootstrap_interval,
-    class_ratio,
-    common_top,
-    rank_correlation,
-    weighted_class_share,
-)
-from gmvaluator.evaluation.results import Cell, Draw, StudyResult, Table, grid, plots_at_hand
-from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.seals import RUN_SEAL, SEAL
 from gmvaluator.matching.duplicates.clusters import Clusters

@@ -14,8 +14,8 @@ from gmvaluator.cli.options import PRINTING, Command, Option, options, out
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
+    from gmvaluator.certainty.tables import StudyResult
     from gmvaluator.evaluation.recipes import Recipe
-    from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.evaluation.valuers import NamedValuer
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
+from gmvaluator.certainty.intervals import Interval
 from gmvaluator.errors import RunError
-from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.runs.plots import new_figure
 
