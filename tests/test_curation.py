@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, InputError
 from gmvaluator.cli import cli
-from gmvaluator.curation import curate, export_curation, parse_amount
+from gmvaluator.curation import curate_run, export_curation, parse_amount
 from image_makers import encode, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -36,7 +36,7 @@ def run(tmp_path: Path, digits: Digits) -> Path:
 
 
 def test_the_stranger_the_copy_and_the_lowest_are_listed(run: Path, tmp_path: Path) -> None:
-    found = curate(run, lowest="10%", off_manifold="1")
+    found = curate_run(run, lowest="10%", off_manifold="1")
     valuation = found.run.valuation
     assert len(found.lowest) == 5
     np.testing.assert_array_equal(np.sort(valuation.ranks[found.lowest]), np.arange(38, 43))
@@ -56,7 +56,7 @@ def test_the_stranger_the_copy_and_the_lowest_are_listed(run: Path, tmp_path: Pa
 
 
 def test_nearest_others_are_those_of_all_pairs(run: Path) -> None:
-    found = curate(run, lowest="0", off_manifold="100%")
+    found = curate_run(run, lowest="0", off_manifold="100%")
     fitted = GMValuator.refit(run).fitted_
     assert fitted is not None
     vectors = fitted.vectors
@@ -92,11 +92,11 @@ def test_others_read_the_folder(run: Path, tmp_path: Path) -> None:
 
 
 def test_changed_and_missing_images_are_listed_and_not_exported(run: Path, tmp_path: Path) -> None:
-    found = curate(run, lowest="2", off_manifold="0")
+    found = curate_run(run, lowest="2", off_manifold="0")
     first, second = (found.run.valuation.train_ids[row] for row in found.lowest)
     (tmp_path / "train" / first).write_bytes(encode(np.zeros((28, 28), dtype=np.uint8)))
     (tmp_path / "train" / second).unlink()
-    told = export_curation(curate(run, lowest="2", off_manifold="0"), tmp_path / "out")
+    told = export_curation(curate_run(run, lowest="2", off_manifold="0"), tmp_path / "out")
     rows = pq.read_table(tmp_path / "out/curation.parquet").to_pylist()
     states = {row["train_id"]: row["state"] for row in rows}
     assert (states[first], states[second]) == ("changed", "missing")

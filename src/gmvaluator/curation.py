@@ -146,7 +146,7 @@ def parse_amount(text: str, n: int, option: str) -> int:
     )
 
 
-def curate(
+def curate_run(
     run: str | Path,
     *,
     lowest: str = DEFAULT_LOWEST,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError
 from gmvaluator.audit.align import PLACEMENTS, SIDE, grey_pixels, laid_over, registered
-from gmvaluator.audit.findings import Audit, audit, check_audit_output
+from gmvaluator.audit.findings import Audit, audit_run, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
 from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
@@ -26,7 +26,7 @@ from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import cropped_anywhere
 from gmvaluator.files.pieces import Workspace
-from gmvaluator.runs.verify.verification import verify
+from gmvaluator.runs.verify import verify_run
 from image_makers import encode, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, digits: Digits) -> Path:
 
 @pytest.fixture(scope="module")
 def found(made: Path) -> Audit:
-    return audit(made / "run", settings=QUICK, cache=False)
+    return audit_run(made / "run", settings=QUICK, cache=False)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_an_audit_is_the_contract_and_belongs_to_its_run(made: Path, found: Audi
     assert all((row["distance"] <= told["threshold"]) == row["is_copy"] for row in rows)
     assert (told["n_copies"], told["n_audited"], told["n_train"]) == (4, 14, N_TRAIN)
     assert told["run_seal"] == found.run.seal
-    checks = {check.name: check for check in verify(made / "run").checks}
+    checks = {check.name: check for check in verify_run(made / "run").checks}
     assert checks["audit.json"].state == "ok"
 
 
@@ -116,11 +116,11 @@ def test_an_audit_that_was_edited_or_is_of_another_run_is_told(
     shutil.copytree(made / "run" / "audit", home / "run" / "audit", dirs_exist_ok=True)
     page = home / "run" / "audit" / "index.html"
     page.write_text(page.read_text().replace("Near copies", "No copies"))
-    told = {check.name: check.found for check in verify(home / "run").checks}
+    told = {check.name: check.found for check in verify_run(home / "run").checks}
     assert told["audit.json"] == ("audit/index.html was changed",)
     record = json.loads((home / "run" / "audit.json").read_text())
     (home / "run" / "audit.json").write_text(json.dumps(record | {"run_seal": "0" * 64}))
-    told = {check.name: check.found for check in verify(home / "run").checks}
+    told = {check.name: check.found for check in verify_run(home / "run").checks}
     assert told["audit.json"][0].startswith("it was made of another run; move it")
 
 
@@ -202,16 +202,16 @@ def test_moved_changed_and_missing_images_are_errors(made: Path, home: Path) -> 
     file = home / "run" / "run.json"
     (home / "train" / "005.png").write_bytes((home / "train" / "006.png").read_bytes())
     with pytest.raises(RunError, match=r"1 have changed since, first '005\.png'; restore them"):
-        audit(home / "run", train=home / "train", generated=home / "generated", **options)
+        audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     (home / "train" / "005.png").unlink()
     with pytest.raises(RunError, match=r"1 of 120 images are no longer listed .* '005\.png'"):
-        audit(home / "run", train=home / "train", generated=home / "generated", **options)
+        audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     with pytest.raises(InputError, match="nowhere"):
-        audit(home / "run", train=home / "nowhere", **options)
+        audit_run(home / "run", train=home / "nowhere", **options)
     record = json.loads(file.read_text())
     file.write_text(json.dumps(record | {"seed": 3}))
     with pytest.raises(RunError, match="is not as it was saved"):
-        audit(home / "run", **options)
+        audit_run(home / "run", **options)
 
 
 def test_the_command_tells_copies(made: Path) -> None:

@@ -22,7 +22,7 @@ from gmvaluator.files.seals import seal_of, sealed, sha256_of
 from gmvaluator.payout import record as payout_record
 from gmvaluator.payout.statements import STATEMENTS
 from gmvaluator.runs.verify.laws import check_laws
-from gmvaluator.runs.verify.verification import BESIDE, InputCheck, Verification, verify
+from gmvaluator.runs.verify.verification import BESIDE, InputCheck, Verification, verify_run
 from image_makers import encode, image_folder, random_images
 
 
@@ -48,7 +48,7 @@ def home(made: Path, tmp_path: Path) -> Path:
 
 
 def check(home: Path, **options: Any) -> Verification:
-    return verify(home / "run", train=home / "train", generated=home / "generated", **options)
+    return verify_run(home / "run", train=home / "train", generated=home / "generated", **options)
 
 
 def wrong(found: Verification) -> dict[str, str]:
@@ -149,8 +149,8 @@ def test_a_forger_who_seals_again_is_told_by_laws_or_by_the_seal_kept_elsewhere(
     replace(valuation, contributions=share, quality=valuation.quality / 2).save(
         home / "other", overwrite=True
     )
-    assert verify(home / "other", train=home / "train", generated=home / "strangers").intact
-    found = wrong(verify(home / "other", train=home / "train", seal=before))
+    assert verify_run(home / "other", train=home / "train", generated=home / "strangers").intact
+    found = wrong(verify_run(home / "other", train=home / "train", seal=before))
     assert "another one than was given" in found["seal"]
 
 
@@ -182,7 +182,7 @@ def test_images_removed_and_added_are_named(home: Path) -> None:
 
 
 def test_a_set_of_strangers_is_told_as_another(home: Path) -> None:
-    found = verify(home / "run", train=home / "train", generated=home / "strangers")
+    found = verify_run(home / "run", train=home / "train", generated=home / "strangers")
     assert found.train.state == "ok"
     assert "is another set: not one image of the run is in it" in found.generated.found[0]
 
@@ -191,7 +191,7 @@ def test_the_same_images_under_other_ids_are_recognised(home: Path) -> None:
     moved = home / "set" / "train"
     moved.parent.mkdir()
     (home / "train").rename(moved)
-    found = verify(home / "run", train=moved.parent, generated=home / "generated")
+    found = verify_run(home / "run", train=moved.parent, generated=home / "generated")
     assert found.train.state == "failed"
     assert "8 of the missing images are there under other ids" in "".join(found.train.found)
 
@@ -201,7 +201,7 @@ def test_images_that_moved_are_not_checked_and_said_so(made: Path, home: Path) -
     record = json.loads(file.read_text())
     record["inputs"]["train"]["source"] = str(home / "nowhere")
     file.write_text(json.dumps(record | {"seal": seal_of(record)}))
-    found = verify(home / "run")
+    found = verify_run(home / "run")
     assert found.intact
     assert not found.complete
     assert found.train.state == "unknown"
@@ -254,21 +254,21 @@ def test_hashes_and_seal_that_were_taken_out_are_missed(home: Path) -> None:
     run = home / "run"
     whole = (run / "run.json").read_text()
     edit_record(run / "run.json", files=None, seal=None)
-    found = wrong(verify(run, quick=True))
+    found = wrong(verify_run(run, quick=True))
     assert set(found) == {"files", "seal"}
     assert "unattributed, settings.dedup, settings.null, inputs.parquet" in found["files"]
     for name in ("files", "seal"):
         (run / "run.json").write_text(whole)
         edit_record(run / "run.json", **{name: None})
-        assert name in wrong(verify(run, quick=True))
+        assert name in wrong(verify_run(run, quick=True))
     as_older(run)
     for sign in ("earlier_seals", "extensions"):
         edit_record(run / "run.json", **{sign: []})
-        assert sign in wrong(verify(run, quick=True))["seal"]
+        assert sign in wrong(verify_run(run, quick=True))["seal"]
         edit_record(run / "run.json", **{sign: None})
-    assert verify(run, quick=True).intact
+    assert verify_run(run, quick=True).intact
     shutil.copy(home / "other" / "inputs.parquet", run)
-    assert "inputs.parquet" in wrong(verify(run, quick=True))["files"]
+    assert "inputs.parquet" in wrong(verify_run(run, quick=True))["files"]
 
 
 def test_a_resealed_list_of_files_that_lacks_one_is_told(home: Path) -> None:
@@ -286,13 +286,13 @@ def test_nonsense_in_the_record_is_found_and_no_traceback(home: Path, name: str)
     several: tuple[Any, ...] = (None, [], "x", 3)
     for nonsense in several:
         file.write_text(json.dumps(record | {name: nonsense}))
-        found = verify(home / "run")
+        found = verify_run(home / "run")
         assert f"{name} in run.json is {nonsense!r}" in wrong(found)["laws"]
         assert found.train.state == "unknown"
         with pytest.raises(RunError, match="is not as it was saved"):
             Valuation.load(home / "run")
     file.write_text(json.dumps(record | {name: {"train": 3, "level": "x", "k": "x"}}))
-    assert not verify(home / "run").intact
+    assert not verify_run(home / "run").intact
 
 
 def test_a_table_with_text_for_numbers_is_found_and_no_traceback(home: Path) -> None:
@@ -386,17 +386,17 @@ def test_held_out_images_are_looked_at(home: Path) -> None:
     )
     fitted = valuator.fit(home / "train")
     fitted.value(home / "generated", holdout=home / "strangers2").save(home / "run", overwrite=True)
-    found = verify(home / "run")
+    found = verify_run(home / "run")
     assert found.holdout is not None
     assert (found.intact, found.complete, found.holdout.n) == (True, True, 6)
-    quick = verify(home / "run", quick=True)
+    quick = verify_run(home / "run", quick=True)
     assert states(quick)["held-out images"] == "unknown"
     (home / "strangers2").rename(home / "moved")
-    gone = verify(home / "run")
+    gone = verify_run(home / "run")
     assert (gone.intact, states(gone)["held-out images"]) == (True, "unknown")
-    assert verify(home / "run", holdout=home / "moved").complete
+    assert verify_run(home / "run", holdout=home / "moved").complete
     (home / "moved" / "000.png").write_bytes(encode(random_images(1, seed=3)[0]))
-    changed = verify(home / "run", holdout=home / "moved")
+    changed = verify_run(home / "run", holdout=home / "moved")
     assert "gives other images to compare with" in wrong(changed)["held-out images"]
 
 
@@ -416,7 +416,7 @@ def test_a_run_of_another_version_is_not_called_intact(home: Path) -> None:
 
 def test_no_run_and_a_damaged_record_are_errors(home: Path) -> None:
     with pytest.raises(RunError, match="is no run folder"):
-        verify(home / "train")
+        verify_run(home / "train")
     (home / "run" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
         check(home)
@@ -525,4 +525,4 @@ def test_laws_hold_where_images_have_no_contributor(made: Path, tmp_path: Path) 
     valuation = strict.value(made / "strangers")
     assert (valuation.unattributed > 0).any()
     valuation.save(tmp_path / "run")
-    assert wrong(verify(tmp_path / "run")) == {}
+    assert wrong(verify_run(tmp_path / "run")) == {}

@@ -37,7 +37,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What `audit` found.
+    """What `audit_run` found.
 
     Attributes:
         run: that was audited, with its images.
@@ -173,7 +173,7 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
         check_into(pages, FIRST, overwrite=True)
 
 
-def audit(
+def audit_run(
     run: str | Path,
     *,
     train: object = None,

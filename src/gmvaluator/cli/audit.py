@@ -82,14 +82,14 @@ def audit(
     zoomed. Copies are those nearer than training images are to each other, but for the share given
     by --false-alarms. Writes audit.parquet, audit.json and evidence pages (audit/) into RUN.
     """
+    from gmvaluator.audit import audit_run
     from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
-    from gmvaluator.audit.findings import audit as look
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import print_result
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
-    found = look(
+    found = audit_run(
         run,
         train=train,
         generated=generated,

@@ -43,7 +43,7 @@ def curate(
 
     curation.check_curation_output(out, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
-    found = curation.curate(
+    found = curation.curate_run(
         run,
         lowest=lowest,
         off_manifold=off_manifold,

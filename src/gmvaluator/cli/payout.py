@@ -101,14 +101,14 @@ def payout(
     minor units (cents) by the largest remainder and sum to the budget exactly.
     """
     from gmvaluator.files.atomic import check_into
-    from gmvaluator.payout.pay import pay
+    from gmvaluator.payout import payout_run
     from gmvaluator.payout.record import MARKER, OWNED
     from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
     check_into(out or run, MARKER, overwrite=overwrite, owned=OWNED)
-    found = pay(opened, owners=owners, **rules)
+    found = payout_run(opened, owners=owners, **rules)
     progress = as_progress(not quiet and not as_json)
     folder = found.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
     record = json.loads((folder / MARKER).read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def extend(
     the result is that of valuing all generated images at once. The report of RUN is deleted; make
     it again with `gmvaluator report RUN`.
     """
-    from gmvaluator.engine.extend import extend_run
+    from gmvaluator.extension import extend_run
 
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     found = extend_run(

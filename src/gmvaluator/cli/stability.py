@@ -66,8 +66,8 @@ def stability(
     alone, only what these name. Writes stability.json, stability.md and a plot into the run. What
     is finished is kept there: interrupted, the same command goes on.
     """
+    from gmvaluator.certainty import stability_run
     from gmvaluator.certainty.stability import SETTINGS, default_variants
-    from gmvaluator.certainty.stability import stability as compare
     from gmvaluator.cli.printing import print_result
     from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
@@ -75,7 +75,7 @@ def stability(
     opened = open_run(run, train=train_images)
     given = _given(**more)
     wanted = vary or (() if given else SETTINGS)
-    found = compare(
+    found = stability_run(
         run,
         [*default_variants(opened.valuation.info["settings"], wanted), *given],
         train=train_images,

@@ -35,9 +35,9 @@ def verify(
     well: keep a copy of the seal elsewhere and pass it as --seal.
     """
     from gmvaluator.cli.printing import print_result
-    from gmvaluator.runs.verify.verification import verify as check
+    from gmvaluator.runs.verify import verify_run
 
-    found = check(
+    found = verify_run(
         run,
         train=train,
         generated=generated,

@@ -1,26 +1,32 @@
 """The running ledger: which generated images were settled, what was paid, what is carried.
 
-A file of JSON lines, an entry a settlement. Each entry is sealed (`sealing.seal_of`) and names the
-seal of the one before, so that no line can be changed, taken out or put in unnoticed; that the
-last ones are still there is told by the seal that `payout.json` keeps. `ledger_writing` adds to it.
+The ledger is a file of JSON lines, one entry per settlement. Each entry has a seal
+(`files.seals.seal_of`) and names the seal of the entry before it, so that a line that is changed,
+removed or inserted shows. `payout.json` keeps the seal of its entry, so that lost last lines show.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.files.seals import EARLIER_SEALS, RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
+from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
+from gmvaluator.payout.settlement import Settlement
 from gmvaluator.runs.valuation import Valuation
 
 FORMAT = 1
@@ -293,8 +299,121 @@ def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
         return "has amounts that do not sum to its budget"
     carried = {line["owner"]: line["carried"] for line in before["lines"]} if before else {}
     for line in entry["lines"]:
-        if line["carried_before"] != carried.pop(line["owner"], 0):
-            return f"carries another sum for {line['owner']!r} than the line before"
+        owner = line["owner"]
+        if line["carried_before"] != carried.pop(owner, 0):
+            return f"carries another sum for {owner!r} than the line before"
+        # the payer keeps the amounts that belong to nobody
+        due = 0 if owner in (UNASSIGNED, UNATTRIBUTED) else line["amount"] + line["carried_before"]
+        if line["paid"] + line["carried"] != due:
+            return f"pays and carries another sum for {owner!r} than is due"
     if any(carried.values()):
         return "drops a sum that the line before carried"
     return ""
+
+
+def entry_of(
+    ledger: Ledger,
+    settlement: Settlement,
+    valuation: Valuation,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """The next entry: a settlement of the images that the ledger has not settled yet.
+
+    Args:
+        ledger: so far.
+        settlement: to add.
+        valuation: of the run it is from.
+        record: what else is kept: the run's seal, the owners' file, the options.
+    """
+    start, end = ledger.settled, len(valuation.generated_ids)
+    rules = settlement.rules
+    entry = {
+        "format": FORMAT,
+        "entry": len(ledger.entries) + 1,
+        "previous": ledger.head,
+        **record,
+        "images": {"start": start, "end": end, "sha256": digest_of(valuation, start, end)},
+        "currency": rules.currency.code,
+        "digits": rules.currency.digits,
+        "budget": rules.budget,
+        "minimum": rules.minimum,
+        "lines": [
+            {
+                "owner": line.owner,
+                "value": line.value,
+                "amount": line.amount,
+                "carried_before": line.carried_before,
+                "paid": line.paid,
+                "carried": line.carried,
+            }
+            for line in settlement.lines
+        ],
+    }
+    return entry | {SEAL: seal_of(entry)}
+
+
+def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of what differs in two entries, but for where the owners' file lies."""
+
+    def content(of: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(json.dumps({**of, SEAL: None}))
+        plain["owners"] = {**plain.get("owners", {}), "file": None}
+        return plain
+
+    one, two = content(entry), content(other)
+    return [name for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep a second settlement out while one is under way.
+
+    The lock is on a hidden empty file beside the ledger. The file stays; the lock ends with its
+    process.
+
+    Raises:
+        RunError: another process or thread holds the ledger, or the lock cannot be made.
+    """
+    file = Path(os.path.realpath(path))
+    lock = FileLock(file.with_name(f".{file.name}.lock"), blocking=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"another settlement holds ledger {path}; wait for it and settle again"
+        ) from error
+    except OSError as error:
+        raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_head(ledger: Ledger, head: str) -> None:
+    """Refuse a ledger whose file changed since it was read.
+
+    Raises:
+        RunError: its last seal is not `head`.
+    """
+    if read_ledger(ledger.path).head != head:
+        raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
+
+
+def append_entry(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
+    """Write the ledger with one more entry: all of it or nothing; earlier bytes stay the same.
+
+    Where its path is a link, the file that it points to is written.
+
+    Raises:
+        RunError: the file changed since it was read, or cannot be written.
+    """
+    check_head(ledger, ledger.head)
+    file = Path(os.path.realpath(ledger.path))
+    remove_leftovers(file.parent, glob.escape(file.stem))
+    before = file.read_bytes() if file.exists() else b""
+    line = json.dumps(entry, sort_keys=True) + "\n"
+    with publish_file(file) as part:
+        part.write_bytes(before + line.encode())
+    return Ledger(ledger.path, (*ledger.entries, entry))

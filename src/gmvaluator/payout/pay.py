@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES
+from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES
 from gmvaluator.errors import InputError
 from gmvaluator.files.seals import RUN_SEAL, SEAL
-from gmvaluator.payout import ledger_writing
 from gmvaluator.payout.contested import contested
-from gmvaluator.payout.ledger import Ledger, read_ledger
+from gmvaluator.payout.ledger import Ledger, differences, read_ledger
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, deal, owners_by, plain, read_owners
 from gmvaluator.payout.record import Payout, check_earlier, record_in
@@ -28,7 +27,7 @@ from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.scoring.scores import Contributions
 
 
-def pay(
+def payout_run(
     run: str | Path | Run,
     *,
     budget: str | int,
@@ -40,7 +39,7 @@ def pay(
     unowned: Unowned = "keep",
     withdrawn: Sequence[str] = (),
     ledger: str | Path | None = None,
-    level: float = DEFAULT_LEVEL,
+    level: float = DEFAULT_COVERAGE,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
 ) -> Payout:
@@ -121,7 +120,7 @@ def pay(
         contested=None if leaders is None else contested(ownership, whole, leaders),
     )
     if again is not None and book is not None:
-        other = ledger_writing.differences(again, payout.entry(book))
+        other = differences(again, payout.entry(book))
         if other:
             full = Ledger(book.path, (*book.entries, again))
             raise full.all_settled(f" (with other {', '.join(other)})")

@@ -13,9 +13,15 @@ from typing import Any
 from gmvaluator import versions
 from gmvaluator.files.atomic import check_into, publish_into, sync_files
 from gmvaluator.files.seals import RUN_SEAL, SEAL, sealed
-from gmvaluator.payout import ledger_writing
 from gmvaluator.payout.contested import Contested
-from gmvaluator.payout.ledger import Ledger, read_ledger
+from gmvaluator.payout.ledger import (
+    Ledger,
+    append_entry,
+    check_head,
+    entry_of,
+    locked,
+    read_ledger,
+)
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
@@ -184,34 +190,36 @@ class Payout:
                     meaning_of(self.weighting),
                 )
                 write_statements(context, scratch / STATEMENTS, progress or Silent())
-            record = self.as_json()
-            if self.ledger is not None:
-                with ledger_writing.locked(self.ledger.path):
-                    entry = self.again or self.entry(self.ledger)
-                    record["ledger"] = {
-                        "file": str(self.ledger.path),
-                        "entry": entry["entry"],
-                        SEAL: entry[SEAL],
-                    }
-                    text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
-                    (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
-                    # what can fail fails before the ledger says that it is paid
-                    sync_files(scratch)
-                    check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
-                    if self.again is None:
-                        ledger_writing.append(self.ledger, entry)
-                    else:
-                        ledger_writing.check_head(self.ledger, entry[SEAL])
+            if self.ledger is None:
+                _write_record(self.as_json(), scratch)
             else:
-                text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
-                (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
+                self._write_into_ledger(self.ledger, scratch, out, overwrite=overwrite)
         return out
+
+    def _write_into_ledger(
+        self, ledger: Ledger, scratch: Path, out: Path, *, overwrite: bool
+    ) -> None:
+        """Write the record and then the ledger's entry; whatever can fail fails before the entry.
+
+        Raises:
+            RunError: see `save`.
+        """
+        with locked(ledger.path):
+            entry = self.again or self.entry(ledger)
+            settled = {"file": str(ledger.path), "entry": entry["entry"], SEAL: entry[SEAL]}
+            _write_record(self.as_json() | {"ledger": settled}, scratch)
+            sync_files(scratch)
+            check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
+            if self.again is None:
+                append_entry(ledger, entry)
+            else:
+                check_head(ledger, entry[SEAL])
 
     def entry(self, ledger: Ledger) -> dict[str, Any]:
         """The next entry of a ledger, for this settlement."""
         record = self.as_json()
         kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
-        return ledger_writing.entry_of(ledger, self.settlement, self.run.valuation, kept)
+        return entry_of(ledger, self.settlement, self.run.valuation, kept)
 
     def _text(self, units: int) -> str:
         return f"{self.settlement.rules.currency.amount(units):f}"
@@ -272,6 +280,12 @@ def spreadsheet_safe(name: str) -> str:
     `payout.json` has names as they are.
     """
     return f"'{name}" if _FORMULA.match(name) else name
+
+
+def _write_record(record: dict[str, Any], folder: Path) -> None:
+    """`payout.json`, with the hashes of the files that are already in the folder."""
+    text = json.dumps(sealed(record, folder), indent=2, ensure_ascii=False)
+    (folder / MARKER).write_text(text + "\n", encoding="utf-8")
 
 
 def _write_table(payout: Payout, file: Path) -> None:

@@ -33,7 +33,7 @@ from gmvaluator.runs.verify.inputs import (
 )
 from gmvaluator.runs.verify.laws import check_laws
 
-__all__ = ["Check", "InputCheck", "State", "Verification", "verify"]
+__all__ = ["Check", "InputCheck", "State", "Verification", "verify_run"]
 
 BESIDE = {
     "audit.json": ("audit.parquet", "audit/index.html"),
@@ -54,7 +54,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """What `verify_run` found.
 
     Attributes:
         run: folder.
@@ -118,7 +118,7 @@ class Verification:
         return "\n".join(lines)
 
 
-def verify(
+def verify_run(
     run: str | Path,
     *,
     train: object = None,
