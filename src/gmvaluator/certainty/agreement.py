@@ -41,8 +41,10 @@ def common_top(first: ArrayLike, second: ArrayLike, top: int) -> float:
 
     Equal values count in the order of the images. With fewer than `top` images, all count.
     """
-    orders = [np.argsort(-np.asarray(values), kind="stable")[:top] for values in (first, second)]
-    return len(np.intersect1d(*orders)) / len(orders[0])
+    mine, theirs = (
+        np.argsort(-np.asarray(values), kind="stable")[:top] for values in (first, second)
+    )
+    return len(np.intersect1d(mine, theirs)) / len(mine)
 
 
 def contributor_overlap(first: NDArray[np.int64], second: NDArray[np.int64]) -> Floats:

@@ -29,17 +29,17 @@ from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
 from gmvaluator.payout.settlement import Settlement
 from gmvaluator.runs.valuation import Valuation
 
-FORMAT = 1
+LEDGER_FORMAT = 1
 START = "0" * 64
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All settlements so far, checked.
+    """All settlements so far. `read_ledger` has checked them.
 
     Attributes:
-        path: of the file.
-        entries: as the lines hold them, oldest first.
+        path: the file.
+        entries: one settlement each, oldest first.
     """
 
     path: Path
@@ -47,12 +47,12 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """Seal of the last entry; zeros where there is none."""
+        """Seal of the last entry; zeros for an empty ledger."""
         return str(self.entries[-1][SEAL]) if self.entries else START
 
     @property
     def settled(self) -> int:
-        """Generated images settled so far: the first of the run."""
+        """Number of generated images settled so far: the first ones of the run."""
         return int(self.entries[-1]["images"]["end"]) if self.entries else 0
 
     @property
@@ -79,7 +79,7 @@ class Ledger:
 
     @property
     def values(self) -> dict[str, float]:
-        """What each owner's images scored in all settlements."""
+        """Sum of the scores of each owner's images in all settlements."""
         totals: dict[str, float] = {}
         for entry in self.entries:
             for line in entry["lines"]:
@@ -87,7 +87,7 @@ class Ledger:
         return totals
 
     def as_json(self) -> dict[str, Any]:
-        """What was settled, and what each owner was paid and is due, as amounts."""
+        """Settlements, and the sums that each owner was paid and is due, as amounts."""
         carried, paid, values = self.carried, self.paid, self.values
         return {
             "ledger": str(self.path),
@@ -117,21 +117,21 @@ class Ledger:
         }
 
     def as_text(self) -> str:
-        """The same for people."""
-        found = self.as_json()
+        """`as_json` for people."""
+        summary = self.as_json()
         lines = [
             f"{self.path}: {len(self.entries)} settlements of {self.settled} generated images, "
             "every seal fits"
         ]
         lines += [
-            f"  {each['entry']:>3}  {each['made']}  images {each['images']['start'] + 1} to "
-            f"{each['images']['end']}  budget {each['budget']} {each['currency']}  paid "
-            f"{each['paid']}"
-            for each in found["entries"]
+            f"  {entry['entry']:>3}  {entry['made']}  images {entry['images']['start'] + 1} to "
+            f"{entry['images']['end']}  budget {entry['budget']} {entry['currency']}  paid "
+            f"{entry['paid']}"
+            for entry in summary["entries"]
         ]
         lines += [
-            f"  {each['owner']}: paid {each['paid']}, carried {each['carried']}"
-            for each in found["owners"]
+            f"  {owner['owner']}: paid {owner['paid']}, carried {owner['carried']}"
+            for owner in summary["owners"]
         ]
         return "\n".join([*lines, f"head {self.head}"])
 
@@ -162,7 +162,7 @@ class Ledger:
 
     @property
     def without_last(self) -> Ledger:
-        """As it was before the last settlement."""
+        """The ledger before its last settlement."""
         return Ledger(self.path, self.entries[:-1])
 
     def check_payout(
@@ -171,40 +171,41 @@ class Ledger:
         """Refuse a ledger that lost the entry an earlier payout was settled by.
 
         Args:
-            record: what the `payout.json` of that payout holds.
-            run: what `run.json` holds.
+            record: content of the `payout.json` of that payout.
+            run: content of `run.json`.
             currency: of the settlement to make.
 
         Raises:
-            RunError: this ledger, or one of another name where the payout is of this run and in
-                this currency, has no entry with the seal that the payout names.
+            RunError: the ledger has no entry with the seal that the payout names. A payout in a
+                ledger of another path counts too, if it is of this run and in this currency.
         """
-        told = record.get("ledger")
-        if not isinstance(told, dict) or told.get(SEAL) in [each[SEAL] for each in self.entries]:
+        settled = record.get("ledger")
+        if not isinstance(settled, dict):
             return
-        file = Path(str(told.get("file")))
+        if settled.get(SEAL) in [entry[SEAL] for entry in self.entries]:
+            return
+        file = Path(str(settled.get("file")))
         seals = [*run.get(EARLIER_SEALS, []), run.get(SEAL)]
         options = record.get("options")
         same_currency = isinstance(options, dict) and options.get("currency") == currency.code
-        if not _same_file(file, self.path) and not (
-            record.get(RUN_SEAL) in seals and same_currency
-        ):
+        same_file = os.path.realpath(file) == os.path.realpath(self.path)
+        if not same_file and not (record.get(RUN_SEAL) in seals and same_currency):
             return
+        have = (
+            f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
+            if self.entries
+            else f"ledger {self.path} is not there or empty"
+        )
         raise RunError(
             f"an earlier payout (made {record.get('made')}) was settled as entry "
-            f"{told.get('entry')} of ledger {file}, seal {str(told.get(SEAL))[:12]}…, and "
-            f"{self._found()}: going on would pay again for images that were paid; pass that "
+            f"{settled.get('entry')} of ledger {file}, seal {str(settled.get(SEAL))[:12]}…, and "
+            f"{have}: going on would pay again for images that were paid; pass that "
             "ledger, or restore it from a copy. If another ledger is meant to begin anew, move "
             "that payout.json and what belongs to it away first"
         )
 
-    def _found(self) -> str:
-        if not self.entries:
-            return f"ledger {self.path} is not there or empty"
-        return f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
-
     def all_settled(self, why: str = "") -> RunError:
-        """That a run has nothing new for this ledger, and what to do."""
+        """The error that a run has nothing new for this ledger."""
         text = f"all {self.settled} generated images of this run are settled in ledger {self.path}"
         if self.entries:
             last = self.entries[-1]
@@ -216,15 +217,11 @@ class Ledger:
         )
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 def digest_of(valuation: Valuation, start: int, end: int) -> str:
-    """SHA-256 of what decides the scores of some generated images: ids, contributors, scores."""
+    """SHA-256 of the ids, contributors and scores of the generated images `start` to `end`."""
     digest = hashlib.sha256()
     rows = valuation.contributions.rows[start:end]
-    # names of contributors, not their row numbers: a set listed in another order is the same
+    # by names of contributors, not by rows: the order of the training set does not count
     for name in valuation.generated_ids[start:end]:
         _add(digest, name)
     used, places = np.unique(rows, return_inverse=True)
@@ -241,7 +238,7 @@ def digest_of(valuation: Valuation, start: int, end: int) -> str:
 
 
 def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
-    """Ids of the images that share the scores of these, where copies count once."""
+    """Ids of the copies that share the scores of the `used` images."""
     if valuation.clusters is None:
         return []
     leaders = valuation.clusters.representatives
@@ -255,10 +252,10 @@ def _add(digest: Any, text: str) -> None:
 
 
 def read_ledger(path: str | Path) -> Ledger:
-    """Read and check a ledger; one that does not exist yet is empty. A link is followed.
+    """Read and check a ledger. A ledger that does not exist yet is empty. Links are followed.
 
     Raises:
-        RunError: a line that is damaged or was changed, or sums that do not add up.
+        RunError: a line is damaged or was changed, or its sums do not add up.
     """
     file = Path(path)
     if not file.exists():
@@ -285,9 +282,9 @@ def read_ledger(path: str | Path) -> Ledger:
 
 
 def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
-    """What is wrong with an entry that follows others; empty if nothing is."""
-    if entry.get("format") != FORMAT:
-        return f"has format {entry.get('format')}, this version reads {FORMAT}"
+    """What is wrong with an entry that follows `earlier` ones; empty if nothing is."""
+    if entry.get("format") != LEDGER_FORMAT:
+        return f"has format {entry.get('format')}, this version reads {LEDGER_FORMAT}"
     if seal_of(entry) != entry[SEAL]:
         return "was changed: its seal is not that of its content"
     before = earlier[-1] if earlier else None
@@ -317,18 +314,18 @@ def entry_of(
     valuation: Valuation,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """The next entry: a settlement of the images that the ledger has not settled yet.
+    """The next entry: a settlement of the generated images that are not in the ledger yet.
 
     Args:
-        ledger: so far.
-        settlement: to add.
-        valuation: of the run it is from.
-        record: what else is kept: the run's seal, the owners' file, the options.
+        ledger: the settlements before.
+        settlement: the settlement to add.
+        valuation: of the run.
+        record: further keys of the entry: the run's seal, the owners' file, the options.
     """
     start, end = ledger.settled, len(valuation.generated_ids)
     rules = settlement.rules
     entry = {
-        "format": FORMAT,
+        "format": LEDGER_FORMAT,
         "entry": len(ledger.entries) + 1,
         "previous": ledger.head,
         **record,
@@ -353,10 +350,10 @@ def entry_of(
 
 
 def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of what differs in two entries, but for where the owners' file lies."""
+    """Names of the keys that differ in two entries; the path of the owners' file does not count."""
 
-    def content(of: Mapping[str, Any]) -> dict[str, Any]:
-        plain: dict[str, Any] = json.loads(json.dumps({**of, SEAL: None}))
+    def content(entry: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(json.dumps({**entry, SEAL: None}))
         plain["owners"] = {**plain.get("owners", {}), "file": None}
         return plain
 
@@ -402,9 +399,9 @@ def check_head(ledger: Ledger, head: str) -> None:
 
 
 def append_entry(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
-    """Write the ledger with one more entry: all of it or nothing; earlier bytes stay the same.
+    """Write the ledger with one more entry, whole or not at all; earlier bytes stay the same.
 
-    Where its path is a link, the file that it points to is written.
+    If the path is a link, the file that it points to is written.
 
     Raises:
         RunError: the file changed since it was read, or cannot be written.
