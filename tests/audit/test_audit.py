@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError
-from gmvaluator.audit.align import PLACEMENTS, SIDE, grey_pixels, laid_over, registered
+from gmvaluator.audit.align import PLACEMENTS, SIDE, aligned_distances, grey_pixels, laid_over
 from gmvaluator.audit.findings import Audit, audit_run, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
 from gmvaluator.certainty.tables import StudyResult
@@ -238,7 +238,7 @@ def test_a_placement_undoes_what_was_done(digits: Digits) -> None:
         ("rotation 5°", "turned by"),
     ):
         copies = ImageSet.open(copies_of(images, name))
-        distances, places = registered(grey_pixels(copies, np.arange(6)), train, rows)
+        distances, places = aligned_distances(grey_pixels(copies, np.arange(6)), train, rows)
         assert (distances.argmin(axis=1) == np.arange(6)).all()
         assert np.diag(distances).max() < 0.25
         texts = [str(PLACEMENTS[place]) for place in np.diag(places)]
@@ -251,7 +251,7 @@ def test_brightness_and_contrast_do_not_count_and_blank_images_are_alike() -> No
     blank, white = np.zeros((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE), 255, np.uint8)
     train = np.stack([image, blank, white])
     asked = np.stack([image * 2, blank, white])
-    distances, _ = registered(asked, train, np.tile(np.arange(3), (3, 1)))
+    distances, _ = aligned_distances(asked, train, np.tile(np.arange(3), (3, 1)))
     assert distances[0, 0] < 0.02
     assert distances[0, 1:] == pytest.approx(np.sqrt(2), abs=1e-2)
     assert distances[1, 1] == distances[2, 2] == 0

@@ -1,4 +1,4 @@
-"""The evidence of an audit: pairs of images beside each other, as pages that open from disk."""
+"""The evidence of an audit: pictures and differences of image pairs, written as pages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gmvaluator.runs.folder import Run
 from gmvaluator.runs.images import RunSide
 
 PICTURE_SIDE = 160
-BESIDE = 10  # pairs that are just no copies, for comparison
-UNSEEN = 128  # grey of what the difference knows nothing of
+NEAR_MISSES = 10  # pairs shown that are not quite copies, for comparison
+UNSEEN = 128  # grey of pixels that the generated image does not cover
 
 
 def write_evidence(
     run: Run, best: Sequence[Pair], calibration: Calibration, folder: Path, most: int
 ) -> list[Path]:
-    """Pages of the pairs called copies, nearest first, and of the nearest that were not.
+    """Write pages of the pairs called copies, nearest first, and of the nearest other pairs.
 
     Args:
         run: with its images.
-        best: the best match of each generated image looked at, nearest first.
-        calibration: threshold and what it was taken from.
-        folder: of the pages; those of an earlier audit are removed.
-        most: copies shown.
+        best: nearest training image of each audited generated image, nearest pair first.
+        calibration: of the threshold.
+        folder: folder of the pages. Pages of an earlier audit are removed.
+        most: largest number of copies to show.
 
     Returns:
-        The pages, the first first.
+        The pages in their order.
 
     Raises:
         RunError: the pages cannot be written.
@@ -54,7 +54,7 @@ def write_evidence(
         calibration=tuple(calibration.distances.tolist()),
         found=tuple(pair.distance for pair in best),
         copies=tuple(_card(run, pair) for pair in copies[:most]),
-        others=tuple(_card(run, pair) for pair in others[:BESIDE]),
+        others=tuple(_card(run, pair) for pair in others[:NEAR_MISSES]),
     )
     return write_evidence_pages(data, folder)
 
@@ -95,12 +95,13 @@ def _pixels(side: RunSide, row: int) -> NDArray[np.uint8] | None:
 
 
 def _difference(generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int) -> bytes:
-    """PNG of |generated − train|, the generated image laid over as it fits best.
+    """PNG of |generated − train|, with the generated image in its best placement.
 
-    Brightness and contrast stay as they are; grey is what the generated image does not cover.
+    Brightness and contrast are not adjusted. Pixels that the generated image does not cover are
+    grey.
     """
     side = int(min(PICTURE_SIDE, max(*generated.shape[:2], *train.shape[:2])))
-    # the training image as it is: the first placement changes nothing
+    # the first placement changes nothing
     under, _ = laid_over(train, PLACEMENTS[0], side)
     over, covered = laid_over(generated, PLACEMENTS[place], side)
     apart = np.abs(over.astype(np.int16) - under).astype(np.uint8)

@@ -102,8 +102,8 @@ def bootstrap_shares(
         first = float(np.clip(largest_scores[scoring] / whole[scoring], 0, 1).mean())
     worst, best = parts.min(axis=0), np.maximum(parts.max(axis=0), first)
     ends = [
-        _share_ends(scores[:, some], whole, (worst[some], best[some]), level, n_resamples, seed)
-        for some in _slices(scores.shape[1], max(1, BLOCK // n_resamples))
+        _share_ends(scores[:, part], whole, (worst[part], best[part]), level, n_resamples, seed)
+        for part in _slices(scores.shape[1], max(1, BLOCK // n_resamples))
     ]
     shares = scores.sum(axis=0) / whole.sum()
     low, high = (np.concatenate(blocks) for blocks in zip(*ends, strict=True))
@@ -164,14 +164,14 @@ def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> 
     Raises:
         InputError: fewer than two images, or parts outside 0 … 1.
     """
-    known = np.asarray(parts, dtype=np.float64).ravel()
-    known = known[~np.isnan(known)]
-    if bool(np.any((known < 0) | (known > 1))):
+    shares = np.asarray(parts, dtype=np.float64).ravel()
+    shares = shares[~np.isnan(shares)]
+    if bool(np.any((shares < 0) | (shares > 1))):
         raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
-    both = np.column_stack([known, 1 - known])
+    both = np.column_stack([shares, 1 - shares])
     # a criterion has no first contributor: the best image bounds what one more image could add
-    low, high = bootstrap_shares(both, largest=np.zeros(len(known)), level=level, seed=seed)
-    return Interval(float(known.mean()), float(low[0]), float(high[0]), len(known))
+    low, high = bootstrap_shares(both, largest=np.zeros(len(shares)), level=level, seed=seed)
+    return Interval(float(shares.mean()), float(low[0]), float(high[0]), len(shares))
 
 
 def effective_images(contributions: Contributions) -> Floats:

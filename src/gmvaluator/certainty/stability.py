@@ -241,14 +241,14 @@ def stability_run(
             f"run {folder} records no {', '.join(sorted(missing))}, so it was not made by "
             "GMValuator, whose settings could be varied"
         )
-    chosen = default_variants(valuation.info["settings"]) if variants is None else list(variants)
+    variants = default_variants(valuation.info["settings"]) if variants is None else list(variants)
     group_of = _groups(valuation, groups)
     work = Workspace(folder / "stability")
     sources = {"train": train, "generated": generated, "holdout": holdout}
     compute = partial(_compare, folder, valuation, group_of, sources, options)
     comparisons, notes = [], []
-    with (progress or Silent()).stage("variants", len(chosen)) as advance:
-        for variant in chosen:
+    with (progress or Silent()).stage("variants", len(variants)) as advance:
+        for variant in variants:
             key = _key(valuation, seal, variant, group_of)
             try:
                 piece = work.piece("variant", key, partial(compute, variant))

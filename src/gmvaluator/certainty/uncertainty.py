@@ -337,9 +337,9 @@ def label_shares(
     low, high, m = np.empty(len(names)), np.empty(len(names)), len(totals)
     width = max(1, SCORES_BY_LABEL // m)
     for start in range(0, len(names), width):
-        some = slice(start, start + width)
-        low[some], high[some] = bootstrap_shares(
-            scores[:, some].toarray(), largest=largest, totals=totals, level=level, seed=seed
+        part = slice(start, start + width)
+        low[part], high[part] = bootstrap_shares(
+            scores[:, part].toarray(), largest=largest, totals=totals, level=level, seed=seed
         )
     shares = scores.sum(axis=0) / totals.sum()
     return {
@@ -389,14 +389,14 @@ def _standing(uncertainty: Uncertainty) -> Table:
     names = ("none", f"under {FEW:g}", f"{FEW:g} to 20", "20 to 100", "100 and more")
     rows: list[list[Cell]] = []
     for name, least, most in zip(names, steps, steps[1:], strict=False):
-        chosen = (uncertainty.effective >= least) & (uncertainty.effective < most)
-        if not chosen.any():
+        within = (uncertainty.effective >= least) & (uncertainty.effective < most)
+        if not within.any():
             continue
         value, low, high = (
-            float(np.median(column[chosen]))
+            float(np.median(column[within]))
             for column in (uncertainty.values, uncertainty.low, uncertainty.high)
         )
-        rows.append([name, int(chosen.sum()), value, low, high])
+        rows.append([name, int(within.sum()), value, low, high])
     columns = ("effective images", "training images", "median value", "low", "high")
     return Table("What values stand on", columns, grid(rows), digits=4)
 

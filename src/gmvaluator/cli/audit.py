@@ -83,7 +83,7 @@ def audit(
     by --false-alarms. Writes audit.parquet, audit.json and evidence pages (audit/) into RUN.
     """
     from gmvaluator.audit import audit_run
-    from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
+    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import print_result
 
@@ -99,6 +99,7 @@ def audit(
         progress=not quiet and not as_json,
         **{name: given for name, given in runtime.items() if given is not None},
     )
+    pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""
     record = found.save(overwrite=overwrite, evidence=evidence)
     ids, trained = found.run.generated.ids, found.run.train.ids
     lines = [
@@ -110,7 +111,7 @@ def audit(
             f"  ({pair.placement})"
             for pair in found.copies[:10]
         ),
-        f"saved in {run / TABLE}, {record}" + (f", {run / PAGES}/index.html" if evidence else ""),
+        f"saved in {run / AUDIT_TABLE}, {record}{pages}",
     ]
     summary = found.as_json() | {"out": str(run)}
     print_result(summary, "\n".join(lines), as_json=as_json)

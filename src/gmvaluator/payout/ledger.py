@@ -144,10 +144,10 @@ class Ledger:
         Raises:
             RunError: another currency, fewer images, or images or scores that differ.
         """
-        known = self.currency
-        if known is not None and known != currency:
+        mine = self.currency
+        if mine is not None and mine != currency:
             raise RunError(
-                f"ledger {self.path} is in {known.code} ({known.digits} decimals), not "
+                f"ledger {self.path} is in {mine.code} ({mine.digits} decimals), not "
                 f"{currency.code} ({currency.digits}); start another ledger for another currency"
             )
         m = len(valuation.generated_ids)

@@ -219,8 +219,8 @@ class Payout:
     def entry(self, ledger: Ledger) -> dict[str, Any]:
         """The next entry of a ledger, for this settlement."""
         record = self.as_json()
-        kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
-        return entry_of(ledger, self.settlement, self.run.valuation, kept)
+        entry = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
+        return entry_of(ledger, self.settlement, self.run.valuation, entry)
 
     def _text(self, units: int) -> str:
         return f"{self.settlement.rules.currency.amount(units):f}"

@@ -66,8 +66,8 @@ def join(
             for label in valuation.generated_labels or (None,) * len(valuation.generated_ids)
         )
     ids = (*old.generated_ids, *new.generated_ids)
-    known = {(side, skip.id) for side, skip in old.skipped}
-    later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
+    skipped = {(side, skip.id) for side, skip in old.skipped}
+    later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in skipped]
     quality = np.concatenate([old.quality, new.quality])
     match_p, told = _joined_null(old, new, quality)
     info = _joined_info(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
@@ -125,11 +125,11 @@ def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
 
 
 def _refuse_copies(old: Valuation, new: Valuation) -> None:
-    known = dict(zip(old.generated_keys or (), old.generated_ids, strict=False))
+    id_of = dict(zip(old.generated_keys or (), old.generated_ids, strict=False))
     copies = [
-        (name, known[key])
+        (name, id_of[key])
         for name, key in zip(new.generated_ids, new.generated_keys or (), strict=False)
-        if key in known
+        if key in id_of
     ]
     if copies:
         shown = ", ".join(f"{name} is {other}" for name, other in copies[:3])
