@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from results import publish
 
 from gmvaluator import GMValuator
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels
 from gmvaluator.certainty.intervals import FEW, bootstrap_shares, value_intervals
+from gmvaluator.certainty.tables import Cell, Table, grid
 from gmvaluator.certainty.uncertainty import TARGET, Growth, halves
 from gmvaluator.cli.demo import digits
 from gmvaluator.evaluation.metrics import bootstrap_interval, class_ratio
-from gmvaluator.evaluation.results import Cell, Table, grid
-from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.samplers import draw, load_sampler
 from gmvaluator.scoring.scores import Contributions, sum_values

@@ -16,9 +16,9 @@ from typing import Any
 
 from results import publish
 
+from gmvaluator.certainty.tables import Table
 from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.evaluation.movement import PIXELS, ratio_interval
-from gmvaluator.evaluation.results import Table
 from gmvaluator.evaluation.transformations import EASY
 
 COMMAND = "python benchmarks/truth_table.py --out docs/results"

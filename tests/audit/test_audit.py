@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError
-from gmvaluator.audit.align import PLACEMENTS, SIDE, grey_pixels, laid_over, registered
-from gmvaluator.audit.findings import Audit, audit, check_audit_output
+from gmvaluator.audit.align import PLACEMENTS, SIDE, aligned_distances, grey_pixels, laid_over
+from gmvaluator.audit.findings import Audit, audit_run, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.studies.audit import LEVELS, audited
 from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, digits: Digits) -> Path:
 
 @pytest.fixture(scope="module")
 def found(made: Path) -> Audit:
-    return audit(made / "run", settings=QUICK, cache=False)
+    return audit_run(made / "run", settings=QUICK, cache=False)
 
 
 @pytest.fixture
@@ -203,16 +203,16 @@ def test_moved_changed_and_missing_images_are_errors(made: Path, home: Path) -> 
     file = home / "run" / "run.json"
     (home / "train" / "005.png").write_bytes((home / "train" / "006.png").read_bytes())
     with pytest.raises(RunError, match=r"1 have changed since, first '005\.png'; restore them"):
-        audit(home / "run", train=home / "train", generated=home / "generated", **options)
+        audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     (home / "train" / "005.png").unlink()
     with pytest.raises(RunError, match=r"1 of 120 images are no longer listed .* '005\.png'"):
-        audit(home / "run", train=home / "train", generated=home / "generated", **options)
+        audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     with pytest.raises(InputError, match="nowhere"):
-        audit(home / "run", train=home / "nowhere", **options)
+        audit_run(home / "run", train=home / "nowhere", **options)
     record = json.loads(file.read_text())
     file.write_text(json.dumps(record | {"seed": 3}))
     with pytest.raises(RunError, match="is not as it was saved"):
-        audit(home / "run", **options)
+        audit_run(home / "run", **options)
 
 
 def test_the_command_tells_copies(made: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_placement_undoes_what_was_done(digits: Digits) -> None:
         ("rotation 5°", "turned by"),
     ):
         copies = ImageSet.open(copies_of(images, name))
-        distances, places = registered(grey_pixels(copies, np.arange(6)), train, rows)
+        distances, places = aligned_distances(grey_pixels(copies, np.arange(6)), train, rows)
         assert (distances.argmin(axis=1) == np.arange(6)).all()
         assert np.diag(distances).max() < 0.25
         texts = [str(PLACEMENTS[place]) for place in np.diag(places)]
@@ -252,7 +252,7 @@ def test_brightness_and_contrast_do_not_count_and_blank_images_are_alike() -> No
     blank, white = np.zeros((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE), 255, np.uint8)
     train = np.stack([image, blank, white])
     asked = np.stack([image * 2, blank, white])
-    distances, _ = registered(asked, train, np.tile(np.arange(3), (3, 1)))
+    distances, _ = aligned_distances(asked, train, np.tile(np.arange(3), (3, 1)))
     assert distances[0, 0] < 0.02
     assert distances[0, 1:] == pytest.approx(np.sqrt(2), abs=1e-2)
     assert distances[1, 1] == distances[2, 2] == 0

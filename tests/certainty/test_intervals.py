@@ -14,11 +14,11 @@ from gmvaluator import InputError
 from gmvaluator.certainty.intervals import (
     SHARE_EXTRA,
     VALUE_EXTRA,
+    bootstrap_interval,
     bootstrap_shares,
     effective_images,
     value_intervals,
 )
-from gmvaluator.evaluation.metrics import bootstrap_interval
 from gmvaluator.scoring.scores import Contributions, sum_values
 
 
@@ -247,3 +247,14 @@ def test_values_of_one_image_or_with_negative_scores_have_no_interval() -> None:
         value_intervals(replace(held, scores=-held.scores))
     with pytest.raises(InputError, match="level=0"):
         value_intervals(held, level=0)
+
+
+def test_a_part_of_the_groups_has_the_intervals_of_the_whole() -> None:
+    scores = by_group()
+    largest, totals = scores.max(axis=1), scores.sum(axis=1)
+    whole = bootstrap_shares(scores, largest=largest, n_resamples=200)
+    part = bootstrap_shares(scores[:, 1:3], largest=largest, totals=totals, n_resamples=200)
+    for end, of_all in zip(part, whole, strict=True):
+        np.testing.assert_allclose(end, of_all[1:3], rtol=1e-12)
+    with pytest.raises(InputError, match=r"totals has shape \(3,\).*40 generated"):
+        bootstrap_shares(scores, totals=totals[:3])

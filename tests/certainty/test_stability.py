@@ -20,7 +20,7 @@ from gmvaluator.certainty.stability import (
     distance_variant,
     encoder_variant,
     k_variant,
-    stability,
+    stability_run,
     temperature_variant,
 )
 from gmvaluator.cli import cli
@@ -85,7 +85,7 @@ def test_what_the_run_suffices_for_is_what_valuing_anew_gives(
 ) -> None:
     anew = again(made, **variant.changes)
     monkeypatch.setattr(GMValuator, "refit", _forbidden)
-    found = stability(run, [variant]).comparisons[0]
+    found = stability_run(run, [variant]).comparisons[0]
     agreed(found, Valuation.load(run), anew)
     assert found.contributors == 1
 
@@ -100,7 +100,9 @@ def test_images_without_a_contributor_have_none_in_any_variant(
     changed = GMValuator.refit(tmp_path / "run", cache=False, temperature=0.1)
     anew = changed.value(made / "generated")
     monkeypatch.setattr(GMValuator, "refit", _forbidden)
-    agreed(stability(tmp_path / "run", [temperature_variant(0.1)]).comparisons[0], valuation, anew)
+    agreed(
+        stability_run(tmp_path / "run", [temperature_variant(0.1)]).comparisons[0], valuation, anew
+    )
 
 
 @pytest.fixture
@@ -118,14 +120,14 @@ def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) ->
     variant = encoder_variant("pixels@4", asked=True)
     anew = GMValuator.refit(run, cache=False, **variant.changes)
     after = anew.value(made / "generated", holdout=holdout)
-    agreed(stability(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
+    agreed(stability_run(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
     moved = holdout.rename(held_out / "moved")
     other = encoder_variant("pixels@2", asked=True)
     with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
-        stability(run, [other], cache=False)
+        stability_run(run, [other], cache=False)
     next(moved.iterdir()).unlink()
     with pytest.raises(RunError, match=r"holdout of run .* has changed since"):
-        stability(run, [other], holdout=moved, cache=False)
+        stability_run(run, [other], holdout=moved, cache=False)
 
 
 def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
@@ -145,12 +147,12 @@ def test_a_test_that_is_only_reported_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gmvaluator.engine.stages.leave_one_out", _forbidden)
-    assert stability(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
+    assert stability_run(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
 
 
 def test_another_run_in_the_folder_is_compared_anew(made: Path, run: Path) -> None:
     variant = temperature_variant(0.1)
-    first = stability(run, [variant]).comparisons[0]
+    first = stability_run(run, [variant]).comparisons[0]
     valuation = again(made)
     scores = np.roll(valuation.contributions.scores, 1, axis=1)
     other = replace(valuation, contributions=replace(valuation.contributions, scores=scores))
@@ -159,11 +161,11 @@ def test_another_run_in_the_folder_is_compared_anew(made: Path, run: Path) -> No
         if not sealed:
             info = json.loads((run / "run.json").read_text())
             (run / "run.json").write_text(json.dumps(unsealed(info)))
-        assert stability(run, [variant]).comparisons[0] != first
+        assert stability_run(run, [variant]).comparisons[0] != first
 
 
 def test_the_same_settings_agree_in_everything(run: Path) -> None:
-    found = stability(run, [k_variant(4)]).comparisons[0]
+    found = stability_run(run, [k_variant(4)]).comparisons[0]
     assert found.ranks == pytest.approx(1)
     assert (found.top_percent, found.top_hundred) == (1, 1)
     assert found.moved == pytest.approx(0, abs=1e-12)
@@ -188,14 +190,14 @@ def test_others_are_valued_anew_and_kept(
     made: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants = [encoder_variant("pixels@4"), distance_variant("none"), k_variant(12)]
-    found = stability(run, variants, cache=False)
+    found = stability_run(run, variants, cache=False)
     agreed(found.comparisons[0], Valuation.load(run), again(made, encoder="pixels@4"))
     assert [each.variant.name for each in found.comparisons] == ["pixels@4", "none", "12"]
     monkeypatch.setattr(GMValuator, "refit", _forbidden)
-    assert stability(run, variants, cache=False).result().as_json() == found.result().as_json()
+    assert stability_run(run, variants, cache=False).result().as_json() == found.result().as_json()
     # one more variant is the only new work
     with pytest.raises(AssertionError, match="valued anew"):
-        stability(run, [*variants, encoder_variant("pixels@2")], cache=False)
+        stability_run(run, [*variants, encoder_variant("pixels@2")], cache=False)
 
 
 def test_interrupted_it_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,20 +213,20 @@ def test_interrupted_it_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(GMValuator, "refit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        stability(run, [first, second], cache=False)
-    stability(run, [first, second], cache=False)
+        stability_run(run, [first, second], cache=False)
+    stability_run(run, [first, second], cache=False)
     assert calls == ["pixels@4", "pixels@2", "pixels@2"]
 
 
 def test_what_cannot_work_is_left_out_unless_asked_for(run: Path) -> None:
-    found = stability(run, [k_variant(99), k_variant(2)], cache=False)
+    found = stability_run(run, [k_variant(99), k_variant(2)], cache=False)
     assert [each.variant.name for each in found.comparisons] == ["2"]
     assert found.notes[0].startswith("k 99 is left out: ")
     assert "24 training images" in found.notes[0]
     with pytest.raises(InputError, match="k=99 exceeds the 24 training images"):
-        stability(run, [k_variant(99, asked=True)], cache=False)
+        stability_run(run, [k_variant(99, asked=True)], cache=False)
     with pytest.raises(InputError, match="temperature=-1"):
-        stability(run, [temperature_variant(-1.0, asked=True)], cache=False)
+        stability_run(run, [temperature_variant(-1.0, asked=True)], cache=False)
 
 
 def test_images_that_are_others_now_are_refused(made: Path, run: Path, tmp_path: Path) -> None:
@@ -232,14 +234,14 @@ def test_images_that_are_others_now_are_refused(made: Path, run: Path, tmp_path:
     file = next(iter(sorted(other.rglob("*.png"))))
     file.write_bytes(encode(random_images(1, 8, seed=5)[0]))
     with pytest.raises(RunError, match=r"generated images of run .* have changed since"):
-        stability(run, [encoder_variant("pixels@4")], generated=other, cache=False)
+        stability_run(run, [encoder_variant("pixels@4")], generated=other, cache=False)
 
 
 def test_groups_of_ones_own(run: Path) -> None:
-    found = stability(run, [k_variant(1)], groups=["mine", *[None] * 23]).comparisons[0]
+    found = stability_run(run, [k_variant(1)], groups=["mine", *[None] * 23]).comparisons[0]
     assert set(found.shares) == {"mine", "(none)"}
     with pytest.raises(InputError, match="2 groups for 24 training images; pass one each"):
-        stability(run, [k_variant(1)], groups=["a", "b"])
+        stability_run(run, [k_variant(1)], groups=["a", "b"])
 
 
 def test_a_run_of_another_valuer_is_told_so(made: Path, tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_a_run_of_another_valuer_is_told_so(made: Path, tmp_path: Path) -> None:
     other = replace(valuation.record, settings=RecordedSettings({"valuer": "trak"}))
     replace(valuation, record=other).save(tmp_path / "trak")
     with pytest.raises(InputError, match="was not made by GMValuator"):
-        stability(tmp_path / "trak", [k_variant(1)])
+        stability_run(tmp_path / "trak", [k_variant(1)])
 
 
 def test_the_command(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,25 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import InputError, Valuation
+from gmvaluator.certainty import uncertainty
 from gmvaluator.certainty.intervals import bootstrap_shares, value_intervals
 from gmvaluator.certainty.uncertainty import (
+    Agreement,
     Growth,
     Uncertainty,
-    assess,
     halves,
     label_shares,
     rounded,
+    uncertainty_run,
 )
 from gmvaluator.cli import cli
-from gmvaluator.evaluation.metrics import common_top
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.record import RecordedSettings, RunRecord
 from gmvaluator.runs.verify import verify_run
 from gmvaluator.scoring.scores import Contributions
+
+FLAT = (0.200, 0.200, 0.2005)
+"""Agreement that grows so little that e^710 images and more would be needed for 0.9."""
 
 
 def made(m: int = 64, n: int = 40, k: int = 4, seed: int = 0) -> Valuation:
@@ -70,6 +75,29 @@ def test_growth_that_cannot_be_said() -> None:
     steep = Growth.fit([10, 20, 40], [0.01, 0.2, 0.9])
     assert steep is not None
     assert steep.b == 1  # never more hopeful than independent parts allow
+
+
+def test_agreement_that_hardly_grows_needs_more_images_than_a_float_holds() -> None:
+    flat = Growth.fit([10, 20, 40], FLAT)
+    assert flat is not None
+    assert flat.needed(0.9) == math.inf
+    assert (
+        "more than 20 times as many images" in replace(uncertainty_run(made()), ranks=flat).advice()
+    )
+
+
+def test_the_command_ends_well_where_agreement_hardly_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreements = [Agreement(m, r, r) for m, r in zip((16, 32, 64), FLAT, strict=True)]
+    monkeypatch.setattr(uncertainty, "halves", lambda *_, **__: agreements)
+    made().save(tmp_path / "run")
+    done = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--json"])
+    assert done.exit_code == 0, done.output
+    for text in (done.output, (tmp_path / "run" / "uncertainty.json").read_text()):
+        details = json.loads(text, parse_constant=pytest.fail)["details"]
+        assert details["images_needed"] is None
+        assert "more than 20 times as many images" in details["advice"]
 
 
 def test_the_expected_agreement_is_what_more_images_give() -> None:
@@ -122,10 +150,10 @@ def test_many_labels_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
         widths.append(scores.shape[1])
         return bootstrap_shares(scores, **options)
 
-    monkeypatch.setattr("gmvaluator.certainty.uncertainty.NUMBERS", 3 * 64)
+    monkeypatch.setattr("gmvaluator.certainty.uncertainty.SCORES_BY_LABEL", 3 * 64)
     monkeypatch.setattr("gmvaluator.certainty.uncertainty.bootstrap_shares", seen)
     parts = label_shares(many)
-    assert widths == [4, 4, 4, 2]  # and what all others have
+    assert widths == [3, 3, 3, 1]
     assert list(parts) == list(whole)
     for name, each in parts.items():
         found = (each.mean, each.low, each.high)
@@ -140,7 +168,7 @@ def test_copies_share_their_cluster_in_ends_and_groups() -> None:
     rows = np.where(held.rows == 39, 38, held.rows)
     counted = replace(single, contributions=replace(held, rows=rows))
     shared = replace(counted, clusters=Clusters.exact(copies))
-    alone, both = assess(counted), assess(shared)
+    alone, both = uncertainty_run(counted), uncertainty_run(shared)
     np.testing.assert_allclose(both.low[[0, 39]], alone.low[0] / 2)
     np.testing.assert_allclose(both.high[[0, 39]], alone.high[0] / 2)
     np.testing.assert_allclose(both.low[1:39], alone.low[1:39])
@@ -151,10 +179,10 @@ def test_copies_share_their_cluster_in_ends_and_groups() -> None:
 
 
 def test_the_class_test_has_intervals() -> None:
-    found = assess(made()).criteria
+    found = uncertainty_run(made()).criteria
     for each in found.values():
         assert 0 < each.low < each.mean < each.high < 1
-    assert assess(replace(made(), generated_labels=None)).criteria == {}
+    assert uncertainty_run(replace(made(), generated_labels=None)).criteria == {}
 
 
 @pytest.mark.parametrize(
@@ -167,11 +195,11 @@ def test_the_class_test_has_intervals() -> None:
 )
 def test_advice_is_in_words(m: int, needed: float, words: str) -> None:
     growth = Growth(float(-np.log((needed - 0.5) / 9)), 1.0)
-    assert words in replace(assess(made()), ranks=growth, m=m).advice()
+    assert words in replace(uncertainty_run(made()), ranks=growth, m=m).advice()
 
 
 def test_too_few_images_for_advice_are_told_so() -> None:
-    found = assess(made(m=2))
+    found = uncertainty_run(made(m=2))
     assert found.agreements == ()
     assert "2 generated images are too few to say" in found.advice()
     assert found.result().plots == {}
@@ -181,14 +209,9 @@ def test_rounding_goes_up() -> None:
     assert [rounded(x) for x in (0.3, 7.2, 99.5, 101, 1_234)] == [1, 8, 100, 110, 1_300]
 
 
-def test_common_top_of_fewer_images_than_asked() -> None:
-    assert common_top([1, 2, 3], [3, 1, 2], 50) == 1
-    assert common_top([1, 2, 3, 0], [3, 1, 2, 0], 2) == 0.5
-
-
 def test_what_is_written(tmp_path: Path) -> None:
     valuation = made()
-    found: Uncertainty = assess(valuation, level=0.9)
+    found: Uncertainty = uncertainty_run(valuation, level=0.9)
     files = found.save(tmp_path)
     names = ["intervals.parquet", "uncertainty.json", "uncertainty.md", "uncertainty-agreement.svg"]
     assert [file.name for file in files] == names
@@ -221,7 +244,7 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--seed", "-1"])
     assert wrong.exit_code == 2
     with pytest.raises(InputError, match="seed=-1; pass a whole number"):
-        assess(made(), seed=-1)
+        uncertainty_run(made(), seed=-1)
 
 
 def test_what_was_said_of_another_run_is_told(
@@ -229,7 +252,7 @@ def test_what_was_said_of_another_run_is_told(
 ) -> None:
     monkeypatch.setattr("gmvaluator.certainty.uncertainty.plots_at_hand", lambda: False)
     made().save(tmp_path / "run")
-    assess(made()).save(tmp_path / "run")
+    uncertainty_run(tmp_path / "run").save(tmp_path / "run")
     kept = (tmp_path / "run" / "uncertainty.json").read_bytes()
     found = {each.name: each for each in verify_run(tmp_path / "run").checks}
     assert found["uncertainty.json"].found == ("made of this run",)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
-from gmvaluator.certainty.uncertainty import assess
+from gmvaluator.certainty.uncertainty import uncertainty_run
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.representations import Space, space_valuers
 from gmvaluator.evaluation.studies import strangers
@@ -352,7 +352,7 @@ def test_a_valuation_lists_all_images_and_counts_clusters_once(
 
 def test_intervals_are_of_every_copy(train_folder: Path, digits: Digits) -> None:
     valuation = value(train_folder, digits[0][60:72])
-    found = assess(valuation)
+    found = uncertainty_run(valuation)
     assert (found.low <= valuation.values + 1e-12).all()
     assert (valuation.values <= found.high + 1e-12).all()
     copies = [valuation.train_ids.index(name) for name in ("00.png", "copy.bmp", "copy0.png")]

@@ -15,9 +15,8 @@ import pytest
 
 from gmvaluator import RunError, Valuation
 from gmvaluator.files.seals import seal_of
-from gmvaluator.payout.ledger import read_ledger
-from gmvaluator.payout.ledger_writing import locked
-from gmvaluator.payout.pay import pay
+from gmvaluator.payout import payout_run
+from gmvaluator.payout.ledger import locked, read_ledger
 from gmvaluator.payout.record import Payout
 from gmvaluator.scoring.scores import Contributions
 from run_makers import made_valuation
@@ -48,7 +47,7 @@ def pay_first(tmp_path: Path) -> Callable[..., Payout]:
         if not run.exists():
             first_images(whole, m).save(run)
         chosen = {"owners": tmp_path / "owners.csv", "ledger": tmp_path / "l.jsonl"} | options
-        payout = pay(run, budget=budget, resamples=0, **chosen)  # type: ignore[arg-type]
+        payout = payout_run(run, budget=budget, resamples=0, **chosen)  # type: ignore[arg-type]
         payout.save(overwrite=True, statements=False)
         return payout
 
@@ -71,7 +70,7 @@ def test_each_image_is_settled_once_and_small_sums_wait(
     assert book.settled == 10
     assert sum(book.paid.values()) == first.paid + second.paid
     # together they settled what the whole run credits
-    whole = pay(tmp_path / "run10", budget="1", owners=tmp_path / "owners.csv", resamples=0)
+    whole = payout_run(tmp_path / "run10", budget="1", owners=tmp_path / "owners.csv", resamples=0)
     for line in whole.settlement.lines:
         assert book.values[line.owner] == pytest.approx(line.value)
     record = json.loads((tmp_path / "run10" / "payout.json").read_text())
@@ -109,7 +108,7 @@ def test_what_is_not_new_cannot_be_settled(
     other = made_valuation(6, 10, 3, seed=9)
     other.save(tmp_path / "other")
     with pytest.raises(RunError, match="images 1 to 4 of this run are not those that entry 1"):
-        pay(
+        payout_run(
             tmp_path / "other",
             budget="1",
             owners=tmp_path / "owners.csv",
@@ -141,16 +140,43 @@ def test_changes_are_noticed(
         read_ledger(file)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"amount": 1}, "has amounts that do not sum to its budget"),
+        ({"paid": 1}, "pays and carries another sum for 'a' than is due"),
+        ({"carried": 5}, "pays and carries another sum for 'a' than is due"),
+        ({"carried_before": 3, "paid": 3}, "carries another sum for 'a' than the line before"),
+    ],
+)
 def test_sums_that_do_not_add_up_are_noticed_under_a_fitting_seal(
-    pay_first: Callable[..., Payout], tmp_path: Path
+    pay_first: Callable[..., Payout], tmp_path: Path, changes: dict[str, int], message: str
 ) -> None:
     pay_first(4)
     file = tmp_path / "l.jsonl"
     entry = json.loads(file.read_text())
-    entry["lines"][0]["amount"] += 1
+    assert entry["lines"][0]["owner"] == "a"
+    for name, units in changes.items():
+        entry["lines"][0][name] += units
     entry["seal"] = seal_of(entry)
     file.write_text(json.dumps(entry) + "\n")
-    with pytest.raises(RunError, match=r"line 1 .* has amounts that do not sum to its budget"):
+    with pytest.raises(RunError, match=f"line 1 .* {message}"):
+        read_ledger(file)
+
+
+def test_nobody_is_paid_what_belongs_to_nobody(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    (tmp_path / "owners.csv").write_text("train_id,owner\nt0,a\n")
+    pay_first(4, minimum="500")
+    file = tmp_path / "l.jsonl"
+    assert len(read_ledger(file).entries) == 1
+    entry = json.loads(file.read_text())
+    (line,) = (each for each in entry["lines"] if each["owner"] == "(unassigned)")
+    line["carried"] = line["amount"]
+    entry["seal"] = seal_of(entry)
+    file.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(RunError, match=r"carries another sum for '\(unassigned\)' than is due"):
         read_ledger(file)
 
 
@@ -159,7 +185,9 @@ def test_two_settlements_at_once(pay_first: Callable[..., Payout], tmp_path: Pat
     run = tmp_path / "run7"
     first_images(made_valuation(6, 10, 3), 7).save(run)
     owners, file = tmp_path / "owners.csv", tmp_path / "l.jsonl"
-    one, other = (pay(run, budget="1", resamples=0, owners=owners, ledger=file) for _ in "12")
+    one, other = (
+        payout_run(run, budget="1", resamples=0, owners=owners, ledger=file) for _ in "12"
+    )
     with locked(tmp_path / "l.jsonl"), pytest.raises(RunError, match="another settlement holds"):
         one.save()
     assert not (run / "payout.json").exists()
@@ -202,15 +230,16 @@ def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
 
 KILLED = """
 import os, signal, sys
-from gmvaluator.payout import ledger_writing as ledger
-from gmvaluator.payout.pay import pay
-whole = ledger.append
+from gmvaluator.payout import record
+from gmvaluator.payout import payout_run
+whole = record.append_entry
 def append(*given):
     whole(*given)
     os.kill(os.getpid(), signal.SIGKILL)
-ledger.append = append
+record.append_entry = append
 run, owners, book = sys.argv[1:]
-pay(run, budget="100", owners=owners, ledger=book, resamples=0, minimum="30").save(statements=False)
+payout = payout_run(run, budget="100", owners=owners, ledger=book, resamples=0, minimum="30")
+payout.save(statements=False)
 """
 
 
@@ -240,7 +269,8 @@ def test_a_settlement_killed_before_its_files_appear_is_made_again(
     with pytest.raises(RunError, match="all 7 generated images of this run are settled"):
         pay_first(7, minimum="30")
     pay_first(10)
-    assert {each.name for each in tmp_path.glob(".*")} == set()
+    # the empty file that settlements lock stays
+    assert {each.name for each in tmp_path.glob(".*")} == {".l.jsonl.lock"}
 
 
 def test_a_ledger_that_is_a_link_is_one_ledger(
@@ -255,7 +285,7 @@ def test_a_ledger_that_is_a_link_is_one_ledger(
         pay_first(7, ledger=link)
     pay_first(7, ledger=link)
     assert len(read_ledger(real).entries) == 2
-    assert [each.name for each in real.parent.iterdir()] == ["real.jsonl"]
+    assert {each.name for each in real.parent.iterdir()} == {"real.jsonl", ".real.jsonl.lock"}
 
 
 def test_a_ledger_that_lost_its_last_entries_pays_nothing_again(
@@ -274,7 +304,7 @@ def test_a_ledger_that_lost_its_last_entries_pays_nothing_again(
         pay_first(7)
     with pytest.raises(RunError, match=r"mistyped.jsonl is not there or empty"):
         pay_first(7, ledger=tmp_path / "mistyped.jsonl")
-    elsewhere = pay(
+    elsewhere = payout_run(
         tmp_path / "run7", budget="1", currency="USD", resamples=0,
         owners=tmp_path / "owners.csv", ledger=tmp_path / "usd.jsonl",
     )  # fmt: skip

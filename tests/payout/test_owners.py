@@ -201,5 +201,5 @@ def test_copies_that_count_once_share_among_their_owners() -> None:
 def test_negative_scores_cannot_be_paid_by() -> None:
     valuation = made_valuation()
     valuation.contributions.scores[0, 0] = -0.1
-    with pytest.raises(InputError, match="scores that are negative or no numbers"):
+    with pytest.raises(InputError, match="scores that are negative or not finite"):
         deal(owners_by("x", ["a"] * 6, 6), valuation.contributions)

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from gmvaluator import GMValuator, InputError, RunError, Skip, Valuation, cli
 from gmvaluator.certainty.intervals import bootstrap_shares
 from gmvaluator.files.seals import broken
+from gmvaluator.payout import payout_run
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, deal, owners_by
-from gmvaluator.payout.pay import pay
 from gmvaluator.payout.record import Payout, spreadsheet_safe
 from gmvaluator.payout.settlement import Rules, Settlement, changes, settle
 from gmvaluator.payout.statements import safe_name
@@ -217,7 +217,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def paid(made: Path, tmp_path: Path) -> tuple[Payout, Path]:
-    payout = pay(made / "run", budget="1000", owners=made / "owners.csv", resamples=100)
+    payout = payout_run(made / "run", budget="1000", owners=made / "owners.csv", resamples=100)
     return payout, payout.save(tmp_path / "out")
 
 
@@ -245,7 +245,7 @@ def test_the_files_are_the_contract(paid: tuple[Payout, Path], made: Path) -> No
     }
     assert [line["owner"] for line in record["lines"]] == sorted({"ann", "bob", *NASTY})
     assert record["options"]["seed"] == 0
-    again = pay(made / "run", budget="1000", owners=made / "owners.csv", resamples=100)
+    again = payout_run(made / "run", budget="1000", owners=made / "owners.csv", resamples=100)
     assert again.settlement == payout.settlement
     # a later change of the table is noticed
     (out / "payout.csv").write_text("owner\n")
@@ -298,7 +298,7 @@ def test_file_names_are_safe_for_any_owner(name: str, other: str) -> None:
 
 def test_images_that_moved_are_marked(made: Path, tmp_path: Path) -> None:
     run = open_run(made / "run", train=tmp_path_with(tmp_path, made))
-    payout = pay(run, budget="1", owners=made / "owners.csv", resamples=0)
+    payout = payout_run(run, budget="1", owners=made / "owners.csv", resamples=0)
     text = (payout.save(tmp_path / "out") / "statements" / safe_name("bob")).read_text("utf-8")
     assert "(not available)" in text
     assert "changed since the run" in text
@@ -320,12 +320,14 @@ def test_a_payout_is_not_replaced_unasked(made: Path, paid: tuple[Payout, Path])
         payout.save(out)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
     # a smaller payout leaves nothing of a larger one behind
-    gone = pay(made / "run", budget="5", owners=made / "owners.csv", withdrawn=["ann"], resamples=0)
+    gone = payout_run(
+        made / "run", budget="5", owners=made / "owners.csv", withdrawn=["ann"], resamples=0
+    )
     gone.save(out, overwrite=True)
     assert (out / "payout_difference.csv").exists()
     payout.save(out, overwrite=True, statements=False)
     assert {file.name for file in out.iterdir()} == {"payout.csv", "payout.json"}
-    by_licence = pay(made / "run", budget="5", by="licence", resamples=0)
+    by_licence = payout_run(made / "run", budget="5", by="licence", resamples=0)
     by_licence.save(out, overwrite=True)
     assert {file.name for file in (out / "statements").iterdir()} == {
         "index.html",
@@ -339,14 +341,14 @@ def test_a_payout_is_not_replaced_unasked(made: Path, paid: tuple[Payout, Path])
 
 
 def test_a_column_stands_for_owners(made: Path) -> None:
-    found = pay(made / "run", budget="5", by="licence", resamples=0)
+    found = payout_run(made / "run", budget="5", by="licence", resamples=0)
     assert [line.owner for line in found.settlement.lines] == ["A", "B", UNASSIGNED]
     assert [line.n_images for line in found.settlement.lines] == [3, 3, 2]
     assert found.ownership.origin["column"] == "licence"
     with pytest.raises(InputError, match="no column 'license'; choose one of: licence"):
-        pay(made / "run", budget="5", by="license")
+        payout_run(made / "run", budget="5", by="license")
     with pytest.raises(InputError, match="pass either a file of owners"):
-        pay(made / "run", budget="5", by="licence", owners=made / "owners.csv")
+        payout_run(made / "run", budget="5", by="licence", owners=made / "owners.csv")
 
 
 def test_a_column_of_a_set_that_lost_images_is_refused(made: Path, tmp_path: Path) -> None:
@@ -354,14 +356,16 @@ def test_a_column_of_a_set_that_lost_images_is_refused(made: Path, tmp_path: Pat
     (tmp_path / "list.csv").write_text("\n".join(lines))
     run = open_run(made / "run", train=tmp_path / "list.csv")
     with pytest.raises(RunError, match="cannot be read for all images: 1 of 8"):
-        pay(run, budget="5", by="licence")
+        payout_run(run, budget="5", by="licence")
 
 
 def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
-    found = pay(
+    found = payout_run(
         made / "run", budget="1000", owners=made / "owners.csv", withdrawn=["ann"], resamples=0
     )
-    plain = pay(made / "run", budget="1000", owners=made / "owners.csv", resamples=0).settlement
+    plain = payout_run(
+        made / "run", budget="1000", owners=made / "owners.csv", resamples=0
+    ).settlement
     assert found.before == plain
     gone = found.settlement.line("ann")
     assert gone is not None
@@ -381,7 +385,7 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
     record = json.loads((out / "payout.json").read_text("utf-8"))
     assert record["withdrawal"].startswith("exact within the recorded contributors")
     everyone = ["ann", "bob", *NASTY[:5]]
-    nearly = pay(
+    nearly = payout_run(
         made / "run", budget="9", owners=made / "owners.csv", withdrawn=everyone, resamples=0
     )
     lost = nearly.settlement.line(UNATTRIBUTED)
@@ -404,7 +408,7 @@ def test_copies_that_count_once_are_paid_once(
     valuation.save(tmp_path / "run")
     owners = tmp_path / "owners.csv"
     owners.write_text("train_id,owner\n0.png,ann\n0a.png,bob\n0b.png,bob\n1.png,cid\n")
-    found = pay(tmp_path / "run", budget="9", owners=owners, resamples=0)
+    found = payout_run(tmp_path / "run", budget="9", owners=owners, resamples=0)
     values = dict(zip(valuation.train_ids, valuation.values.tolist(), strict=True))
     of_copies = values["0.png"]
     assert of_copies > 0
@@ -432,7 +436,7 @@ def test_copies_that_count_once_are_paid_once(
     assert code == 0
     assert f"{100 * share:.2f} % of the value is of copies that have different owners (4" in out
     # without the image that stands for its copies, these have its part
-    left = pay(tmp_path / "run", budget="9", owners=owners, withdrawn=["ann"], resamples=0)
+    left = payout_run(tmp_path / "run", budget="9", owners=owners, withdrawn=["ann"], resamples=0)
     bob, cid = left.settlement.line("bob"), left.settlement.line("cid")
     assert bob is not None
     assert cid is not None
@@ -463,7 +467,9 @@ def test_what_goes_to_no_contributor_keeps_its_part(tmp_path: Path) -> None:
         record=replace(valuation.record, unattributed=made_test(level=0.1, applied=True)),
     )
     tested.save(tmp_path / "run")
-    found = pay(tmp_path / "run", budget="100", by="label", unowned="redistribute", resamples=50)
+    found = payout_run(
+        tmp_path / "run", budget="100", by="label", unowned="redistribute", resamples=50
+    )
     line = found.settlement.lines[-1]
     assert (line.owner, line.value, line.amount, line.paid) == (UNATTRIBUTED, 1, 2500, 0)
     assert (found.settlement.paid, found.settlement.kept) == (7500, 2500)
@@ -479,7 +485,7 @@ def test_a_run_that_was_touched_is_refused(made: Path, tmp_path: Path) -> None:
         (tmp_path / "other" / "skipped.parquet").read_bytes()
     )
     with pytest.raises(RunError, match=r"is not as it was saved: skipped.parquet was changed"):
-        pay(tmp_path / "run", budget="5", by="label")
+        payout_run(tmp_path / "run", budget="5", by="label")
 
 
 # --- the command -----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import ImageSet
+from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import reproduction
@@ -24,7 +25,6 @@ from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.planting import plant_noised
 from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import StudyResult, Table
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.calibration import calibration
 from gmvaluator.evaluation.studies.efficiency import efficiency, growth

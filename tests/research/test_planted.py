@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from gmvaluator import ImageSet
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.evaluation import source_metrics as metrics
@@ -26,7 +27,6 @@ from gmvaluator.evaluation.planted_images import (
     owned,
     planted_subjects,
 )
-from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.planted import (
     measure_copies,

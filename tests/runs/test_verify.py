@@ -363,9 +363,12 @@ def test_records_beside_a_run_are_whole_or_told(home: Path, name: str) -> None:
 
 
 def test_records_beside_a_run_are_those_that_the_commands_write() -> None:
-    assert BESIDE[findings.RECORD] == (findings.TABLE, f"{findings.PAGES}/index.html")
-    assert BESIDE[payout_record.MARKER] == (
-        payout_record.TABLE,
+    assert BESIDE[findings.AUDIT_RECORD] == (
+        findings.AUDIT_TABLE,
+        f"{findings.AUDIT_PAGES}/index.html",
+    )
+    assert BESIDE[payout_record.PAYOUT_RECORD] == (
+        payout_record.PAYOUT_TABLE,
         f"{STATEMENTS}/index.html",
         payout_record.DIFFERENCE,
         payout_record.CONTESTED,

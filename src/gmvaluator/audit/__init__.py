@@ -1,1 +1,6 @@
-"""Near copies of training images among generated ones, and their evidence."""
+"""A run goes in; the generated images that copy training images come out."""
+
+from gmvaluator.audit.findings import Audit, audit_run, check_audit_output
+from gmvaluator.audit.near_copies import CopyFinder, CopySettings
+
+__all__ = ["Audit", "CopyFinder", "CopySettings", "audit_run", "check_audit_output"]

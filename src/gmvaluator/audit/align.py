@@ -1,12 +1,12 @@
-"""How alike two images are once one is laid over the other: shifted, mirrored, zoomed, turned.
+"""Distance of two images after one is aligned with the other: shifted, mirrored, zoomed, turned.
 
-A copy that was cropped by a few pixels is far from its source pixel by pixel. Here each image is
-tried in hundreds of placements over each of its candidates, and the best correlation counts. What a
-crop cut off is masked out. Correlation ignores brightness and contrast; a candidate is tried as it
-is and softened, so that a blurred copy is not told by what it lacks.
+Pixel by pixel, a copy that was cropped by a few pixels is far from its source. Therefore each image
+is laid over each of its candidates in hundreds of placements, and the highest correlation counts.
+Pixels that the image does not cover are masked. Correlation ignores brightness and contrast. A
+candidate is compared as it is and softened, so that a blurred copy stays near to its source.
 
-Only images that share their detail come close: two photographs of dogs, or two handwritten sevens,
-agree in outline and differ in what is left.
+Only images with the same detail come close: two photographs of dogs, or two handwritten sevens,
+agree in outline and differ in detail.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch.nn import functional
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.progress import Progress, Silent
 
-SIDE = 32  # pixels; the unit of shifts
-# part of each side that a crop cut off → steps of shifts either way, and their pixels
+SIDE = 32  # pixels; shifts are in these pixels
+# part of each side that a crop cut off → steps of shifts in each direction, pixels per step
 ZOOMS = {
     0.0: (3, 1.0),
-    # small crops are the usual ones: finer
+    # small crops are the most frequent ones, and have finer steps
     0.025: (2, 0.5),
     0.05: (4, 0.5),
     0.075: (2, 1.0),
@@ -37,9 +37,9 @@ ZOOMS = {
     0.15: (2, 1.0),
     0.2: (2, 1.0),
 }
-TURNS = {-5.0: (1, 1.0), 5.0: (1, 1.0)}  # degrees → shifts, without zoom
-SOFT = 1.0  # pixels of the Gaussian that candidates are softened by
-# of pixels in 0 … 1: an image with less has no detail to be told by
+TURNS = {-5.0: (1, 1.0), 5.0: (1, 1.0)}  # degrees → steps and pixels of shifts, without zoom
+SOFT = 1.0  # standard deviation in pixels of the Gaussian that softens candidates
+# variance of pixels in 0 … 1: an image with less has no detail to compare
 LEAST_VARIANCE = 1e-4
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 
@@ -82,7 +82,7 @@ class Placement:
 
 
 def _placements() -> Iterator[Placement]:
-    """The plainest first: of equals the first counts."""
+    """All placements, the simplest first: of equal correlations the first one counts."""
     shapes = [(zoom, 0.0, shifts) for zoom, shifts in ZOOMS.items()]
     shapes += [(0.0, turn, shifts) for turn, shifts in TURNS.items()]
     for mirror, (zoom, turn, (most, step)) in itertools.product((False, True), shapes):
@@ -98,8 +98,8 @@ def _length(shift: tuple[int, ...]) -> int:
 PLACEMENTS = tuple(_placements())
 
 
-class Register:
-    """Lays images over candidates.
+class Aligner:
+    """Aligns images with candidates.
 
     Args:
         candidates: (n, SIDE, SIDE) training images, as `grey_pixels` gives them.
@@ -111,19 +111,19 @@ class Register:
     def distances(
         self, image: NDArray[np.uint8], rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Distance of one image from each of these candidates, and the placement of each.
+        """Distance of one image from some candidates, and the best placement over each of them.
 
         Args:
             image: (SIDE, SIDE).
             rows: (k,) candidates.
 
         Returns:
-            (k,) √(2 − 2ρ), where ρ is the largest correlation: 0 for a copy, √2 for strangers;
-            (k,) number of the placement in `PLACEMENTS`.
+            (k,) √(2 − 2ρ) for the highest correlation ρ: 0 for a copy, √2 for unrelated images;
+            (k,) place of that placement in `PLACEMENTS`.
         """
         plain = self._candidates[torch.from_numpy(rows)].float() / 255
         soft = self._softener @ plain @ self._softener.T
-        # (D, 2k): as they are, then softened
+        # (D, 2k): candidates as they are, then softened
         points = torch.cat([plain, soft]).flatten(1).T.contiguous()
         placed = functional.grid_sample(
             (torch.from_numpy(image).float() / 255).expand(len(PLACEMENTS), 1, SIDE, SIDE),
@@ -139,7 +139,7 @@ class Register:
         shared = placed @ points / self._seen - mean * means
         least = LEAST_VARIANCE
         rho = shared / (spread.clamp(min=least) * spreads.clamp(min=least)).sqrt()
-        # two images without detail are alike
+        # two images without detail count as equal
         rho = torch.where((spread < least) & (spreads < least), 1.0, rho)
         best, places = rho.max(0)
         both, which = best.reshape(2, -1).max(0)
@@ -148,52 +148,53 @@ class Register:
 
     @cached_property
     def _softener(self) -> torch.Tensor:
-        """(SIDE, SIDE) a Gaussian along one axis; at an edge, of what is within."""
+        """(SIDE, SIDE) a Gaussian along one axis, cut off at the edges."""
         at = torch.arange(SIDE, dtype=torch.float32)
         bell = torch.exp(-((at[:, None] - at) ** 2) / (2 * SOFT**2))
         return bell / bell.sum(1, keepdim=True)
 
     @cached_property
     def _grids(self) -> torch.Tensor:
-        """(w, SIDE, SIDE, 2) places in the image."""
-        matrices = torch.from_numpy(np.stack([each.matrix for each in PLACEMENTS])).float()
+        """(w, SIDE, SIDE, 2) positions in the image, for each placement."""
+        stacked = np.stack([placement.matrix for placement in PLACEMENTS])
+        matrices = torch.from_numpy(stacked).float()
         size = [len(matrices), 1, SIDE, SIDE]
         return functional.affine_grid(matrices, size, align_corners=False)
 
     @cached_property
     def _masks(self) -> torch.Tensor:
-        """(w, D) 1 where the image covers the candidate, else 0."""
+        """(w, D) 1 for pixels of the candidate that the image covers, else 0."""
         return (self._grids.abs() <= 1).all(-1).flatten(1).float()
 
     @cached_property
     def _seen(self) -> torch.Tensor:
-        """(w, 1) pixels covered."""
+        """(w, 1) number of covered pixels."""
         return self._masks.sum(1, keepdim=True)
 
 
-def registered(
+def aligned_distances(
     images: NDArray[np.uint8],
     candidates: NDArray[np.uint8],
     rows: NDArray[np.int64],
     *,
     progress: Progress | None = None,
-    stage: str = "register",
+    stage: str = "align",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Distances of m images from k candidates each, and the placements they were found in.
+    """Distances of m images from k candidates each, and the best placements.
 
     Args:
         images, candidates: (m, SIDE, SIDE) and (n, SIDE, SIDE), as `grey_pixels` gives them.
         rows: (m, k) candidates of each image.
 
     Returns:
-        (m, k) each, in the order of `rows`; see `Register.distances`.
+        (m, k) each, in the order of `rows`; see `Aligner.distances`.
     """
-    register = Register(candidates)
+    aligner = Aligner(candidates)
     distances = np.empty(rows.shape, dtype=np.float32)
     places = np.empty(rows.shape, dtype=np.int64)
     with (progress or Silent()).stage(stage, len(images)) as advance, torch.inference_mode():
         for j, image in enumerate(images):
-            distances[j], places[j] = register.distances(image, rows[j])
+            distances[j], places[j] = aligner.distances(image, rows[j])
             advance(1)
     return distances, places
 
@@ -201,11 +202,11 @@ def registered(
 def laid_over(
     image: NDArray[np.uint8], placement: Placement, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """An image as a placement lays it over a candidate, and where it covers that.
+    """An image as a placement lays it over a candidate, and the pixels that it covers.
 
     Args:
         image: (H, W, 3).
-        side: of the result, squashed to a square.
+        side: of the result; the image is squashed to a square.
 
     Returns:
         (side, side, 3) and (side, side).
@@ -225,7 +226,7 @@ def grey_pixels(images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     Raises:
         ImageError: one cannot be read (any more).
     """
-    found = np.empty((len(rows), SIDE, SIDE), dtype=np.uint8)
+    luminance = np.empty((len(rows), SIDE, SIDE), dtype=np.uint8)
     weights = np.array(LUMINANCE, dtype=np.float32)
     done = 0
     batches = images.batches(
@@ -233,6 +234,6 @@ def grey_pixels(images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     )
     for batch in batches:
         grey = np.einsum("c,bcij->bij", weights, batch.pixels)
-        found[done : done + len(grey)] = np.rint(np.minimum(grey, 255))
+        luminance[done : done + len(grey)] = np.rint(np.minimum(grey, 255))
         done += len(grey)
-    return found
+    return luminance

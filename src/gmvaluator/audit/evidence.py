@@ -1,4 +1,4 @@
-"""Pairs of images of an audit in; out come pages that show each pair and its difference."""
+"""The evidence of an audit: pictures and differences of image pairs, written as pages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gmvaluator.runs.folder import Run
 from gmvaluator.runs.images import RunSide
 
 PICTURE_SIDE = 160
-OTHERS_SHOWN = 10  # nearest pairs beyond the threshold, for comparison
+NEAR_MISSES = 10  # pairs shown that are not quite copies, for comparison
 UNSEEN = 128  # grey of pixels that the generated image does not cover
 
 
 def write_evidence(
     run: Run, best: Sequence[Pair], calibration: Calibration, folder: Path, most: int
 ) -> list[Path]:
-    """Write pages of the pairs that count as copies, nearest first, and of the nearest others.
+    """Write pages of the pairs called copies, nearest first, and of the nearest other pairs.
 
     Args:
         run: with its images.
-        best: the best match of each audited generated image, nearest first.
-        calibration: the threshold, and the distances it was taken from.
-        folder: where to write. Pages of an earlier audit in it are removed.
-        most: number of copies to show.
+        best: nearest training image of each audited generated image, nearest pair first.
+        calibration: of the threshold.
+        folder: folder of the pages. Pages of an earlier audit are removed.
+        most: largest number of copies to show.
 
     Returns:
-        The files, in their order.
+        The pages in their order.
 
     Raises:
         RunError: the pages cannot be written.
@@ -54,7 +54,7 @@ def write_evidence(
         calibration=tuple(calibration.distances.tolist()),
         nearest=tuple(pair.distance for pair in best),
         copies=tuple(_card(run, pair) for pair in copies[:most]),
-        others=tuple(_card(run, pair) for pair in others[:OTHERS_SHOWN]),
+        others=tuple(_card(run, pair) for pair in others[:NEAR_MISSES]),
     )
     return write_evidence_pages(data, folder)
 
@@ -95,12 +95,13 @@ def _pixels(side: RunSide, row: int) -> NDArray[np.uint8] | None:
 
 
 def _difference(generated: NDArray[np.uint8], train: NDArray[np.uint8], place: int) -> bytes:
-    """PNG of |generated − train|, the generated image laid over the training image as it fits best.
+    """PNG of |generated − train|, with the generated image in its best placement.
 
-    Brightness and contrast stay as they are. Pixels not covered by the generated image are grey.
+    Brightness and contrast are not adjusted. Pixels that the generated image does not cover are
+    grey.
     """
     side = int(min(PICTURE_SIDE, max(*generated.shape[:2], *train.shape[:2])))
-    # the training image as it is: the first placement changes nothing
+    # the first placement changes nothing
     under, _ = laid_over(train, PLACEMENTS[0], side)
     over, covered = laid_over(generated, PLACEMENTS[place], side)
     difference = np.abs(over.astype(np.int16) - under).astype(np.uint8)

@@ -1,10 +1,9 @@
-"""Which generated images of a run are near copies of which of its training images (Appendix K)."""
+"""The audit of a run: generated images that are near copies of training images (Appendix K)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,21 +30,21 @@ if TYPE_CHECKING:
     from gmvaluator.files.store import Store
     from gmvaluator.progress import Progress
 
-TABLE, RECORD, PAGES = "audit.parquet", "audit.json", "audit"
-FORMAT = 1
+AUDIT_TABLE, AUDIT_RECORD, AUDIT_PAGES = "audit.parquet", "audit.json", "audit"
+AUDIT_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What `audit` found.
+    """The result of `audit_run`.
 
     Attributes:
-        run: that was audited, with its images.
-        settings: how copies were looked for.
-        calibration: the threshold, and what it was taken from.
-        pairs: the best match of every generated image looked at, in the run's order, each
-            followed by the further training images that it is a copy of too.
-        n_audited: generated images looked at.
+        run: the run, with its images.
+        settings: of the audit.
+        calibration: of the threshold.
+        pairs: nearest training image of each audited generated image, in the run's order, each
+            followed by the further training images that it is a copy of.
+        n_audited: number of audited generated images.
         versions: of the packages that take part.
     """
 
@@ -58,14 +57,19 @@ class Audit:
 
     @cached_property
     def copies(self) -> tuple[Pair, ...]:
-        """Best matches that are copies, nearest first."""
-        found = [pair for pair in self.pairs if pair.rank == 1 and pair.is_copy]
-        return tuple(sorted(found, key=_by_distance))
+        """The copies with their nearest training images, nearest pair first."""
+        return tuple(pair for pair in self._nearest if pair.is_copy)
+
+    @cached_property
+    def _nearest(self) -> list[Pair]:
+        """Each audited image with its nearest training image, nearest pair first."""
+        nearest = (pair for pair in self.pairs if pair.rank == 1)
+        return sorted(nearest, key=lambda pair: (pair.distance, pair.generated))
 
     def as_json(self) -> dict[str, Any]:
-        """What `audit.json` holds beside the hashes of the files."""
+        """The content of `audit.json`, without the hashes of the files."""
         return {
-            "format": FORMAT,
+            "format": AUDIT_FORMAT,
             RUN_SEAL: self.run.seal,
             "n_generated": len(self.run.generated.ids),
             "n_audited": self.n_audited,
@@ -97,83 +101,78 @@ class Audit:
     def save(self, *, overwrite: bool = False, evidence: int = 200) -> Path:
         """Write `audit.parquet`, `audit.json` and evidence pages (`audit/`) into the run.
 
-        The record moves last and leaves first, so an audit with a record is always whole.
+        The record is written last and deleted first, so that an audit with a record is whole.
 
         Args:
-            overwrite: replace the audit that the run holds.
-            evidence: pairs shown at most, nearest first; 0 writes no pages, and those of the
-                audit that is replaced are deleted.
+            overwrite: replace an earlier audit of the run.
+            evidence: largest number of copies to show, nearest first. 0: no pages; pages of the
+                earlier audit are deleted.
 
         Returns:
             The record.
 
         Raises:
-            RunError: the run holds an audit or files of these names (unless `overwrite`), or
-                cannot be written.
+            RunError: the run holds an audit or files of these names and `overwrite` is False, or
+                the folder cannot be written.
         """
         import pyarrow.parquet as pq
 
         folder = self.run.folder
         check_audit_output(folder, overwrite=overwrite, evidence=evidence)
-        with _replaced(folder):
-            with publish_file(folder / TABLE) as part:
-                pq.write_table(self.table(), part)
-            pages = self._write_pages(folder / PAGES, evidence)
-            names = [TABLE, *(f"{PAGES}/{page.name}" for page in pages)]
-            hashes = {name: sha256_of(folder / name) for name in names}
-            content = json.loads(json.dumps(self.as_json() | {FILES: hashes}))
-            text = json.dumps(content | {SEAL: seal_of(content)}, indent=2, ensure_ascii=False)
-            with publish_file(folder / RECORD) as part:
-                part.write_text(text + "\n", encoding="utf-8")
-        return folder / RECORD
+        _delete_record(folder)
+        with publish_file(folder / AUDIT_TABLE) as part:
+            pq.write_table(self.table(), part)
+        pages = self._write_pages(folder / AUDIT_PAGES, evidence)
+        names = [AUDIT_TABLE, *(f"{AUDIT_PAGES}/{page.name}" for page in pages)]
+        hashes = {name: sha256_of(folder / name) for name in names}
+        content = json.loads(json.dumps(self.as_json() | {FILES: hashes}))
+        text = json.dumps(content | {SEAL: seal_of(content)}, indent=2, ensure_ascii=False)
+        with publish_file(folder / AUDIT_RECORD) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+        return folder / AUDIT_RECORD
 
     def _write_pages(self, folder: Path, most: int) -> list[Path]:
         if not most:
             drop_pages(folder)
             return []
-        best = sorted((each for each in self.pairs if each.rank == 1), key=_by_distance)
-        return write_evidence(self.run, best, self.calibration, folder, most)
-
-
-def _by_distance(pair: Pair) -> tuple[float, int]:
-    return pair.distance, pair.generated
+        return write_evidence(self.run, self._nearest, self.calibration, folder, most)
 
 
 def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200) -> None:
-    """Refuse before the work is done.
+    """Refuse, before any work, to write an audit into a run.
 
     Args:
         run, overwrite, evidence: as for `Audit.save`.
 
     Raises:
-        RunError: the run holds an audit or files of these names and `overwrite` is not given,
-            something no audit wrote is in the way, or the folder cannot be written to.
+        RunError: the run holds an audit or files of these names and `overwrite` is False, files
+            that no audit wrote are in the way, or the folder cannot be written.
     """
     folder = Path(run)
-    pages = folder / PAGES
-    if not overwrite and (folder / RECORD).exists():
+    pages = folder / AUDIT_PAGES
+    if not overwrite and (folder / AUDIT_RECORD).exists():
         raise RunError(
             f"{run} already holds an audit; pass --overwrite (overwrite=True) to replace it"
         )
-    # an audit that was broken off leaves them too
-    there = [file for file in (folder / TABLE, pages / FIRST) if file.exists()]
-    if there and not overwrite and not (folder / RECORD).exists():
+    # an audit that was interrupted leaves files as well
+    there = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
+    if there and not overwrite and not (folder / AUDIT_RECORD).exists():
         raise RunError(
-            f"{there[0]} is there, and no {RECORD} that it belongs to; move it away, or pass "
+            f"{there[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
             "--overwrite (overwrite=True) to replace it"
         )
-    blocked = [file for file in (folder / RECORD, folder / TABLE) if file.is_dir()]
+    blocked = [file for file in (folder / AUDIT_RECORD, folder / AUDIT_TABLE) if file.is_dir()]
     if evidence and pages.exists():
         others = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
         blocked += [pages] if others or not pages.is_dir() else []
     if blocked:
         raise RunError(f"{blocked[0]} is in the way, and no audit wrote it; move it away")
-    check_into(folder, RECORD, overwrite=True)
+    check_into(folder, AUDIT_RECORD, overwrite=True)
     if pages.is_dir():
         check_into(pages, FIRST, overwrite=True)
 
 
-def audit(
+def audit_run(
     run: str | Path,
     *,
     train: object = None,
@@ -185,19 +184,19 @@ def audit(
     backend: Any = "auto",
     progress: bool | Progress = False,
 ) -> Audit:
-    """Look for near copies of a run's training images among its generated ones.
+    """Find near copies of a run's training images among its generated images.
 
     Args:
         run: folder of the run.
-        train, generated: any source of `ImageSet`, where images are no longer where the run had
+        train, generated: any source of `ImageSet`, if the images are no longer where the run had
             them.
-        settings: how copies are looked for.
-        most: generated images looked at, evenly spread; None: all.
+        settings: of the audit.
+        most: number of generated images to audit, evenly spread. Default: all.
         cache, device, backend, progress: as for `GMValuator`.
 
     Raises:
-        RunError: no run is there, it is not as it was saved, or its images are others now.
-        InputError: a set cannot be opened, or too few training images.
+        RunError: no run there, a damaged run, or its images have changed since.
+        InputError: an image set cannot be opened, or there are too few training images.
     """
     opened = open_run(run, train=train, generated=generated)
     if most is not None and most < 1:
@@ -235,13 +234,13 @@ def _present(side: RunSide, name: str, run: Run) -> ImageSet:
     """The images of one side in the order of the run.
 
     Raises:
-        InputError: they cannot be opened.
-        RunError: some are no longer there.
+        InputError: the images cannot be opened.
+        RunError: some images are missing.
     """
     if side.images is None:
         raise InputError(f"{name} images of run {run.folder}: {side.trouble} (--{name} SET)")
     if side.trouble is not None:
-        gone = [each for each, row in zip(side.ids, side.rows, strict=True) if row < 0]
+        gone = [name for name, row in zip(side.ids, side.rows, strict=True) if row < 0]
         raise RunError(
             f"{name} images of run {run.folder}: {side.trouble}, first {gone[0]!r}; restore them "
             f"or pass where they are (--{name} SET)"
@@ -257,14 +256,14 @@ def _check_same(
     keys: Sequence[str],
     chosen: NDArray[np.int64] | None = None,
 ) -> None:
-    """Refuse images that are not those that were valued.
+    """Refuse images that differ from the valued images.
 
     Args:
-        ids, keys: of the images that could be read now.
-        chosen: rows of the run they should be; None: all.
+        ids, keys: of the images that can be read now.
+        chosen: rows in the run of the images that should be there; None: all.
 
     Raises:
-        RunError: some cannot be read, or have other content.
+        RunError: an image cannot be read, or has changed since.
     """
     rows = range(len(side.ids)) if chosen is None else chosen.tolist()
     now = dict(zip(ids, keys, strict=True))
@@ -287,14 +286,11 @@ def _check_same(
         )
 
 
-@contextmanager
-def _replaced(folder: Path) -> Iterator[None]:
-    """Without a record while files are being replaced."""
+def _delete_record(folder: Path) -> None:
     try:
-        (folder / RECORD).unlink(missing_ok=True)
+        (folder / AUDIT_RECORD).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            f"{folder / RECORD} cannot be replaced ({error.strerror or error}); make the run's "
-            "folder writable"
+            f"{folder / AUDIT_RECORD} cannot be replaced ({error.strerror or error}); make the "
+            "run's folder writable"
         ) from error
-    yield

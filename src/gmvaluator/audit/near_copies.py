@@ -1,14 +1,13 @@
-"""Near copies: which images of a set are copies of which training images, altered ones included.
+"""Near copies: which images of a set are copies of which training images, altered copies too.
 
-An image is compared with the training images that two spaces recall for it and its mirror image
-(as preset `robust` does), each laid over it as well as it goes (`registration`). Its distance from
-one of them is then told in units of its surroundings: divided by the median over all it was
-compared with. A copy is far nearer to its source than to anything else; an image that is merely
-like many is not. Carlini et al. (2023, Extracting Training Data from Diffusion Models) and Lowe's
-ratio test (2004) rest on the same thought.
+Two spaces recall training images for an image and its mirror image, as preset `robust` does. The
+image is aligned with each of them (`align`), and its distances are divided by its surroundings:
+the median distance from all of them. A copy is far nearer to its source than to any other image;
+an image that is similar to many is not. Carlini et al. (2023, Extracting Training Data from
+Diffusion Models) and Lowe's ratio test (2004) use the same idea.
 
-The threshold comes from training images, each compared with all others: what they show is how near
-images come that are no copies.
+The threshold comes from training images. Each is compared with all other training images, which
+shows how near images come that are no copies.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.audit.align import PLACEMENTS, grey_pixels, registered
+from gmvaluator.audit.align import PLACEMENTS, aligned_distances, grey_pixels
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError
 from gmvaluator.files.store import Store
@@ -36,22 +35,22 @@ __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair", "cali
 
 RECALLED = 200
 RERANK_WEIGHTS = (1.0, 2.0)
-FLOOR_SHARE = 0.5  # of the median surroundings: among many copies of one image everything is near
-FAR_OUT = 7.0  # lower standard deviations (of the logarithm) at which a neighbour must be a copy
+FLOOR_SHARE = 0.5  # of the median surroundings, for an image that is near to all its candidates
+FAR_OUT = 7.0  # lower standard deviations (of the logarithm) beyond which a neighbour is a copy
 ROUNDS = 20
-LEAST_TRAIN = 20  # training images, for there to be neighbours to calibrate on
+LEAST_TRAIN = 20  # fewest training images to calibrate on
 QUARTER_NORMAL = 0.6745  # the normal distribution's quartile, in standard deviations
 
 
 @dataclass(frozen=True)
 class CopySettings:
-    """How copies are looked for.
+    """Settings of an audit.
 
     Attributes:
-        false_alarms: share of innocent images that may be called copies, between 0 and 0.5.
-        candidates: training images each image is laid over.
-        calibration: training images that are compared with the others, at most.
-        encoder, second_encoder: the two spaces that candidates are recalled in.
+        false_alarms: largest share of innocent images that may be called copies, 0 … 0.5.
+        candidates: number of training images that each image is aligned with.
+        calibration: largest number of training images that the threshold is taken from.
+        encoder, second_encoder: the two spaces for recall.
     """
 
     false_alarms: float = 0.01
@@ -73,17 +72,17 @@ class CopySettings:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The threshold, and what it was taken from.
+    """The threshold, and the distances that it was taken from.
 
     Attributes:
-        threshold: distances up to it are those of copies.
-        floor: the least that distances are divided by.
-        distances: (c,) from training images to their nearest other one, those taken for copies of
-            each other left out; ascending.
-        left_out: training images that were left out so.
-        alone: those that have no other training image than copies to be compared with.
-        method: `quantile` of the distances, or `log-normal`, extrapolated from too few of them.
-        false_alarms: what was asked for.
+        threshold: largest distance of a copy.
+        floor: smallest number that distances are divided by.
+        distances: (c,) distance of training images from their nearest other one, ascending,
+            without those that count as copies within the training set.
+        left_out: number of training images that count as such copies.
+        alone: number of training images whose candidates are all of equal content.
+        method: `quantile` of the distances, or `log-normal`, an extrapolation from few distances.
+        false_alarms: of the settings.
     """
 
     threshold: float
@@ -95,18 +94,18 @@ class Calibration:
     false_alarms: float
 
     def as_json(self) -> dict[str, Any]:
-        """Plain types; of the distances their quantiles."""
+        """Plain types, with quantiles of the distances."""
         shares = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-        found = asdict(self) | {"images": len(self.distances)}
-        found["distances"] = {
-            f"{share:g}": float(each)
-            for share, each in zip(shares, np.quantile(self.distances, shares), strict=True)
+        quantiles = np.quantile(self.distances, shares).tolist()
+        return asdict(self) | {
+            "images": len(self.distances),
+            "distances": {f"{s:g}": q for s, q in zip(shares, quantiles, strict=True)},
+            "stated": self.stated,
         }
-        return found | {"stated": self.stated}
 
     @property
     def stated(self) -> str:
-        """What the threshold promises, and under what condition."""
+        """The promise of the threshold and its condition, in words."""
         kind = (
             "the quantile of"
             if self.method == "quantile"
@@ -134,11 +133,11 @@ class Pair:
 
     Attributes:
         generated, train: rows in the run.
-        distance: in units of the generated image's surroundings; 0 the same, 1 as usual.
-        is_copy: whether that is within the threshold.
-        placement: how the generated image is laid over the training image, in words.
-        place: its number in `registration.PLACEMENTS`.
-        rank: 1 for the training image it is most like.
+        distance: in units of the generated image's surroundings; 0 equal, 1 usual.
+        is_copy: whether the distance is within the threshold.
+        placement: how the generated image lies over the training image, in words.
+        place: place of the placement in `align.PLACEMENTS`.
+        rank: 1 for the nearest training image.
     """
 
     generated: int
@@ -152,14 +151,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The training images each image is most like, nearest first.
+    """The nearest training images of each image, nearest first.
 
     Attributes:
-        rows: (m,) place of each image in its set; those that cannot be read are missing.
+        rows: (m,) place of each image in its set, without images that cannot be read.
         keys: m content keys.
         candidates: (m, k) training images, by their row among the readable ones.
-        distances: (m, k) float64, in units of the surroundings: 0 the same, 1 as usual.
-        places: (m, k) how each is laid over, numbers in `registration.PLACEMENTS`.
+        distances: (m, k) float64, in units of the surroundings: 0 equal, 1 usual.
+        places: (m, k) best placements, places in `align.PLACEMENTS`.
         skipped: images that cannot be read.
     """
 
@@ -171,11 +170,11 @@ class Matches:
     skipped: tuple[Skip, ...] = ()
 
     def pairs(self, threshold: float, set_rows: NDArray[np.int64]) -> Iterator[Pair]:
-        """The best match of each image, then what else is within the threshold.
+        """The nearest training image of each image, then the further ones within the threshold.
 
         Args:
-            threshold: distances up to it are those of copies.
-            set_rows: row in the run of each image of the set that was matched.
+            threshold: largest distance of a copy.
+            set_rows: row in the run of each image of the matched set.
         """
         for j, row in enumerate(self.rows.tolist()):
             near = self.distances[j] <= threshold
@@ -194,16 +193,16 @@ class Matches:
 
 
 class CopyFinder:
-    """Finds copies of one training set's images.
+    """Finds copies of the images of one training set.
 
     Args:
         train: any source of `ImageSet`, at least 20 readable images.
-        settings: how.
+        settings: of the audit.
         cache, device, backend, progress: as for `GMValuator`.
 
     Raises:
         InputError: too few training images.
-        ImageError: one cannot be read any more.
+        ImageError: a training image can no longer be read.
     """
 
     def __init__(
@@ -221,16 +220,16 @@ class CopyFinder:
         self._images = ImageSet.open(train)
         n = len(self._images)
         _check_number(n)
-        # one more: a training image finds itself
+        # one candidate more, because a training image finds itself
         self._k = min(self.settings.candidates, n - 1) + 1
-        # as preset robust: two spaces, mirror images; its weights order the candidates
+        # as preset robust: two spaces, mirror images; the weights order the candidates
         spaces = (self.settings.encoder, self.settings.second_encoder)
         self._valuator = GMValuator(
             encoder=spaces[0],
             second_encoder=spaces[1],
             rerank=dict(zip(spaces, RERANK_WEIGHTS, strict=True)),
             mirror=True,
-            # every one of several copies is to be named
+            # the audit names every copy
             dedup="none",
             quality="none",
             k=self._k,
@@ -249,7 +248,7 @@ class CopyFinder:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """The threshold of the settings; training images are compared when it is first asked for.
+        """The threshold of the settings. The first access compares training images.
 
         Raises:
             InputError: too few training images have neighbours that are no copies of them.
@@ -257,52 +256,52 @@ class CopyFinder:
         return self.calibration_at(self.settings.false_alarms)
 
     def calibration_at(self, false_alarms: float) -> Calibration:
-        """The threshold for another share of false alarms; nothing is compared anew."""
+        """The threshold for another share of false alarms, without comparing images again."""
         return calibrate(*self._train_distances, false_alarms)
 
     def match(self, images: object) -> Matches:
-        """What the readable images of a set are most like.
+        """The nearest training images of the readable images of a set.
 
         Args:
             images: any source of `ImageSet`.
 
         Raises:
-            InputError: none can be read.
+            InputError: no image can be read.
         """
-        found = self._compare(ImageSet.open(images), "generated")
-        candidates, raw = found.candidates[:, : self._k - 1], found.distances[:, : self._k - 1]
+        compared = self._compare(ImageSet.open(images), "generated")
+        candidates = compared.candidates[:, : self._k - 1]
+        raw = compared.distances[:, : self._k - 1]
         around = _surroundings(raw, self._repeated(candidates))
         relative = raw / np.fmax(around, self.calibration.floor)[:, None]
         order = np.lexsort((candidates, relative), axis=1)
         return Matches(
-            rows=found.rows,
-            keys=found.keys,
+            rows=compared.rows,
+            keys=compared.keys,
             candidates=np.take_along_axis(candidates, order, axis=1),
             distances=np.take_along_axis(relative, order, axis=1),
-            places=np.take_along_axis(found.places, order, axis=1),
-            skipped=found.skipped,
+            places=np.take_along_axis(compared.places, order, axis=1),
+            skipped=compared.skipped,
         )
 
     @cached_property
     def _train_distances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of training images compared with all the others: the nearest of them, and the rest."""
-        asked = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
-        # by content, so that it does not depend on how the set is listed
-        asked = np.sort(self.fitted.order[asked])
-        some = self._images.select(self.fitted.train.rows[asked])
-        found = self._compare(some, "calibration")
-        _, of_content = np.unique(self.fitted.train.keys, return_inverse=True)
-        same = of_content[found.candidates] == of_content[asked][:, None]
-        raw = np.where(same, np.nan, found.distances)
-        return _nearest(raw), _surroundings(raw, self._repeated(found.candidates))
+        """(c,) distance of training images from the nearest other one, and (c,) surroundings."""
+        spread = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
+        # spread by content, so that the order of the training set does not matter
+        chosen = np.sort(self.fitted.order[spread])
+        images = self._images.select(self.fitted.train.rows[chosen])
+        compared = self._compare(images, "calibration")
+        same = self._contents[compared.candidates] == self._contents[chosen][:, None]
+        raw = np.where(same, np.nan, compared.distances)
+        return _nearest(raw), _surroundings(raw, self._repeated(compared.candidates))
 
     def _compare(self, images: ImageSet, stage: str) -> Matches:
-        """Each image laid over its candidates; distances as they come, in the recall's order."""
+        """Each image aligned with its candidates: plain distances, in the order of recall."""
         valuation = self._valuator.value(images)
         place_of = {name: row for row, name in enumerate(images.ids)}
         rows = np.array([place_of[name] for name in valuation.generated_ids], dtype=np.int64)
         candidates = valuation.contributions.rows
-        distances, places = registered(
+        distances, places = aligned_distances(
             grey_pixels(images, rows),
             self._pixels,
             candidates,
@@ -313,10 +312,15 @@ class CopyFinder:
         skipped = tuple(skip for side, skip in valuation.skipped if side == "generated")
         return Matches(rows, keys, candidates, distances.astype(np.float64), places, skipped)
 
+    @cached_property
+    def _contents(self) -> NDArray[np.int64]:
+        """(n,) number of each training image's content."""
+        _, contents = np.unique(self.fitted.train.keys, return_inverse=True)
+        return np.asarray(contents, dtype=np.int64)
+
     def _repeated(self, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(m, k) candidates with the very content of one that comes before them."""
-        _, of_content = np.unique(self.fitted.train.keys, return_inverse=True)
-        contents = of_content[candidates]
+        """(m, k) whether an earlier candidate has the same content."""
+        contents = self._contents[candidates]
         before = np.tri(candidates.shape[1], k=-1, dtype=bool)
         return np.asarray(((contents[:, :, None] == contents[:, None, :]) & before).any(axis=2))
 
@@ -324,18 +328,18 @@ class CopyFinder:
 def calibrate(
     nearest: NDArray[np.float64], around: NDArray[np.float64], false_alarms: float
 ) -> Calibration:
-    """A threshold from how near training images come to each other.
+    """A threshold from the distances between training images.
 
-    Real sets hold copies of their own images, which tell nothing of innocent ones: distances more
-    than `FAR_OUT` lower standard deviations below the median are left out, anew until none is. The
-    deviation is taken from median and lower quartile of the logarithms, so up to a quarter of
-    copies does not hide them.
+    Real training sets hold copies of their own images, whose distances say nothing about innocent
+    images. Distances more than `FAR_OUT` lower standard deviations below the median are therefore
+    left out, repeatedly until none is left. The deviation comes from the median and the lower
+    quartile of the logarithms, so that up to a quarter of copies does not hide them.
 
     Args:
-        nearest: (c,) from each training image to its nearest other one, as laid over it; NaN where
-            it has none but copies.
-        around: (c,) its surroundings, likewise.
-        false_alarms: share of innocent images to be called copies at most.
+        nearest: (c,) distance of each training image from its nearest other one; NaN if all its
+            candidates have its own content.
+        around: (c,) its surroundings, or NaN.
+        false_alarms: largest share of innocent images that may be called copies.
 
     Raises:
         InputError: fewer than `LEAST_TRAIN` distances are left.
@@ -344,43 +348,43 @@ def calibrate(
     alone = int((~known).sum())
     floor = FLOOR_SHARE * float(np.median(around[known])) if known.any() else 0.0
     relative = nearest[known] / np.maximum(around[known], floor)
-    kept = np.sort(relative)
+    distances = np.sort(relative)
     for _ in range(ROUNDS):
-        centre, spread = _spread(kept)
-        within = kept[np.searchsorted(kept, math.exp(centre - FAR_OUT * spread)) :]
-        if len(within) == len(kept):
+        centre, spread = _spread(distances)
+        within = distances[np.searchsorted(distances, math.exp(centre - FAR_OUT * spread)) :]
+        if len(within) == len(distances):
             break
-        kept = within
-    if len(kept) < LEAST_TRAIN:
+        distances = within
+    if len(distances) < LEAST_TRAIN:
         raise InputError(
-            f"{len(kept)} of {len(nearest)} training images have neighbours that are no copies of "
-            f"them; a threshold takes at least {LEAST_TRAIN}: pass more training images, without "
-            "their copies"
+            f"{len(distances)} of {len(nearest)} training images have neighbours that are no "
+            f"copies of them; a threshold takes at least {LEAST_TRAIN}: pass more training images, "
+            "without their copies"
         )
-    place = math.floor(false_alarms * (len(kept) + 1))
-    centre, spread = _spread(kept)
+    place = math.floor(false_alarms * (len(distances) + 1))
     return Calibration(
-        # the n-th smallest of c: one more image of the same kind is as near with n / (c + 1)
-        threshold=float(kept[place - 1]) if place else _lowest(centre, spread, false_alarms, kept),
+        # one more image of the same kind is as near as the i-th of c with probability i / (c + 1)
+        threshold=float(distances[place - 1]) if place else _below_all(distances, false_alarms),
         floor=floor,
-        distances=kept,
-        left_out=len(relative) - len(kept),
+        distances=distances,
+        left_out=len(relative) - len(distances),
         alone=alone,
         method="quantile" if place else "log-normal",
         false_alarms=false_alarms,
     )
 
 
-def _lowest(centre: float, spread: float, share: float, distances: NDArray[np.float64]) -> float:
-    """The share's quantile of a log-normal distribution, below all that was seen."""
+def _below_all(distances: NDArray[np.float64], share: float) -> float:
+    """Quantile of a log-normal distribution fitted to `distances`, below the first of them."""
     from statistics import NormalDist
 
+    centre, spread = _spread(distances)
     fitted = math.exp(centre + NormalDist().inv_cdf(share) * spread)
     return min(fitted, float(np.nextafter(distances[0], 0)))
 
 
 def _spread(distances: NDArray[np.float64]) -> tuple[float, float]:
-    """Median, and lower standard deviation, of the logarithms."""
+    """Median and lower standard deviation of the logarithms."""
     if not len(distances):
         return 0.0, 0.0
     lower, centre = np.quantile(np.log(np.maximum(distances, 1e-12)), (0.25, 0.5))
@@ -388,15 +392,15 @@ def _spread(distances: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _nearest(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) the least of each row, NaN where nothing is known."""
+    """(m,) least number of each row; NaN if all are NaN."""
     least = np.where(np.isnan(raw), np.inf, raw).min(axis=1)
     return np.where(np.isinf(least), np.nan, least)
 
 
 def _surroundings(raw: NDArray[np.float64], repeated: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(m,) median distance from the candidates but the nearest, one of each content.
+    """(m,) median distance from all candidates but the nearest one; each content counts once.
 
-    NaN where fewer than two are known.
+    NaN with fewer than two known distances.
     """
     known = np.sort(np.where(repeated, np.nan, raw), axis=1)  # NaN last
     counts = (~np.isnan(known)).sum(axis=1)

@@ -1,19 +1,21 @@
-"""How far shares and values would move had other generated images been drawn.
+"""Confidence intervals of shares and values: how far they would move with other generated images.
 
 The m generated images are a sample of what the model draws. The Bayesian bootstrap (Rubin, 1981,
-Annals of Statistics 9) gives them Dirichlet weights, the same for all groups. Alone it covers too
-seldom where few images carry a group, and says 0 … 0 where none does. So each end of an interval
-has a part of one more image beside the m: for the upper end one that is as good for the group as
-its best, and at least as good as a generated image is for its first contributor on average; for
-the lower end one that is as bad as its worst. A whole one gives the bounds of Gaffke (2005,
-Mathematical Methods of Statistics 14) and, of images that give all or nothing, the interval of
-Clopper and Pearson, which hold the truth more often than promised. How large the part is was
-chosen by coverage: docs/uncertainty.md.
+Annals of Statistics 9) gives the images Dirichlet weights, the same weights for all groups. The
+bootstrap alone covers too seldom if few images score for a group, and gives 0 … 0 if none does.
+Therefore each end of an interval adds a part of one more image to the m images. For the upper end,
+this image is as good for the group as the group's best image, and at least as good as a generated
+image is for its first contributor on average. For the lower end, it is as bad as the group's worst
+image. A whole image would give the bounds of Gaffke (2005, Mathematical Methods of Statistics 14),
+and the interval of Clopper and Pearson if images give all or nothing; both cover more often than
+the nominal level. The size of the part was chosen by measured coverage: docs/uncertainty.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,45 +25,64 @@ from gmvaluator.scoring.scores import Contributions
 
 Floats = NDArray[np.float64]
 
-DEFAULT_LEVEL = 0.95
+DEFAULT_COVERAGE = 0.95
 DEFAULT_RESAMPLES = 2000
 FEW = 5.0
-"""Effective images below which an interval of a value is wider than it need be, as a rule
+"""With fewer effective images, the interval of a value is usually wider than necessary
 (docs/uncertainty.md)."""
 
 SHARE_EXTRA, VALUE_EXTRA = 0.75, 0.5
-"""Part of one more image at the ends of the intervals of shares and of values."""
+"""Size of the part of one more image, for the intervals of shares and of values."""
 
 BLOCK = 1 << 22
-"""Numbers held at once of each kind: 32 MB."""
+"""Length of the largest intermediate arrays: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over independent repetitions, with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def shown(self, digits: int) -> str:
+        """As text, `mean ± half`; the mean alone where there is no interval."""
+        mean = f"{self.mean:.{digits}f}"
+        if math.isnan(self.low):
+            return mean
+        return f"{mean} ± {(self.high - self.low) / 2:.{digits}f}"
 
 
 def bootstrap_shares(
     scores_by_group: ArrayLike,
     *,
     largest: ArrayLike | None = None,
-    level: float = DEFAULT_LEVEL,
+    totals: ArrayLike | None = None,
+    level: float = DEFAULT_COVERAGE,
     n_resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
     """Confidence intervals of each group's share of all scores → low (G,), high (G,).
 
-    The share of group g is Σ_j s_jg / Σ_j Σ_g s_jg, and the interval is for the share that a very
-    large number of images of the same model would give. The total is of what is given: where part
-    of a generated image belongs to nobody, pass it as one more column to have shares of the whole.
+    The share of group g is Σ_j s_jg / Σ_j t_j for totals t. The interval is for the share that a
+    very large number of images of the same model would give.
 
     Args:
         scores_by_group: (m, G), score of each generated image for each group, ≥ 0.
         largest: (m,) score of each generated image for its first contributor, such as
-            `contributions.scores.max(axis=1)`: what a group of which little was seen may get of
-            another image. None: the whole image, which makes small groups' intervals wide.
+            `contributions.scores.max(axis=1)`: the most that one more image may give a group with
+            few scores. Default: the whole image, which makes the intervals of small groups wide.
+        totals: (m,) sum of each generated image's scores, at least the sum of its columns, if the
+            columns are a part of all groups. Default: the sums of the columns.
         level: nominal coverage, between 0 and 1.
-        n_resamples: weightings of the m images.
-        seed: of the weights.
+        n_resamples: number of weightings of the m images.
+        seed: seed of the weights.
 
     Raises:
         InputError: fewer than two generated images, no score at all, scores that are negative or
-            no numbers, or a level outside 0 to 1.
+            not finite, shapes that do not fit, or a level outside 0 to 1.
     """
     scores = np.asarray(scores_by_group, dtype=np.float64)
     if scores.ndim != 2:
@@ -69,43 +90,44 @@ def bootstrap_shares(
     _check(scores, level)
     if n_resamples < 1:
         raise InputError(f"n_resamples={n_resamples}; pass at least 1, such as 2000")
-    totals = scores.sum(axis=1)
-    if totals.sum() == 0:
+    whole = scores.sum(axis=1) if totals is None else _per_image(totals, len(scores), "totals")
+    if whole.sum() == 0:
         raise InputError("no generated image has a score, so there is nothing to have a share of")
-    spike = 1.0 if largest is None else _mean_part(largest, totals)
-    # images without a score say nothing of how a scoring one is shared
-    parts = scores[totals > 0] / totals[totals > 0, None]
-    worst, best = parts.min(axis=0), np.maximum(parts.max(axis=0), spike)
-    width = max(1, BLOCK // n_resamples)
+    # an image without a score does not show how the scores of an image are shared
+    scoring = whole > 0
+    parts = scores[scoring] / whole[scoring, None]
+    first = 1.0
+    if largest is not None:
+        largest_scores = _per_image(largest, len(scores), "largest")
+        first = float(np.clip(largest_scores[scoring] / whole[scoring], 0, 1).mean())
+    worst, best = parts.min(axis=0), np.maximum(parts.max(axis=0), first)
     ends = [
-        _share_ends(
-            scores[:, chosen], totals, (worst[chosen], best[chosen]), level, n_resamples, seed
-        )
-        for chosen in _slices(scores.shape[1], width)
+        _share_ends(scores[:, part], whole, (worst[part], best[part]), level, n_resamples, seed)
+        for part in _slices(scores.shape[1], max(1, BLOCK // n_resamples))
     ]
-    shares = scores.sum(axis=0) / totals.sum()
-    low, high = (np.concatenate(each) for each in zip(*ends, strict=True))
+    shares = scores.sum(axis=0) / whole.sum()
+    low, high = (np.concatenate(blocks) for blocks in zip(*ends, strict=True))
     return np.minimum(low, shares), np.maximum(high, shares)
 
 
 def value_intervals(
-    contributions: Contributions, *, level: float = DEFAULT_LEVEL
+    contributions: Contributions, *, level: float = DEFAULT_COVERAGE
 ) -> tuple[Floats, Floats]:
     """Confidence intervals of all n values → low (n,), high (n,).
 
-    The interval is for the value that m images of the same model give on average; the value of
-    one other draw of m scatters about that as this one does, so it lies in the interval less
-    often. Values grow with m: compare intervals of runs of one m.
+    The interval is for the value that m images of the same model give on average. The value that
+    m other images give lies in the interval less often, because it scatters as well. Values grow
+    with m: compare intervals of runs with the same m.
 
-    The weighted sum that `bootstrap_shares` draws is here matched in mean and variance by a beta
-    distribution, between the least and the greatest score: O(m·k) time, and no resamples to hold.
+    `bootstrap_shares` draws weighted sums. Here a beta distribution between the least and the
+    greatest score has their mean and variance. This takes O(m·k) time and holds no resamples.
 
     Args:
         contributions: scores ≥ 0 of m generated images.
         level: nominal coverage, between 0 and 1.
 
     Raises:
-        InputError: fewer than two generated images, scores that are negative or no numbers, or a
+        InputError: fewer than two generated images, scores that are negative or not finite, or a
             level outside 0 to 1.
     """
     scores = contributions.scores
@@ -117,7 +139,7 @@ def value_intervals(
     worst, best = np.full(n, np.inf), np.zeros(n)
     np.maximum.at(best, rows, scores.ravel())
     np.minimum.at(worst, rows, scores.ravel())
-    # whoever misses one generated image has nothing of that one
+    # a training image that does not contribute to some generated image has score 0 for it
     worst[np.bincount(rows, minlength=n) < m] = 0.0
     best = np.maximum(best, scores.max(axis=1).mean())
     tail, part, bounds = (1 - level) / 2, VALUE_EXTRA, (worst, best)
@@ -128,8 +150,32 @@ def value_intervals(
     return np.minimum(low, sums), np.maximum(high, sums)
 
 
+def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of a criterion over generated images, with its bootstrap interval over the images.
+
+    The criteria are `class_ratio`, `weighted_class_share` and `attribute_ratio`. Images without a
+    share (NaN) do not count. For repetitions of a whole study, use `mean_interval`.
+
+    Args:
+        parts: (m,) the criterion of each generated image, 0 … 1.
+        level: nominal coverage.
+        seed: seed of the images' weights.
+
+    Raises:
+        InputError: fewer than two images, or parts outside 0 … 1.
+    """
+    shares = np.asarray(parts, dtype=np.float64).ravel()
+    shares = shares[~np.isnan(shares)]
+    if bool(np.any((shares < 0) | (shares > 1))):
+        raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
+    both = np.column_stack([shares, 1 - shares])
+    # a criterion has no first contributor: the best image bounds what one more image could add
+    low, high = bootstrap_shares(both, largest=np.zeros(len(shares)), level=level, seed=seed)
+    return Interval(float(shares.mean()), float(low[0]), float(high[0]), len(shares))
+
+
 def effective_images(contributions: Contributions) -> Floats:
-    """(n,) how many equally good generated images each value stands on: (Σ s)² / Σ s²; 0 for none.
+    """(n,) effective number of generated images behind each value: (Σ s)² / Σ s²; 0 for none.
 
     Source: Kish (1965), Survey Sampling, on unequal weights.
     """
@@ -149,7 +195,7 @@ def _share_ends(
     n_resamples: int,
     seed: int,
 ) -> tuple[Floats, Floats]:
-    """Ends of the intervals of some groups, from the weights that all groups have in common."""
+    """Ends of the intervals of some groups, from the weights that all groups share."""
     tail, more = (1 - level) / 2, totals.mean()
     drawn: tuple[list[Floats], list[Floats]] = ([], [])
     for weights in _weights(len(scores), n_resamples, seed):
@@ -165,9 +211,9 @@ def _share_ends(
 
 
 def _weights(m: int, n_resamples: int, seed: int) -> Iterator[Floats]:
-    """(b, m + 1) gamma numbers in blocks; divided by their sum they were Dirichlet's.
+    """Blocks of (b, m + 1) gamma numbers: Dirichlet weights once divided by their sums.
 
-    The last is of the part of an image, the others of a whole one each.
+    The last column belongs to the part of one more image, the other columns to the m images.
     """
     random, shape = np.random.default_rng(seed), np.append(np.ones(m), SHARE_EXTRA)
     for block in _slices(n_resamples, max(1, BLOCK // (m + 1))):
@@ -179,15 +225,14 @@ def _matched_quantile(
 ) -> Floats:
     """(n,) quantile of the mean of `count` numbers under Dirichlet weights.
 
-    A number that counts as a part of one has that part of its square too, and a weight as small.
-
-    Exact where the numbers are only at the bounds, by mean and variance elsewhere.
+    Exact if every number equals one of the bounds; matched in mean and variance otherwise. A
+    number that counts as a part of one adds that part of its square.
 
     Args:
-        sums, squares: (n,) of the numbers and of their squares.
-        count: of the numbers, zeros too.
-        bounds: the (n,) least and greatest of them.
-        at: 0 … 1.
+        sums, squares: (n,) sums of the numbers and of their squares.
+        count: how many numbers there are, zeros included.
+        bounds: (n,) least and (n,) greatest number.
+        at: the quantile, 0 … 1.
     """
     from scipy.special import betaincinv
 
@@ -199,22 +244,19 @@ def _matched_quantile(
     certain = (variance <= 0) | (mean <= 0) | (mean >= 1)
     size = np.divide(mean * (1 - mean), variance, out=np.full_like(mean, 2.0), where=~certain) - 1
     safe = np.where(certain, 0.5, mean)
-    # most training images of a large set are alike here: nothing of them was seen
+    # most training images of a large set have no score, and so the same two parameters
     pairs, back = np.unique(np.stack([safe * size, (1 - safe) * size]), axis=1, return_inverse=True)
-    found = betaincinv(pairs[0], pairs[1], at)[back.ravel()]
-    return np.asarray(low + span * np.where(certain, mean, found), dtype=np.float64)
+    quantiles = betaincinv(pairs[0], pairs[1], at)[back.ravel()]
+    return np.asarray(low + span * np.where(certain, mean, quantiles), dtype=np.float64)
 
 
-def _mean_part(largest: ArrayLike, totals: Floats) -> float:
-    """The part of an image that its first contributor has, on average over images with a score."""
-    numbers = np.asarray(largest, dtype=np.float64)
-    if numbers.shape != totals.shape:
+def _per_image(scores: ArrayLike, m: int, name: str) -> Floats:
+    numbers = np.asarray(scores, dtype=np.float64)
+    if numbers.shape != (m,):
         raise InputError(
-            f"largest has shape {numbers.shape}; pass one score for each of the "
-            f"{len(totals)} generated images"
+            f"{name} has shape {numbers.shape}; pass one score for each of the {m} generated images"
         )
-    scored = totals > 0
-    return float(np.clip(numbers[scored] / totals[scored], 0, 1).mean())
+    return numbers
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:
@@ -225,10 +267,12 @@ def _slices(n: int, step: int) -> Iterator[slice]:
 def _check(scores: Floats, level: float) -> None:
     if len(scores) < 2:
         raise InputError(
-            f"{len(scores)} generated image has no interval: nothing says how others would score; "
-            "pass at least 2"
+            f"{len(scores)} generated image has no interval, because it does not show how much "
+            "scores vary; pass at least 2"
         )
     if not bool(np.all(np.isfinite(scores) & (scores >= 0))):
-        raise InputError("scores must be finite and not negative; intervals are for shares of them")
+        raise InputError(
+            "scores must be finite and not negative; intervals are for shares of such scores"
+        )
     if not 0 < level < 1:
         raise InputError(f"level={level}; pass a nominal coverage between 0 and 1, such as 0.95")

@@ -1,14 +1,13 @@
-"""Whether a run's ranking would be another with another encoder, k, distance or temperature.
+"""How much a run's ranking changes with another encoder, k, distance or temperature.
 
-One setting is changed at a time and the run's own images are valued again. What differs is then
-due to the choice alone; what other generated images would change says
-`gmvaluator.certainty.uncertainty`.
+One setting changes at a time, and the images of the run are valued again: the setting alone makes
+the difference. `gmvaluator.certainty.uncertainty` says what other generated images would change.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
-from gmvaluator.evaluation.metrics import common_top, contributor_overlap, rank_correlation
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.rerank import Contributors
@@ -34,17 +33,17 @@ from gmvaluator.valuator import GMValuator
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "stability"
 SETTINGS = ("encoder", "k", "distance", "temperature")
 ENCODERS = ("efficientnet-lite0", "pixels@28", "random-conv")
-"""Recall spaces to try: learned, the image itself, random filters. All come with packages."""
+"""Recall spaces to try: a learned one, pixels, random filters. None needs a download."""
 DISTANCES: tuple[Mapping[str, float] | str, ...] = (
     {"efficientnet-lite0": 1.0},
     {"l2": 1.0},
     "none",
 )
-TOP = 100
-FORMAT = 2
+TOP_OF_VARIANTS = 100
+"""Number of most valuable training images that a variant and the run are compared by."""
+PIECE_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,10 @@ class Variant:
 
     Attributes:
         setting: `encoder`, `k`, `distance` or `temperature`.
-        name: of what it is changed to.
+        name: name of the new setting.
         changes: arguments of `GMValuator`.
-        asked: by the user; what is tried unasked is left out where it cannot work.
+        asked: whether the user asked for the variant. A variant that nobody asked for is left out
+            if it cannot work.
     """
 
     setting: str
@@ -70,13 +70,14 @@ class Comparison:
 
     Attributes:
         variant: what was changed.
-        ranks: Spearman's correlation of all n values; None where one side is constant.
-        top_percent, top_hundred: share of the most valuable 1 % and 100 that both have.
-        contributors: share of each generated image's contributors that both have, mean.
-        moved: half the sum of the changes of the groups' shares of the value: what went from some
-            to others; None without groups.
-        largest: the group whose share changed most, its share in the run and in the variant.
-        shares: share of every group in the variant.
+        ranks: Spearman's correlation of all n values; None if one side is constant.
+        top_percent, top_hundred: share of the most valuable 1 % and of the most valuable 100 that
+            both have in common.
+        contributors: share of a generated image's contributors that both have in common, mean.
+        moved: share of the value that moves between groups: half the sum of all changes of the
+            groups' shares. None without groups.
+        largest: the group whose share changes most, its share in the run and in the variant.
+        shares: share of each group in the variant.
     """
 
     variant: Variant
@@ -91,9 +92,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Stability:
-    """The comparisons of a run, and what was left out and why.
+    """The comparisons of a run.
 
-    `run_seal` is the run's; None: an older run without.
+    Attributes:
+        comparisons: one for each variant that could be valued.
+        notes: which variants were left out, and why.
+        n_train, m: number of training and of generated images.
+        settings: the run's encoder, k, re-rank distance and temperature.
+        run_seal: seal of the run; None of an older run without.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -104,24 +110,27 @@ class Stability:
     run_seal: str | None = None
 
     def result(self) -> StudyResult:
-        """Table and plot, as studies have them."""
+        """Table and plot, as `StudyResult.save` writes them."""
         rows: list[list[Cell]] = []
-        for each in self.comparisons:
-            name, before, after = each.largest or ("", None, None)
-            moved = f"{name} {_percent(before)} → {_percent(after)}" if name else ""
+        for comparison in self.comparisons:
+            largest = ""
+            if comparison.largest is not None:
+                name, before, after = comparison.largest
+                largest = f"{name} {100 * before:.1f} % → {100 * after:.1f} %"
             rows.append(
-                [each.variant.setting, each.variant.name, each.ranks, each.top_percent,
-                 each.top_hundred, each.contributors, each.moved, moved]
+                [comparison.variant.setting, comparison.variant.name, comparison.ranks,
+                 comparison.top_percent, comparison.top_hundred, comparison.contributors,
+                 comparison.moved, largest]
             )  # fmt: skip
         columns = ("setting", "changed to", "agreement of ranks", "common top 1 %",
-                   f"common top {TOP}", "common contributors", "share moved",
+                   f"common top {TOP_OF_VARIANTS}", "common contributors", "share moved",
                    "largest change")  # fmt: skip
         table = Table(
             "The run's values against those with one setting changed", columns, grid(rows)
         )
         drawn = bool(self.comparisons) and plots_at_hand()
         return StudyResult(
-            name=NAME,
+            name="stability",
             title="How much the ranking depends on the settings",
             tables=(table,),
             parameters={"settings": self.settings, "n_train": self.n_train, "m": self.m},
@@ -130,46 +139,47 @@ class Stability:
                 "moved: part of the total value that goes to another label or group.",
                 *self.notes,
             ),
-            details={"comparisons": [_as_json(each) for each in self.comparisons]},
-            plots={"agreement": partial(_draw, found=self)} if drawn else {},
+            details={"comparisons": [_as_json(comparison) for comparison in self.comparisons]},
+            plots={"agreement": partial(_draw, comparisons=self.comparisons)} if drawn else {},
             marks={} if self.run_seal is None else {RUN_SEAL: self.run_seal},
         )
 
 
 def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS) -> list[Variant]:
-    """One change at a time of a run's settings, by what needs no download.
+    """One change at a time of a run's settings. No change needs a download.
 
     Args:
         settings: of the run, as in `run.json`.
-        vary: which of `SETTINGS`.
+        vary: the settings to change, of `SETTINGS`.
 
     Raises:
         InputError: an unknown setting.
     """
-    wanted = list(vary)
-    if unknown := [name for name in wanted if name not in SETTINGS]:
+    varied = list(vary)
+    if unknown := [name for name in varied if name not in SETTINGS]:
         raise InputError(f"no setting {unknown[0]!r} to vary; choose from {', '.join(SETTINGS)}")
-    tried: dict[str, list[Variant]] = {
+    variants: dict[str, list[Variant]] = {
         "encoder": [encoder_variant(name) for name in ENCODERS],
         "k": [k_variant(k) for k in (settings["k"] // 2, 2 * settings["k"]) if k],
-        "distance": [distance_variant(each) for each in DISTANCES],
+        "distance": [distance_variant(distance) for distance in DISTANCES],
         "temperature": [],
     }
     temperature = settings.get("temperature_used", settings["temperature"])
     if recorded_weighting(settings.get("weighting", "softmax")).has_temperature:
         numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [1.0]
-        tried["temperature"] = [temperature_variant(each) for each in (*numbers, "auto", "spacing")]
+        temperatures = (*numbers, "auto", "spacing")
+        variants["temperature"] = [temperature_variant(number) for number in temperatures]
     return [
-        each
+        variant
         for setting in SETTINGS
-        if setting in wanted
-        for each in tried[setting]
-        if any(settings.get(name) != changed for name, changed in each.changes.items())
+        if setting in varied
+        for variant in variants[setting]
+        if any(settings.get(name) != changed for name, changed in variant.changes.items())
     ]
 
 
 def encoder_variant(name: str, *, asked: bool = False) -> Variant:
-    """Candidates recalled (and realism measured) in another space."""
+    """Another encoder for recall, and for quality `realism`."""
     return Variant("encoder", name, {"encoder": name}, asked)
 
 
@@ -194,7 +204,7 @@ def temperature_variant(temperature: float | str, *, asked: bool = False) -> Var
     return Variant("temperature", name, {"temperature": temperature}, asked)
 
 
-def stability(
+def stability_run(
     run: str | Path,
     variants: Sequence[Variant] | None = None,
     *,
@@ -207,22 +217,23 @@ def stability(
 ) -> Stability:
     """Value a run's images again with each variant, and compare.
 
-    Each finished variant is kept in `stability/` of the run folder and taken from there the next
-    time. A smaller k and a number or `auto` as temperature are had from the run's own distances;
-    the others pass through `GMValuator.refit`, whose cache holds what was embedded.
+    Each finished variant is kept in `stability/` of the run folder, and the next call reads it
+    from there. The distances of the run suffice for a smaller k, and for a number or `auto` as
+    temperature. Other variants use `GMValuator.refit`, which reads embeddings from the cache.
 
     Args:
         run: run folder.
         variants: default: `default_variants`.
-        train, generated: the images, where they are no longer where the run had them.
-        holdout: likewise those of its null sample, where the run applied one (null='withhold').
-        groups: (n,) whose each training image is (default: its label).
-        progress: hears how far it is.
+        train, generated: the images, if they are no longer where the run had them.
+        holdout: the images of the run's null sample, if the run applied one (null=True) and they
+            are no longer where the run had them.
+        groups: (n,) group of each training image. Default: its label.
+        progress: receives how many variants are done.
         options: more arguments of `GMValuator` that decide no value, such as `cache`.
 
     Raises:
-        InputError: a variant that was asked for cannot work, or groups of another length.
-        RunError: no run there, or its images are others now.
+        InputError: a variant that the user asked for cannot work, or groups of another length.
+        RunError: no run there, or its images have changed since.
     """
     folder = Path(run)
     seal = read_record(folder).seal
@@ -232,15 +243,16 @@ def stability(
             f"run {folder} records no {', '.join(sorted(missing))}, so it was not made by "
             "GMValuator, whose settings could be varied"
         )
-    chosen = default_variants(valuation.record.settings) if variants is None else list(variants)
-    named = _groups(valuation, groups)
-    work = Workspace(folder / NAME)
+    recorded = valuation.record.settings
+    variants = default_variants(recorded) if variants is None else list(variants)
+    group_of = _groups(valuation, groups)
+    work = Workspace(folder / "stability")
     sources = {"train": train, "generated": generated, "holdout": holdout}
-    compute = partial(_compare, folder, valuation, named, sources, options)
+    compute = partial(_compare, folder, valuation, group_of, sources, options)
     comparisons, notes = [], []
-    with (progress or Silent()).stage("variants", len(chosen)) as advance:
-        for variant in chosen:
-            key = _key(valuation, seal, variant, named)
+    with (progress or Silent()).stage("variants", len(variants)) as advance:
+        for variant in variants:
+            key = _key(valuation, seal, variant, group_of)
             try:
                 piece = work.piece("variant", key, partial(compute, variant))
                 comparisons.append(_comparison(variant, piece))
@@ -269,20 +281,20 @@ def _compare(
     options: Mapping[str, Any],
     variant: Variant,
 ) -> dict[str, Any]:
-    """What is kept of one variant."""
-    found = _from_run(valuation, variant)
-    if found is None:
-        found = _anew(folder, valuation, variant, sources, options)
-    mine, theirs = valuation.values, found.values
-    rows = [each.contributions.rows for each in (valuation, found)]
+    """One variant compared with the run, as the run folder keeps it."""
+    varied = _from_run(valuation, variant)
+    if varied is None:
+        varied = _anew(folder, valuation, variant, sources, options)
+    mine, theirs = valuation.values, varied.values
+    rows, varied_rows = valuation.contributions.rows, varied.contributions.rows
     ranks = rank_correlation(mine, theirs)
-    kept = min(each.shape[1] for each in rows)
-    common = contributor_overlap(rows[0][:, :kept], rows[1][:, :kept])
+    k = min(rows.shape[1], varied_rows.shape[1])
+    common = contributor_overlap(rows[:, :k], varied_rows[:, :k])
     shares = [_group_shares(values, groups) for values in (mine, theirs)]
     return {
         "ranks": None if math.isnan(ranks) else ranks,
         "top_percent": common_top(mine, theirs, max(1, math.ceil(len(mine) / 100))),
-        "top_hundred": common_top(mine, theirs, TOP),
+        "top_hundred": common_top(mine, theirs, TOP_OF_VARIANTS),
         "contributors": float(common.mean()),
         "shares": shares,
     }
@@ -299,15 +311,15 @@ def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
         return None
     if temperature != "auto" and not 0 < float(temperature) < math.inf:
         return None
-    given: Temperature = "auto" if temperature == "auto" else float(temperature)
+    changed: Temperature = "auto" if temperature == "auto" else float(temperature)
     contributors = Contributors(held.rows[:, :k], held.distances[:, :k], held.n_train)
     handed_out = valuation.quality - valuation.unattributed
     contributions = replace(
         held,
         rows=contributors.rows,
         distances=contributors.distances,
-        # an image without a contributor has none with any k or temperature: distances decide that
-        scores=weighting.shares(contributors, given) * handed_out[:, None],
+        # distances decide which images have no contributor, whatever k and temperature are
+        scores=weighting.shares(contributors, changed) * handed_out[:, None],
     )
     return replace(valuation, contributions=contributions)
 
@@ -370,15 +382,14 @@ def _room(valuation: Valuation, variant: Variant) -> dict[str, Any]:
 def _groups(
     valuation: Valuation, groups: Sequence[str | None] | None
 ) -> NDArray[np.object_] | None:
-    chosen = valuation.train_labels if groups is None else groups
-    if chosen is None:
+    names = valuation.train_labels if groups is None else groups
+    if names is None:
         return None
-    if len(chosen) != len(valuation.train_ids):
+    if len(names) != len(valuation.train_ids):
         raise InputError(
-            f"{len(chosen)} groups for {len(valuation.train_ids)} training images; pass one each"
+            f"{len(names)} groups for {len(valuation.train_ids)} training images; pass one each"
         )
-    named = ["(none)" if each is None else str(each) for each in chosen]
-    return np.asarray(named, dtype=object)
+    return np.asarray(["(none)" if name is None else str(name) for name in names], dtype=object)
 
 
 def _group_shares(
@@ -395,21 +406,23 @@ def _group_shares(
 def _key(
     valuation: Valuation, seal: str | None, variant: Variant, groups: NDArray[np.object_] | None
 ) -> dict[str, Any]:
-    """Everything that decides a comparison: the whole run, by its seal where it has one."""
+    """What decides a comparison: the run, by its seal if it has one, the groups, the changes."""
     import hashlib
 
-    whose = "\0".join(groups) if groups is not None else ""
-    held = valuation.contributions
-    tables = (valuation.quality, held.rows, held.distances, held.scores)
+    names = "\0".join(groups) if groups is not None else ""
+    contributions = valuation.contributions
+    tables = (
+        valuation.quality, contributions.rows, contributions.distances, contributions.scores
+    )  # fmt: skip
     digest = hashlib.blake2b(digest_size=16)
     for table in tables if seal is None else ():
         digest.update(np.ascontiguousarray(table).tobytes())
     return {
-        "format": FORMAT,
+        "format": PIECE_FORMAT,
         "run": seal or digest.hexdigest(),
         "settings": dict(valuation.record.settings),
         "inputs": asdict(valuation.record.inputs),
-        "groups": hashlib.blake2b(whose.encode(), digest_size=16).hexdigest(),
+        "groups": hashlib.blake2b(names.encode(), digest_size=16).hexdigest(),
         "changes": dict(variant.changes),
     }
 
@@ -435,34 +448,30 @@ def _comparison(variant: Variant, piece: Mapping[str, Any]) -> Comparison:
     )
 
 
-def _as_json(each: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     return {
-        "setting": each.variant.setting,
-        "changed_to": each.variant.name,
-        "changes": dict(each.variant.changes),
-        "ranks": each.ranks,
-        "top_percent": each.top_percent,
-        "top_hundred": each.top_hundred,
-        "contributors": each.contributors,
-        "moved": each.moved,
-        "shares": each.shares,
+        "setting": comparison.variant.setting,
+        "changed_to": comparison.variant.name,
+        "changes": dict(comparison.variant.changes),
+        "ranks": comparison.ranks,
+        "top_percent": comparison.top_percent,
+        "top_hundred": comparison.top_hundred,
+        "contributors": comparison.contributors,
+        "moved": comparison.moved,
+        "shares": comparison.shares,
     }
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _draw(figure: Figure, found: Stability) -> None:
+def _draw(figure: Figure, comparisons: Sequence[Comparison]) -> None:
     panel = figure.subplots()
-    names = [f"{each.variant.setting} {each.variant.name}" for each in found.comparisons]
+    variants = [comparison.variant for comparison in comparisons]
+    names = [f"{variant.setting} {variant.name}" for variant in variants]
     places = np.arange(len(names))[::-1]
-    columns: tuple[tuple[str, Callable[[Comparison], float | None]], ...] = (
-        ("agreement of ranks", lambda each: each.ranks),
-        (f"common top {TOP}", lambda each: each.top_hundred),
-    )
-    for number, (label, read) in enumerate(columns):
-        lengths = [read(each) or 0.0 for each in found.comparisons]
+    columns = {
+        "agreement of ranks": [comparison.ranks or 0.0 for comparison in comparisons],
+        f"common top {TOP_OF_VARIANTS}": [comparison.top_hundred for comparison in comparisons],
+    }
+    for number, (label, lengths) in enumerate(columns.items()):
         panel.barh(places + 0.2 - 0.4 * number, lengths, height=0.4, label=label)
     panel.set_yticks(places, names, fontsize="small")
     panel.set_xlim(min(0.0, *panel.get_xlim()), 1)

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.agreement import (
+    class_ratio,
+    common_top,
+    contributor_labels,
+    generated_labels,
+    rank_correlation,
+    weighted_class_share,
+)
 from gmvaluator.certainty.intervals import (
-    DEFAULT_LEVEL,
+    DEFAULT_COVERAGE,
     FEW,
+    Interval,
+    bootstrap_interval,
     bootstrap_shares,
     effective_images,
     value_intervals,
 )
+from gmvaluator.certainty.tables import Cell, Draw, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import (
-    Interval,
-    bootstrap_interval,
-    class_ratio,
-    common_top,
-    rank_correlation,
-    weighted_class_share,
-)
-from gmvaluator.evaluation.results import Cell, Draw, StudyResult, Table, grid, plots_at_hand
-from gmvaluator.evaluation.study import contributor_labels, generated_labels
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.runs.record import MARKER, read_record
+from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-NAME = "uncertainty"
 INTERVALS = "intervals.parquet"
-TOP = 50
+TOP_OF_HALVES = 50
+"""Number of most valuable training images that two halves are compared by."""
 TARGET = 0.9
+"""Agreement of ranks that the advice aims at."""
 REPEATS = 8
-"""Random pairs of halves a size; a pair of 10,000 images takes a tenth of a second."""
-NUMBERS = 1 << 23
-"""Scores by label that are held at once: 64 MB."""
+"""Random pairs of halves of each size; a pair takes 0.1 s for 10,000 images."""
+SCORES_BY_LABEL = 1 << 23
+"""Length of the largest array of scores by label: 64 MB."""
 FURTHEST = 20
-"""No advice goes beyond this many times the images at hand."""
+"""The advice names no number beyond this many times the run's images."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class Agreement:
     """How well two disjoint sets of `m` images of one run agree on the training images.
 
     Attributes:
-        m: images in each set.
+        m: number of images in each set.
         ranks: Spearman's correlation of the values, mean over random pairs of sets.
-        top: share of the 50 most valuable that both have, likewise.
+        top: share of the 50 most valuable training images that both sets have, mean over pairs.
     """
 
     m: int
@@ -73,8 +75,9 @@ class Agreement:
 class Growth:
     """Agreement as a function of the number of images: odds r / (1 − r) = e^a · m^b.
 
-    b = 1 is the formula of Spearman and Brown (1910) for the correlation of sums of m independent
-    parts. Ranks and tops of values that are mostly near 0 grow slower, so b is fitted, at most 1.
+    With b = 1, this is the formula of Spearman and Brown (1910) for the correlation of sums of m
+    independent parts. Where most values are near 0, agreement of ranks and tops grows slower.
+    Therefore b is fitted, with 1 as its maximum.
     """
 
     a: float
@@ -82,9 +85,9 @@ class Growth:
 
     @staticmethod
     def fit(ms: Sequence[int], agreements: Sequence[float]) -> Growth | None:
-        """Least squares through the three largest m whose agreement is between 0 and 1.
+        """Least squares through the three largest m with agreement between 0 and 1.
 
-        None where fewer than two are, or agreement does not grow.
+        None if fewer than two agreements are between 0 and 1, or if agreement does not grow.
         """
         usable = [(m, r) for m, r in zip(ms, agreements, strict=True) if 0 < r < 1][-3:]
         if len(usable) < 2:
@@ -100,26 +103,30 @@ class Growth:
         return odds / (1 + odds)
 
     def needed(self, agreement: float) -> float:
-        """Images a set must have to agree so far."""
-        return math.exp((math.log(agreement / (1 - agreement)) - self.a) / self.b)
+        """Number of images in a set that agrees so well; infinite if no float can hold it."""
+        try:
+            return math.exp((math.log(agreement / (1 - agreement)) - self.a) / self.b)
+        except OverflowError:
+            return math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """What a run says of its own certainty.
+    """How certain the values of a run are.
 
     Attributes:
         train_ids, values: of the n training images.
-        low, high: (n,) intervals of the values (`bootstrap.value_intervals`).
-        effective: (n,) effective images each value stands on (`bootstrap.effective_images`).
+        low, high: (n,) intervals of the values (`intervals.value_intervals`).
+        effective: (n,) effective images behind each value (`intervals.effective_images`).
         level: nominal coverage.
-        labels: label → interval of its share of the total value; empty where none are known.
-        criteria: name → interval of the identical class test (C1), where both sides have labels.
-            A contributor with copies of other labels counts as of its own, as in studies;
-            `labels` shares it among them.
+        labels: label → interval of its share of the total value; empty without labels.
+        criteria: name → interval of the identical class test (C1); empty unless both sides have
+            labels. Here a contributor counts with its own label, even if its copies have other
+            labels, as in studies; `labels` shares it among the labels of its copies.
         agreements: of disjoint sets, by their size; empty below 4 images.
-        ranks, top: how agreement grows; None where that cannot be said.
-        m: generated images.
+        ranks, top: how agreement grows; None if it does not grow.
+        m: number of generated images.
+        run_seal: seal of the run; None of a valuation in memory, or of an older run without.
     """
 
     train_ids: tuple[str, ...]
@@ -134,6 +141,7 @@ class Uncertainty:
     ranks: Growth | None
     top: Growth | None
     m: int
+    run_seal: str | None = None
 
     def advice(self) -> str:
         """How many generated images are enough, in words."""
@@ -143,31 +151,34 @@ class Uncertainty:
                 "halves of them do not agree more the larger they are. Generate more."
             )
         now, needed = self.ranks.at(self.m), self.ranks.needed(TARGET)
-        told = (
+        expected = (
             f"Another {self.m} images of the same model would rank the training images as these "
             f"do with a correlation of about {now:.2f} (1 = the same order)."
         )
         if needed <= self.m:
-            return f"{told} That is enough: {TARGET} needs about {rounded(needed)} images."
+            return f"{expected} That is enough: {TARGET} needs about {rounded(needed)} images."
         if needed > FURTHEST * self.m:
-            return f"{told} {TARGET} needs more than {FURTHEST} times as many images."
+            return f"{expected} {TARGET} needs more than {FURTHEST} times as many images."
         return (
-            f"{told} {TARGET} needs about {rounded(needed)} generated images, "
+            f"{expected} {TARGET} needs about {rounded(needed)} generated images, "
             f"{needed / self.m:.1f} times as many."
         )
 
-    def result(self, run_seal: str | None = None) -> StudyResult:
-        """Tables, advice and the curve, as studies have them; `save` writes them.
-
-        `run_seal` is that of the run they are of, if it has one.
-        """
-        tables = [_standing(self), *_shares(self), *_criteria(self), *_growing(self)]
+    def result(self) -> StudyResult:
+        """Tables, advice and the curve, as `save` writes them."""
+        tables = [
+            _standing(self),
+            *_intervals("Labels", ("label", "share of the value"), self.labels),
+            *_intervals("Identical class test (C1)", ("criterion", "mean"), self.criteria),
+            *_growing(self),
+        ]
+        needed = self.ranks.needed(TARGET) if self.ranks else math.inf
         plots: dict[str, Draw] = {}
         if self.agreements and plots_at_hand():
-            plots["agreement"] = partial(_draw, found=self)
+            plots["agreement"] = partial(_draw, uncertainty=self)
         percent = f"{100 * self.level:g} %"
         return StudyResult(
-            name=NAME,
+            name="uncertainty",
             title=f"How certain values from {self.m} generated images are",
             tables=tuple(tables),
             parameters={"level": self.level, "m": self.m, "n_train": len(self.values)},
@@ -180,28 +191,30 @@ class Uncertainty:
             details={
                 "advice": self.advice(),
                 "target": TARGET,
-                "images_needed": self.ranks.needed(TARGET) if self.ranks else None,
+                "images_needed": needed if math.isfinite(needed) else None,
                 "agreement_now": self.ranks.at(self.m) if self.ranks else None,
                 "top_now": self.top.at(self.m) if self.top else None,
-                "agreements": [vars(each) for each in self.agreements],
-                "growth": {"ranks": _plain(self.ranks), "top": _plain(self.top)},
+                "agreements": [vars(agreement) for agreement in self.agreements],
+                "growth": {
+                    "ranks": None if self.ranks is None else vars(self.ranks),
+                    "top": None if self.top is None else vars(self.top),
+                },
                 "labels": self.labels,
                 "criteria": self.criteria,
                 "few": int((self.effective < FEW).sum()),
             },
             plots=plots,
-            marks={} if run_seal is None else {RUN_SEAL: run_seal},
+            marks={} if self.run_seal is None else {RUN_SEAL: self.run_seal},
         )
 
-    def save(self, run: str | Path, *, run_seal: str | None = None) -> list[Path]:
+    def save(self, run: str | Path) -> list[Path]:
         """Write intervals.parquet, uncertainty.json, .md and the curve into a run folder.
 
         `intervals.parquet` has `train_id`, `value`, `low`, `high` and `few` (the value stands on
         fewer than 5 effective images).
 
-        Args:
-            run: folder.
-            run_seal: of the run when it was read (default: as the folder has it now).
+        Returns:
+            The files.
 
         Raises:
             RunError: the folder cannot be written.
@@ -221,40 +234,46 @@ class Uncertainty:
         file = Path(run) / INTERVALS
         with publish_file(file) as part:
             pq.write_table(table, part)
-        if run_seal is None and (Path(run) / MARKER).is_file():
-            run_seal = read_record(Path(run)).seal
-        return [file, *self.result(run_seal).save(run)]
+        return [file, *self.result().save(run)]
 
 
-def assess(
-    valuation: Valuation,
+def uncertainty_run(
+    run: str | Path | Valuation,
     *,
-    level: float = DEFAULT_LEVEL,
+    level: float = DEFAULT_COVERAGE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Uncertainty:
     """Intervals of every value, label share and criterion, and how agreement grows with m.
 
     Args:
-        valuation: of at least two generated images, with scores that are not negative.
+        run: run folder, or a valuation in memory. It needs at least two generated images, and
+            scores that are not negative.
         level: nominal coverage, between 0 and 1.
-        seed: of the bootstrap and of the halves.
-        progress: hears how far it is.
+        seed: seed of the bootstrap and of the halves.
+        progress: receives how many halves are done.
 
     Raises:
+        RunError: no run there, or a damaged one.
         InputError: one generated image, negative scores (as gradient valuers give), a level
             outside 0 to 1, or a negative seed.
     """
     if seed < 0:
         raise InputError(f"seed={seed}; pass a whole number of at least 0")
+    run_seal = None
+    if isinstance(run, Valuation):
+        valuation = run
+    else:
+        run_seal = read_record(Path(run)).seal
+        valuation = Valuation.load(run)
     low, high = value_intervals(valuation.contributions, level=level)
     effective = effective_images(valuation.contributions)
     if (copies := valuation.clusters) is not None:
-        # an image's part of its cluster's value is fixed, so it is of the ends as well
+        # each image has a fixed part of its cluster's value, and of the interval's ends
         low, high = copies.shared(low), copies.shared(high)
         effective = effective[copies.representatives]
     agreements = halves(valuation, seed=seed, progress=progress)
-    ms = [each.m for each in agreements]
+    ms = [agreement.m for agreement in agreements]
     return Uncertainty(
         train_ids=valuation.train_ids,
         values=valuation.values,
@@ -265,9 +284,10 @@ def assess(
         labels=label_shares(valuation, level=level, seed=seed),
         criteria=_class_test(valuation, level, seed),
         agreements=tuple(agreements),
-        ranks=Growth.fit(ms, [each.ranks for each in agreements]),
-        top=Growth.fit(ms, [each.top for each in agreements]),
+        ranks=Growth.fit(ms, [agreement.ranks for agreement in agreements]),
+        top=Growth.fit(ms, [agreement.top for agreement in agreements]),
         m=len(valuation.generated_ids),
+        run_seal=run_seal,
     )
 
 
@@ -276,53 +296,51 @@ def halves(
 ) -> list[Agreement]:
     """Agreement of disjoint random sets of m/16, m/8, m/4 and m/2 of a run's images.
 
-    Contributors of one generated image do not depend on the others, so no set is valued anew.
+    The contributors of a generated image do not depend on the other generated images, so that
+    nothing has to be valued again.
     """
     m = len(valuation.generated_ids)
     sizes = sorted({m // part for part in (16, 8, 4, 2)} - {0})
     random = np.random.default_rng(seed)
-    found = []
+    agreements = []
     with (progress or Silent()).stage("halves of the images", len(sizes) * repeats) as advance:
         for size in sizes if len(sizes) > 1 else ():
             ranks, top = [], []
             for _ in range(repeats):
                 order = random.permutation(m)
-                first, second = (
-                    _values_from(valuation, order[start : start + size]) for start in (0, size)
-                )
+                first = _values_from(valuation, order[:size])
+                second = _values_from(valuation, order[size : 2 * size])
                 ranks.append(rank_correlation(first, second))
-                top.append(common_top(first, second, TOP))
+                top.append(common_top(first, second, TOP_OF_HALVES))
                 advance(1)
-            found.append(Agreement(size, _mean(ranks), _mean(top)))
-    return found
+            # NaN if one is: values that are all alike have no order
+            agreements.append(Agreement(size, float(np.mean(ranks)), float(np.mean(top))))
+    return agreements
 
 
 def label_shares(
-    valuation: Valuation, *, level: float = DEFAULT_LEVEL, seed: int = 0
+    valuation: Valuation, *, level: float = DEFAULT_COVERAGE, seed: int = 0
 ) -> dict[str, Interval]:
-    """Share of the total value that the training images of each label have, with its interval.
+    """Each label's share of the total value, with its interval.
 
-    Empty where no label is known or no image has a score. Images without a label are one group
-    more, `(no label)`.
+    Empty if no label is known or no image has a score. Images without a label form one more
+    group, `(no label)`.
     """
     if valuation.train_labels is None or not valuation.values.sum():
         return {}
-    named = ["(no label)" if label is None else label for label in valuation.train_labels]
-    names, group = np.unique(named, return_inverse=True)
+    labels = ["(no label)" if label is None else label for label in valuation.train_labels]
+    names, group = np.unique(labels, return_inverse=True)
     contributions = valuation.contributions
     clusters = valuation.clusters or Clusters.exact(np.arange(len(group)))
     scores = clusters.sparse_by_group(contributions.rows, contributions.scores, group)
     totals, largest = scores.sum(axis=1), contributions.scores.max(axis=1)
     low, high, m = np.empty(len(names)), np.empty(len(names)), len(totals)
-    for start in range(0, len(names), max(1, NUMBERS // m)):
-        some = slice(start, start + max(1, NUMBERS // m))
-        part = scores[:, some].toarray()
-        # what other labels have counts in the total; subtraction may leave a little below 0
-        rest = np.maximum(totals - part.sum(axis=1), 0.0)
-        ends = bootstrap_shares(
-            np.column_stack([part, rest]), largest=largest, level=level, seed=seed
+    width = max(1, SCORES_BY_LABEL // m)
+    for start in range(0, len(names), width):
+        part = slice(start, start + width)
+        low[part], high[part] = bootstrap_shares(
+            scores[:, part].toarray(), largest=largest, totals=totals, level=level, seed=seed
         )
-        low[some], high[some] = (end[:-1] for end in ends)
     shares = scores.sum(axis=0) / totals.sum()
     return {
         str(name): Interval(float(share), float(a), float(b), m)
@@ -331,20 +349,20 @@ def label_shares(
 
 
 def rounded(images: float) -> int:
-    """A number of images to two digits, upwards."""
+    """A number of images, rounded up to two digits."""
     step = 10 ** max(0, math.floor(math.log10(max(images, 1))) - 1)
     return int(math.ceil(images / step) * step)
 
 
 def _class_test(valuation: Valuation, level: float, seed: int) -> dict[str, Interval]:
-    """C1 as studies measure it: copies of several labels count as their representative's label."""
+    """C1 as studies measure it: copies count with the label of their representative."""
     if valuation.train_labels is None or valuation.generated_labels is None:
         return {}
-    found = (contributor_labels(valuation), generated_labels(valuation))
+    labels = (contributor_labels(valuation), generated_labels(valuation))
     parts = {
-        "contributors of the same class": class_ratio(*found),
+        "contributors of the same class": class_ratio(*labels),
         "scores given to the same class": weighted_class_share(
-            *found, valuation.contributions.scores
+            *labels, valuation.contributions.scores
         ),
     }
     return {
@@ -365,80 +383,66 @@ def _values_from(valuation: Valuation, images: NDArray[np.int64]) -> Floats:
     return replace(valuation, contributions=part).values
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    """NaN where one is: values that are all alike have no order."""
-    return float(np.mean(numbers))
-
-
-def _standing(found: Uncertainty) -> Table:
-    """How many training images stand on how many generated ones, and their intervals."""
+def _standing(uncertainty: Uncertainty) -> Table:
+    """Training images by their number of effective images, with median intervals."""
     steps = (0.0, 1e-9, FEW, 20.0, 100.0, math.inf)
     names = ("none", f"under {FEW:g}", f"{FEW:g} to 20", "20 to 100", "100 and more")
     rows: list[list[Cell]] = []
     for name, least, most in zip(names, steps, steps[1:], strict=False):
-        chosen = (found.effective >= least) & (found.effective < most)
-        if not chosen.any():
+        within = (uncertainty.effective >= least) & (uncertainty.effective < most)
+        if not within.any():
             continue
         value, low, high = (
-            float(np.median(column[chosen])) for column in (found.values, found.low, found.high)
+            float(np.median(column[within]))
+            for column in (uncertainty.values, uncertainty.low, uncertainty.high)
         )
-        rows.append([name, int(chosen.sum()), value, low, high])
+        rows.append([name, int(within.sum()), value, low, high])
     columns = ("effective images", "training images", "median value", "low", "high")
     return Table("What values stand on", columns, grid(rows), digits=4)
 
 
-def _shares(found: Uncertainty) -> list[Table]:
+def _intervals(
+    title: str, columns: Sequence[str], intervals: Mapping[str, Interval]
+) -> list[Table]:
+    """A table of named intervals; none without intervals."""
     rows: list[list[Cell]] = [
-        [name, each.mean, each.low, each.high] for name, each in found.labels.items()
+        [name, interval.mean, interval.low, interval.high] for name, interval in intervals.items()
     ]
-    columns = ("label", "share of the value", "low", "high")
-    return [Table("Labels", columns, grid(rows), digits=4)] if rows else []
+    return [Table(title, (*columns, "low", "high"), grid(rows), digits=4)] if rows else []
 
 
-def _criteria(found: Uncertainty) -> list[Table]:
+def _growing(uncertainty: Uncertainty) -> list[Table]:
+    """Agreement as measured for each size, and as expected for larger sets."""
+    m, ranks, top = uncertainty.m, uncertainty.ranks, uncertainty.top
     rows: list[list[Cell]] = [
-        [name, each.mean, each.low, each.high] for name, each in found.criteria.items()
+        [str(halves.m), "measured", halves.ranks, halves.top] for halves in uncertainty.agreements
     ]
-    columns = ("criterion", "mean", "low", "high")
-    return [Table("Identical class test (C1)", columns, grid(rows), digits=4)] if rows else []
-
-
-def _growing(found: Uncertainty) -> list[Table]:
-    rows: list[list[Cell]] = [
-        [str(each.m), "measured", each.ranks, each.top] for each in found.agreements
-    ]
-    if found.ranks is not None:
-        further = sorted({found.m, 2 * found.m, 5 * found.m})
-        rows += [
-            [str(m), "expected", found.ranks.at(m), found.top.at(m) if found.top else None]
-            for m in further
-        ]
-    columns = ("images in each set", "", "agreement of ranks", f"common top {TOP}")
+    if ranks is not None:
+        for size in (m, 2 * m, 5 * m):
+            rows.append([str(size), "expected", ranks.at(size), top.at(size) if top else None])
+    columns = ("images in each set", "", "agreement of ranks", f"common top {TOP_OF_HALVES}")
     return [Table("Agreement of two sets of generated images", columns, grid(rows))] if rows else []
 
 
-def _draw(figure: Figure, found: Uncertainty) -> None:
+def _draw(figure: Figure, uncertainty: Uncertainty) -> None:
     panel = figure.subplots()
-    ms = [each.m for each in found.agreements]
+    agreements = uncertainty.agreements
+    ms = [halves.m for halves in agreements]
     lines = (
-        ("agreement of ranks", [each.ranks for each in found.agreements], found.ranks),
-        (f"common top {TOP}", [each.top for each in found.agreements], found.top),
+        ("agreement of ranks", [halves.ranks for halves in agreements], uncertainty.ranks),
+        (f"common top {TOP_OF_HALVES}", [halves.top for halves in agreements], uncertainty.top),
     )
     for name, measured, growth in lines:
         (line,) = panel.plot(ms, measured, marker="o", linestyle="", label=name)
         if growth is not None:
-            along = np.geomspace(ms[0], 10 * found.m, 50)
+            along = np.geomspace(ms[0], 10 * uncertainty.m, 50)
             expected = [growth.at(m) for m in along]
             panel.plot(along, expected, color=line.get_color(), linestyle="--", linewidth=1)
     panel.axhline(TARGET, color="grey", linewidth=0.8)
-    panel.axvline(found.m, color="grey", linewidth=0.8, linestyle=":")
+    panel.axvline(uncertainty.m, color="grey", linewidth=0.8, linestyle=":")
     panel.set_xscale("log")
     panel.set_ylim(0, 1)
     panel.set_xlabel("generated images in each of two sets (dotted: this run)")
     panel.set_ylabel("agreement (dashed: expected)")
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small")
-
-
-def _plain(growth: Growth | None) -> dict[str, Any] | None:
-    return None if growth is None else vars(growth)

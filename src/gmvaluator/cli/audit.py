@@ -88,14 +88,14 @@ def audit(
     and zoomed. A copy is nearer than training images are to each other; --false-alarms sets how
     strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
-    from gmvaluator.audit.findings import PAGES, TABLE, check_audit_output
-    from gmvaluator.audit.findings import audit as look
+    from gmvaluator.audit import audit_run
+    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import print_result, table
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
-    found = look(
+    found = audit_run(
         run,
         train=train_images,
         generated=generated_images,
@@ -105,6 +105,7 @@ def audit(
         progress=not quiet and not as_json,
         **{name: given for name, given in runtime.items() if given is not None},
     )
+    pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""
     record = found.save(overwrite=overwrite, evidence=evidence)
     ids, trained = found.run.generated.ids, found.run.train.ids
     columns = ("distance", "generated image", "copy of", "placement")
@@ -117,7 +118,7 @@ def audit(
         f"(distance ≤ {found.calibration.threshold:.3f}; 0 the same, 1 as usual)",
         found.calibration.stated,
         *([table(columns, rows, left=columns[1:])] if rows else []),
-        f"saved in {run / TABLE}, {record}" + (f", {run / PAGES}/index.html" if evidence else ""),
+        f"saved in {run / AUDIT_TABLE}, {record}{pages}",
     ]
     summary = found.as_json() | {"out": str(run)}
     print_result(summary, "\n".join(lines), as_json=as_json)

@@ -28,8 +28,8 @@ from gmvaluator.cli.options import (
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
+    from gmvaluator.certainty.tables import StudyResult
     from gmvaluator.evaluation.recipes import Recipe
-    from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.evaluation.study import Context
 

@@ -116,17 +116,17 @@ def payout(
     smallest unit, by largest remainder) and sum to the budget exactly.
     """
     from gmvaluator.files.atomic import check_into
-    from gmvaluator.payout.pay import pay
-    from gmvaluator.payout.record import MARKER, OWNED
+    from gmvaluator.payout import payout_run
+    from gmvaluator.payout.record import OWNED, PAYOUT_RECORD
     from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
-    check_into(out or run, MARKER, overwrite=overwrite, owned=OWNED)
-    found = pay(opened, owners=owners, **rules)
+    check_into(out or run, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
+    found = payout_run(opened, owners=owners, **rules)
     progress = as_progress(not quiet and not as_json)
     folder = found.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
-    record = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
     print_result(record, f"{_text(found)}\nsaved in {folder}", as_json=as_json)
 
 
@@ -176,7 +176,7 @@ def extend(
     once: training images, settings and weights are those of RUN. The report of RUN is deleted;
     `gmvaluator report RUN` writes it again.
     """
-    from gmvaluator.engine.extend import extend_run
+    from gmvaluator.extension import extend_run
 
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     found = extend_run(

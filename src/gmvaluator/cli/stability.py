@@ -85,8 +85,8 @@ def stability(
     stability.md and a plot into RUN. The same command, given again, resumes an interrupted
     comparison.
     """
+    from gmvaluator.certainty import stability_run
     from gmvaluator.certainty.stability import SETTINGS, default_variants
-    from gmvaluator.certainty.stability import stability as compare
     from gmvaluator.cli.printing import print_result
     from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
@@ -94,7 +94,7 @@ def stability(
     opened = open_run(run, train=train_images)
     given = _given(**more)
     wanted = vary or (() if given else SETTINGS)
-    found = compare(
+    found = stability_run(
         run,
         [*default_variants(opened.valuation.record.settings, wanted), *given],
         train=train_images,

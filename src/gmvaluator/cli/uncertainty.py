@@ -17,16 +17,12 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     Also estimates how many generated images would be enough. Writes intervals.parquet (an interval
     per training image), uncertainty.json, uncertainty.md and a plot into RUN. Needs no images.
     """
-    from gmvaluator.certainty.uncertainty import assess
+    from gmvaluator.certainty import uncertainty_run
     from gmvaluator.cli.printing import print_result
     from gmvaluator.progress import as_progress
-    from gmvaluator.runs.record import read_record
-    from gmvaluator.runs.valuation import Valuation
 
     progress = as_progress(not quiet and not as_json)
-    seal = read_record(run).seal
-    found = assess(Valuation.load(run), level=level, seed=seed, progress=progress)
-    files = found.save(run, run_seal=seal)
-    result = found.result(seal)
+    found = uncertainty_run(run, level=level, seed=seed, progress=progress)
+    files, result = found.save(run), found.result()
     written = f"written: {', '.join(file.name for file in files)} in {run}"
     print_result(result.as_json(), f"{result.as_text()}\n\n{written}", as_json=as_json)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import listed
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.metrics import (
     Interval,
@@ -21,7 +22,6 @@ from gmvaluator.evaluation.metrics import (
     noise_ceiling,
 )
 from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import listed
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.targets import WHAT
 from gmvaluator.evaluation.truth import GroundTruth, ground_truth

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from gmvaluator.certainty.tables import StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planting import N_NOISED, SIGMA, NoisedSet
 from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
 from gmvaluator.evaluation.studies.calibration import calibration

@@ -238,17 +238,6 @@ def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.f
     return values if valuation.clusters is None else valuation.clusters.shared(values)
 
 
-def contributor_labels(valuation: Valuation) -> NDArray[np.object_]:
-    """(m, k) labels of the contributors, best first."""
-    labels = np.asarray(valuation.train_labels, dtype=object)
-    return np.asarray(labels[valuation.contributions.rows], dtype=object)
-
-
-def generated_labels(valuation: Valuation) -> NDArray[np.object_]:
-    """(m,) labels of the generated images."""
-    return np.asarray(valuation.generated_labels, dtype=object)
-
-
 def over_seeds(pieces: Sequence[Piece], valuer: str, subject: str, *path: str) -> Interval:
     """Mean and interval over the seeds of one measured number, found by its path.
 

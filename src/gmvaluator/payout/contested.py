@@ -1,7 +1,8 @@
-"""Copies of one image that have different owners, or the same with different shares.
+"""Copies of one image with different owners or different shares.
 
-A cluster of copies is shared out by files, so who uploads somebody's image again takes a part of
-its value. Nothing in the images tells who is right: such clusters are listed before money is paid.
+The copies of a cluster share its value by files. So a person who uploads somebody's image again
+gets a part of the image's value. The images do not show whose claim is right; therefore such
+clusters are listed before money is paid.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ class Contested:
     """A cluster of copies whose images have different owners or shares.
 
     Attributes:
-        representative: training image that stands for it.
-        rows: its training images, those that were withdrawn left out.
-        claims: one an image, the owners with their shares; `UNASSIGNED` with 1 where nobody owns
-            it.
-        value: of the whole cluster, the sum of its scores.
+        representative: training image that stands for the cluster.
+        rows: training images of the cluster, without those that were withdrawn.
+        claims: owners of each image with their shares; `UNASSIGNED` with 1 if nobody owns it.
+        value: sum of the cluster's scores.
     """
 
     representative: int
@@ -37,7 +37,7 @@ class Contested:
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """Everyone with a part of it, sorted."""
+        """All owners of the cluster's images, sorted."""
         return tuple(sorted({name for claim in self.claims for name, _ in claim}))
 
 
@@ -46,29 +46,29 @@ def contested(
     contributions: Contributions,
     representatives: NDArray[np.int64],
 ) -> tuple[Contested, ...]:
-    """Clusters of copies that have different owners or shares, the most valuable first.
+    """Clusters of copies with different owners or shares, the most valuable first.
 
-    Clusters without a score concern no money and are left out.
+    Clusters without a score are left out, because they concern no money.
 
     Args:
         ownership: of the n training images.
-        contributions: (m, k) scores that are settled.
-        representatives: (n,) the image that stands for each.
+        contributions: (m, k) scores to settle.
+        representatives: (n,) representative of each training image's cluster.
     """
     n = ownership.n_train
     stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
     values = sum_values(contributions)
     sizes = np.bincount(representatives[stays], minlength=n)
-    looked = stays & (sizes[representatives] > 1) & (values[representatives] > 0)
-    claims: dict[int, list[Part]] = {int(row): [] for row in np.flatnonzero(looked)}
-    held = np.flatnonzero(looked[ownership.rows])
-    for entry in held[np.lexsort((ownership.groups[held], ownership.rows[held]))].tolist():
+    copies = stays & (sizes[representatives] > 1) & (values[representatives] > 0)
+    claims: dict[int, list[Part]] = {int(row): [] for row in np.flatnonzero(copies)}
+    # entries of an ownership are ordered by image and owner
+    for entry in np.flatnonzero(copies[ownership.rows]).tolist():
         part = (int(ownership.groups[entry]), float(ownership.shares[entry]))
         claims[int(ownership.rows[entry])].append(part)
     clusters: dict[int, list[int]] = {}
     for row in claims:
         clusters.setdefault(int(representatives[row]), []).append(row)
-    found = [
+    disputes = [
         Contested(
             leader,
             tuple(rows),
@@ -78,11 +78,11 @@ def contested(
         for leader, rows in clusters.items()
         if not all(_same(claims[rows[0]], claims[row]) for row in rows[1:])
     ]
-    return tuple(sorted(found, key=lambda each: (-each.value, each.representative)))
+    return tuple(sorted(disputes, key=lambda cluster: (-cluster.value, cluster.representative)))
 
 
 def _same(one: Sequence[Part], other: Sequence[Part]) -> bool:
-    """Whether two images have the same owners, each with the same share."""
+    """Whether two images have the same owners with the same shares."""
     return len(one) == len(other) and all(
         mine[0] == theirs[0] and abs(mine[1] - theirs[1]) <= 2 * SHARE_TOLERANCE
         for mine, theirs in zip(one, other, strict=True)

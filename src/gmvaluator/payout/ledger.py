@@ -1,39 +1,45 @@
 """The running ledger: which generated images were settled, what was paid, what is carried.
 
-A file of JSON lines, an entry a settlement. Each entry is sealed (`sealing.seal_of`) and names the
-seal of the one before, so that no line can be changed, taken out or put in unnoticed; that the
-last ones are still there is told by the seal that `payout.json` keeps. `ledger_writing` adds to it.
+The ledger is a file of JSON lines, one entry per settlement. Each entry has a seal
+(`files.seals.seal_of`) and names the seal of the entry before it, so that a line that is changed,
+removed or inserted shows. `payout.json` keeps the seal of its entry, so that lost last lines show.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
+from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.files.seals import RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
+from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
+from gmvaluator.payout.settlement import Settlement
 from gmvaluator.runs.valuation import Valuation
 
-FORMAT = 1
+LEDGER_FORMAT = 1
 START = "0" * 64
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All settlements so far, checked.
+    """All settlements so far. `read_ledger` has checked them.
 
     Attributes:
-        path: of the file.
-        entries: as the lines hold them, oldest first.
+        path: the file.
+        entries: one settlement each, oldest first.
     """
 
     path: Path
@@ -41,12 +47,12 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """Seal of the last entry; zeros where there is none."""
+        """Seal of the last entry; zeros for an empty ledger."""
         return str(self.entries[-1][SEAL]) if self.entries else START
 
     @property
     def settled(self) -> int:
-        """Generated images settled so far: the first of the run."""
+        """Number of generated images settled so far: the first ones of the run."""
         return int(self.entries[-1]["images"]["end"]) if self.entries else 0
 
     @property
@@ -73,7 +79,7 @@ class Ledger:
 
     @property
     def values(self) -> dict[str, float]:
-        """What each owner's images scored in all settlements."""
+        """Sum of the scores of each owner's images in all settlements."""
         totals: dict[str, float] = {}
         for entry in self.entries:
             for line in entry["lines"]:
@@ -81,7 +87,7 @@ class Ledger:
         return totals
 
     def as_json(self) -> dict[str, Any]:
-        """What was settled, and what each owner was paid and is due, as amounts."""
+        """Settlements, and the sums that each owner was paid and is due, as amounts."""
         carried, paid, values = self.carried, self.paid, self.values
         return {
             "ledger": str(self.path),
@@ -111,21 +117,21 @@ class Ledger:
         }
 
     def as_text(self) -> str:
-        """The same for people."""
-        found = self.as_json()
+        """`as_json` for people."""
+        summary = self.as_json()
         lines = [
             f"{self.path}: {len(self.entries)} settlements of {self.settled} generated images, "
             "every seal fits"
         ]
         lines += [
-            f"  {each['entry']:>3}  {each['made']}  images {each['images']['start'] + 1} to "
-            f"{each['images']['end']}  budget {each['budget']} {each['currency']}  paid "
-            f"{each['paid']}"
-            for each in found["entries"]
+            f"  {entry['entry']:>3}  {entry['made']}  images {entry['images']['start'] + 1} to "
+            f"{entry['images']['end']}  budget {entry['budget']} {entry['currency']}  paid "
+            f"{entry['paid']}"
+            for entry in summary["entries"]
         ]
         lines += [
-            f"  {each['owner']}: paid {each['paid']}, carried {each['carried']}"
-            for each in found["owners"]
+            f"  {owner['owner']}: paid {owner['paid']}, carried {owner['carried']}"
+            for owner in summary["owners"]
         ]
         return "\n".join([*lines, f"head {self.head}"])
 
@@ -138,10 +144,10 @@ class Ledger:
         Raises:
             RunError: another currency, fewer images, or images or scores that differ.
         """
-        known = self.currency
-        if known is not None and known != currency:
+        mine = self.currency
+        if mine is not None and mine != currency:
             raise RunError(
-                f"ledger {self.path} is in {known.code} ({known.digits} decimals), not "
+                f"ledger {self.path} is in {mine.code} ({mine.digits} decimals), not "
                 f"{currency.code} ({currency.digits}); start another ledger for another currency"
             )
         m = len(valuation.generated_ids)
@@ -156,7 +162,7 @@ class Ledger:
 
     @property
     def without_last(self) -> Ledger:
-        """As it was before the last settlement."""
+        """The ledger before its last settlement."""
         return Ledger(self.path, self.entries[:-1])
 
     def check_payout(
@@ -165,39 +171,40 @@ class Ledger:
         """Refuse a ledger that lost the entry an earlier payout was settled by.
 
         Args:
-            record: what the `payout.json` of that payout holds.
-            seals: of the run, also before it was extended.
+            record: content of the `payout.json` of that payout.
+            seals: of the run, those before it was extended included.
             currency: of the settlement to make.
 
         Raises:
-            RunError: this ledger, or one of another name where the payout is of this run and in
-                this currency, has no entry with the seal that the payout names.
+            RunError: the ledger has no entry with the seal that the payout names. A payout in a
+                ledger of another path counts too, if it is of this run and in this currency.
         """
-        told = record.get("ledger")
-        if not isinstance(told, dict) or told.get(SEAL) in [each[SEAL] for each in self.entries]:
+        settled = record.get("ledger")
+        if not isinstance(settled, dict):
             return
-        file = Path(str(told.get("file")))
+        if settled.get(SEAL) in [entry[SEAL] for entry in self.entries]:
+            return
+        file = Path(str(settled.get("file")))
         options = record.get("options")
         same_currency = isinstance(options, dict) and options.get("currency") == currency.code
-        if not _same_file(file, self.path) and not (
-            record.get(RUN_SEAL) in seals and same_currency
-        ):
+        same_file = os.path.realpath(file) == os.path.realpath(self.path)
+        if not same_file and not (record.get(RUN_SEAL) in seals and same_currency):
             return
+        have = (
+            f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
+            if self.entries
+            else f"ledger {self.path} is not there or empty"
+        )
         raise RunError(
             f"an earlier payout (made {record.get('made')}) was settled as entry "
-            f"{told.get('entry')} of ledger {file}, seal {str(told.get(SEAL))[:12]}…, and "
-            f"{self._found()}: going on would pay again for images that were paid; pass that "
+            f"{settled.get('entry')} of ledger {file}, seal {str(settled.get(SEAL))[:12]}…, and "
+            f"{have}: going on would pay again for images that were paid; pass that "
             "ledger, or restore it from a copy. If another ledger is meant to begin anew, move "
             "that payout.json and what belongs to it away first"
         )
 
-    def _found(self) -> str:
-        if not self.entries:
-            return f"ledger {self.path} is not there or empty"
-        return f"none of the {len(self.entries)} entries of ledger {self.path} is that one"
-
     def all_settled(self, why: str = "") -> RunError:
-        """That a run has nothing new for this ledger, and what to do."""
+        """The error that a run has nothing new for this ledger."""
         text = f"all {self.settled} generated images of this run are settled in ledger {self.path}"
         if self.entries:
             last = self.entries[-1]
@@ -209,15 +216,11 @@ class Ledger:
         )
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 def digest_of(valuation: Valuation, start: int, end: int) -> str:
-    """SHA-256 of what decides the scores of some generated images: ids, contributors, scores."""
+    """SHA-256 of the ids, contributors and scores of the generated images `start` to `end`."""
     digest = hashlib.sha256()
     rows = valuation.contributions.rows[start:end]
-    # names of contributors, not their row numbers: a set listed in another order is the same
+    # by names of contributors, not by rows: the order of the training set does not count
     for name in valuation.generated_ids[start:end]:
         _add(digest, name)
     used, places = np.unique(rows, return_inverse=True)
@@ -234,7 +237,7 @@ def digest_of(valuation: Valuation, start: int, end: int) -> str:
 
 
 def _copies(valuation: Valuation, used: NDArray[np.int64]) -> list[str]:
-    """Ids of the images that share the scores of these, where copies count once."""
+    """Ids of the copies that share the scores of the `used` images."""
     if valuation.clusters is None:
         return []
     leaders = valuation.clusters.representatives
@@ -248,10 +251,10 @@ def _add(digest: Any, text: str) -> None:
 
 
 def read_ledger(path: str | Path) -> Ledger:
-    """Read and check a ledger; one that does not exist yet is empty. A link is followed.
+    """Read and check a ledger. A ledger that does not exist yet is empty. Links are followed.
 
     Raises:
-        RunError: a line that is damaged or was changed, or sums that do not add up.
+        RunError: a line is damaged or was changed, or its sums do not add up.
     """
     file = Path(path)
     if not file.exists():
@@ -278,9 +281,9 @@ def read_ledger(path: str | Path) -> Ledger:
 
 
 def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
-    """What is wrong with an entry that follows others; empty if nothing is."""
-    if entry.get("format") != FORMAT:
-        return f"has format {entry.get('format')}, this version reads {FORMAT}"
+    """What is wrong with an entry that follows `earlier` ones; empty if nothing is."""
+    if entry.get("format") != LEDGER_FORMAT:
+        return f"has format {entry.get('format')}, this version reads {LEDGER_FORMAT}"
     if seal_of(entry) != entry[SEAL]:
         return "was changed: its seal is not that of its content"
     before = earlier[-1] if earlier else None
@@ -292,8 +295,121 @@ def _trouble(entry: dict[str, Any], earlier: list[dict[str, Any]]) -> str:
         return "has amounts that do not sum to its budget"
     carried = {line["owner"]: line["carried"] for line in before["lines"]} if before else {}
     for line in entry["lines"]:
-        if line["carried_before"] != carried.pop(line["owner"], 0):
-            return f"carries another sum for {line['owner']!r} than the line before"
+        owner = line["owner"]
+        if line["carried_before"] != carried.pop(owner, 0):
+            return f"carries another sum for {owner!r} than the line before"
+        # the payer keeps the amounts that belong to nobody
+        due = 0 if owner in (UNASSIGNED, UNATTRIBUTED) else line["amount"] + line["carried_before"]
+        if line["paid"] + line["carried"] != due:
+            return f"pays and carries another sum for {owner!r} than is due"
     if any(carried.values()):
         return "drops a sum that the line before carried"
     return ""
+
+
+def entry_of(
+    ledger: Ledger,
+    settlement: Settlement,
+    valuation: Valuation,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """The next entry: a settlement of the generated images that are not in the ledger yet.
+
+    Args:
+        ledger: the settlements before.
+        settlement: the settlement to add.
+        valuation: of the run.
+        record: further keys of the entry: the run's seal, the owners' file, the options.
+    """
+    start, end = ledger.settled, len(valuation.generated_ids)
+    rules = settlement.rules
+    entry = {
+        "format": LEDGER_FORMAT,
+        "entry": len(ledger.entries) + 1,
+        "previous": ledger.head,
+        **record,
+        "images": {"start": start, "end": end, "sha256": digest_of(valuation, start, end)},
+        "currency": rules.currency.code,
+        "digits": rules.currency.digits,
+        "budget": rules.budget,
+        "minimum": rules.minimum,
+        "lines": [
+            {
+                "owner": line.owner,
+                "value": line.value,
+                "amount": line.amount,
+                "carried_before": line.carried_before,
+                "paid": line.paid,
+                "carried": line.carried,
+            }
+            for line in settlement.lines
+        ],
+    }
+    return entry | {SEAL: seal_of(entry)}
+
+
+def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the keys that differ in two entries; the path of the owners' file does not count."""
+
+    def content(entry: Mapping[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(json.dumps({**entry, SEAL: None}))
+        plain["owners"] = {**plain.get("owners", {}), "file": None}
+        return plain
+
+    one, two = content(entry), content(other)
+    return [name for name in sorted({*one, *two}) if one.get(name) != two.get(name)]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep a second settlement out while one is under way.
+
+    The lock is on a hidden empty file beside the ledger. The file stays; the lock ends with its
+    process.
+
+    Raises:
+        RunError: another process or thread holds the ledger, or the lock cannot be made.
+    """
+    file = Path(os.path.realpath(path))
+    lock = FileLock(file.with_name(f".{file.name}.lock"), blocking=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"another settlement holds ledger {path}; wait for it and settle again"
+        ) from error
+    except OSError as error:
+        raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_head(ledger: Ledger, head: str) -> None:
+    """Refuse a ledger whose file changed since it was read.
+
+    Raises:
+        RunError: its last seal is not `head`.
+    """
+    if read_ledger(ledger.path).head != head:
+        raise RunError(f"ledger {ledger.path} changed meanwhile; settle again")
+
+
+def append_entry(ledger: Ledger, entry: dict[str, Any]) -> Ledger:
+    """Write the ledger with one more entry, whole or not at all; earlier bytes stay the same.
+
+    If the path is a link, the file that it points to is written.
+
+    Raises:
+        RunError: the file changed since it was read, or cannot be written.
+    """
+    check_head(ledger, ledger.head)
+    file = Path(os.path.realpath(ledger.path))
+    remove_leftovers(file.parent, glob.escape(file.stem))
+    before = file.read_bytes() if file.exists() else b""
+    line = json.dumps(entry, sort_keys=True) + "\n"
+    with publish_file(file) as part:
+        part.write_bytes(before + line.encode())
+    return Ledger(ledger.path, (*ledger.entries, entry))

@@ -1,4 +1,4 @@
-"""Who owns which training image, and what each owner's images scored."""
+"""Owners of training images, and the scores of each owner's images."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from gmvaluator.scoring.scores import Contributions
 UNASSIGNED = "(unassigned)"
 """Training images that nobody owns."""
 UNATTRIBUTED = "(unattributed)"
-"""What generated images handed to no contributor."""
+"""The part of generated images that no contributor got."""
 SHARE_TOLERANCE = 1e-5
-"""Shares of an image may sum to 1 this closely, as thirds of six decimals do; then to 1 exactly."""
+"""Tolerance of the sum of an image's shares, enough for thirds with six decimals. Shares are then
+scaled to sum to 1 exactly."""
 OFFENDERS_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Ownership:
-    """Owners of training images, as e (image, owner, share) entries ordered by image and owner.
+    """Owners of training images: e entries (image, owner, share), ordered by image and owner.
 
     Attributes:
         owners: G names, sorted.
         rows: (e,) int64, training image.
         groups: (e,) int64, place in `owners`.
-        shares: (e,) float64; those of an image sum to 1.
-        n_train: training images, owned or not.
-        origin: where it came from, for the record: a file and its SHA-256, or a column.
-        n_skipped: entries about images of the training set that could not be read.
-        gone: (n_train,) bool, images that were withdrawn; None: none were.
+        shares: (e,) float64; the shares of an image sum to 1.
+        n_train: number of training images, with and without owners.
+        origin: source of the ownership, for the record: a file and its SHA-256, or a column.
+        n_skipped: number of entries about training images that could not be read.
+        gone: (n_train,) bool, withdrawn images; None if no image was withdrawn.
     """
 
     owners: tuple[str, ...]
@@ -52,60 +53,59 @@ class Ownership:
 
     @property
     def n_images(self) -> NDArray[np.int64]:
-        """(G + 1,) training images each owner has a share of; last, those that nobody owns."""
+        """(G + 1,) number of training images that each owner has a share of; last, of nobody."""
         owned = np.bincount(self.groups, minlength=len(self.owners))
         unowned = np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
         unowned[self.rows] = False
         return np.append(owned, np.count_nonzero(unowned))
 
     def without(self, gone: NDArray[np.bool_]) -> Ownership:
-        """The same without some training images; their owners stay, with what is left to them."""
-        kept = ~gone[self.rows]
-        rows, groups, shares = self.rows[kept], self.groups[kept], self.shares[kept]
+        """The ownership without some training images. Owners stay, even without an image."""
+        stays = ~gone[self.rows]
+        rows, groups, shares = self.rows[stays], self.groups[stays], self.shares[stays]
         return replace(self, rows=rows, groups=groups, shares=shares, gone=gone)
 
     def images_of(self, owners: Iterable[str]) -> NDArray[np.bool_]:
-        """(n_train,) images that any of these owners has a share of.
+        """(n_train,) bool, training images that one of these owners has a share of.
 
         Raises:
             InputError: an unknown owner.
         """
         place = {name: group for group, name in enumerate(self.owners)}
-        wanted = [plain(name) for name in owners]
-        unknown = [name for name in wanted if name not in place]
+        names = [plain(name) for name in owners]
+        unknown = [name for name in names if name not in place]
         if unknown:
             raise InputError(
                 f"owner {_some(repr(name) for name in unknown)} is not among the "
                 f"{len(self.owners)} owners ({_some(self.owners)}); check the spelling"
             )
-        chosen = np.zeros(len(self.owners), dtype=bool)
-        chosen[[place[name] for name in wanted]] = True
-        found = np.zeros(self.n_train, dtype=bool)
-        found[self.rows[chosen[self.groups]]] = True
-        return found
+        groups = [place[name] for name in names]
+        owned = np.zeros(self.n_train, dtype=bool)
+        owned[self.rows[np.isin(self.groups, groups)]] = True
+        return owned
 
 
 def plain(name: str) -> str:
-    """An owner's name as it is compared: composed Unicode (NFC), without spaces around it."""
+    """An owner's name for comparing: composed Unicode (NFC), without spaces around it."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def read_owners(
     path: str | Path, train_ids: Sequence[str], *, skipped: Iterable[str] = ()
 ) -> Ownership:
-    """Owners by a CSV file in UTF-8 or a Parquet file.
+    """Owners from a CSV file in UTF-8 or a Parquet file.
 
-    Its columns: `train_id`, `owner`, and optionally `share`. An image with several owners has a
-    row for each, with shares that sum to 1; an image with one row needs no share. Images that are
-    not named belong to nobody. Names are taken without spaces around them, as composed Unicode.
+    The columns are `train_id`, `owner`, and optionally `share`. An image with several owners has
+    one row for each owner, with shares that sum to 1. An image with one row needs no share. An
+    image without a row belongs to nobody. See `plain` for how names are compared.
 
     Args:
         path: the file.
         train_ids: ids of the run's n training images.
-        skipped: ids of training images that could not be read; rows about them are left out.
+        skipped: ids of training images that could not be read. Rows about them do not count.
 
     Raises:
-        InputError: naming the first rows that are wrong.
+        InputError: rows are wrong; the message names the first ones.
     """
     file = Path(path)
     columns, lines, row_word = _columns(file)
@@ -118,19 +118,19 @@ def read_owners(
     if not lines:
         raise InputError(f"{file} has no rows; wanted one an owned training image")
     table = _Rows(file, row_word, lines)
-    given = ["" if _missing(owner) else owner for owner in columns["owner"]]
+    written = ["" if _missing(owner) else owner for owner in columns["owner"]]
     table.refuse(
-        [not isinstance(owner, str | int) or isinstance(owner, bool) for owner in given],
+        [not isinstance(owner, str | int) or isinstance(owner, bool) for owner in written],
         "has an owner that is neither text nor a whole number; write names as text",
-        given,
+        written,
     )
-    plain_of = {owner: plain(str(owner)) for owner in set(given)}
-    names = [plain_of[owner] for owner in given]
+    plain_of = {owner: plain(str(owner)) for owner in set(written)}
+    names = [plain_of[owner] for owner in written]
     table.refuse([name == "" for name in names], "names no owner; write one or leave the row out")
     table.refuse(
         [name in (UNASSIGNED, UNATTRIBUTED) for name in names],
-        f"has an owner called {UNASSIGNED} or {UNATTRIBUTED}, which are kept for what nobody owns; "
-        "leave the row out",
+        f"has an owner called {UNASSIGNED} or {UNATTRIBUTED}, names that stand for nobody; leave "
+        "the row out",
     )
     rows = _rows_of(table, columns["train_id"], train_ids, set(skipped))
     owners = tuple(sorted(set(names)))
@@ -145,15 +145,15 @@ def read_owners(
 
 
 def owners_by(column: str, entries: Sequence[Any], n_train: int) -> Ownership:
-    """Each value of a metadata column as the owner of the images that have it.
+    """Owners from a metadata column: each of its values owns the images that have the value.
 
     Args:
-        column: its name.
-        entries: one a training image; None, NaN and empty text mean nobody.
+        column: name of the column.
+        entries: one per training image; None, NaN and empty text mean nobody.
         n_train: number of training images.
 
     Raises:
-        InputError: the column has another length, no entry, or one that is kept for nobody.
+        InputError: the column has another length, no entry, or a name that stands for nobody.
     """
     if len(entries) != n_train:
         raise InputError(f"column {column!r} has {len(entries)} entries for {n_train} images")
@@ -163,8 +163,8 @@ def owners_by(column: str, entries: Sequence[Any], n_train: int) -> Ownership:
         raise InputError(f"column {column!r} is empty for all {n_train} images; take another one")
     if {UNASSIGNED, UNATTRIBUTED} & set(owners):
         raise InputError(
-            f"column {column!r} holds {UNASSIGNED} or {UNATTRIBUTED}, which are kept for what "
-            "nobody owns; leave such cells empty"
+            f"column {column!r} holds {UNASSIGNED} or {UNATTRIBUTED}, names that stand for "
+            "nobody; leave such cells empty"
         )
     place = {name: group for group, name in enumerate(owners)}
     groups = np.array([place.get(name, -1) for name in names], dtype=np.int64)
@@ -175,14 +175,14 @@ def owners_by(column: str, entries: Sequence[Any], n_train: int) -> Ownership:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Scores dealt out to owners: one term a (generated image, contributor, owner).
+    """Scores by owner: one term per generated image, contributor and owner.
 
     Attributes:
         generated: (t,) int64, generated image.
-        train: (t,) int64, training image; of copies that count once, the owner's first.
-        groups: (t,) int64, place in `owners`; G where nobody owns the training image.
-        scores: (t,) float64 > 0, the owner's part.
-        n_generated: m, images with no term included.
+        train: (t,) int64, training image; of copies that count once, the owner's first one.
+        groups: (t,) int64, place in `owners`; G if nobody owns the training image.
+        scores: (t,) float64 > 0, the owner's part of the score.
+        n_generated: m, including generated images without a term.
     """
 
     generated: NDArray[np.int64]
@@ -198,47 +198,50 @@ def deal(
     *,
     representatives: NDArray[np.int64] | None = None,
 ) -> Terms:
-    """Deal every score to the owners of its training image, by their shares.
+    """Divide every score among the owners of its training image, by their shares.
 
     Args:
         ownership: of the n training images.
         contributions: (m, k) scores.
-        representatives: (n,) where copies count once: the image that stands for each, whose score
-            all of its copies that are not gone share equally; None: every image counts.
+        representatives: (n,) representative of each training image, if copies count once. The
+            copies that were not withdrawn share its score equally. None: every copy counts.
 
     Raises:
-        InputError: a score is negative or no number, as those of some baselines are.
+        InputError: a score is negative or not finite. Some baselines give such scores.
     """
     scores = contributions.scores.ravel()
     if not bool(np.all((scores >= 0) & (scores < np.inf))):
         raise InputError(
-            "the run has scores that are negative or no numbers; only scores of 0 or more can be "
-            "paid by, as those of gmvaluator value are"
+            "the run has scores that are negative or not finite; pay by a run with scores of 0 or "
+            "more, such as those of gmvaluator value"
         )
     k = contributions.rows.shape[1]
-    some = np.flatnonzero(scores)
-    rows, scores = contributions.rows.ravel()[some], scores[some]
+    cells = np.flatnonzero(scores)
+    rows, scores = contributions.rows.ravel()[cells], scores[cells]
     held = _held(ownership, representatives)
     entries = np.bincount(held.rows, minlength=ownership.n_train)
     first = np.cumsum(entries) - entries
     owned = entries[rows] > 0
-    copies = np.maximum(entries[rows], 1)
-    source = np.repeat(np.arange(len(rows)), copies)
-    turn = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
-    # an image that nobody owns has one term, with no entry to look up
-    has = owned[source]
-    entry = (first[rows][source] + turn)[has]
+    terms = np.maximum(entries[rows], 1)
+    source = np.repeat(np.arange(len(rows)), terms)
+    turn = np.arange(len(source)) - np.repeat(np.cumsum(terms) - terms, terms)
+    # an image that nobody owns has one term and no entry
+    has_entry = owned[source]
+    entry = (first[rows][source] + turn)[has_entry]
     groups = np.full(len(source), len(ownership.owners))
     parts, images = scores[source], rows[source]
-    groups[has] = held.groups[entry]
-    parts[has] *= held.shares[entry]
-    images[has] = held.images[entry]
-    return Terms(some[source] // k, images, groups, parts, len(contributions.rows))
+    groups[has_entry] = held.groups[entry]
+    parts[has_entry] *= held.shares[entry]
+    images[has_entry] = held.images[entry]
+    return Terms(cells[source] // k, images, groups, parts, len(contributions.rows))
 
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """(e,) who holds what of each image that scores, ordered by it: owner, share, own image."""
+    """Owners of the images that score: (e,) each, ordered by `rows`.
+
+    `images` has the owner's first image of the cluster that `rows` stands for.
+    """
 
     rows: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -247,7 +250,7 @@ class _Held:
 
 
 def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _Held:
-    """Owners by image that scores: of copies that count once, the owners of all that stay."""
+    """Owners of each image that scores: of copies that count once, the owners of all copies."""
     if representatives is None:
         return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
     n = ownership.n_train
@@ -255,7 +258,7 @@ def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _H
     sizes = np.bincount(representatives[stays], minlength=n)
     owned = ~stays
     owned[ownership.rows] = True
-    # copies that nobody owns hold their part beside those of owners
+    # a copy that nobody owns has its part as well
     free = np.flatnonzero(~owned & (np.bincount(representatives, minlength=n)[representatives] > 1))
     images = np.concatenate([ownership.rows, free])
     groups = np.concatenate([ownership.groups, np.full(len(free), len(ownership.owners))])
@@ -271,14 +274,14 @@ def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _H
 
 
 def exact_sums(groups: NDArray[np.int64], scores: NDArray[np.float64], n: int) -> list[float]:
-    """The sum of the scores of each of n groups, rounded once: the order never decides a cent."""
+    """(n,) sum of each group's scores, rounded once, so that no order decides a cent."""
     order = np.argsort(groups, kind="stable")
     ends = np.cumsum(np.bincount(groups, minlength=n))[:-1]
     return [math.fsum(part.tolist()) for part in np.split(scores[order], ends)]
 
 
 class _Rows:
-    """Rows of a file by their number, to name those that are wrong."""
+    """Numbers of a file's rows, for messages about wrong rows."""
 
     def __init__(self, file: Path, word: str, lines: Sequence[int]) -> None:
         self.file = file
@@ -291,30 +294,33 @@ class _Rows:
     def refuse(
         self,
         wrong: Sequence[bool] | NDArray[np.bool_],
-        what: str,
-        shown: Sequence[Any] | None = None,
+        fault: str,
+        cells: Sequence[Any] | None = None,
     ) -> None:
-        """Raise InputError where any row is wrong.
+        """Refuse a file with wrong rows.
 
         Args:
-            wrong: whether each row is.
-            what: is wrong, and what to do.
-            shown: what to quote of each row.
+            wrong: whether each row is wrong.
+            fault: what is wrong with the rows, and what to do.
+            cells: cell of each row to quote.
+
+        Raises:
+            InputError: a row is wrong.
         """
         places = np.flatnonzero(wrong).tolist()
         if places:
-            said = _some(
-                self.name(place) + (f" ({shown[place]!r})" if shown is not None else "")
+            rows = _some(
+                self.name(place) + (f" ({cells[place]!r})" if cells is not None else "")
                 for place in places
             )
-            raise InputError(f"{self.file}: {said} {what}")
+            raise InputError(f"{self.file}: {rows} {fault}")
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first few of a list, and how many more there are."""
-    listed = list(names)
-    more = len(listed) - OFFENDERS_SHOWN
-    return ", ".join(listed[:OFFENDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    """The first names of a list, and the number of further ones."""
+    all_names = list(names)
+    more = len(all_names) - OFFENDERS_SHOWN
+    return ", ".join(all_names[:OFFENDERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _columns(file: Path) -> tuple[dict[str, list[Any]], list[int], str]:
@@ -330,14 +336,14 @@ def _columns(file: Path) -> tuple[dict[str, list[Any]], list[int], str]:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file} cannot be read as Parquet: {error}; write it again") from None
-    found = {name: table[name].to_pylist() for name in table.column_names}
-    return found, list(range(1, len(table) + 1)), "row"
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    return columns, list(range(1, len(table) + 1)), "row"
 
 
 def _rows_of(
     table: _Rows, ids: Sequence[Any], train_ids: Sequence[str], skipped: set[str]
 ) -> NDArray[np.int64]:
-    """(e,) training image of each row; −1 for one that could not be read."""
+    """(e,) training image of each row; −1 for an image that could not be read."""
     row_of = dict.fromkeys(skipped, -1) | {name: row for row, name in enumerate(train_ids)}
     rows = np.array([row_of.get(str(name), -2) for name in ids], dtype=np.int64)
     table.refuse(
@@ -350,26 +356,26 @@ def _rows_of(
 
 
 def _shares(
-    table: _Rows, given: Sequence[Any] | None, rows: NDArray[np.int64]
+    table: _Rows, column: Sequence[Any] | None, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(e,) shares; 1 where an image has one row and none is given."""
+    """(e,) shares; 1 for an image with one row and no share."""
     several = np.bincount(rows + 1, minlength=1)[rows + 1] > 1
     several[rows < 0] = False
-    if given is None:
+    if column is None:
         table.refuse(
             several, "shares its image with another row and has no share; add a column share"
         )
         return np.ones(len(rows))
-    blank = np.array([_missing(value) for value in given])
+    blank = np.array([_missing(value) for value in column])
     table.refuse(
         blank & several, "shares its image with another row and has no share; write one in each"
     )
-    shares = np.array([1.0 if _missing(value) else _number(value) for value in given])
+    shares = np.array([1.0 if _missing(value) else _number(value) for value in column])
     table.refuse(
         ~((shares > 0) & (shares <= 1 + SHARE_TOLERANCE)),
         "has no share above 0 and up to 1; write it as a decimal such as 0.25, or leave the row "
         "out",
-        given,
+        column,
     )
     return shares
 
@@ -391,12 +397,12 @@ def _refuse_sums(table: _Rows, rows: NDArray[np.int64], shares: NDArray[np.float
     wrong = known & (np.abs(sums[rows] - 1) > SHARE_TOLERANCE * (1 + 1e-9))
     if wrong.any():
         first = {int(rows[place]): int(place) for place in np.flatnonzero(wrong)[::-1]}
-        said = [
+        images = [
             f"the image of {table.name(place)} ({sums[row]:.6g})" for row, place in first.items()
         ]
         raise InputError(
             f"{table.file}: shares of an image must sum to 1 within {SHARE_TOLERANCE:g}, and do "
-            f"not for {_some(said[::-1])}; correct them"
+            f"not for {_some(images[::-1])}; correct them"
         )
 
 
@@ -429,7 +435,7 @@ def _missing(value: Any) -> bool:
 
 
 def _number(value: Any) -> float:
-    """NaN for what is none."""
+    """The value as a number; NaN if it is none."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Paying owners by a run: from its folder and a budget to a settlement."""
+"""The payout of a run: from its folder, its owners and a budget to a settlement."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES
+from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES
 from gmvaluator.errors import InputError
 from gmvaluator.files.seals import RUN_SEAL, SEAL
-from gmvaluator.payout import ledger_writing
 from gmvaluator.payout.contested import contested
-from gmvaluator.payout.ledger import Ledger, read_ledger
+from gmvaluator.payout.ledger import Ledger, differences, read_ledger
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, deal, owners_by, plain, read_owners
 from gmvaluator.payout.record import Payout, check_earlier, record_in
@@ -28,7 +27,7 @@ from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.scoring.scores import Contributions
 
 
-def pay(
+def payout_run(
     run: str | Path | Run,
     *,
     budget: str | int,
@@ -40,31 +39,31 @@ def pay(
     unowned: Unowned = "keep",
     withdrawn: Sequence[str] = (),
     ledger: str | Path | None = None,
-    level: float = DEFAULT_LEVEL,
+    level: float = DEFAULT_COVERAGE,
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = 0,
 ) -> Payout:
     """Divide a budget among the owners of a run's training images by their values.
 
     Args:
-        run: folder, or one that `runs.open_run` opened.
-        budget: the money to divide, in the currency; text keeps cents exact.
+        run: run folder, or a run from `runs.folder.open_run`.
+        budget: money to divide, in the currency. Text keeps cents exact.
         currency: ISO 4217 code.
-        owners: CSV or Parquet file with columns train_id, owner and optionally share.
-        by: instead, a metadata column of the training set (or `label`) to group by.
+        owners: CSV or Parquet file with the columns train_id, owner and optionally share.
+        by: instead of `owners`, a metadata column of the training set (or `label`) to group by.
         digits: decimals of a currency that ISO 4217 does not list.
-        minimum: owners who are due less are not paid now; what they are due is carried.
-        unowned: what becomes of the part of images that nobody owns; see `Rules`.
-        withdrawn: owners whose images leave: every image that one of them has any share of.
-            Remaining contributors of each generated image share its score; see `withdrawal`.
-        ledger: file of earlier settlements: only generated images that it does not hold are
-            settled now. It need not exist yet; `Payout.save` adds to it. Where its last entry is
-            this very settlement and the run has no payout of it, that is made again.
-        level, resamples, seed: of the bootstrap intervals; 0 resamples: none.
+        minimum: an owner who is due less is not paid now, and the sum is carried.
+        unowned: where the part of images without an owner goes; see `Rules`.
+        withdrawn: owners whose images leave. Every image that one of them has a share of leaves.
+            The remaining contributors of each generated image share its score; see `withdrawal`.
+        ledger: file of earlier settlements. Only generated images that are not in the ledger are
+            settled now. A ledger that does not exist yet is empty; `Payout.save` writes it. If the
+            last entry is this settlement and the run has no payout, the payout is made again.
+        level, resamples, seed: of the bootstrap intervals. 0 resamples: no intervals.
 
     Raises:
         InputError: an argument, the owners' file or the run's scores cannot be used.
-        RunError: no run, a damaged one, one that the ledger does not fit, or a ledger without the
+        RunError: no run there, a damaged run, a ledger of another run, or a ledger without the
             entry that the run's `payout.json` names.
     """
     if (owners is None) == (by is None):
@@ -85,32 +84,25 @@ def pay(
     opened = run if isinstance(run, Run) else open_run(run)
     ownership = _ownership(opened, owners, by)
     leaving = ownership.images_of(withdrawn) if withdrawn else None
-    book = None if ledger is None else read_ledger(ledger)
-    again = None
-    if book is not None:
-        book.check_run(opened.valuation, money)
-        again = _lost(book, opened)
-        check_earlier(book, opened.folder, opened, money)
-        book = book if again is None else book.without_last
-    start = book.settled if book else 0
-    whole, lost = _open_part(opened, start)
-    carried = book.carried if book else {}
-    leaders = _representatives(opened)
-    terms = deal(ownership, whole, representatives=leaders)
+    book, again = (None, None) if ledger is None else _book(Path(ledger), opened, money)
+    start, carried = (book.settled, book.carried) if book else (0, {})
+    contributions, lost = _open_part(opened, start)
+    clusters = opened.valuation.clusters
+    leaders = None if clusters is None else clusters.representatives
+    terms = deal(ownership, contributions, representatives=leaders)
     before = None
     if leaving is not None:
-        plain_rules = replace(rules, resamples=0)
-        before = settle(ownership, terms, lost, plain_rules, carried=carried)
-        left = _withdrawn(opened, whole, _counting(leaving, leaders))
-        ownership, whole = ownership.without(leaving), left.contributions
-        terms = deal(ownership, whole, representatives=leaders)
-        if lost is not None or left.released.any():
-            lost = left.released + (0 if lost is None else lost)
-    settlement = settle(ownership, terms, lost, rules, carried=carried)
+        without_intervals = replace(rules, resamples=0)
+        before = settle(ownership, terms, lost, without_intervals, carried=carried)
+        withdrawal = _withdrawn(opened, contributions, _counting(leaving, leaders))
+        ownership, contributions = ownership.without(leaving), withdrawal.contributions
+        terms = deal(ownership, contributions, representatives=leaders)
+        if lost is not None or withdrawal.released.any():
+            lost = withdrawal.released + (0 if lost is None else lost)
     payout = Payout(
         run=opened,
         ownership=ownership,
-        settlement=settlement,
+        settlement=settle(ownership, terms, lost, rules, carried=carried),
         terms=terms,
         before=before,
         withdrawn=tuple(dict.fromkeys(plain(name) for name in withdrawn)),
@@ -118,32 +110,36 @@ def pay(
         start=start,
         made=str(again["made"]) if again else datetime.now(UTC).isoformat(timespec="seconds"),
         again=again,
-        contested=None if leaders is None else contested(ownership, whole, leaders),
+        contested=None if leaders is None else contested(ownership, contributions, leaders),
     )
     if again is not None and book is not None:
-        other = ledger_writing.differences(again, payout.entry(book))
-        if other:
-            full = Ledger(book.path, (*book.entries, again))
-            raise full.all_settled(f" (with other {', '.join(other)})")
+        changed = differences(again, payout.entry(book))
+        if changed:
+            whole = Ledger(book.path, (*book.entries, again))
+            raise whole.all_settled(f" (with other {', '.join(changed)})")
     return payout
 
 
-def _lost(book: Ledger, run: Run) -> dict[str, Any] | None:
-    """The last entry, where it settled all images of this very run and the run has no payout of it.
+def _book(path: Path, run: Run, currency: Currency) -> tuple[Ledger, dict[str, Any] | None]:
+    """The ledger to settle in, and the entry whose payout is to be made again.
 
-    None where there are images to settle.
+    The entry is None, unless the last entry settled all images of this run and the run has no
+    payout of that entry. The entry is then left out of the ledger.
 
     Raises:
-        RunError: there are none, and no payout is lost.
+        RunError: the ledger does not fit the run, or the run has no new generated images.
     """
-    if book.settled < len(run.valuation.generated_ids):
-        return None
-    last = book.entries[-1] if book.entries else {}
-    told = record_in(run.folder).get("ledger")
-    known = isinstance(told, dict) and told.get(SEAL) == book.head
-    if not last or known or last.get(RUN_SEAL) != run.seal:
-        raise book.all_settled()
-    return last
+    book = read_ledger(path)
+    book.check_run(run.valuation, currency)
+    again = None
+    if book.settled == len(run.valuation.generated_ids):
+        recorded = record_in(run.folder).get("ledger")
+        known = isinstance(recorded, dict) and recorded.get(SEAL) == book.head
+        again = book.entries[-1] if book.entries else {}
+        if known or again.get(RUN_SEAL) != run.seal:
+            raise book.all_settled()
+    check_earlier(book, run.folder, run, currency)
+    return (book if again is None else book.without_last), again
 
 
 def _ownership(run: Run, owners: str | Path | None, by: str | None) -> Ownership:
@@ -153,14 +149,14 @@ def _ownership(run: Run, owners: str | Path | None, by: str | None) -> Ownership
         return read_owners(owners, valuation.train_ids, skipped=skipped)
     column = str(by)
     entries = run.train.whole_column(column)
-    found = owners_by(column, entries, len(valuation.train_ids))
+    ownership = owners_by(column, entries, len(valuation.train_ids))
     text = json.dumps([str(entry) for entry in entries]).encode()
     digest = hashlib.sha256(text).hexdigest()
-    return replace(found, origin=found.origin | {"sha256": digest})
+    return replace(ownership, origin=ownership.origin | {"sha256": digest})
 
 
 def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64] | None]:
-    """Contributions and unattributed parts of the generated images that are not settled yet."""
+    """Contributions and unattributed parts of the generated images from `start` on."""
     whole = run.valuation.contributions
     part = replace(
         whole,
@@ -172,20 +168,14 @@ def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64]
     return part, run.valuation.unattributed[start:] if test and test.applied else None
 
 
-def _representatives(run: Run) -> NDArray[np.int64] | None:
-    """(n,) the image that stands for each, where copies count once in this run."""
-    clusters = run.valuation.clusters
-    return None if clusters is None else clusters.representatives
-
-
 def _counting(
     leaving: NDArray[np.bool_], representatives: NDArray[np.int64] | None
 ) -> NDArray[np.bool_]:
-    """(n,) images whose score leaves: of copies that count once, when all of them leave."""
+    """(n,) training images whose score leaves: copies that count once leave if all of them do."""
     if representatives is None:
         return leaving
-    left = np.bincount(representatives, weights=~leaving, minlength=len(leaving))
-    return np.asarray(left[representatives] == 0)
+    staying = np.bincount(representatives, weights=~leaving, minlength=len(leaving))
+    return np.asarray(staying[representatives] == 0)
 
 
 def _withdrawn(run: Run, part: Contributions, leaving: NDArray[np.bool_]) -> Withdrawal:

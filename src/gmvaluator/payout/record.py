@@ -1,4 +1,4 @@
-"""A payout and the files that it is saved as: a table, a record, statements, a ledger's entry."""
+"""A payout and its files: a table, a record, statements, an entry of the ledger."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from typing import Any
 from gmvaluator import versions
 from gmvaluator.files.atomic import check_into, publish_into, sync_files
 from gmvaluator.files.seals import RUN_SEAL, SEAL, sealed
-from gmvaluator.payout import ledger_writing
 from gmvaluator.payout.contested import Contested
-from gmvaluator.payout.ledger import Ledger, read_ledger
+from gmvaluator.payout.ledger import (
+    Ledger,
+    append_entry,
+    check_head,
+    entry_of,
+    locked,
+    read_ledger,
+)
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
@@ -24,32 +30,32 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
 from gmvaluator.scoring.weightings import recorded_weighting
 
-MARKER, TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
+PAYOUT_RECORD, PAYOUT_TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
 CONTESTED = "payout_contested.csv"
-OWNED = (TABLE, DIFFERENCE, CONTESTED, STATEMENTS)
-FORMAT = 1
-COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
-# what a spreadsheet takes for the start of a formula, also in full width
+OWNED = (PAYOUT_TABLE, DIFFERENCE, CONTESTED, STATEMENTS)
+PAYOUT_FORMAT = 1
+PAYOUT_COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
+# a spreadsheet takes these characters for the start of a formula, also in full width
 _FORMULA = re.compile("^'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 @dataclass(frozen=True, eq=False)
 class Payout:
-    """A settlement of a run, and what it was made from.
+    """A settlement of a run, and its sources.
 
     Attributes:
-        run: that was settled.
-        ownership: of its training images.
+        run: the run.
+        ownership: owners of its training images.
         settlement: the budget divided.
-        terms: scores dealt out to owners, of the images that were settled.
-        before: without the withdrawal; None where nobody withdrew.
+        terms: scores by owner, of the generated images that are settled.
+        before: the settlement without the withdrawal; None if nobody withdrew.
         withdrawn: owners whose images left.
-        ledger: before this settlement; None where none is kept.
-        start: first generated image settled; those before are settled in the ledger.
-        made: when, UTC.
-        again: entry of the ledger that this is: its payout was lost, and is made again.
-        contested: clusters of copies that have different owners, the most valuable first; None
-            where the run counts every copy by itself and knows of none.
+        ledger: the ledger before this settlement; None without a ledger.
+        start: first generated image that is settled; the ledger settled those before it.
+        made: time, UTC.
+        again: entry of the ledger whose payout was lost and is made again; None otherwise.
+        contested: clusters of copies with different owners, the most valuable first; None if the
+            run counts every copy by itself, and so has no clusters.
     """
 
     run: Run
@@ -66,35 +72,35 @@ class Payout:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What the withdrawal changed."""
+        """Changes by the withdrawal."""
         return changes(self.before, self.settlement) if self.before is not None else ()
 
     @property
     def keeps_balances(self) -> bool:
-        """Whether what is paid now may differ from the amounts."""
+        """Whether the sums paid now may differ from the amounts."""
         return self.ledger is not None or self.settlement.rules.minimum > 0
 
     @property
     def value(self) -> float:
-        """What is divided: the sum of all lines."""
+        """The value that the budget is divided by: the sum of all lines."""
         return float(sum(line.value for line in self.settlement.lines))
 
     @property
     def contested_share(self) -> float:
-        """Part of the value that copies with different owners have."""
-        return sum(each.value for each in self.contested or ()) / self.value
+        """Share of the value that belongs to copies with different owners."""
+        return sum(cluster.value for cluster in self.contested or ()) / self.value
 
     @property
     def weighting(self) -> str:
         return self.run.valuation.record.settings.weighting or ""
 
     def as_json(self) -> dict[str, Any]:
-        """What `payout.json` holds, but for the hashes of the files beside it."""
+        """The content of `payout.json`, without the hashes of the files beside it."""
         rules, valuation = self.settlement.rules, self.run.valuation
         inputs = valuation.record.inputs
         m = len(valuation.generated_ids)
         return {
-            "format": FORMAT,
+            "format": PAYOUT_FORMAT,
             "made": self.made,
             RUN_SEAL: self.run.seal,
             "run": {
@@ -130,7 +136,7 @@ class Payout:
             if self.contested is None
             else {
                 "clusters": len(self.contested),
-                "images": sum(len(each.rows) for each in self.contested),
+                "images": sum(len(cluster.rows) for cluster in self.contested),
                 "share": self.contested_share,
             },
             "difference": [self._change(change) for change in self.changes],
@@ -146,28 +152,29 @@ class Payout:
         statements: bool = True,
         progress: Progress | None = None,
     ) -> Path:
-        """Write payout.csv, payout.json and the statements: all or nothing.
+        """Write payout.csv, payout.json and the statements, all or nothing.
 
-        With a ledger, its new entry is written once all files are on the disk, just before they
-        are moved to where they belong. Killed in between, the settlement is in the ledger and has
-        no files: the same call to `pay` makes these again and adds no entry.
+        The ledger gets its new entry when all files are on the disk, just before they move to
+        their places. If the process is killed between the two, the ledger has the settlement and
+        its files are missing: the same call of `payout_run` makes the files again and adds no
+        entry.
 
         Args:
-            folder: where to; None: into the run.
+            folder: folder to write to. Default: the run.
             overwrite: replace an earlier payout.
-            statements: write a page for each owner and an index of them.
-            progress: hears how far it is.
+            statements: write a page for each owner, and an index of the pages.
+            progress: receives how many pages are written.
 
         Raises:
-            RunError: an earlier payout is there, the ledger lost the entry of that, or something
-                cannot be written.
+            RunError: an earlier payout is in the folder, the ledger lost the entry of that payout,
+                or a file cannot be written.
         """
         out = self.run.folder if folder is None else Path(folder)
         if self.ledger is not None:
             now = read_ledger(self.ledger.path)
             check_earlier(now, out, self.run, self.settlement.rules.currency)
-        with publish_into(out, MARKER, overwrite=overwrite, owned=OWNED) as scratch:
-            _write_table(self, scratch / TABLE)
+        with publish_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED) as scratch:
+            _write_table(self, scratch / PAYOUT_TABLE)
             if self.before is not None:
                 _write_difference(self, scratch / DIFFERENCE)
             if self.contested:
@@ -184,34 +191,36 @@ class Payout:
                     recorded_weighting(self.weighting).withdrawal,
                 )
                 write_statements(context, scratch / STATEMENTS, progress or Silent())
-            record = self.as_json()
-            if self.ledger is not None:
-                with ledger_writing.locked(self.ledger.path):
-                    entry = self.again or self.entry(self.ledger)
-                    record["ledger"] = {
-                        "file": str(self.ledger.path),
-                        "entry": entry["entry"],
-                        SEAL: entry[SEAL],
-                    }
-                    text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
-                    (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
-                    # what can fail fails before the ledger says that it is paid
-                    sync_files(scratch)
-                    check_into(out, MARKER, overwrite=overwrite, owned=OWNED)
-                    if self.again is None:
-                        ledger_writing.append(self.ledger, entry)
-                    else:
-                        ledger_writing.check_head(self.ledger, entry[SEAL])
+            if self.ledger is None:
+                _write_record(self.as_json(), scratch)
             else:
-                text = json.dumps(sealed(record, scratch), indent=2, ensure_ascii=False)
-                (scratch / MARKER).write_text(text + "\n", encoding="utf-8")
+                self._write_into_ledger(self.ledger, scratch, out, overwrite=overwrite)
         return out
+
+    def _write_into_ledger(
+        self, ledger: Ledger, scratch: Path, out: Path, *, overwrite: bool
+    ) -> None:
+        """Write the record and then the ledger's entry; whatever can fail fails before the entry.
+
+        Raises:
+            RunError: see `save`.
+        """
+        with locked(ledger.path):
+            entry = self.again or self.entry(ledger)
+            settled = {"file": str(ledger.path), "entry": entry["entry"], SEAL: entry[SEAL]}
+            _write_record(self.as_json() | {"ledger": settled}, scratch)
+            sync_files(scratch)
+            check_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
+            if self.again is None:
+                append_entry(ledger, entry)
+            else:
+                check_head(ledger, entry[SEAL])
 
     def entry(self, ledger: Ledger) -> dict[str, Any]:
         """The next entry of a ledger, for this settlement."""
         record = self.as_json()
-        kept = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
-        return ledger_writing.entry_of(ledger, self.settlement, self.run.valuation, kept)
+        entry = {name: record[name] for name in ("made", RUN_SEAL, "run", "owners", "options")}
+        return entry_of(ledger, self.settlement, self.run.valuation, entry)
 
     def _text(self, units: int) -> str:
         return f"{self.settlement.rules.currency.amount(units):f}"
@@ -245,7 +254,7 @@ class Payout:
 
 
 def check_earlier(book: Ledger, folder: Path, run: Run, currency: Currency) -> None:
-    """Refuse a ledger that lost the entry which the payout in a folder was settled by.
+    """Refuse a ledger that lost the entry of the payout in a folder.
 
     Raises:
         RunError: see `Ledger.check_payout`.
@@ -255,27 +264,33 @@ def check_earlier(book: Ledger, folder: Path, run: Run, currency: Currency) -> N
 
 
 def record_in(folder: Path) -> dict[str, Any]:
-    """What the payout in a folder recorded; nothing where there is none that can be read."""
+    """The record of the payout in a folder; empty if there is none that can be read."""
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def spreadsheet_safe(name: str) -> str:
-    """An owner's name as `payout.csv` has it: never a formula.
+    """An owner's name for `payout.csv`, never a formula.
 
     A name that begins with = + - @ (or their full-width forms), a tab or a line break gets an
-    apostrophe before it, which spreadsheets do not calculate; so does one that begins with
-    apostrophes before such a character, so that taking one off gives every name back.
-    `payout.json` has names as they are.
+    apostrophe in front, which spreadsheets do not calculate. So does a name with apostrophes
+    before such a character: removing one apostrophe always gives the name back. `payout.json` has
+    the names unchanged.
     """
     return f"'{name}" if _FORMULA.match(name) else name
 
 
+def _write_record(record: dict[str, Any], folder: Path) -> None:
+    """`payout.json`, with the hashes of the files that are already in the folder."""
+    text = json.dumps(sealed(record, folder), indent=2, ensure_ascii=False)
+    (folder / PAYOUT_RECORD).write_text(text + "\n", encoding="utf-8")
+
+
 def _write_table(payout: Payout, file: Path) -> None:
-    columns = [*COLUMNS, *(("paid", "carried") if payout.keeps_balances else ())]
+    columns = [*PAYOUT_COLUMNS, *(("paid", "carried") if payout.keeps_balances else ())]
     _write_rows(file, columns, [payout._line(line) for line in payout.settlement.lines])
 
 
@@ -288,14 +303,14 @@ def _write_contested(payout: Payout, file: Path) -> None:
     ids = payout.run.valuation.train_ids
     rows = [
         {
-            "cluster": spreadsheet_safe(ids[each.representative]),
+            "cluster": spreadsheet_safe(ids[cluster.representative]),
             "train_id": spreadsheet_safe(ids[row]),
             "owner": owner,
             "share": share,
-            "cluster_value": each.value,
+            "cluster_value": cluster.value,
         }
-        for each in payout.contested or ()
-        for row, claim in zip(each.rows, each.claims, strict=True)
+        for cluster in payout.contested or ()
+        for row, claim in zip(cluster.rows, cluster.claims, strict=True)
         for owner, share in claim
     ]
     _write_rows(file, list(rows[0]), rows)

@@ -1,4 +1,4 @@
-"""Dividing a budget by what owners' images scored: shares, intervals and whole cents."""
+"""A budget divided by the scores of owners' images: shares, intervals, whole cents."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, bootstrap_shares
+from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES, bootstrap_shares
 from gmvaluator.errors import InputError
 from gmvaluator.payout.money import Currency, largest_remainder
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms, exact_sums
 
 Unowned = Literal["keep", "redistribute"]
 UNOWNED: tuple[Unowned, ...] = ("keep", "redistribute")
-# of the bootstrap's table at once: 160 MB
+# length of the largest table of scores by owner: 160 MB
 CELLS = 20_000_000
 LEAST_COLUMNS = 100
 
@@ -28,18 +28,18 @@ class Rules:
 
     Attributes:
         budget: > 0, in minor units of the currency.
-        currency: of all sums.
-        minimum: owners who are due less are not paid now; what they are due is carried.
-        unowned: `keep`: images that nobody owns keep their part of the budget, which stays with
-            the payer; `redistribute`: the owners have it, by their shares.
-        level, resamples, seed: of the bootstrap intervals; 0 resamples: none.
+        currency: currency of all sums.
+        minimum: an owner who is due less is not paid now, and the sum is carried.
+        unowned: `keep`: the part of images that nobody owns stays with the payer; `redistribute`:
+            the owners get this part, by their shares.
+        level, resamples, seed: of the bootstrap intervals. 0 resamples: no intervals.
     """
 
     budget: int
     currency: Currency
     minimum: int = 0
     unowned: Unowned = "keep"
-    level: float = DEFAULT_LEVEL
+    level: float = DEFAULT_COVERAGE
     resamples: int = DEFAULT_RESAMPLES
     seed: int = 0
 
@@ -56,21 +56,21 @@ class Rules:
 
 @dataclass(frozen=True)
 class Line:
-    """What one owner has of a settlement; amounts in minor units.
+    """One owner's part of a settlement; amounts in minor units.
 
     Attributes:
         owner: a name, `UNASSIGNED` or `UNATTRIBUTED`.
         value: sum of scores.
         share: of the budget, 0 … 1.
-        share_low, share_high: bootstrap interval; None where none was asked for, or a single
-            generated image says nothing of how others would score.
-        amount: of the budget; the amounts of all lines sum to it.
+        share_low, share_high: bootstrap interval; None without resamples, or with a single
+            generated image.
+        amount: part of the budget; the amounts of all lines sum to the budget.
         carried_before: due from earlier settlements.
-        paid: now.
-        carried: to a later settlement; amount + carried_before = paid + carried, but for the two
-            lines that are nobody's, whose amount stays with the payer.
-        n_images: training images the owner has a share of.
-        n_supported: generated images that these contributed to.
+        paid: paid now.
+        carried: left for a later settlement. amount + carried_before = paid + carried, except for
+            `UNASSIGNED` and `UNATTRIBUTED`, whose amounts stay with the payer.
+        n_images: number of training images that the owner has a share of.
+        n_supported: number of generated images that those training images contribute to.
     """
 
     owner: str
@@ -92,7 +92,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Settlement:
-    """A budget divided: owners by name, then what is nobody's."""
+    """A budget divided: lines of owners by name, then lines of nobody."""
 
     rules: Rules
     lines: tuple[Line, ...]
@@ -103,7 +103,7 @@ class Settlement:
         object.__setattr__(self, "_places", places)
 
     def line(self, owner: str) -> Line | None:
-        """By owner; None where it has no line."""
+        """The line of an owner; None if the owner has none."""
         place = self._places.get(owner)
         return None if place is None else self.lines[place]
 
@@ -121,13 +121,13 @@ class Settlement:
 
     @property
     def kept(self) -> int:
-        """What stays with the payer: the amounts that are nobody's."""
+        """Sum that stays with the payer: the amounts that belong to nobody."""
         return sum(line.amount for line in self.lines if not line.is_owner)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a withdrawal changes for one owner; amounts in minor units."""
+    """The effect of a withdrawal on one owner; amounts in minor units."""
 
     owner: str
     value_before: float
@@ -146,18 +146,18 @@ def settle(
     *,
     carried: Mapping[str, int] | None = None,
 ) -> Settlement:
-    """Divide a budget among owners in proportion to what their images scored.
+    """Divide a budget among owners in proportion to the scores of their images.
 
     Args:
         ownership: of the training images.
-        terms: scores dealt out by `owners.deal`.
-        unattributed: (m,) what each generated image handed to no contributor; None where the run
-            asks no such question. It keeps its part of the budget.
-        rules: of the division.
+        terms: scores by owner, from `owners.deal`.
+        unattributed: (m,) part of each generated image that no contributor got. That part of the
+            budget stays with the payer. None if the run does not test for it.
+        rules: how to divide.
         carried: minor units due from earlier settlements, by owner.
 
     Raises:
-        InputError: nothing scored, or nothing that owners own where that alone counts.
+        InputError: no image has a score, or no owner's image has one and `rules` pay owners alone.
     """
     n_owners = len(ownership.owners)
     lost = np.zeros(terms.n_generated) if unattributed is None else unattributed
@@ -174,15 +174,17 @@ def settle(
     supported = [*_supported(terms, n_owners + 1), int(np.count_nonzero(lost))]
     names = [*ownership.owners, UNASSIGNED, UNATTRIBUTED]
     if low is not None and high is not None:
-        # who has no image here can get nothing of another generated one either
+        # an owner without an image gets nothing from another generated image either
         none = np.append(ownership.n_images == 0, False)
         none[-2] |= rules.unowned == "redistribute"
         low[none] = high[none] = 0.0
     before = dict(carried or {})
+    has_unassigned = images[n_owners] > 0
+    has_unattributed = unattributed is not None or bool(lost.any())
+    has_line = [True] * n_owners + [has_unassigned, has_unattributed]
     lines = []
     for group, name in enumerate(names):
-        shown = (group < n_owners, images[n_owners] > 0, unattributed is not None or lost.any())
-        if not shown[max(0, group - n_owners + 1) if group >= n_owners else 0]:
+        if not has_line[group]:
             continue
         due = before.pop(name, 0)
         paid, left = _pay(amounts[group], due, rules) if group < n_owners else (0, 0)
@@ -201,7 +203,7 @@ def settle(
                 n_supported=supported[group],
             )
         )
-    # owners of earlier settlements who own nothing now are still due what was carried
+    # owners of earlier settlements who own no image now are still due the sum that was carried
     for name, due in sorted(before.items()):
         paid, left = _pay(0, due, rules)
         lines.append(Line(name, 0.0, 0.0, None, None, 0, due, paid, left, 0, 0))
@@ -211,26 +213,19 @@ def settle(
 
 def changes(before: Settlement, after: Settlement) -> tuple[Change, ...]:
     """The lines of two settlements side by side, the greatest loss first."""
-    names = dict.fromkeys(line.owner for each in (before, after) for line in each.lines)
-    found = []
-    for name in names:
-        old, new = before.line(name), after.line(name)
-        found.append(
-            Change(
-                name,
-                old.value if old else 0.0,
-                new.value if new else 0.0,
-                old.share if old else 0.0,
-                new.share if new else 0.0,
-                old.amount if old else 0,
-                new.amount if new else 0,
-            )
+    nothing = Line("", 0.0, 0.0, None, None, 0, 0, 0, 0, 0, 0)
+    side_by_side = []
+    for name in dict.fromkeys(line.owner for line in (*before.lines, *after.lines)):
+        old, new = before.line(name) or nothing, after.line(name) or nothing
+        side_by_side.append(
+            Change(name, old.value, new.value, old.share, new.share, old.amount, new.amount)
         )
-    return tuple(sorted(found, key=lambda each: each.amount_after - each.amount_before))
+    side_by_side.sort(key=lambda change: change.amount_after - change.amount_before)
+    return tuple(side_by_side)
 
 
 def _pay(amount: int, due: int, rules: Rules) -> tuple[int, int]:
-    """(paid now, carried): all that is due, or nothing below the minimum."""
+    """(paid now, carried): the whole sum is paid, or carried if it is below the minimum."""
     owed = amount + due
     return (owed, 0) if owed >= rules.minimum else (0, owed)
 
@@ -260,7 +255,7 @@ def _intervals(
     counted: Sequence[float],
     rules: Rules,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
-    """(low, high) share of each owner, the unassigned and the unattributed part."""
+    """(low, high) share of each owner, of the unassigned and of the unattributed part."""
     if rules.resamples == 0 or len(lost) < 2:
         return None, None
     n_groups = len(counted)
@@ -270,7 +265,7 @@ def _intervals(
         groups, generated, scores = groups[owned], generated[owned], scores[owned]
     m = len(lost)
     whole = np.bincount(generated, weights=scores, minlength=m) + lost
-    # what one more image may give one owner: the most that this one gives for one contributor
+    # each generated image's largest score for one owner by one contributor
     largest = np.zeros(m)
     np.maximum.at(largest, generated, scores)
     low, high = np.empty(n_groups), np.empty(n_groups)
@@ -280,20 +275,18 @@ def _intervals(
         here = (groups >= start) & (groups < start + n)
         cells = generated[here] * n + groups[here] - start
         part = np.bincount(cells, weights=scores[here], minlength=m * n).reshape(m, n)
-        part = part.astype(np.float64)  # of no cells, bincount makes integers
+        part = part.astype(np.float64)  # without cells, bincount gives integers
         if start + n == n_groups:
             part[:, -1] = lost
-        # the rest in one column: shares are of all, and each resample draws the same images
-        rest = np.maximum(whole - part.sum(axis=1), 0)
-        found = bootstrap_shares(
-            np.column_stack([part, rest]),
+        low[start : start + n], high[start : start + n] = bootstrap_shares(
+            part,
             largest=largest,
+            totals=whole,
             level=rules.level,
             n_resamples=rules.resamples,
             seed=rules.seed,
         )
-        low[start : start + n], high[start : start + n] = (each[:-1] for each in found)
     if rules.unowned == "redistribute":
-        # by rule, whatever another image would score
+        # the rule gives the unassigned part nothing, whatever another image would score
         low[-2] = high[-2] = 0.0
     return low, high

@@ -1,8 +1,8 @@
-"""What the recorded contributors would have scored without some training images.
+"""Scores of the recorded contributors after some training images were withdrawn.
 
-A re-settlement, not a new valuation: the images that leave are taken out of each generated image's
-recorded list and those that remain share its score anew. No image beyond the k is recalled in
-their place; for that, value again without the images.
+A withdrawal is a re-settlement, not a new valuation: withdrawn images leave each generated image's
+recorded contributors, and the remaining ones share its score. No other training image takes their
+place. To recall other images, value again without the withdrawn ones.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gmvaluator.scoring.weightings import Remaining, Temperature, recorded_weigh
 
 @dataclass(frozen=True, eq=False)
 class Withdrawal:
-    """Contributions without some training images.
+    """Contributions without the withdrawn training images.
 
     Attributes:
-        contributions: those that left score 0.
-        released: (m,) float64, what went to no contributor because all of an image's left.
+        contributions: withdrawn images score 0.
+        released: (m,) float64, score of the generated images whose contributors all left, else 0.
     """
 
     contributions: Contributions
@@ -36,13 +36,13 @@ def withdraw(
     weighting: str,
     temperature: Temperature = 1.0,
 ) -> Withdrawal:
-    """Take training images out; the sum that the contributors of a generated image share stays.
+    """Withdraw training images. The sum that a generated image's contributors share stays.
 
     Args:
-        contributions: recorded, (m, k).
-        gone: (n_train,) images that leave.
-        weighting: of the run; see `Weighting.withdrawal`.
-        temperature: of the run, as a number or `auto` (`temperature_used`).
+        contributions: recorded contributions, (m, k).
+        gone: (n_train,) training images that leave.
+        weighting: of the run; see `meaning_of`.
+        temperature: of the run, a number or `auto` (`temperature_used`).
     """
     scores = contributions.scores
     stays = ~gone[contributions.rows]

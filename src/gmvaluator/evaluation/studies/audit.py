@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from gmvaluator.audit.align import PLACEMENTS
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Matches
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Made, PlantedSet, PlantedSubject, Pool, Truth
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.transformations import Images, Transformation, cropped_anywhere, suited
 from gmvaluator.images import ImageSet

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.planting import SIGMA, NoisedSet, add_gaussian_noise
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
 from gmvaluator.evaluation.study import (
     Context,

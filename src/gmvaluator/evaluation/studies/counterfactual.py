@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
+from gmvaluator.certainty.tables import Draw, StudyResult, Table
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.distribution import ENCODER, NEIGHBOURS
 from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.removal import NEAREST_PIXEL, RANDOM
-from gmvaluator.evaluation.results import Draw, StudyResult, Table
 from gmvaluator.evaluation.studies.counterfactual_image import (
     Moved,
     draw_movement,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import Cell, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
@@ -27,7 +28,6 @@ from gmvaluator.evaluation.removal import (
     random_order,
     without,
 )
-from gmvaluator.evaluation.results import Cell, Table, grid
 from gmvaluator.evaluation.retraining import whole_job
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import Cell, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.distribution import ENCODER, Likeness, image_features, likeness
 from gmvaluator.evaluation.metrics import Interval, mean_interval
@@ -26,7 +27,6 @@ from gmvaluator.evaluation.removal import (
     random_order,
     without,
 )
-from gmvaluator.evaluation.results import Cell, Table, grid
 from gmvaluator.evaluation.retraining import outcomes, whole_job
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer

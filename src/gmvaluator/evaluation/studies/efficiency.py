@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
 from gmvaluator.evaluation.subjects import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, anew

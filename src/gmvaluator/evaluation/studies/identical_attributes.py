@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.attributes import (
     AttributeReaders,
@@ -19,7 +20,6 @@ from gmvaluator.evaluation.attributes import (
     possible_agreement,
 )
 from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
 from gmvaluator.evaluation.subjects import Sample, SetSubject
 from gmvaluator.runs.valuation import Valuation

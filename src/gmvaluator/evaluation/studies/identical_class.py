@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import (
     chance_ratio,
@@ -17,12 +19,9 @@ from gmvaluator.evaluation.metrics import (
     weighted_class_share,
 )
 from gmvaluator.evaluation.paper import CLASS_RATIO
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     Piece,
-    contributor_labels,
-    generated_labels,
     measure,
     over_seeds,
 )

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import class_ratio, common_top, rank_correlation
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
     Piece,
-    contributor_labels,
-    generated_labels,
     over_seeds,
     values_of,
 )

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels
+from gmvaluator.certainty.tables import StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import class_ratio, contributor_overlap, rank_correlation
-from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
-    contributor_labels,
-    generated_labels,
     over_seeds,
     walk,
 )

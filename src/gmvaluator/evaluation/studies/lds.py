@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.datamodeling import (
     ATTAINABLE_NOTE,
     AXES_NOTE,
@@ -22,7 +23,6 @@ from gmvaluator.evaluation.datamodeling import (
     truths_of,
 )
 from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import IF4GAN
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.metrics import auroc, average_ranks
 from gmvaluator.evaluation.planting import NoisedSet
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     Piece,

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import StudyResult, listed
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.known_sources import Pool, Truth
 from gmvaluator.evaluation.planted_images import MIXTURES, planted_subjects
-from gmvaluator.evaluation.results import StudyResult, listed
 from gmvaluator.evaluation.source_metrics import (
     BIN_EDGES,
     FIRST,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmvaluator.evaluation.results import Draw
+from gmvaluator.certainty.tables import Draw
 from gmvaluator.evaluation.studies.planted_tables import (
     NEAR,
     OF_COPIES,

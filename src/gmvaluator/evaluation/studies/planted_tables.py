@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import Cell, Table, grid
 from gmvaluator.evaluation.metrics import Interval, mean_interval
 from gmvaluator.evaluation.planted_images import MIXTURES, OWNER_SETS, SPLICE, STYLE
-from gmvaluator.evaluation.results import Cell, Table, grid
 from gmvaluator.evaluation.source_metrics import BIN_EDGES, FIRST
 from gmvaluator.evaluation.study import Piece, over_seeds
 from gmvaluator.evaluation.transformations import EASY

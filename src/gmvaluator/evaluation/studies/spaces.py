@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.datamodeling import (
     ATTAINABLE_NOTE,
@@ -25,7 +26,6 @@ from gmvaluator.evaluation.datamodeling import (
 )
 from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.representations import WEIGHTINGS, Space, at_hand, space_valuers
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.store import Store

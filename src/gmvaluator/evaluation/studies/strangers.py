@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet

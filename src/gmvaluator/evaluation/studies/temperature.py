@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels
+from gmvaluator.certainty.tables import StudyResult, Table, grid
 from gmvaluator.evaluation.metrics import (
     auroc,
     mean_interval,
@@ -16,13 +18,10 @@ from gmvaluator.evaluation.metrics import (
     weighted_class_share,
 )
 from gmvaluator.evaluation.planting import NoisedSet
-from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
     Piece,
     check_weighted,
-    contributor_labels,
-    generated_labels,
     measure,
     shares_of,
     values_of,

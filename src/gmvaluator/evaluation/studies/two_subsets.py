@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.evaluation.metrics import auroc, mean_interval, welch_test
 from gmvaluator.evaluation.recipes import Job, Recipe, trained
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels

@@ -1,4 +1,4 @@
-"""What a study found: tables and plots, as JSON, Markdown, SVG and text."""
+"""Results as tables and plots, written as JSON, Markdown, SVG and text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
+from gmvaluator.certainty.intervals import Interval
 from gmvaluator.errors import RunError
-from gmvaluator.evaluation.metrics import Interval
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.runs.plots import new_figure
 
@@ -53,7 +53,7 @@ class Table:
         return "\n".join([self.title, *lines])
 
     def as_json(self) -> dict[str, Any]:
-        """Numbers as they are, not as shown."""
+        """Plain types, with numbers that are not rounded."""
         return {
             "title": self.title,
             "columns": list(self.columns),
@@ -72,17 +72,17 @@ class Table:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study's outcome, written by `save`.
+    """The result of a study, or of a command that measures a run.
 
     Attributes:
-        name: of the files.
-        title: one line on what was asked.
-        tables: what was found.
-        parameters: sizes, seeds, sources: what another needs to repeat it.
-        notes: sentences that belong under the tables.
-        details: everything measured, as JSON.
-        plots: name → what draws it on an empty figure.
-        marks: further keys of the JSON file, such as the seal of the run it was made of.
+        name: stem of the file names.
+        title: the question, in one line.
+        tables: the answers.
+        parameters: sizes, seeds and sources: what it takes to repeat the study.
+        notes: sentences to write under the tables.
+        details: all measured numbers, as JSON.
+        plots: name → function that draws the plot on an empty figure.
+        marks: further keys of the JSON file, such as the seal of the run.
     """
 
     name: str
@@ -95,7 +95,7 @@ class StudyResult:
     marks: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """What the JSON file holds."""
+        """The content of the JSON file."""
         return {
             "name": self.name,
             "title": self.title,
@@ -109,60 +109,63 @@ class StudyResult:
         }
 
     def as_text(self) -> str:
-        """For a terminal."""
+        """Plain text for a terminal."""
         return "\n\n".join([self.title, *(table.as_text() for table in self.tables), *self.notes])
 
     def as_markdown(self) -> str:
-        """For a page of the documentation."""
+        """Markdown for a page of the documentation."""
         pictures = [f"![{self.title}]({self._plot_file(plot)})" for plot in self.plots]
         parts = [*(table.as_markdown() for table in self.tables), *self.notes, *pictures]
         return "\n\n".join(parts) + "\n"
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write NAME.json, NAME.md and a NAME-PLOT.svg a plot; returns the files.
+        """Write NAME.json, NAME.md and NAME-PLOT.svg for each plot.
+
+        Returns:
+            The files.
 
         Raises:
             RunError: the folder cannot be written.
-            MissingPackageError: matplotlib is needed for a plot and not installed.
+            MissingPackageError: there is a plot, and matplotlib is not installed.
         """
         target = Path(folder)
         files = {
             f"{self.name}.json": json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n",
             f"{self.name}.md": self.as_markdown(),
         }
-        drawn = {self._plot_file(plot): _svg(draw) for plot, draw in self.plots.items()}
+        drawings = {self._plot_file(plot): _svg(draw) for plot, draw in self.plots.items()}
         try:
             target.mkdir(parents=True, exist_ok=True)
-            for name, content in (files | drawn).items():
+            for name, content in (files | drawings).items():
                 with publish_file(target / name) as part:
                     part.write_text(content, encoding="utf-8")
         except OSError as error:
             raise RunError(
                 f"{target} cannot be written ({error.strerror or error}); choose another folder"
             ) from error
-        return [target / name for name in (*files, *drawn)]
+        return [target / name for name in (*files, *drawings)]
 
     def _plot_file(self, plot: str) -> str:
         return f"{self.name}-{plot}.svg"
 
 
 def listed(numbers: NDArray[np.float64]) -> list[float | None]:
-    """As JSON keeps them: NaN is null."""
+    """Numbers for JSON, with null for NaN."""
     return [None if np.isnan(number) else float(number) for number in numbers]
 
 
 def plots_at_hand() -> bool:
-    """Whether plots can be drawn: matplotlib is installed."""
+    """Whether matplotlib is installed, which plots need."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
 def grid(rows: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
-    """Lists of cells as a table holds them."""
+    """Rows of cells as a `Table` holds them."""
     return tuple(tuple(row) for row in rows)
 
 
 def _svg(draw: Draw) -> str:
-    """The plot as text: the same numbers give the same file."""
+    """The plot as SVG text; equal numbers give equal text."""
     import io
 
     figure = new_figure(7, 4.2)
@@ -176,7 +179,7 @@ def _svg(draw: Draw) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON: intervals as objects, NaN as null."""
+    """Plain types for JSON: an interval becomes an object, NaN becomes null."""
     if isinstance(value, Interval):
         return {
             "mean": _plain(value.mean),
@@ -187,7 +190,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value

@@ -1,140 +1,48 @@
-"""Appending generated images to a run: only the new ones are valued."""
+"""Two valuations of the same training images become the valuation of all generated images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.files.atomic import check_output
-from gmvaluator.images import ImageSet, set_fingerprint
-from gmvaluator.runs.record import MARKER, Input, RunRecord, Source, Unattributed, read_record
+from gmvaluator.images import set_fingerprint
+from gmvaluator.runs.record import Input, RunRecord, Source, Unattributed
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
 from gmvaluator.settings import null_choice
-from gmvaluator.valuator import GMValuator
 
-# what decides a score, beside the settings themselves
+# entries of the record that decide a score, beside the settings
 _SAME = ("weights", "encoders")
-# of the test for images without a contributor, what is of one set of images
+# entries of the test for images without a contributor that count the images of one run
 _COUNTS = ("share", "images")
-# distances of networks differ in their last digits between machines, backends and thread counts
+# network distances differ in their last digits between machines, backends and thread counts
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Extension:
-    """A run with more generated images.
-
-    Attributes:
-        valuation: of all of them.
-        n_before, n_new: generated images the run had, and those that were added.
-        out: folder it was saved to.
-    """
-
-    valuation: Valuation
-    n_before: int
-    n_new: int
-    out: Path
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "out": str(self.out),
-            "n_before": self.n_before,
-            "n_new": self.n_new,
-            "n_generated": len(self.valuation.generated_ids),
-            "skipped": len(self.valuation.skipped),
-        }
-
-    def as_text(self) -> str:
-        return (
-            f"{self.n_new} generated images added to {self.n_before}: "
-            f"{len(self.valuation.generated_ids)} in {self.out}"
-        )
-
-
-def extend_run(
-    run: str | Path,
-    generated: object,
-    *,
-    train: object = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    prefix: str = "",
-    allow_copies: bool = False,
-    holdout: object = None,
-    strict: bool = False,
-    **changes: Any,
-) -> Extension:
-    """Value new generated images as a run did, append them, and save it.
-
-    Args:
-        run: folder of the run.
-        generated: the new images, any source of `ImageSet`.
-        train: the training images, where they are no longer where the run had them.
-        out: folder to save to; None: the run itself. Its payouts stay as they are; its report
-            and whatever else is made again is deleted.
-        overwrite: replace the run that `out` holds.
-        prefix: written before the ids of new images, those that cannot be read too.
-        allow_copies: take new images whose content the run has already; they would count again.
-        holdout: the images of the run's null sample, where they are no longer where it had them.
-        strict: as for `GMValuator.value`.
-        changes: of where things are computed and kept: device, backend, cache, memory, progress.
-
-    Raises:
-        InputError: ids collide, content repeats, or the set cannot be used.
-        RunError: the training images, weights or encoders are others now, the run was changed
-            meanwhile, or saving failed.
-    """
-    folder = Path(run)
-    target = folder if out is None else Path(out)
-    in_place = out is None or (target.exists() and target.samefile(folder))
-    check_output(target, MARKER, overwrite=overwrite or in_place)
-    record = read_record(folder)
-    old = Valuation.load(folder)
-    images = ImageSet.open(generated)
-    _refuse_ids(old, [prefix + name for name in images.ids])
-    others = recorded_holdout(record, holdout, f"run {folder}")
-    # `auto` asks how many images there are: what it chose for the run is chosen for these
-    used = set((record.settings.index_used or "none").split(", "))
-    if record.settings.index == "auto" and len(used) == 1 and used != {"none"}:
-        changes = {"index": used.pop()} | changes
-    valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    new = valuator.value(images, holdout=others, strict=strict)
-    joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
-    # valuing takes long, and what another process saved into the run meanwhile would be lost
-    if read_record(folder) != record:
-        raise RunError(f"run {folder} was changed meanwhile; nothing was saved, extend it again")
-    # payouts of the run as it was are payouts of this one
-    joined = replace(joined, record=replace(joined.record, earlier_seals=record.seals))
-    joined.save(target, overwrite=overwrite or in_place)
-    return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
 
 
 def join(
     old: Valuation, new: Valuation, *, prefix: str = "", allow_copies: bool = False
 ) -> Valuation:
-    """One valuation of the generated images of two, of the same training images and settings.
+    """The valuation of the generated images of both.
 
-    Every score depends on its own generated image and the training set alone, so this is the
-    valuation of all of them.
+    A score depends on its own generated image and on the training set, and on no other generated
+    image. So the joined scores equal those of valuing all generated images at once.
 
     Args:
-        old, new: valuations; the generated images of `new` come last.
-        prefix: written before the ids of `new`, those of its skipped images too.
-        allow_copies: whether `new` may hold images whose content `old` has.
+        old, new: valuations of the same training images, made with the same settings. The
+            generated images of `new` come last.
+        prefix: text before the ids of `new`, including its skipped images.
+        allow_copies: whether `new` may hold images with the content of images of `old`.
 
     Raises:
         InputError: ids collide or content repeats.
-        RunError: they are not of the same training images in one order, or other settings,
-            weights or encoders made them.
+        RunError: the training images, their order, the settings, the weights or the encoders
+            differ.
     """
     new = replace(
         new,
@@ -144,11 +52,11 @@ def join(
             for side, skip in new.skipped
         ),
     )
-    _refuse_ids(old, _all_ids(new))
+    refuse_ids(old, _all_ids(new))
     _refuse_others(old, new)
     if not allow_copies:
         _refuse_copies(old, new)
-    own, more = old.contributions, new.contributions
+    before, after = old.contributions, new.contributions
     keys = None
     if old.generated_keys is not None and new.generated_keys is not None:
         keys = (*old.generated_keys, *new.generated_keys)
@@ -156,12 +64,12 @@ def join(
     if old.generated_labels is not None or new.generated_labels is not None:
         labels = tuple(
             label
-            for each in (old, new)
-            for label in each.generated_labels or (None,) * len(each.generated_ids)
+            for valuation in (old, new)
+            for label in valuation.generated_labels or (None,) * len(valuation.generated_ids)
         )
     ids = (*old.generated_ids, *new.generated_ids)
-    known = {(side, skip.id) for side, skip in old.skipped}
-    later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in known]
+    skipped = {(side, skip.id) for side, skip in old.skipped}
+    later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in skipped]
     quality = np.concatenate([old.quality, new.quality])
     match_p, unattributed = _joined_null(old, new, quality)
     record = _joined_record(old, new, prefix, set_fingerprint(ids, keys) if keys else None)
@@ -172,10 +80,10 @@ def join(
         generated_keys=keys,
         quality=quality,
         contributions=Contributions(
-            rows=np.concatenate([own.rows, more.rows]),
-            distances=np.concatenate([own.distances, more.distances]),
-            scores=np.concatenate([own.scores, more.scores]),
-            n_train=own.n_train,
+            rows=np.concatenate([before.rows, after.rows]),
+            distances=np.concatenate([before.distances, after.distances]),
+            scores=np.concatenate([before.scores, after.scores]),
+            n_train=before.n_train,
         ),
         skipped=(*old.skipped, *later),
         record=replace(record, unattributed=unattributed),
@@ -198,12 +106,17 @@ def _joined_null(
 
 
 def _all_ids(valuation: Valuation) -> list[str]:
-    """Ids of the generated images, those that could not be read too."""
+    """Ids of the generated images, including those that could not be read."""
     left_out = [skip.id for side, skip in valuation.skipped if side == "generated"]
     return [*valuation.generated_ids, *left_out]
 
 
-def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
+def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
+    """Refuse ids of new generated images that a valuation has already.
+
+    Raises:
+        InputError: some of `names` are ids of generated images of `old`.
+    """
     both = sorted(set(_all_ids(old)) & set(names))
     if both:
         raise InputError(
@@ -214,11 +127,11 @@ def _refuse_ids(old: Valuation, names: Sequence[str]) -> None:
 
 
 def _refuse_copies(old: Valuation, new: Valuation) -> None:
-    known = dict(zip(old.generated_keys or (), old.generated_ids, strict=False))
+    id_of = dict(zip(old.generated_keys or (), old.generated_ids, strict=False))
     copies = [
-        (name, known[key])
+        (name, id_of[key])
         for name, key in zip(new.generated_ids, new.generated_keys or (), strict=False)
-        if key in known
+        if key in id_of
     ]
     if copies:
         shown = ", ".join(f"{name} is {other}" for name, other in copies[:3])
@@ -272,7 +185,7 @@ def _same_null(old: Valuation, new: Valuation) -> bool:
 
 
 def _leaders(valuation: Valuation) -> list[int] | None:
-    """The image that stands for each training image, where copies count once."""
+    """The representative of each training image; None where every copy counts by itself."""
     clusters = valuation.clusters
     return None if clusters is None else clusters.representatives.tolist()
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
-from gmvaluator.certainty.stability import k_variant, stability
-from gmvaluator.engine.extend import extend_run, join
-from gmvaluator.payout.pay import pay
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation, extension
+from gmvaluator.certainty.stability import k_variant, stability_run
+from gmvaluator.extension import extend_run
+from gmvaluator.payout import payout_run
 from gmvaluator.runs.folder import open_run
+from gmvaluator.runs.join import join
 from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.verify import verify_run
 from image_makers import encode, random_images, write_files
@@ -172,7 +177,7 @@ def test_parts_keep_their_order_whatever_their_prefixes(folder: Path) -> None:
     assert [prefix for prefix, _ in source] == ["", "b/", ""]
     assert ImageSet.open(source).ids == valuation.generated_ids
     # so that valuing again finds the same set
-    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    assert stability_run(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
 
 
 def test_columns_that_all_parts_have_are_kept(folder: Path) -> None:
@@ -199,10 +204,10 @@ def test_an_older_run_without_content_keys(folder: Path) -> None:
     replace(older, train_keys=None, generated_keys=None).save(folder / "run")
     extended = extend_run(folder / "run", folder / "two", cache=False).valuation
     assert extended.info["inputs"]["generated"]["fingerprint"] is None
-    assert stability(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    assert stability_run(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
     (folder / "two" / "b9.png").write_bytes(encode(random_images(1, 28)[0]))
     with pytest.raises(RunError, match=r"generated images of run .* have changed since"):
-        stability(folder / "run", [k_variant(7)], cache=False)
+        stability_run(folder / "run", [k_variant(7)], cache=False)
 
 
 def test_where_images_in_memory_are_nobody_knows(
@@ -235,12 +240,82 @@ def test_a_run_that_another_process_changed_is_left_as_it_is(
     assert len(Valuation.load(folder / "run").generated_ids) == 5
 
 
+def assert_one_of_two_extended(run: Path, refused: list[str]) -> None:
+    """One extension is saved whole, and the other one says that it is not."""
+    assert len(refused) == 1
+    assert "was changed meanwhile; nothing was saved, extend it again" in refused[0]
+    valuation = Valuation.load(run)
+    assert len(valuation.generated_ids) == 7 + 5
+    assert len(valuation.info["extensions"]) == 1
+    assert verify_run(run).intact
+
+
+def test_two_threads_that_extend_a_run_lose_nothing_silently(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = folder / "run"
+    valuator(folder).value(folder / "one").save(run)
+    both_valued = Barrier(2, timeout=60)
+
+    def join_together(*valuations: Valuation, **options: Any) -> Valuation:
+        joined = join(*valuations, **options)
+        both_valued.wait()
+        return joined
+
+    def extend(prefix: str) -> str | None:
+        try:
+            extend_run(run, folder / "two", prefix=prefix, cache=False)
+        except RunError as error:
+            return str(error)
+        return None
+
+    monkeypatch.setattr(extension, "join", join_together)
+    with ThreadPoolExecutor(2) as pool:
+        refused = [error for error in pool.map(extend, ("x/", "y/")) if error is not None]
+    assert_one_of_two_extended(run, refused)
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from gmvaluator import RunError, extension
+
+folder, prefix, other = Path(sys.argv[1]), *sys.argv[2:]
+join = extension.join
+
+def join_together(*valuations, **options):
+    joined = join(*valuations, **options)
+    (folder / f"{prefix}.ready").touch()
+    while not (folder / f"{other}.ready").exists():
+        time.sleep(0.001)
+    return joined
+
+extension.join = join_together
+try:
+    extension.extend_run(folder / "run", folder / "two", prefix=prefix, cache=False)
+except RunError as error:
+    print(error)
+"""
+
+
+def test_two_processes_that_extend_a_run_lose_nothing_silently(folder: Path) -> None:
+    valuator(folder).value(folder / "one").save(folder / "run")
+    command = [sys.executable, "-c", TOGETHER, str(folder)]
+    processes = [
+        subprocess.Popen([*command, *names], stdout=subprocess.PIPE, text=True)
+        for names in (("x", "y"), ("y", "x"))
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert_one_of_two_extended(folder / "run", [text for text in printed if text])
+
+
 def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:
     run = folder / "run"
     valuator(folder).value(folder / "one").save(run)
     ids = [f"{i:02d}.png" for i in range(40)]
     (folder / "owners.csv").write_text("\n".join(["train_id,owner", *(f"{n},a" for n in ids)]))
-    pay(run, owners=folder / "owners.csv", budget="10", resamples=0).save(statements=False)
+    payout_run(run, owners=folder / "owners.csv", budget="10", resamples=0).save(statements=False)
     (run / "intervals.parquet").write_bytes(b"of the shorter run")
     extend_run(run, folder / "two", cache=False)
     assert not (run / "intervals.parquet").exists()
