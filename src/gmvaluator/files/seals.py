@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ RUN_SEAL = "run_seal"
 """Key under which what is made of a run keeps the seal of the run it was made of."""
 
 
-def sha256_of(file: Path) -> str:
-    """64 hex digits of a file's content."""
+def hash_file(file: Path, algorithm: str | Callable[[], Any] = "sha256") -> str:
+    """Hex digits of the hash of a file's content: 64 by default, of SHA-256.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -33,7 +37,7 @@ def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: with every file but the marker, in sub-folders too.
     """
     listed = sorted(file for file in folder.rglob("*") if file.is_file())
-    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in listed}
+    files = {file.relative_to(folder).as_posix(): hash_file(file) for file in listed}
     # as it will be read back: keys that are numbers become strings, and sort as such
     content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
     return content | {SEAL: seal_of(content)}
@@ -71,6 +75,6 @@ def broken(info: Mapping[str, Any], folder: Path) -> list[str]:
         file = folder / name
         if not file.is_file():
             found.append(f"{name} is missing")
-        elif sha256_of(file) != recorded:
+        elif hash_file(file) != recorded:
             found.append(f"{name} was changed")
     return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError, MissingWeightsError
-from gmvaluator.files.cache import cache_base
+from gmvaluator.files.store import cache_base
 from gmvaluator.weights.download import fetch, fetch_archive, fetch_hub
 from gmvaluator.weights.registry import REGISTRY, WeightSource
 
