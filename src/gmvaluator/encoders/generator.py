@@ -21,7 +21,7 @@ from gmvaluator.generators.ddpm import DDPM
 from gmvaluator.generators.files import read_metadata
 from gmvaluator.generators.randomness import STATISTICS, generator
 from gmvaluator.images import Preprocessing
-from gmvaluator.weights import WeightFile, Weights, sha256_of
+from gmvaluator.weights import WeightFile, Weights, weights_digest
 
 CODE, FIRST, MIDDLE = "code", "first", "middle"
 LAYERS = {"beta-vae": (CODE, FIRST), "conv-beta-vae": (CODE, FIRST), "ddpm": (MIDDLE,)}
@@ -93,7 +93,7 @@ def _network(file: Path, layer: str | None) -> Network:
     module = _layer_of(model, kind, time, file)
     side = model.config.size
     named = f"{kind}:{module.time}" if isinstance(module, Middle) else kind
-    digest = sha256_of(file)
+    digest = weights_digest(file)
     # its content tells it from others; no name that finds a file, which may be anywhere
     own = f"generator {file.name} {digest[:8]}"
     return Network(
