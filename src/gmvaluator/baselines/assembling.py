@@ -52,7 +52,7 @@ def assemble(
         quality=np.ones(len(generated)) if quality is None else quality,
         contributions=contributions,
         skipped=tuple(skipped),
-        info=_info(train, len(generated), generated.location, settings, seed, seconds) | dict(more),
+        info=_info(train, len(generated), generated.origin, settings, seed, seconds) | dict(more),
     )
 
 
@@ -110,7 +110,7 @@ def _info(
         "seed": seed,
         "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "inputs": {
-            "train": {"source": train.location, "fingerprint": None},
+            "train": {"source": train.origin, "fingerprint": None},
             "generated": {"source": location, "fingerprint": None},
         },
     }
