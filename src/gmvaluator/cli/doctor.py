@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator import versions
+from gmvaluator.encoders import FAMILIES
 from gmvaluator.errors import GMValuatorError
 from gmvaluator.settings import PRESETS
 from gmvaluator.weights import Weights
 from gmvaluator.weights.registry import REGISTRY
 
 OPTIONAL = {
-    "open_clip": "clip",
-    "lpips": "lpips",
-    "stlpips_pytorch": "st-lpips",
+    **{family.optional: name for name, family in FAMILIES.items() if family.optional},
     "pyiqa": "maniqa (licensed for non-commercial use)",
     "diffusers": "sample from diffusers pipelines",
     "mlxtend": "demo",

@@ -69,11 +69,12 @@ class Runtime:
             return device, self.backend
         return device, "openvino" if device == "cpu" and has_openvino else "torch"
 
-    @property
-    def arithmetic(self) -> str:
-        """What may change the last digits of a vector; vectors are cached apart by it."""
+    def of_network(self, network: Network) -> tuple[str, str]:
+        """`resolved` for a network: one without parameters has nothing to compile for OpenVINO."""
         device, backend = self.resolved()
-        return f"{backend}-{device}-{'float16' if device == 'cuda' else 'float32'}"
+        if backend == "openvino" and not any(True for _ in network.module.parameters()):
+            return device, "torch"
+        return device, backend
 
 
 class NetworkEncoder:
@@ -90,7 +91,7 @@ class NetworkEncoder:
         self.table: Table | None = None
         # without weights there is no network to save a pass through
         if store is not None and network.kept and network.weights:
-            self.table = store.table(network.name, f"{self._fingerprint}|{runtime.arithmetic}")
+            self.table = store.table(network.name, f"{self._fingerprint}|{self.arithmetic}")
 
     @property
     def name(self) -> str:
@@ -107,6 +108,12 @@ class NetworkEncoder:
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    @property
+    def arithmetic(self) -> str:
+        """What may change the last digits of a vector; vectors are cached apart by it."""
+        device, backend = self._runtime.of_network(self._network)
+        return f"{backend}-{device}-{'float16' if device == 'cuda' else 'float32'}"
 
     @property
     def weights(self) -> tuple[WeightFile, ...]:
@@ -128,9 +135,8 @@ class NetworkEncoder:
 
 def compile_network(network: Network, runtime: Runtime) -> Infer:
     """Prepare a network to run; both backends agree within 1e-3 relative."""
-    device, backend = runtime.resolved()
-    # nothing to compile where there is nothing to compute
-    if backend == "openvino" and any(True for _ in network.module.parameters()):
+    device, backend = runtime.of_network(network)
+    if backend == "openvino":
         return _compile_openvino(network)
     module = network.module.to(device).eval()
     return _run_torch(torch.compile(module) if backend == "torch-compile" else module, device)

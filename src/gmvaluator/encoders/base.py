@@ -43,6 +43,16 @@ class Encoder(Protocol):
         ...
 
 
+def arithmetic_of(encoder: Encoder) -> str | None:
+    """What decides the last digits of an encoder's vectors besides its `fingerprint`.
+
+    Backend, device and precision, such as `openvino-cpu-float32`. None for encoders that do not
+    say it, such as a user's function.
+    """
+    arithmetic: str | None = getattr(encoder, "arithmetic", None)
+    return arithmetic
+
+
 @dataclass(frozen=True)
 class Network:
     """What an encoder family builds: a module and all that is needed to feed and compare it.

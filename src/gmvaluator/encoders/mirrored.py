@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.files.store import Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
@@ -14,8 +16,19 @@ from gmvaluator.weights import WeightFile
 FORM = "mirrored"
 
 
+def mirrored_of(encoder: Encoder) -> Mirrored:
+    """The `Mirrored` of an encoder, made once: its table lists the shards on disk once."""
+    mirrored: Mirrored | None = getattr(encoder, "_mirrored", None)
+    if mirrored is None:
+        mirrored = Mirrored(encoder)
+        # an object that takes no attributes gets a new one at each call
+        with suppress(AttributeError):
+            encoder._mirrored = mirrored  # type: ignore[attr-defined]
+    return mirrored
+
+
 class Mirrored:
-    """An `Encoder` that flips what `encoder` is fed, and shares its network.
+    """An `Encoder` of the images flipped left to right; it shares the network of `encoder`.
 
     Its vectors are kept beside those of `encoder`, where these are kept.
     """
@@ -40,6 +53,10 @@ class Mirrored:
     @property
     def fingerprint(self) -> str:
         return f"{self._encoder.fingerprint}|{FORM}"
+
+    @property
+    def arithmetic(self) -> str | None:
+        return arithmetic_of(self._encoder)
 
     @property
     def weights(self) -> tuple[WeightFile, ...]:

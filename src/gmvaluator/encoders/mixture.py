@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric, Space, evenly_spread, neighbour_scale
-from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images import ImageSet, ImageSource, Preprocessing
 from gmvaluator.images.decoding import refit
 from gmvaluator.weights import WeightFile
 
@@ -55,6 +55,8 @@ class Mixture:
         self.weights: tuple[WeightFile, ...] = tuple(
             file for each in self.parts for file in each.encoder.weights
         )
+        known = {arithmetic_of(part.encoder) for part in self.parts} - {None}
+        self.arithmetic = "+".join(sorted(map(str, known))) or None
         digest = hashlib.sha256()
         for part in self.parts:
             told = (part.encoder.fingerprint, part.encoder.metric, part.factor.hex())
@@ -63,7 +65,9 @@ class Mixture:
         self.fingerprint = digest.hexdigest()
 
     @classmethod
-    def fit(cls, train: object, encoders: Mapping[Encoder, float] | Sequence[Encoder]) -> Mixture:
+    def fit(
+        cls, train: ImageSource, encoders: Mapping[Encoder, float] | Sequence[Encoder]
+    ) -> Mixture:
         """Learn the scale of each encoder on training images.
 
         A scale is the median squared distance of an image to its nearest other one, among at most

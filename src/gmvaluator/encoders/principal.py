@@ -12,7 +12,7 @@ from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import evenly_spread
-from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images import ImageSet, ImageSource, Preprocessing
 
 SIZE = 28
 MOST_IMAGES = 20_000  # evenly spread over a larger set
@@ -43,7 +43,7 @@ class PrincipalComponents(NetworkEncoder):
     @classmethod
     def fit(
         cls,
-        train: object,
+        train: ImageSource,
         components: int = 64,
         *,
         size: int = SIZE,

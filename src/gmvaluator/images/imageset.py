@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -316,7 +316,7 @@ class _Parts:
         return found
 
 
-def _is_joined(source: Any) -> bool:
+def _is_joined(source: Any) -> TypeGuard[Sequence[Sequence[Any]]]:
     """Whether it is a list of pairs (prefix, path); JSON has lists for pairs."""
     return (
         isinstance(source, list)
