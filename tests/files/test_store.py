@@ -265,6 +265,21 @@ def test_a_file_in_the_place_of_the_cache_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "cache").read_text() == "mine"
 
 
+def test_embedding_goes_on_without_a_cache(small_disk: Path, tmp_path: Path) -> None:
+    images = ImageSet.open(random_images(400))
+    expected = embed(images, Watched(None).encoder)
+    (tmp_path / "file").write_text("mine")
+    for broken in (small_disk, tmp_path / "file"):
+        with pytest.warns(CacheWarning, match="cannot write the cache") as caught:
+            watched = Watched(broken)
+            embeddings = embed(images, watched.encoder, batch_size=50)
+        assert len(caught) == 1
+        np.testing.assert_array_equal(embeddings.vectors, expected.vectors)
+        # vectors that could not be written are at hand for the rest of the run
+        embed(images, watched.encoder)
+        assert sum(watched.seen) == 400
+
+
 @pytest.fixture
 def file_descriptors() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """A call after which no file can be opened, and one after which files can be opened again."""

@@ -32,7 +32,7 @@ Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and by what networks run.
+    """The device and the library that run networks.
 
     Attributes:
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
@@ -59,7 +59,7 @@ class Runtime:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device 'cuda' was asked for but torch sees no GPU; pass cpu or auto")
+            raise InputError("device is 'cuda' but torch sees no GPU; pass cpu or auto")
         has_openvino = importlib.util.find_spec("openvino") is not None
         if self.backend == "openvino" and not has_openvino:
             raise MissingPackageError("backend 'openvino' is not installed: pip install openvino")
@@ -158,20 +158,20 @@ def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> I
 def import_openvino() -> Any:
     """OpenVINO without `openvino_telemetry`, which would report every conversion over the network.
 
-    Without that package it takes a stub of its own, which sends nothing. Where somebody else has
-    imported OpenVINO already, it stays as they have it.
+    Without that package OpenVINO takes a stub of its own, which sends nothing. If OpenVINO was
+    imported before, it stays as it is.
     """
     with _IMPORTING:
         if "openvino" in sys.modules:
             return importlib.import_module("openvino")
-        kept = sys.modules.get(TELEMETRY)
+        telemetry = sys.modules.get(TELEMETRY)
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]
         try:
             return importlib.import_module("openvino")
         finally:
             del sys.modules[TELEMETRY]
-            if kept is not None:
-                sys.modules[TELEMETRY] = kept
+            if telemetry is not None:
+                sys.modules[TELEMETRY] = telemetry
 
 
 def _compile_openvino(network: Network) -> Infer:

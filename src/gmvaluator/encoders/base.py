@@ -1,4 +1,4 @@
-"""What an encoder is: images in, one vector an image out, and the metric to compare them by."""
+"""The protocol of encoders: images in, one vector per image out, with a metric to compare them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder of mirror images: what another encoder sees of an image flipped left to right."""
+"""The encoder of mirror images: the vectors of another encoder of images flipped left to right."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mirrored_of(encoder: Encoder) -> Mirrored:
 class Mirrored:
     """An `Encoder` of the images flipped left to right; it shares the network of `encoder`.
 
-    Its vectors are kept beside those of `encoder`, where these are kept.
+    The store keeps its vectors in a table beside that of `encoder`.
     """
 
     def __init__(self, encoder: Encoder) -> None:

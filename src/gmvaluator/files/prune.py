@@ -1,4 +1,4 @@
-"""What a cache folder holds, and making it smaller."""
+"""What a cache folder holds, and how to make it smaller."""
 
 from __future__ import annotations
 

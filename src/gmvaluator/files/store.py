@@ -75,12 +75,12 @@ class Faults:
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         result = {
             "read": "this part of it is left out, and computed again where it is needed",
-            "write": "results are the same, but what is computed now is not kept for later runs",
+            "write": "results are the same, but are not kept for later runs",
         }
         warnings.warn(
-            f"cannot {action} the cache {self.folder} ({reason}); {result[action]}. Repair the "
-            "folder, choose another one (--cache DIR or $GMVALUATOR_CACHE), or use none "
-            "(--no-cache)",
+            f"cannot {action} the cache {self.folder} ({reason}); {result[action]}. Free space "
+            "there or repair the folder, choose another one (--cache DIR or $GMVALUATOR_CACHE), or "
+            "use none (--no-cache)",
             CacheWarning,
             stacklevel=3,
         )

@@ -309,11 +309,11 @@ class _Parts:
     starts: tuple[int, ...]
 
     def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
-        found: list[Raw | ImageError] = []
+        raws: list[Raw | ImageError] = []
         for row in rows:
             part = bisect_right(self.starts, row) - 1
-            found += self.sets[part]._read([row - self.starts[part]])
-        return found
+            raws += self.sets[part]._read([row - self.starts[part]])
+        return raws
 
 
 def _is_joined(source: Any) -> TypeGuard[Sequence[Sequence[Any]]]:
@@ -330,25 +330,25 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
     """Sources with the prefixes that their ids get, as one in this order."""
     sets = tuple(ImageSet.open(path, pixel_limit=pixel_limit) for _, path in named)
     ids = [
-        prefix + name for (prefix, _), each in zip(named, sets, strict=True) for name in each.ids
+        prefix + name for (prefix, _), part in zip(named, sets, strict=True) for name in part.ids
     ]
     if not ids or len(set(ids)) < len(ids):
         raise InputError(
             f"{len(named)} sources hold {len(ids)} images, {len(set(ids))} of different ids; "
             "wanted at least one, and prefixes that keep ids apart"
         )
-    labels = [label for each in sets for label in each.labels or (None,) * len(each)]
-    columns = [name for name in sets[0].metadata if all(name in each.metadata for each in sets)]
+    labels = [label for part in sets for label in part.labels or (None,) * len(part)]
+    columns = [name for name in sets[0].metadata if all(name in part.metadata for part in sets)]
     metadata = {
-        name: tuple(entry for each in sets for entry in each.metadata[name]) for name in columns
+        name: tuple(entry for part in sets for entry in part.metadata[name]) for name in columns
     }
-    starts = np.cumsum([0, *(len(each) for each in sets)])[:-1]
+    starts = np.cumsum([0, *(len(part) for part in sets)])[:-1]
     return Listing(
         _Parts(sets, tuple(starts.tolist())),
         tuple(ids),
         tuple(labels) if any(label is not None for label in labels) else None,
         metadata,
-        problems=tuple(problem for each in sets for problem in each.problems),
+        problems=tuple(problem for part in sets for problem in part.problems),
     )
 
 
