@@ -270,8 +270,8 @@ def test_embedding_goes_on_without_a_cache(small_disk: Path, tmp_path: Path) -> 
     expected = embed(images, Watched(None).encoder)
     (tmp_path / "file").write_text("mine")
     for broken in (small_disk, tmp_path / "file"):
+        watched = Watched(broken)
         with pytest.warns(CacheWarning, match="cannot write the cache") as caught:
-            watched = Watched(broken)
             embeddings = embed(images, watched.encoder, batch_size=50)
         assert len(caught) == 1
         np.testing.assert_array_equal(embeddings.vectors, expected.vectors)
