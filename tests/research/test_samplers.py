@@ -326,6 +326,16 @@ def test_an_interrupted_draw_goes_on_to_the_same_files(tmp_path: Path) -> None:
     assert calls == done
 
 
+def test_a_draw_killed_before_its_manifest_can_be_made_again(tmp_path: Path) -> None:
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / ".draw.part-0.json").write_bytes(b"half")
+    assert draw(load_sampler(noise), 3, tmp_path / "cut").n_kept == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"mine")
+    with pytest.raises(RunError, match="holds files that no draw wrote"):
+        draw(load_sampler(noise), 3, tmp_path / "mine")
+
+
 def test_a_folder_holds_one_request(tmp_path: Path) -> None:
     sampler = load_sampler(noise)
     out = tmp_path / "out"
