@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.cli.doctor import OPTIONAL
@@ -73,8 +74,9 @@ def test_a_name_of_no_encoder_has_no_spelling() -> None:
         canonical_name("l3")
 
 
-def mean_colour(pixels: np.ndarray) -> np.ndarray:
-    return pixels.mean(axis=(2, 3), dtype=np.float32)
+def mean_colour(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    colours: NDArray[np.float32] = pixels.mean(axis=(2, 3), dtype=np.float32)
+    return colours
 
 
 def test_every_encoder_says_its_arithmetic_or_none() -> None:
