@@ -49,7 +49,9 @@ def test_only_images_uses_pil() -> None:
 
 
 def test_only_weights_opens_connections() -> None:
-    network = users_of("urllib.request", "huggingface_hub", "requests", "socket", "http.client")
+    network = users_of(
+        "urllib.request", "huggingface_hub", "pooch", "requests", "socket", "http.client"
+    )
     assert network == {"weights"}
 
 

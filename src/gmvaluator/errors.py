@@ -1,4 +1,4 @@
-"""The exceptions gmvaluator raises on purpose.
+"""The exceptions that gmvaluator raises on purpose.
 
 A message says, in this order, what was given, what is wanted and what to do. The command
 line prints it as one line and exits with the class's `exit_code`.
@@ -36,7 +36,10 @@ class MissingWeightsError(GMValuatorError):
 
 
 class CacheWarning(UserWarning):
-    """A file of the cache was damaged; it was removed and its content is computed again."""
+    """The cache is damaged, or cannot be read or written; the run goes on, with the same results.
+
+    Damaged content is computed again; content that cannot be written is not kept for later runs.
+    """
 
 
 class RunError(GMValuatorError):

@@ -1,4 +1,4 @@
-"""How long stages tell how far they are; silent unless someone listens."""
+"""Progress of long stages: nothing, bars on standard error, or an object of the caller."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """`with progress.stage("embed train", 60000) as advance: advance(64)`."""
+    """Hears of each stage its name and number of steps, and then of steps done.
+
+    `with progress.stage("embed train", 60000) as advance: advance(64)`.
+    """
 
     def stage(self, name: str, total: int) -> AbstractContextManager[Advance]: ...
 
 
 class Silent:
-    """Says nothing: the library's default."""
+    """Shows nothing. Default of the library."""
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
@@ -24,7 +27,7 @@ class Silent:
 
 
 class Bars:
-    """Progress bars on standard error (rich), one a stage."""
+    """Shows a bar for each stage, on standard error."""
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:

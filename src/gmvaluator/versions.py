@@ -1,13 +1,16 @@
-"""Versions of what computes a value, for `run.json` and `doctor`."""
+"""Versions of the packages that compute a value, for `run.json` and `doctor`."""
 
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     "gmvaluator",
     "numpy",
+    "scipy",
+    "safetensors",
     "torch",
     "torchvision",
     "timm",
@@ -26,10 +29,8 @@ PACKAGES = (
 
 def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Version by package name, Python included; packages that are missing are left out."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

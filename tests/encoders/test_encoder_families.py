@@ -20,7 +20,7 @@ import torch
 from gmvaluator.encoders import clip, dreamsim, lpips, stlpips, timm, torchvision
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
-from gmvaluator.weights import LocalWeightFile, Weights, sha256_of
+from gmvaluator.weights import LocalWeightFile, Weights, weights_digest
 
 OFFLINE = Weights(offline=True)
 
@@ -256,7 +256,7 @@ def test_clip_weights_come_from_open_clips_hub_address() -> None:
 def wrong_file(folder: Path) -> LocalWeightFile:
     path = folder / "wrong.pth"
     torch.save({"weight": torch.zeros(2)}, path)
-    return LocalWeightFile("wrong", path, sha256_of(path))
+    return LocalWeightFile("wrong", path, weights_digest(path))
 
 
 @pytest.mark.parametrize(

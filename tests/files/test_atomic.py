@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import (
+    LEFTOVER_SECONDS,
     check_into,
     check_output,
     finish_interrupted,
+    locked,
     publish_file,
     publish_folder,
+    remove_leftovers,
 )
 
 MARKER = "run.json"
@@ -76,7 +82,13 @@ def test_full_disk_says_so_and_keeps_what_was_there(small_disk: Path) -> None:
     assert [file.name for file in small_disk.iterdir()] == ["run"]
 
 
-def test_leftovers_of_a_killed_writer_are_removed_by_the_next(tmp_path: Path) -> None:
+def make_old(path: Path, seconds: float = LEFTOVER_SECONDS + 60) -> None:
+    then = time.time() - seconds
+    for file in (*path.rglob("*"), path):
+        os.utime(file, (then, then))
+
+
+def test_leftovers_of_a_killed_writer_go_after_a_day(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
         "from gmvaluator.files.atomic import publish_folder\n"
@@ -87,12 +99,92 @@ def test_leftovers_of_a_killed_writer_are_removed_by_the_next(tmp_path: Path) ->
         assert writer.stdout is not None
         writer.stdout.readline()
         assert not (tmp_path / "run").exists()
-        # another writer at the same time leaves the living one's files alone
-        write(tmp_path / "other", "x")
-        assert len(list(tmp_path.glob(".run.part-*"))) == 1
         writer.kill()
+    (leftover,) = tmp_path.glob(".run.part-*")
     write(tmp_path / "run", "whole")
-    assert {file.name for file in tmp_path.iterdir()} == {"run", "other"}
+    assert leftover.exists()
+    make_old(leftover)
+    write(tmp_path / "run", "again", overwrite=True)
+    remove_leftovers(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"run"}
+
+
+@pytest.mark.parametrize(
+    "writer", [os.getpid(), 2**22 + 1, "another-host-17"], ids=["own", "unknown", "foreign"]
+)
+def test_age_decides_what_is_left_over_not_the_writers_name(
+    tmp_path: Path, writer: int | str
+) -> None:
+    """Our own process id, one that lives on another host, and no process id."""
+    file, folder = (tmp_path / f".{name}.part-{writer}" for name in ("data", "run"))
+    file.write_text("half")
+    folder.mkdir()
+    (folder / "inside").write_text("half")
+    remove_leftovers(tmp_path)
+    assert file.exists()
+    make_old(file)
+    make_old(folder)
+    (folder / "inside").write_text("more")  # somebody writes to it
+    remove_leftovers(tmp_path)
+    assert (file.exists(), folder.exists()) == (False, True)
+    make_old(folder)
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_replace_one_result_leave_a_whole_one(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write(run, "first")
+    failures: list[BaseException] = []
+
+    def replace(text: str) -> None:
+        try:
+            for _ in range(20):
+                with publish_folder(run, MARKER, overwrite=True) as scratch:
+                    for name in ("data", MARKER):
+                        (scratch / name).write_text(text)
+                    (scratch / "pages").mkdir()
+                    (scratch / "pages" / text).write_text(text)
+                finish_interrupted(run, MARKER)
+        except BaseException as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=replace, args=(text,)) for text in "ab"]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    assert failures == []
+    text = (run / MARKER).read_text()
+    found = sorted(file.relative_to(run).as_posix() for file in run.rglob("*"))
+    assert found == ["data", "pages", f"pages/{text}", MARKER]
+    assert (run / "data").read_text() == text
+
+
+def test_a_lock_keeps_others_out_and_leaves_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with locked(file), pytest.raises(TimeoutError), locked(file, timeout=0):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(file, timeout=0):
+        assert file.exists()
+
+
+def test_a_folder_that_appears_meanwhile_is_not_mixed_with(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot write .*not empty"):  # noqa: PT012
+        with publish_folder(tmp_path / "run", MARKER, overwrite=False) as scratch:
+            (scratch / MARKER).write_text("{}")
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "photo.jpg").write_text("mine")
+    found = [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")]
+    assert sorted(found) == ["run", "run/photo.jpg"]
+
+
+def test_an_empty_folder_takes_a_result(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f".{MARKER}.part-0").mkdir()  # of a killed writer
+    write(tmp_path / "run", "first")
+    assert (tmp_path / "run" / "data").read_text() == "first"
 
 
 def test_file_is_replaced_only_when_whole(tmp_path: Path) -> None:
@@ -166,7 +258,7 @@ def test_a_writer_killed_while_files_move_loses_nothing(tmp_path: Path, way: str
         # what publish_into owns and did not write goes; in a folder it stays
         new |= {"gone": "old"} if way == "folder" else {}
         assert found == (old if states[-1] == "old, whole" else new), (steps, states)
-        assert not list(tmp_path.rglob(".*.ready-*")) + list(tmp_path.rglob(".*.moving-*"))
+        assert not list(tmp_path.rglob(".*.ready")) + list(tmp_path.rglob(".*.lock"))
         steps += 1
     assert states.count("cut") >= 4
     assert "old, whole" in states
@@ -180,7 +272,7 @@ def test_no_finished_file_is_deleted_where_moving_fails(
     whole = Path.replace
 
     def failing(self: Path, target: Path) -> Path:
-        if self.name == "data" and "moving" in str(self):
+        if self.name == "data" and "ready" in str(self):
             raise OSError(5, "Input/output error")
         return whole(self, target)
 
@@ -191,4 +283,23 @@ def test_no_finished_file_is_deleted_where_moving_fails(
     assert not (run / MARKER).exists()
     check_output(run, MARKER, overwrite=True)
     assert (run / "data").read_text() == "second"
-    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+    assert sorted(file.name for file in run.iterdir()) == ["data", MARKER]
+
+
+def test_a_replacement_that_cannot_begin_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    write(run, "first")
+    whole = Path.unlink
+
+    def failing(self: Path, missing_ok: bool = False) -> None:
+        if self == run / MARKER:
+            raise PermissionError(1, "Operation not permitted")
+        whole(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", failing)
+    with pytest.raises(RunError, match="nothing was changed there"):
+        write(run, "second", overwrite=True)
+    assert (run / "data").read_text() == "first"
+    assert sorted(file.name for file in run.iterdir()) == ["data", MARKER]

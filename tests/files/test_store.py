@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from gmvaluator.encoders.base import Encoder, Network
 from gmvaluator.encoders.embedding import Tally, embed, encode_batches
 from gmvaluator.errors import CacheWarning, RunError
 from gmvaluator.files import store as store_module
+from gmvaluator.files.atomic import locked
 from gmvaluator.files.prune import prune, survey, total_bytes
 from gmvaluator.files.store import SHARD_ROWS, Store, Table, as_store
 from gmvaluator.images import ImageSet, Preprocessing
@@ -158,29 +163,245 @@ def test_damage_leaves_the_other_shards_alone(folder: Path) -> None:
     assert found == list(range(50, 150))
 
 
-def test_a_full_disk_is_one_error_and_the_cache_goes_on(small_disk: Path) -> None:
-    table = table_of(small_disk)
+# --- a cache that cannot be read or written
+
+
+def test_a_full_disk_is_one_warning_and_vectors_stay_in_memory(small_disk: Path) -> None:
+    store = Store(small_disk)
+    table = store.table("flat", "fingerprint")
     fill(table, range(20))
-    big = np.zeros((200, 200), np.float32)
-    table.add([key_of(1_000 + n) for n in range(200)], big)
-    with pytest.raises(RunError, match=r"No space left on device.*Free some space"):
+    table.add([key_of(1_000 + n) for n in range(200)], np.ones((200, 200), np.float32))
+    with pytest.warns(CacheWarning, match=r"No space left on device.*--no-cache") as caught:
         table.flush()
+    assert len(caught) == 1
+    assert str(small_disk) in str(caught[0].message)
+    # nothing is lost for this run, and nothing more is said
+    np.testing.assert_array_equal(table.row(key_of(1_007)), np.ones(200, np.float32))
+    other = store.table("flat", "another")
+    fill(other, range(2_000))
+    assert key_of(1_999) in other
+    store.index({"index": "pq"}).write(save_text)
     assert len(shards(small_disk)) == 1
     assert list(small_disk.rglob("*.part-*")) == []
+    # the next run finds the cache as it was
     again = table_of(small_disk)
     assert all(key_of(n) in again for n in range(20))
     fill(again, range(20, 30))
     assert len(table_of(small_disk)) == 30
 
 
-def test_leftovers_of_a_killed_writer_go_when_the_table_is_next_opened(folder: Path) -> None:
+@pytest.fixture
+def run_as_nobody() -> Iterator[None]:
+    """Without the rights of root, for which every folder is writable."""
+    if os.geteuid() == 0:
+        os.seteuid(65_534)
+        yield
+        os.seteuid(0)
+    else:
+        yield
+
+
+@pytest.fixture
+def locked_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache with one shard and an index that nobody may write to, in a folder all may enter."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fill(table_of(folder), range(20))
+        Store(folder).index({"index": "pq"}).write(save_text)
+        for inside in (folder, *folder.rglob("*")):
+            inside.chmod(0o555 if inside.is_dir() else 0o444)
+        yield folder
+        for inside in (folder, *folder.rglob("*")):
+            inside.chmod(0o755)
+
+
+@pytest.mark.usefixtures("run_as_nobody")
+def test_a_read_only_cache_serves_and_is_not_written(locked_folder: Path) -> None:
+    store = Store(locked_folder)
+    table = store.table("flat", "fingerprint")
+    assert key_of(3) in table
+    index = store.index({"index": "pq"})
+    assert index.check() == index.path
+    with pytest.warns(CacheWarning, match=r"cannot write the cache .*Permission denied"):
+        fill(table, range(20, 30))
+    assert all(key_of(n) in table for n in range(30))
+    fill(store.table("flat", "new"), range(3))
+    with pytest.raises(RunError, match=r"cannot prune the cache .*Permission denied"):
+        prune(store, older_than=0)
+
+
+def test_damage_in_a_read_only_cache_is_left_out(
+    locked_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    (shard,) = shards(locked_folder)
+    index = Store(locked_folder).index({"index": "pq"})
+    for file in (shard, index.path):
+        file.chmod(0o644)
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+        file.chmod(0o444)
+    request.getfixturevalue("run_as_nobody")
+    table = table_of(locked_folder)
+    with pytest.warns(CacheWarning, match=r"it was ignored, since it cannot be removed"):
+        assert key_of(3) not in table
+    with pytest.warns(CacheWarning, match=r"it was ignored, since it cannot be removed"):
+        assert index.check() is None
+    table.add([key_of(3)], vectors_of([3]))
+    np.testing.assert_array_equal(table.row(key_of(3)), vectors_of([3])[0])
+    assert shard.exists()
+
+
+def test_a_file_in_the_place_of_the_cache_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("mine")
+    store = Store(tmp_path / "cache")
+    table = store.table("flat", "fingerprint")
+    assert key_of(1) not in table
+    assert store.index({"index": "pq"}).check() is None
+    with pytest.warns(CacheWarning, match="cannot write the cache"):
+        fill(table, range(3))
+    assert key_of(1) in table
+    store.index({"index": "pq"}).write(save_text)
+    assert (tmp_path / "cache").read_text() == "mine"
+
+
+def test_embedding_goes_on_without_a_cache(small_disk: Path, tmp_path: Path) -> None:
+    images = ImageSet.open(random_images(400))
+    expected = embed(images, Watched(None).encoder)
+    (tmp_path / "file").write_text("mine")
+    for broken in (small_disk, tmp_path / "file"):
+        watched = Watched(broken)
+        with pytest.warns(CacheWarning, match="cannot write the cache") as caught:
+            embeddings = embed(images, watched.encoder, batch_size=50)
+        assert len(caught) == 1
+        np.testing.assert_array_equal(embeddings.vectors, expected.vectors)
+        # vectors that could not be written are at hand for the rest of the run
+        embed(images, watched.encoder)
+        assert sum(watched.seen) == 400
+
+
+@pytest.fixture
+def file_descriptors() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """A call after which no file can be opened, and one after which files can be opened again."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(link.name) for link in Path("/proc/self/fd").iterdir())
+    taken: list[int] = []
+
+    def exhaust() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, limits[1]))
+        with pytest.raises(OSError, match="Too many open files"):  # noqa: PT012
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    def release() -> None:
+        while taken:
+            os.close(taken.pop())
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    yield exhaust, release
+    release()
+
+
+@pytest.mark.parametrize("moment", ["before listing", "before checking"])
+def test_no_file_descriptors_cost_no_shard(
+    folder: Path,
+    moment: str,
+    file_descriptors: tuple[Callable[[], None], Callable[[], None]],
+) -> None:
+    for start in range(0, 40, 10):
+        fill(table_of(folder), range(start, start + 10))
+    index = Store(folder).index({"index": "pq"})
+    index.write(save_text)
+    files = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    table = table_of(folder)
+    if moment == "before checking":
+        assert len(table) == 40
+    exhaust, release = file_descriptors
+    exhaust()
+    with pytest.warns(CacheWarning, match=r"cannot read the cache .*Too many open files"):
+        present = [n for n in range(40) if key_of(n) in table]
+    assert present == []
+    with pytest.warns(CacheWarning, match=r"cannot read the cache .*Too many open files"):
+        assert index.check() is None
+    release()
+    assert {file: file.read_bytes() for file in files} == files
+    assert all(key_of(n) in table_of(folder) for n in range(40))
+    assert index.check() == index.path
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_shard_that_cannot_be_read_now_is_skipped(
+    folder: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(table_of(folder), range(10))
+    table = table_of(folder)
+    assert len(table) == 10
+
+    def fail(path: Path) -> str:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "checksum", fail)
+        with pytest.warns(CacheWarning, match=os.strerror(error)) as caught:
+            assert [n for n in range(10) if key_of(n) in table] == []
+    assert len(caught) == 1
+    assert key_of(3) in table_of(folder)
+
+
+# --- scratch files of others
+
+
+@pytest.mark.parametrize("writer", [str(os.getpid()), "1", "other-host-7"], ids=["a", "b", "c"])
+def test_scratch_files_go_by_age_alone(folder: Path, writer: str) -> None:
+    """Of a thread of this process, of another container, of another host."""
     fill(table_of(folder), range(3))
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], check=True,
-                          capture_output=True, text=True)  # fmt: skip
-    left = shards(folder)[0].parent / f".half.part-{int(done.stdout)}.safetensors"
-    left.write_bytes(b"half")
-    assert key_of(1) in table_of(folder)
-    assert not left.exists()
+    scratch = shards(folder)[0].parent / f".half.part-{writer}.safetensors"
+    scratch.write_bytes(b"half")
+    assert len(table_of(folder)) == 3
+    prune(Store(folder))
+    assert scratch.exists()
+    os.utime(scratch, (0, 0))
+    assert len(table_of(folder)) == 3
+    assert not scratch.exists()
+
+
+def test_an_index_that_waits_for_its_note_is_left_alone(folder: Path) -> None:
+    waiting = folder / "indexes" / "0123"
+    waiting.parent.mkdir(parents=True)
+    waiting.write_text("an index")
+    prune(Store(folder))
+    assert waiting.exists()
+    os.utime(waiting, (0, 0))
+    assert prune(Store(folder)).indexes == 1
+
+
+def test_threads_with_stores_of_their_own_share_a_cache(folder: Path) -> None:
+    failures: list[BaseException] = []
+
+    def work(first: int) -> None:
+        try:
+            for start in range(first, 3_000, 2 * 50):
+                table = table_of(folder)
+                fill(table, range(start, start + 50))
+                assert all(key_of(n) in table for n in range(start, start + 50))
+                prune(Store(folder))
+                survey(Store(folder))
+        except BaseException as error:
+            failures.append(error)
+
+    workers = [threading.Thread(target=work, args=(first,)) for first in (0, 50)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+    table = table_of(folder)
+    for number in range(3_000):
+        assert key_of(number) in table
+        np.testing.assert_array_equal(table.row(key_of(number)), vectors_of([number])[0])
+    assert list(folder.rglob("*.part-*")) == []
 
 
 # --- embedding through a table
@@ -342,19 +563,6 @@ def start_writer(folder: Path) -> subprocess.Popen[str]:
     return writer
 
 
-def test_what_another_process_is_writing_is_left_alone(folder: Path) -> None:
-    fill(table_of(folder), range(3))
-    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    writing = shards(folder)[0].parent / f".half.part-{parent.pid}.safetensors"
-    writing.write_bytes(b"half")
-    assert len(table_of(folder)) == 3
-    prune(Store(folder))
-    assert writing.exists()
-    parent.communicate(b"\n")
-    assert len(table_of(folder)) == 3
-    assert not writing.exists()
-
-
 def test_two_processes_share_a_cache_without_harm(folder: Path) -> None:
     writers = [start_writer(folder) for _ in range(2)]
     for writer in writers:
@@ -399,14 +607,38 @@ def test_a_damaged_index_is_reported_and_goes(folder: Path) -> None:
     assert file.check() == file.path
 
 
-def test_a_failed_index_leaves_nothing(folder: Path) -> None:
+def test_a_failed_index_leaves_nothing_and_ends_nothing(folder: Path) -> None:
     def fail(path: Path) -> None:
         path.write_text("half")
         raise OSError("disk gone")
 
-    with pytest.raises(RunError, match="disk gone"):
-        Store(folder).index({"index": "pq"}).write(fail)
+    store = Store(folder)
+    with pytest.warns(CacheWarning, match=r"cannot write the cache .*disk gone"):
+        store.index({"index": "pq"}).write(fail)
     assert list((folder / "indexes").iterdir()) == []
+
+
+def test_two_writers_of_an_index_are_no_damage(folder: Path) -> None:
+    file = Store(folder).index({"index": "pq", "n": 3})
+    file.write(save_text)
+    writing, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with locked(file.path.with_name(f".{file.path.name}.lock")):
+            file.path.write_text("trained otherwise")
+            writing.set()
+            written.wait(10)
+            note = json.loads(file.path.with_suffix(".json").read_text())
+            note["checksum"] = store_module.checksum(file.path)
+            file.path.with_suffix(".json").write_text(json.dumps(note))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writing.wait(10)
+    threading.Timer(0.2, written.set).start()
+    assert Store(folder).index({"index": "pq", "n": 3}).check() == file.path
+    writer.join()
+    assert file.path.read_text() == "trained otherwise"
 
 
 # --- upkeep

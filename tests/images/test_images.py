@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from gmvaluator import GMValuator
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images import ImageSet, Preprocessing, Skip, set_fingerprint
 from image_checks import only
@@ -239,7 +240,10 @@ def test_select(tmp_path: Path) -> None:
     assert subset.ids == tuple(images.ids[row] for row in (4, 0, 3))
     assert images.labels is not None
     assert subset.labels == tuple(images.labels[row] for row in (4, 0, 3))
-    assert subset.location == images.location
+    assert (subset.location, subset.origin) == (None, images.location)
+    assert repr(subset) == f"ImageSet(3 images selected from {tmp_path / 'a'})"
+    assert images.select(range(6)).location == images.location
+    assert images.select([1, 0, 2, 3, 4, 5]).location is None
     again = subset.select([2, 1])
     np.testing.assert_array_equal(again[0], images[3])
     np.testing.assert_array_equal(again[1], images[0])
@@ -251,6 +255,24 @@ def test_select(tmp_path: Path) -> None:
     for rows in ([0, 0], [6], [-1]):
         with pytest.raises(InputError, match="given"):
             images.select(rows)
+
+
+def test_a_run_and_an_index_of_a_selection_are_taken_up_with_it(tmp_path: Path) -> None:
+    """Opening the whole set instead gave "the training images have changed since"."""
+    images = ImageSet.open(image_folder(tmp_path / "a", 12))
+    selection = images.select([4, 0, 3, 7, 9])
+    valuator = GMValuator(encoder="l2", rerank="none", k=2, cache=False).fit(selection)
+    valuation = valuator.value(images.select([1, 2]))
+    valuator.save(tmp_path / "index")
+    valuation.save(tmp_path / "run")
+    with pytest.raises(InputError, match=r"pass the training images \(train="):
+        GMValuator.refit(tmp_path / "run")
+    for again in (
+        GMValuator.refit(tmp_path / "run", train=selection, cache=False),
+        GMValuator.load(tmp_path / "index", train=selection, cache=False),
+        GMValuator.load(tmp_path / "index", cache=False),
+    ):
+        np.testing.assert_array_equal(again.value(images.select([1, 2])).values, valuation.values)
 
 
 def test_png_shrinks_and_never_enlarges(tmp_path: Path) -> None:

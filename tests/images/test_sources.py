@@ -247,6 +247,7 @@ def test_ids_are_unique_strings_and_stable_on_reopening(tmp_path: Path) -> None:
     for images in every_source(tmp_path):
         assert len(set(images.ids)) == len(images) == 6
         assert all(isinstance(id_, str) for id_ in images.ids)
+        assert images.location is not None
         again = ImageSet.open(images.location)
         assert again.ids == images.ids
         assert [again.content_key(i) for i in range(6)] == [images.content_key(i) for i in range(6)]

@@ -20,7 +20,7 @@ from gmvaluator.evaluation.studies.efficiency import efficiency
 from gmvaluator.evaluation.studies.identical_class import identical_class
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.valuers import choose_valuers
-from gmvaluator.samplers.base import file_digest
+from gmvaluator.files.seals import hash_file
 
 __all__ = ["files"]
 
@@ -119,7 +119,7 @@ def test_trak_takes_its_settings_and_models_from_a_file(vae: Path, tmp_path: Pat
     )
     two, one = choose_valuers((), file)
     assert one.settings == {"valuer": "trak", "projections": 64}
-    assert two.settings["models"] == [file_digest(second)[:16]]
+    assert two.settings["models"] == [hash_file(second)[:16]]
     bound = two.suited(vae)
     assert bound is not None
     made = bound.make(3, 0)

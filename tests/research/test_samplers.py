@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -311,9 +311,9 @@ def test_an_interrupted_draw_goes_on_to_the_same_files(tmp_path: Path) -> None:
         draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3)
     assert len(contents(tmp_path / "cut")) == 6
     (tmp_path / "cut" / "000001.png").unlink()
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / "cut" / f".000007.part-{dead.pid}.png").write_bytes(b"half")
+    leftover = tmp_path / "cut" / ".000007.part-0.png"
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))  # of a writer that was killed long ago
     heard = Heard()
     drawn = draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3, progress=heard)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -324,6 +324,16 @@ def test_an_interrupted_draw_goes_on_to_the_same_files(tmp_path: Path) -> None:
     done = calls
     assert draw(sampler, 10, tmp_path / "cut", seed=5, batch_size=3).n_kept == 10
     assert calls == done
+
+
+def test_a_draw_killed_before_its_manifest_can_be_made_again(tmp_path: Path) -> None:
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / ".draw.part-0.json").write_bytes(b"half")
+    assert draw(load_sampler(noise), 3, tmp_path / "cut").n_kept == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"mine")
+    with pytest.raises(RunError, match="holds files that no draw wrote"):
+        draw(load_sampler(noise), 3, tmp_path / "mine")
 
 
 def test_a_folder_holds_one_request(tmp_path: Path) -> None:

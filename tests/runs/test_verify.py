@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from gmvaluator import GMValuator, InputError, RunError, Valuation
 from gmvaluator.audit import findings
 from gmvaluator.cli import cli
-from gmvaluator.files.seals import seal_of, sealed, sha256_of
+from gmvaluator.files.seals import hash_file, seal_of, sealed
 from gmvaluator.payout import record as payout_record
 from gmvaluator.payout.statements import STATEMENTS
 from gmvaluator.runs.record import RecordedSettings
@@ -333,7 +333,7 @@ def made_of(run: Path, name: str, files: tuple[str, ...], **more: Any) -> Path:
         (run / each).parent.mkdir(exist_ok=True)
         (run / each).write_text("content")
     seal = json.loads((run / "run.json").read_text())["seal"]
-    hashes = {each: sha256_of(run / each) for each in files}
+    hashes = {each: hash_file(run / each) for each in files}
     record: dict[str, Any] = {"run_seal": seal, "files": hashes, **more}
     (run / name).write_text(json.dumps(record | {"seal": seal_of(record)}))
     return run / name

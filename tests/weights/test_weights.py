@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from gmvaluator.errors import InputError, MissingWeightsError
-from gmvaluator.weights import Weights, load_state, load_strict, sha256_of
+from gmvaluator.weights import Weights, load_state, load_strict, weights_digest
 from gmvaluator.weights import download as downloads
 from gmvaluator.weights import resolve as weights_module
 from gmvaluator.weights.registry import REGISTRY, WeightSource
@@ -31,6 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
     body = CONTENT
     announced: int | None = None
     requests = 0
+    failures = 0
 
     @property
     def url(self) -> str:
@@ -42,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests += 1
-        if "absent" in self.path:
+        if "absent" in self.path or self.server.requests <= self.server.failures:
             self.send_error(404)
             return
         self.send_response(200)
@@ -68,6 +70,7 @@ def server() -> Iterator[Server]:
 def _online(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GMVALUATOR_OFFLINE", "HF_HUB_OFFLINE", "GMVALUATOR_CACHE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(downloads, "RETRIES", 0)
 
 
 def register(monkeypatch: pytest.MonkeyPatch, name: str, source: WeightSource) -> None:
@@ -76,7 +79,7 @@ def register(monkeypatch: pytest.MonkeyPatch, name: str, source: WeightSource) -
 
 
 def left_behind(cache: Path) -> list[Path]:
-    return [path for path in cache.rglob("*") if path.is_file() or path.name.startswith(".part")]
+    return [path for path in cache.rglob("*") if path.is_file() or ".part-" in path.name]
 
 
 def test_download_is_published_under_its_name_and_kept(
@@ -130,9 +133,28 @@ def test_cut_download_is_not_taken_for_whole_without_a_digest(
     server: Server, tmp_path: Path
 ) -> None:
     server.announced = len(CONTENT) + 1
-    with pytest.raises(MissingWeightsError, match="connection ended after"):
+    with pytest.raises(MissingWeightsError, match="IncompleteRead"):
         Weights(cache_dir=tmp_path).resolve(server.url)
     assert left_behind(tmp_path) == []
+
+
+def test_a_failed_download_is_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "RETRIES", 1)
+    server.failures = 1
+    assert Weights(cache_dir=tmp_path).resolve(server.url).sha256 == DIGEST
+    assert server.requests == 2
+
+
+def test_leftovers_of_a_killed_download_go_after_a_day(server: Server, tmp_path: Path) -> None:
+    folder = Weights(cache_dir=tmp_path).resolve(server.url).path.parent
+    young, old = (folder / f".other.part-{age}" for age in ("young", "old"))
+    young.mkdir()
+    old.mkdir()
+    os.utime(old, (0, 0))
+    Weights(cache_dir=tmp_path).resolve(server.url.replace("net.pth", "second.pth"))
+    assert (young.exists(), old.exists()) == (True, False)
 
 
 def test_address_may_carry_its_digest(server: Server, tmp_path: Path) -> None:
@@ -155,7 +177,9 @@ def test_sources_are_tried_in_turn(server: Server, tmp_path: Path) -> None:
     assert file.path.name == "net.pth"
 
 
-def test_hub_file_is_published_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_file_is_published_atomically(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
     calls: list[tuple[str, str]] = []
@@ -170,7 +194,7 @@ def test_hub_file_is_published_atomically(tmp_path: Path, monkeypatch: pytest.Mo
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(downloads, "_require_reachable", lambda url: None)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
     weights = Weights(cache_dir=tmp_path)
     with pytest.raises(MissingWeightsError, match="connection reset"):
         weights.resolve("hf:owner/repo/model.safetensors")
@@ -302,10 +326,10 @@ def test_digest_of_a_folder_depends_on_names_and_contents(tmp_path: Path) -> Non
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / name).write_bytes(b"same")
-    digests = [sha256_of(tmp_path / folder) for folder in "abc"]
+    digests = [weights_digest(tmp_path / folder) for folder in "abc"]
     assert digests[0] == digests[1] != digests[2]
     (tmp_path / "b" / "x").write_bytes(b"more")
-    assert sha256_of(tmp_path / "b") != digests[0]
+    assert weights_digest(tmp_path / "b") != digests[0]
 
 
 def test_registry_digests_are_hexadecimal_and_addresses_encrypted() -> None:

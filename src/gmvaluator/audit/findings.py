@@ -18,7 +18,7 @@ from gmvaluator.audit.near_copies import Calibration, CopyFinder, CopySettings, 
 from gmvaluator.audit.pages import FIRST, drop_pages
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import check_into, publish_file
-from gmvaluator.files.seals import FILES, RUN_SEAL, SEAL, seal_of, sha256_of
+from gmvaluator.files.seals import FILES, RUN_SEAL, SEAL, hash_file, seal_of
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.runs.folder import Run, open_run
@@ -124,7 +124,7 @@ class Audit:
             pq.write_table(self.table(), part)
         pages = self._write_pages(folder / AUDIT_PAGES, evidence)
         names = [AUDIT_TABLE, *(f"{AUDIT_PAGES}/{page.name}" for page in pages)]
-        hashes = {name: sha256_of(folder / name) for name in names}
+        hashes = {name: hash_file(folder / name) for name in names}
         content = json.loads(json.dumps(self.as_json() | {FILES: hashes}))
         text = json.dumps(content | {SEAL: seal_of(content)}, indent=2, ensure_ascii=False)
         with publish_file(folder / AUDIT_RECORD) as part:

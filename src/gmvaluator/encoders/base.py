@@ -1,4 +1,4 @@
-"""What an encoder is: images in, one vector an image out, and the metric to compare them by."""
+"""The protocol of encoders: images in, one vector per image out, with a metric to compare them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ class Encoder(Protocol):
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 RGB, as `preprocessing` asks → (B, dim) float32."""
         ...
+
+
+def arithmetic_of(encoder: Encoder) -> str | None:
+    """What decides the last digits of an encoder's vectors besides its `fingerprint`.
+
+    Backend, device and precision, such as `openvino-cpu-float32`. None for encoders that do not
+    say it, such as a user's function.
+    """
+    arithmetic: str | None = getattr(encoder, "arithmetic", None)
+    return arithmetic
 
 
 @dataclass(frozen=True)

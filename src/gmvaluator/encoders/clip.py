@@ -87,19 +87,19 @@ def _native_size(open_clip: Any, name: str) -> int:
 
 def _sources(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Addresses of safetensors and state dicts, in open_clip's order of preference."""
-    found = []
+    addresses = []
     if hub := settings.get("hf_hub", ""):
         repo, _, file = hub.rpartition("/")
         if file:
             stem = file.rsplit(".", 1)[0]
-            found += [f"hf:{repo}/{stem}.safetensors", f"hf:{repo}/{file}"]
+            addresses += [f"hf:{repo}/{stem}.safetensors", f"hf:{repo}/{file}"]
         else:
-            found += [f"hf:{repo}/{name}" for name in HUB_FILES]
+            addresses += [f"hf:{repo}/{name}" for name in HUB_FILES]
     url = settings.get("url", "")
     # OpenAI's own files are TorchScript programs, which would have to be run to be read
     if url and "openaipublic" not in url:
-        found.append(url + _digest_in_name(url))
-    return tuple(dict.fromkeys(found))
+        addresses.append(url + _digest_in_name(url))
+    return tuple(dict.fromkeys(addresses))
 
 
 def _digest_in_name(url: str) -> str:

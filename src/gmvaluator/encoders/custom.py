@@ -40,9 +40,9 @@ def wrap(
         encoder: a module that takes (B, 3, H, W) float32 RGB in [0, 1], normalised by `mean` and
             `std`, or a function that takes (B, 3, H, W) uint8; either returns one vector an
             image (more dimensions are flattened).
-        name: how results name it (default: the class or function name).
+        name: how results name it. Default: the class or function name.
         metric: how its vectors are compared.
-        preprocessing: input size and resizing (default: squashed to 224 px).
+        preprocessing: input size and resizing. Default: squashed to 224 px.
         mean, std: per channel, in [0, 1] units; for modules only.
         runtime: device; a module runs in torch, since others may not convert it.
 
@@ -116,15 +116,15 @@ class FunctionEncoder:
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 → (B, dim) float32."""
-        given = self._function(pixels)
+        result = self._function(pixels)
         try:
-            vectors = np.asarray(given, dtype=np.float32)
+            vectors = np.asarray(result, dtype=np.float32)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(_wrong_kind(self.name, given)) from error
+            raise InputError(_wrong_kind(self.name, result)) from error
         return (
             vectors.reshape(len(vectors), math.prod(vectors.shape[1:])) if vectors.ndim else vectors
         )
 
 
-def _wrong_kind(name: str, given: object) -> str:
-    return f"encoder {name} returned a {type(given).__name__}; return (B, dim) numbers"
+def _wrong_kind(name: str, result: object) -> str:
+    return f"encoder {name} returned a {type(result).__name__}; return (B, dim) numbers"

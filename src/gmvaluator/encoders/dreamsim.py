@@ -22,7 +22,7 @@ from gmvaluator.encoders._modules import Normalise, frozen, only_size, variant_o
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
-from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict, sha256_of
+from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict, weights_digest
 
 SIZE = 224
 WIDTH, DEPTH, HEADS = 768, 12, 12  # ViT-B
@@ -195,7 +195,7 @@ def read_updates(folder: Path, branches: int) -> list[dict[str, torch.Tensor]]:
 def _branch_file(branch: Branch, folder: LocalWeightFile, weights: Weights) -> LocalWeightFile:
     for path in (folder.path / "checkpoints" / branch.file, folder.path / branch.file):
         if path.is_file():
-            return LocalWeightFile(branch.registered or branch.file, path, sha256_of(path))
+            return LocalWeightFile(branch.registered or branch.file, path, weights_digest(path))
     if branch.registered:
         return weights.resolve(branch.registered)
     raise InputError(f"{folder.path} lacks {branch.file}; pass the unpacked ZIP file of DreamSim")

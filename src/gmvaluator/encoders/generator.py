@@ -1,6 +1,6 @@
-"""A generative model's own eyes: layers of a β-VAE's encoder or of a diffusion model's network.
+"""Layers of a trained generative model as encoders: of a β-VAE's encoder or a diffusion network.
 
-They show what the model tells apart. The file is one that `train_generator` wrote.
+Their distances show which images the model tells apart. `train_generator` wrote the model's file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gmvaluator.generators.ddpm import DDPM
 from gmvaluator.generators.files import read_metadata
 from gmvaluator.generators.randomness import STATISTICS, generator
 from gmvaluator.images import Preprocessing
-from gmvaluator.weights import WeightFile, Weights, sha256_of
+from gmvaluator.weights import WeightFile, Weights, weights_digest
 
 CODE, FIRST, MIDDLE = "code", "first", "middle"
 LAYERS = {"beta-vae": (CODE, FIRST), "conv-beta-vae": (CODE, FIRST), "ddpm": (MIDDLE,)}
@@ -83,25 +83,25 @@ def layers_of(file: Path) -> tuple[str, ...]:
 
 def _network(file: Path, layer: str | None) -> Network:
     model = load_generator(file)
-    known = layers_of(file)
-    kind, _, time = (layer or (known[0] if known else "")).partition(":")
-    if kind not in known:
+    layers = layers_of(file)
+    kind, _, time = (layer or (layers[0] if layers else "")).partition(":")
+    if kind not in layers:
         raise InputError(
             f"{file.name}, a {model.config.name}, has no layer {layer or 'that reads images'}; "
-            f"{'choose ' + ' or '.join(known) if known else 'pass a β-VAE or a ddpm'}"
+            f"{'choose ' + ' or '.join(layers) if layers else 'pass a β-VAE or a ddpm'}"
         )
     module = _layer_of(model, kind, time, file)
     side = model.config.size
     named = f"{kind}:{module.time}" if isinstance(module, Middle) else kind
-    digest = sha256_of(file)
+    digest = weights_digest(file)
     # its content tells it from others; no name that finds a file, which may be anywhere
-    own = f"generator {file.name} {digest[:8]}"
+    name = f"generator {file.name} {digest[:8]}"
     return Network(
-        name=f"{own}#{named}@{side}",
+        name=f"{name}#{named}@{side}",
         module=frozen(Channels(model.config.channels), module),
         preprocessing=Preprocessing(side),
         metric="euclidean",
-        weights=(WeightFile(own, file, digest),),
+        weights=(WeightFile(name, file, digest),),
     )
 
 
@@ -179,7 +179,7 @@ class Middle(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         signed = 2 * pixels - 1
-        found = [
+        activations = [
             self.model.middle(signed, noise.expand_as(signed), self.time) for noise in self.noises
         ]
-        return torch.stack(found).mean(dim=0)
+        return torch.stack(activations).mean(dim=0)

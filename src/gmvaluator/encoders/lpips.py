@@ -105,14 +105,14 @@ def read_channel_weights(state: Mapping[str, torch.Tensor], file: WeightFile) ->
 
     Raises InputError if there are none or one is negative (no vector has that distance).
     """
-    found = {
+    weights = {
         int(key.split(".")[0].removeprefix("lin")): tensor.flatten().float()
         for key, tensor in state.items()
         if key.startswith("lin") and key.endswith(".weight") and not key.startswith("lins.")
     }
-    if not found or min(weight.min().item() for weight in found.values()) < 0:
+    if not weights or min(weight.min().item() for weight in weights.values()) < 0:
         raise InputError(
             f"the weight file {file.path} holds no non-negative LPIPS layer weights "
             "(lin0.model.1.weight …); pass the file of the published package"
         )
-    return [found[layer] for layer in sorted(found)]
+    return [weights[layer] for layer in sorted(weights)]

@@ -1,11 +1,13 @@
-"""The encoder of mirror images: what another encoder sees of an image flipped left to right."""
+"""The encoder of mirror images: the vectors of another encoder of images flipped left to right."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.files.store import Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
@@ -14,10 +16,21 @@ from gmvaluator.weights import WeightFile
 FORM = "mirrored"
 
 
-class Mirrored:
-    """An `Encoder` that flips what `encoder` is fed, and shares its network.
+def mirrored_of(encoder: Encoder) -> Mirrored:
+    """The `Mirrored` of an encoder, made once: its table lists the shards on disk once."""
+    mirrored: Mirrored | None = getattr(encoder, "_mirrored", None)
+    if mirrored is None:
+        mirrored = Mirrored(encoder)
+        # an object that takes no attributes gets a new one at each call
+        with suppress(AttributeError):
+            encoder._mirrored = mirrored  # type: ignore[attr-defined]
+    return mirrored
 
-    Its vectors are kept beside those of `encoder`, where these are kept.
+
+class Mirrored:
+    """An `Encoder` of the images flipped left to right; it shares the network of `encoder`.
+
+    The store keeps its vectors in a table beside that of `encoder`.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -40,6 +53,10 @@ class Mirrored:
     @property
     def fingerprint(self) -> str:
         return f"{self._encoder.fingerprint}|{FORM}"
+
+    @property
+    def arithmetic(self) -> str | None:
+        return arithmetic_of(self._encoder)
 
     @property
     def weights(self) -> tuple[WeightFile, ...]:

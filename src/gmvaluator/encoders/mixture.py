@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric, Space, evenly_spread, neighbour_scale
-from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images import ImageSet, ImageSource, Preprocessing
 from gmvaluator.images.decoding import refit
 from gmvaluator.weights import WeightFile
 
@@ -28,9 +28,9 @@ class Part:
     """An encoder of a mixture.
 
     Attributes:
-        encoder: whose vectors it gives.
-        space: where they are placed.
-        factor: that placed vectors are multiplied by.
+        encoder: gives the vectors.
+        space: places the vectors.
+        factor: multiplies the placed vectors.
     """
 
     encoder: Encoder
@@ -39,31 +39,35 @@ class Part:
 
 
 class Mixture:
-    """An encoder made of others by `fit`; Euclidean distance.
+    """An encoder that `fit` makes of others; Euclidean distance.
 
-    Images come at the greatest side that a part asks for, and are scaled down for the others.
+    Images are decoded at the largest input size of the parts, and scaled down for the other parts.
     """
 
     metric: Metric = "euclidean"
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
-        names = [f"{each.factor:.6g} {each.encoder.name}" for each in self.parts]
+        names = [f"{part.factor:.6g} {part.encoder.name}" for part in self.parts]
         self.name = f"mixture({' + '.join(names)})"
-        largest = max((each.encoder.preprocessing for each in self.parts), key=lambda p: p.size)
+        largest = max((part.encoder.preprocessing for part in self.parts), key=lambda p: p.size)
         self.preprocessing: Preprocessing = largest
         self.weights: tuple[WeightFile, ...] = tuple(
-            file for each in self.parts for file in each.encoder.weights
+            file for part in self.parts for file in part.encoder.weights
         )
+        arithmetics = {arithmetic_of(part.encoder) for part in self.parts} - {None}
+        self.arithmetic = "+".join(sorted(map(str, arithmetics))) or None
         digest = hashlib.sha256()
         for part in self.parts:
-            told = (part.encoder.fingerprint, part.encoder.metric, part.factor.hex())
-            digest.update(repr(told).encode())
+            description = (part.encoder.fingerprint, part.encoder.metric, part.factor.hex())
+            digest.update(repr(description).encode())
             digest.update(b"" if part.space.mean is None else part.space.mean.tobytes())
         self.fingerprint = digest.hexdigest()
 
     @classmethod
-    def fit(cls, train: object, encoders: Mapping[Encoder, float] | Sequence[Encoder]) -> Mixture:
+    def fit(
+        cls, train: ImageSource, encoders: Mapping[Encoder, float] | Sequence[Encoder]
+    ) -> Mixture:
         """Learn the scale of each encoder on training images.
 
         A scale is the median squared distance of an image to its nearest other one, among at most
@@ -83,7 +87,7 @@ class Mixture:
         _check(weights)
         images = ImageSet.open(train)
         rows = evenly_spread(len(images), SAMPLE)
-        return cls([_part(each, weight, images, rows) for each, weight in weights.items()])
+        return cls([_part(part, weight, images, rows) for part, weight in weights.items()])
 
     def prepare(self) -> None:
         """Compile what the parts need."""
@@ -92,11 +96,11 @@ class Mixture:
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, S, S) uint8 → (B, sum of the parts' dims) float32."""
-        found = []
+        vectors = []
         for part in self.parts:
             seen = part.encoder.encode(refit(pixels, part.encoder.preprocessing))
-            found.append(part.space.place(seen) * np.float32(part.factor))
-        return np.concatenate(found, axis=1)
+            vectors.append(part.space.place(seen) * np.float32(part.factor))
+        return np.concatenate(vectors, axis=1)
 
 
 def _check(weights: Mapping[Encoder, float]) -> None:

@@ -12,14 +12,14 @@ from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import evenly_spread
-from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images import ImageSet, ImageSource, Preprocessing
 
 SIZE = 28
 MOST_IMAGES = 20_000  # evenly spread over a larger set
 
 
 class Projection(torch.nn.Module):
-    """(B, 3, S, S) uint8 → (B, c) float32: what is left of pixels in [0, 1] after the mean."""
+    """(B, 3, S, S) uint8 → (B, c) float32: pixels in [0, 1] minus the mean, times the axes."""
 
     mean: torch.Tensor
     axes: torch.Tensor
@@ -36,14 +36,15 @@ class Projection(torch.nn.Module):
 class PrincipalComponents(NetworkEncoder):
     """The scores of images on the first principal components; made by `fit`.
 
-    Euclidean distance: of all components that of pixels, of the first that of a low-pass image;
-    of whitened ones Mahalanobis's. The components are part of the fingerprint.
+    Distances are Euclidean. With all components they are those of pixels, with the first ones
+    those of low-pass images, with whitened ones Mahalanobis distances. The components are part of
+    the fingerprint.
     """
 
     @classmethod
     def fit(
         cls,
-        train: object,
+        train: ImageSource,
         components: int = 64,
         *,
         size: int = SIZE,
@@ -72,10 +73,10 @@ class PrincipalComponents(NetworkEncoder):
             )
         variances, axes = _leading(pixels, components)
         if variances[-1] <= 1e-6 * variances[0]:
-            found = int((variances > 1e-6 * variances[0]).sum())
+            n_directions = int((variances > 1e-6 * variances[0]).sum())
             raise InputError(
-                f"the training images vary in {found} directions, not {components}; pass fewer "
-                "components"
+                f"the training images vary in {n_directions} directions, not {components}; pass "
+                "fewer components"
             )
         if whiten:
             axes = axes / np.sqrt(variances)

@@ -1,4 +1,4 @@
-"""Convolutions that nobody trained: edges and their layout, and no idea of what images show.
+"""Convolutions with random filters: they respond to edges and their layout, not to objects.
 
 Saxe et al., "On random weights and unsupervised feature learning" (ICML 2011): what filters are
 matters less than that they are local, shared and pooled.

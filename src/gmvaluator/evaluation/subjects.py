@@ -21,11 +21,11 @@ from gmvaluator.errors import InputError
 from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
+from gmvaluator.files.seals import hash_file
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import known_labels, load_pixels
 from gmvaluator.progress import Progress
 from gmvaluator.samplers import Sampler, draw, load_sampler
-from gmvaluator.samplers.base import file_digest
 
 CLASSIFIER_SEEDS = (0, 1)
 # a classifier passes over its images so often, and over a small set until it has seen so many
@@ -188,7 +188,7 @@ class DrawnSubject:
 
     @cached_property
     def fingerprint(self) -> str:
-        return file_digest(self._file)
+        return hash_file(self._file)
 
     @property
     def generator(self) -> Path:

@@ -165,7 +165,7 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
     In the default encoder's space, whatever the variant recalls by. Realism among the training
     images calls real whatever they are, noise too where they hold some.
     """
-    listed = repr((trusted.ids, trusted.location))
+    listed = repr((trusted.ids, trusted.origin))
     settings = {**valuer.settings, "quality": f"realism among {len(trusted)} trusted images"}
     key = {**settings, "trusted": hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()}
 

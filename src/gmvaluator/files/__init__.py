@@ -1,1 +1,2 @@
-"""Files on disk: folders written whole or not at all, seals, the cache of vectors and indexes."""
+"""Folders written whole or not at all (atomic), hashes and seals over them (seals), a study's
+pieces (pieces), and the cache of vectors and indexes (store, prune)."""

@@ -1,131 +1,78 @@
-"""Publishing files and folders: all of it or nothing, and never over someone's files."""
+"""Files and folders that are written whole or not at all, and never over somebody's files.
+
+The order of `publish_folder` and `publish_into`, where MARKER is the file that makes a result:
+
+1. The caller writes into a scratch folder `.NAME.part-TOKEN`. All files are synced to the disk.
+2. Target missing: the scratch folder is renamed to the target, in one step. Done.
+3. Target there: under a lock, the scratch folder is renamed to `.MARKER.ready` in the target.
+4. The old marker is deleted, all other files move to their places, the new marker moves last.
+
+A writer that is killed in 1 or 2 leaves a scratch folder, and the old result as it was. A writer
+that is killed in 3 or 4 leaves `.MARKER.ready`: with a marker in the target nothing has moved yet
+(or everything has) and `finish_interrupted` deletes it, without one it moves the rest.
+
+Scratch files are deleted once nobody has written to them for a day. Names and process ids of
+writers play no part: a writer may run in another thread, in another container or on another host.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gmvaluator.errors import RunError
 
-_WRITER = re.compile(r"\.(?:part|ready|moving)-(\d+)")
-# a folder being published is `.NAME.part-PID` while it is written, `ready` once it is whole and on
-# the disk, `moving` once nothing is left of the earlier result but what its files replace
-_READY, _MOVING = ".ready-", ".moving-"
-_OLD = re.compile(r"\..*\.old")
-# targets of this process, so that another thread does not take them for those of a killed one
-_MOVED_NOW: set[tuple[Path, str]] = set()
+LEFTOVER_SECONDS = 86_400
+"""Scratch files that have not been written to for so long belong to a killed writer."""
+LOCK_TIMEOUT_SECONDS = 60
+_OBSOLETE = ".obsolete"
+"""In a ready folder: names in the target that the new result does not have any more."""
 
 
 def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
     """Refuse an output folder before any work is done.
 
+    An interrupted replacement of an earlier result is completed or undone first.
+
     Args:
         path: where the folder will be.
-        marker: the file whose presence says the folder is an earlier result of this kind.
+        marker: the file whose presence says that the folder is an earlier result of this kind.
         overwrite: whether an earlier result may be replaced.
 
-    A result whose writer was killed while its finished files were moved here is completed first.
-
     Raises:
-        RunError: it exists and may not be replaced, or cannot be created.
+        RunError: the folder exists and may not be replaced, or cannot be created.
     """
     finish_interrupted(path, marker)
-    if path.is_dir() and any(path.iterdir()):
-        if not (path / marker).exists():
-            raise RunError(
-                f"{path} is not empty and holds no {marker}; choose a new or empty folder"
-            )
-        if not overwrite:
-            raise RunError(
-                f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
-                "or choose another folder"
-            )
+    # hidden files named after the marker are scratch files of this module
+    foreign = path.is_dir() and any(
+        not entry.name.startswith(f".{marker}.") for entry in path.iterdir()
+    )
+    if foreign and not (path / marker).exists():
+        raise RunError(f"{path} is not empty and holds no {marker}; choose a new or empty folder")
+    if foreign and not overwrite:
+        raise RunError(
+            f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
+            "or choose another folder"
+        )
     _check_place(path)
-
-
-@contextmanager
-def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a scratch folder whose files become `path` only when the block ends well.
-
-    The marker file moves last (and leaves first when replacing), so a folder with a marker is
-    always whole. Files and folders in `path` that the block did not write stay as they are; a
-    sub-folder that it wrote replaces one of that name. A process that is killed while files move
-    leaves a folder without marker; the moves are completed by `finish_interrupted`.
-
-    Raises:
-        RunError: the folder may not be written, or writing failed (disk full, say); what was
-            there before is then still there.
-    """
-    check_output(path, marker, overwrite=overwrite)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent, glob.escape(path.name))
-        scratch = path.parent / f".{path.name}.part-{os.getpid()}"
-        scratch.mkdir()
-    except OSError as error:
-        raise _write_error(path, error) from error
-    try:
-        yield scratch
-        sync_files(scratch)
-        ready = _renamed(scratch, _READY)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    _publish(ready, path, marker)
-
-
-@contextmanager
-def publish_into(
-    folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()
-) -> Iterator[Path]:
-    """Yield a scratch folder whose files and sub-folders join those of `folder` when all ends well.
-
-    For a result that lives inside another one, such as a payout in its run. The marker moves last
-    and leaves first; a sub-folder replaces an earlier one as a whole. What a process that was
-    killed while files moved left undone is completed by the next `publish_into` or `check_into`.
-
-    Args:
-        folder: that they join; made if need be.
-        marker: the file whose presence says that such a result is there.
-        overwrite: whether an earlier result may be replaced.
-        owned: all other files and sub-folders that such a result may have: those of an earlier one
-            that the block did not write again are deleted with it.
-
-    Raises:
-        RunError: an earlier result is there (unless `overwrite`), files of these names are there
-            that no marker belongs to, or writing failed.
-    """
-    check_into(folder, marker, overwrite=overwrite, owned=owned)
-    scratch = folder / f".{marker}.part-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder, glob.escape(marker))
-        scratch.mkdir()
-        try:
-            yield scratch
-            sync_files(scratch)
-            ready = _renamed(scratch, _READY)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise _write_error(folder, error) from error
-    _publish(ready, folder, marker, owned)
 
 
 def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()) -> None:
     """Refuse, before any work is done, to replace an earlier result inside a folder.
 
+    An interrupted replacement of an earlier result is completed or undone first.
+
     Raises:
-        RunError: it is there and may not be replaced, files of the names `owned` are there that no
-            marker belongs to, or the folder cannot be written to.
+        RunError: an earlier result is there and may not be replaced, files of the names `owned`
+            are there that no marker belongs to, or the folder cannot be written to.
     """
-    _finish(folder, marker, folder, marker, owned)
+    finish_interrupted(folder, marker)
     foreign = [name for name in owned if (folder / name).exists()]
     if foreign and not (folder / marker).exists():
         raise RunError(
@@ -141,174 +88,245 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
 
 
 @contextmanager
+def publish_folder(path: Path, marker: str, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a scratch folder whose files become `path` only when the block ends well.
+
+    A folder with a marker is always whole. Files and folders in `path` that the block did not
+    write stay as they are; a sub-folder that the block wrote replaces one of that name.
+
+    Raises:
+        RunError: the folder may not be written, or writing failed (disk full, say); an earlier
+            result is then still there.
+    """
+    check_output(path, marker, overwrite=overwrite)
+    with _published(path, marker, ()) as scratch:
+        yield scratch
+
+
+@contextmanager
+def publish_into(
+    folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Yield a scratch folder whose files and sub-folders join those of `folder` when all ends well.
+
+    For a result that lives inside another one, such as a payout in its run.
+
+    Args:
+        folder: that the files join; made if need be.
+        marker: the file whose presence says that such a result is there.
+        overwrite: whether an earlier result may be replaced.
+        owned: all other files and sub-folders that such a result may have. Those of an earlier
+            result that the block did not write again are deleted.
+
+    Raises:
+        RunError: an earlier result is there (unless `overwrite`), files of these names are there
+            that no marker belongs to, or writing failed.
+    """
+    check_into(folder, marker, overwrite=overwrite, owned=owned)
+    with _published(folder, marker, owned) as scratch:
+        yield scratch
+
+
+@contextmanager
 def publish_file(path: Path) -> Iterator[Path]:
     """Yield a scratch path that becomes the file `path` only when the block ends well.
 
     Raises:
-        RunError: the file cannot be written; what was there before is then still there.
+        RunError: the file cannot be written; an earlier file is then still there.
     """
     # the suffix stays last: writers such as NumPy's add their own to a name without it
-    scratch = path.with_name(f".{path.stem}.part-{os.getpid()}{path.suffix}")
+    scratch = path.with_name(f"{_scratch_name(path.stem)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield scratch
-            _flush(scratch)
+            _sync(scratch)
             scratch.replace(path)
         finally:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink()
     except OSError as error:
         raise _write_error(path, error) from error
 
 
-def _write_error(path: Path, error: OSError) -> RunError:
-    reason = error.strerror or str(error)
-    return RunError(
-        f"cannot write {path}: {reason}; nothing was changed there. Free some space or choose "
-        "another folder"
-    )
+def finish_interrupted(path: Path, marker: str) -> bool:
+    """Complete or undo the replacement of a result whose writer was killed.
+
+    Waits while another process replaces the result.
+
+    Returns:
+        Whether a replacement was completed.
+
+    Raises:
+        RunError: the files cannot be moved.
+    """
+    if not (_ready(path, marker).exists() or _lock_file(path, marker).exists()):
+        return False
+    try:
+        with locked(_lock_file(path, marker)):
+            return _settle(path, marker)
+    except OSError as error:
+        raise _move_error(path, marker, error) from error
 
 
-def _check_place(folder: Path) -> None:
-    """Raise RunError where no folder can be written to."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; choose a folder to write to")
-    parent = _existing_parent(folder)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"{parent} is not writable; choose another folder to write to")
+@contextmanager
+def locked(file: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Hold the lock `file` against threads, processes and hosts; the file is deleted at the end.
 
+    A lock whose holder was killed keeps nobody out.
 
-def _existing_parent(path: Path) -> Path:
-    parent = path.absolute()
-    while not parent.is_dir():
-        parent = parent.parent
-    return parent
+    Raises:
+        OSError: the file cannot be made, or somebody else holds the lock for `timeout` seconds
+            (`TimeoutError`).
+    """
+    from filelock import FileLock
+
+    with FileLock(file, timeout=timeout):
+        try:
+            yield
+        finally:
+            # last while the lock is held: who waits for the deleted file notices and starts again.
+            # Windows deletes the file when the lock is released
+            with suppress(OSError):
+                file.unlink()
 
 
 def remove_leftovers(folder: Path, name: str = "*", *, recursive: bool = False) -> None:
-    """Delete scratch files and folders of processes that were killed while they wrote.
+    """Delete scratch files and folders that nobody has written to for `LEFTOVER_SECONDS`.
 
     Args:
         folder: where results are.
-        name: of the result without its suffix; by default every result.
+        name: glob pattern of a result's name without suffix. Default: every result.
         recursive: look into sub-folders too.
     """
     pattern = f".{name}.part-*"
-    for leftover in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
-        writer = _WRITER.search(leftover.name)
-        if writer is None or (int(writer[1]) != os.getpid() and _alive(int(writer[1]))):
-            continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    oldest = time.time() - LEFTOVER_SECONDS
+    for scratch in list(folder.rglob(pattern) if recursive else folder.glob(pattern)):
+        # another process may delete it at the same time, or the folder may only be read
+        with suppress(OSError):
+            if max(file.stat().st_mtime for file in (scratch, *scratch.rglob("*"))) < oldest:
+                _delete(scratch)
 
 
 def sync_files(folder: Path) -> None:
-    """All files of a folder to the disk.
+    """Write all files of a folder through to the disk.
 
     Raises:
         OSError: the disk is full, say.
     """
     for file in folder.rglob("*"):
         if not file.is_dir():
-            _flush(file)
+            _sync(file)
 
 
-def _flush(file: Path) -> None:
-    """To the disk, so that the rename never outlives the content in a power cut."""
+def _sync(file: Path) -> None:
+    """To the disk, so that a rename never outlives the content in a power cut."""
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
-def finish_interrupted(path: Path, marker: str) -> bool:
-    """Complete what a killed process left undone while it moved finished files into `path`.
-
-    Only where `path` has no marker and the files that wait beside it have one: an earlier result
-    that is still whole stays.
-
-    Returns:
-        Whether there was such a folder.
-
-    Raises:
-        RunError: the files cannot be moved.
-    """
-    return _finish(path.parent, path.name, path, marker, ())
-
-
-def _finish(home: Path, name: str, target: Path, marker: str, owned: Sequence[str]) -> bool:
-    done = False
-    if (target, marker) in _MOVED_NOW:
-        return False
-    for stage in (_READY, _MOVING):
-        for left in list(home.glob(f".{glob.escape(name)}{stage}*")):
-            writer = _WRITER.search(left.name)
-            if writer is None or (int(writer[1]) != os.getpid() and _alive(int(writer[1]))):
-                continue
-            # who deleted the target since wants no part of it back
-            wanted = stage == _READY or target.is_dir()
-            if wanted and (left / marker).exists() and not (target / marker).exists():
-                _publish(left, target, marker, owned)
-                done = True
-            else:
-                shutil.rmtree(left, ignore_errors=True)
-    return done
-
-
-def _renamed(folder: Path, stage: str) -> Path:
-    return folder.rename(folder.with_name(_WRITER.sub(rf"{stage}\1", folder.name)))
-
-
-def _publish(ready: Path, target: Path, marker: str, owned: Sequence[str] = ()) -> None:
-    """Move finished files to `target`: all, or those that a killed process left in `ready`.
-
-    Raises:
-        RunError: a file cannot be moved. Where an earlier result is still whole, the finished files
-            are deleted; else they stay for `finish_interrupted`.
-    """
-    _MOVED_NOW.add((target, marker))
+@contextmanager
+def _published(target: Path, marker: str, owned: Sequence[str]) -> Iterator[Path]:
+    replacing = target.is_dir()
+    home, name = (target, marker) if replacing else (target.parent, target.name)
     try:
-        _move(ready, target, marker, owned)
+        home.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(home, glob.escape(name))
+        scratch = home / _scratch_name(name)
+        scratch.mkdir()
+        try:
+            yield scratch
+            if replacing:
+                written = {entry.name for entry in scratch.iterdir()}
+                (scratch / _OBSOLETE).write_text("\n".join({*owned} - written), "utf-8")
+            sync_files(scratch)
+            if replacing:
+                _replace(scratch, target, marker)
+            else:
+                scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
-        if (target / marker).exists():
+        raise _write_error(target, error) from error
+
+
+def _replace(scratch: Path, target: Path, marker: str) -> None:
+    with locked(_lock_file(target, marker)):
+        _settle(target, marker)
+        ready = scratch.rename(_ready(target, marker))
+        try:
+            _move(ready, target, marker)
+        except OSError as error:
+            if not (target / marker).exists():
+                raise _move_error(target, marker, error) from error
             shutil.rmtree(ready, ignore_errors=True)
-            raise _write_error(target, error) from error
-        raise RunError(
-            f"cannot move finished files into {target}: {error.strerror or error}; those that are "
-            f"missing there are in the hidden folder .…{_READY}… or .…{_MOVING}… beside or in it, "
-            "and the next command that writes there goes on"
-        ) from error
-    finally:
-        _MOVED_NOW.discard((target, marker))
+            raise
 
 
-def _move(ready: Path, target: Path, marker: str, owned: Sequence[str]) -> None:
-    if _MOVING not in ready.name:
-        if not target.exists() or not any(target.iterdir()):
-            ready.replace(target)
-            return
-        (target / marker).unlink(missing_ok=True)
-        written = {entry.name for entry in ready.iterdir()}
-        for name in sorted(set(owned) - written):
-            _take_away(target / name, ready)
-        ready = _renamed(ready, _MOVING)
-    entries = [entry for entry in ready.iterdir() if not _OLD.fullmatch(entry.name)]
-    for entry in sorted(entries, key=lambda entry: (entry.name == marker, entry.name)):
-        _take_away(target / entry.name, ready)
+def _settle(target: Path, marker: str) -> bool:
+    """Complete or undo an interrupted replacement; the caller holds the lock."""
+    ready = _ready(target, marker)
+    unfinished = (ready / marker).exists() and not (target / marker).exists()
+    if unfinished:
+        _move(ready, target, marker)
+    shutil.rmtree(ready, ignore_errors=True)
+    return unfinished
+
+
+def _move(ready: Path, target: Path, marker: str) -> None:
+    """Move finished files into their places, the marker last; may be repeated after a kill."""
+    (target / marker).unlink(missing_ok=True)
+    obsolete = ready / _OBSOLETE
+    if obsolete.exists():
+        for name in obsolete.read_text("utf-8").splitlines():
+            _delete(target / name)
+        obsolete.unlink()
+    for entry in sorted(ready.iterdir(), key=lambda entry: (entry.name == marker, entry.name)):
+        _delete(target / entry.name)
         entry.replace(target / entry.name)
     shutil.rmtree(ready, ignore_errors=True)
 
 
-def _take_away(old: Path, ready: Path) -> None:
-    if old.exists():
-        old.replace(ready / f".{old.name}.old")
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _scratch_name(name: str) -> str:
+    return f".{name}.part-{secrets.token_hex(8)}"
+
+
+def _ready(target: Path, marker: str) -> Path:
+    return target / f".{marker}.ready"
+
+
+def _lock_file(target: Path, marker: str) -> Path:
+    return target / f".{marker}.lock"
+
+
+def _check_place(folder: Path) -> None:
+    """Raise RunError where no folder can be written to."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; choose a folder to write to")
+    parent = folder.absolute()
+    while not parent.is_dir():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{parent} is not writable; choose another folder to write to")
+
+
+def _write_error(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot write {path}: {error.strerror or error}; nothing was changed there. Free some "
+        "space or choose another folder"
+    )
+
+
+def _move_error(target: Path, marker: str, error: OSError) -> RunError:
+    return RunError(
+        f"cannot move finished files into {target}: {error.strerror or error}; the missing files "
+        f"are in {_ready(target, marker)}. Mend the cause; the next command that reads or writes "
+        "there moves them"
+    )

@@ -1,4 +1,4 @@
-"""A study's working folder: every finished piece is kept, so that a killed study goes on."""
+"""A study's working folder keeps every finished piece, so that a killed study can go on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gmvaluator.files.atomic import publish_file, remove_leftovers
 
 
 class Workspace:
-    """Files of a study, and its pieces by what decided them.
+    """The working folder of a study.
 
-    Generators, samples and classifiers live in sub-folders that studies name; small results are
-    JSON files under `pieces/`, found again by a hash of their key.
+    Generators, samples and classifiers live in sub-folders that the study names. Small results
+    ("pieces") are JSON files under `pieces/`, each named by a hash of its key.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -32,7 +32,7 @@ class Workspace:
             ) from error
 
     def path(self, *parts: str) -> Path:
-        """A path inside, whose folder exists."""
+        """A path in the working folder; makes the folders above it."""
         whole = self.folder.joinpath(*parts)
         whole.parent.mkdir(parents=True, exist_ok=True)
         return whole
@@ -45,14 +45,14 @@ class Workspace:
         Args:
             kind: sub-folder under `pieces/`, the study's name.
             key: everything that decides the result, as JSON.
-            compute: the work; returns JSON. Its seconds are kept beside it.
+            compute: the work; returns JSON. The seconds it takes are stored with the result.
         """
         text = json.dumps(key, sort_keys=True, ensure_ascii=False)
         name = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
         file = self.path("pieces", kind, f"{name}.json")
-        kept = _read(file)
-        if kept is not None and kept.get("key") == json.loads(text):
-            result: dict[str, Any] = kept["result"]
+        content = _read(file)
+        if content is not None and content.get("key") == json.loads(text):
+            result: dict[str, Any] = content["result"]
             return result
         start = time.perf_counter()
         computed = dict(compute())
@@ -60,23 +60,23 @@ class Workspace:
         content = {"key": json.loads(text), "seconds": seconds, "result": computed}
         with publish_file(file) as part:
             part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        # read back: what a resumed study sees is what this one goes on with
+        # read back, so that a resumed study goes on with the same numbers as this one
         again: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["result"]
         return again
 
     def pieces(self) -> int:
-        """How many finished pieces of all kinds are kept."""
+        """Number of finished pieces of all kinds."""
         return sum(1 for _ in self.folder.glob("pieces/*/*.json"))
 
     def seconds(self, kind: str) -> float:
-        """What the kept pieces of a kind took together."""
+        """Seconds that the finished pieces of a kind took together."""
         folder = self.folder / "pieces" / kind
         pieces = [_read(file) for file in sorted(folder.glob("*.json"))]
         return float(sum(piece["seconds"] for piece in pieces if piece))
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """A kept piece; None where there is none or it is damaged, and is then made again."""
+    """The content of a finished piece; None where the file is missing or damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,17 +1,21 @@
-"""What a cache folder holds, and making it smaller."""
+"""What a cache folder holds, and how to make it smaller."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError
-from gmvaluator.files.atomic import remove_leftovers
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.atomic import LEFTOVER_SECONDS, remove_leftovers
 from gmvaluator.files.store import (
     SHARD_ROWS,
+    Faults,
     Shard,
     Store,
     checksum,
@@ -28,7 +32,7 @@ DAY = 86_400
 class Holding:
     """One thing in a cache: the embeddings of an encoder, an index, or the files of a folder.
 
-    `items` are vectors or files; `used` is the time of last use, in seconds since 1970.
+    `items` counts vectors or files; `used` is the time of last use, in seconds since 1970.
     """
 
     kind: str
@@ -40,7 +44,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` did: vectors and indexes dropped, bytes freed, small shards merged."""
+    """Result of `prune`: vectors and indexes dropped, small shards merged, bytes freed."""
 
     vectors: int
     indexes: int
@@ -55,30 +59,28 @@ def survey(store: Store) -> list[Holding]:
     """Everything a cache folder holds, embeddings first; damaged shards are dropped on the way."""
     holdings = []
     for table in _tables(store):
-        shards = open_shards(table)
+        shards = open_shards(table, store.faults)
         if shards:
-            paths = [shard.path for shard in shards]
             vectors = sum(len(shard.keys) for shard in shards)
-            holdings.append(
-                Holding("embeddings", shards[0].encoder, vectors, _size(paths), _used(paths))
-            )
+            states = _states([shard.path for shard in shards])
+            holdings.append(_holding("embeddings", shards[0].encoder, vectors, states))
     for note in sorted((store.folder / "indexes").glob("[!.]*.json")):
-        files = [file for file in (note, note.with_suffix("")) if file.is_file()]
-        holdings.append(Holding("index", _index_name(note), 1, _size(files), _used([note])))
+        states = _states([note, note.with_suffix("")])
+        holdings.append(_holding("index", _index_name(note), 1, states))
     for kind in ("weights", "demo"):
-        files = [file for file in (store.folder / kind).rglob("*") if file.is_file()]
-        if files:
-            holdings.append(Holding(kind, "", len(files), _size(files), _used(files)))
+        states = _states(store.folder.joinpath(kind).rglob("*"))
+        if states:
+            holdings.append(_holding(kind, "", len(states), states))
     return holdings
 
 
 def prune(
     store: Store, *, older_than: float | None = None, progress: Progress | None = None
 ) -> Pruned:
-    """Drop what is damaged, left over or held twice, and merge small shards.
+    """Drop damaged, left-over and duplicate files, and merge small shards.
 
-    Downloaded weights stay. Do not prune while a run uses the cache: it would compute again what
-    it was about to read.
+    Downloaded weights stay. A run that uses the cache at the same time loses nothing, but computes
+    again what it was about to read.
 
     Args:
         older_than: also drop embeddings and indexes that were not used for so many days; 0 drops
@@ -86,7 +88,7 @@ def prune(
 
     Raises:
         InputError: a negative number of days.
-        RunError: a merged shard cannot be written.
+        RunError: the cache cannot be written.
     """
     if older_than is not None and not older_than >= 0:
         raise InputError(f"{older_than} days were given; pass a number of days ≥ 0")
@@ -94,50 +96,44 @@ def prune(
     limit = None if older_than is None else time.time() - older_than * DAY
     vectors = merged = indexes = 0
     tables = _tables(store)
-    with (progress or Silent()).stage("prune", len(tables)) as advance:
-        for table in tables:
-            dropped, joined = _prune_table(table, limit)
-            vectors, merged = vectors + dropped, merged + joined
-            advance(1)
-    folder = store.folder / "indexes"
-    if folder.is_dir():
-        remove_leftovers(folder)
-    for note in folder.glob("[!.]*.json"):
-        if limit is not None and note.stat().st_mtime <= limit:
-            note.with_suffix("").unlink(missing_ok=True)
-            note.unlink()
-            indexes += 1
-    for index in [file for file in folder.glob("[!.]*") if not file.suffix]:
-        # an index without its note was never finished
-        if not index.with_suffix(".json").is_file():
-            index.unlink()
-            indexes += 1
+    try:
+        with (progress or Silent()).stage("prune", len(tables)) as advance:
+            for table in tables:
+                n_dropped, n_merged = _prune_table(table, limit, store.faults)
+                vectors, merged = vectors + n_dropped, merged + n_merged
+                advance(1)
+        indexes = _prune_indexes(store.folder / "indexes", limit)
+    except OSError as error:
+        raise RunError(
+            f"cannot prune the cache {store.folder}: {error.strerror or error}; make the folder "
+            "writable, or choose another one with --cache DIR"
+        ) from error
     return Pruned(vectors, indexes, merged, max(0, before - total_bytes(store)))
 
 
 def total_bytes(store: Store) -> int:
     """Bytes of all files of a cache folder."""
-    return _size([file for file in store.folder.rglob("*") if file.is_file()])
+    return sum(state.st_size for state in _states(store.folder.rglob("*")))
 
 
-def _prune_table(folder: Path, limit: float | None) -> tuple[int, int]:
+def _prune_table(folder: Path, limit: float | None, faults: Faults) -> tuple[int, int]:
     """(vectors dropped, shards merged)"""
-    dropped = 0
-    kept: list[Shard] = []
-    for shard in open_shards(folder):
-        used = shard.path.stat().st_mtime
-        if limit is not None and used <= limit:
-            shard.path.unlink(missing_ok=True)
-            dropped += len(shard.keys)
-        # not `verify`, which counts as a use
-        elif checksum(shard.path) == shard.path.stem:
-            kept.append(shard)
-        else:
-            report_damage(shard.path)
-    merged = _merge(folder, [shard for shard in kept if len(shard.keys) < SHARD_ROWS])
-    if not any(folder.iterdir()):
-        folder.rmdir()
-    return dropped, merged
+    n_dropped = 0
+    whole: list[Shard] = []
+    for shard in open_shards(folder, faults):
+        try:
+            if limit is not None and shard.path.stat().st_mtime <= limit:
+                shard.path.unlink()
+                n_dropped += len(shard.keys)
+            # not `verify`, which counts as a use
+            elif checksum(shard.path) == shard.path.stem:
+                whole.append(shard)
+            else:
+                report_damage(shard.path)
+        except FileNotFoundError:
+            continue  # another process prunes the cache too
+    # an empty folder stays: another process may be about to write its first shard there
+    return n_dropped, _merge(folder, [shard for shard in whole if len(shard.keys) < SHARD_ROWS])
 
 
 def _merge(folder: Path, shards: list[Shard]) -> int:
@@ -159,6 +155,26 @@ def _merge(folder: Path, shards: list[Shard]) -> int:
     return len(shards)
 
 
+def _prune_indexes(folder: Path, limit: float | None) -> int:
+    """Drop indexes that were not used since `limit`, and those without a note; how many."""
+    remove_leftovers(folder)
+    n_dropped = 0
+    for note in list(folder.glob("[!.]*.json")):
+        with suppress(FileNotFoundError):
+            if limit is not None and note.stat().st_mtime <= limit:
+                note.with_suffix("").unlink(missing_ok=True)
+                note.unlink()
+                n_dropped += 1
+    unfinished = time.time() - LEFTOVER_SECONDS
+    for index in [file for file in folder.glob("[!.]*") if not file.suffix]:
+        with suppress(FileNotFoundError):
+            # the note is written last: a young index may get its note in a moment
+            if not index.with_suffix(".json").is_file() and index.stat().st_mtime < unfinished:
+                index.unlink()
+                n_dropped += 1
+    return n_dropped
+
+
 def _tables(store: Store) -> list[Path]:
     folder = store.folder / "embeddings"
     return sorted(path for path in folder.glob("*") if path.is_dir())
@@ -166,15 +182,22 @@ def _tables(store: Store) -> list[Path]:
 
 def _index_name(note: Path) -> str:
     try:
-        found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-        return f"{found['index']} of {found['n']} vectors"
+        content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        return f"{content['index']} of {content['n']} vectors"
     except (OSError, ValueError, KeyError, TypeError):
         return "damaged"
 
 
-def _size(files: list[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
+def _states(paths: Iterable[Path]) -> list[os.stat_result]:
+    """The state of each path that is a file and still there."""
+    states = []
+    for path in paths:
+        with suppress(OSError):
+            if path.is_file():
+                states.append(path.stat())
+    return states
 
 
-def _used(files: list[Path]) -> float:
-    return max(file.stat().st_mtime for file in files)
+def _holding(kind: str, name: str, items: int, states: list[os.stat_result]) -> Holding:
+    size = sum(state.st_size for state in states)
+    return Holding(kind, name, items, size, max((state.st_mtime for state in states), default=0.0))

@@ -1,14 +1,14 @@
-"""Whether the files of a result folder are those that were written: hashes, and a seal over them.
+"""Hashes of the files of a result folder, and a seal over the hashes.
 
-Hashes show accidents and careless edits. Who can rewrite every file can rewrite the seal as well;
-only a copy of the seal kept elsewhere shows that.
+Hashes show accidents and careless edits. A person who can rewrite every file can rewrite the seal
+as well; only a copy of the seal that is kept elsewhere shows such a change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,29 @@ FILES, SEAL = "files", "seal"
 EARLIER_SEALS = "earlier_seals"
 """Key under which a run that was extended keeps the seals it had before."""
 RUN_SEAL = "run_seal"
-"""Key under which what is made of a run keeps the seal of the run it was made of."""
+"""Key under which a payout, audit or curation keeps the seal of its run."""
 
 
-def sha256_of(file: Path) -> str:
-    """64 hex digits of a file's content."""
+def hash_file(file: Path, algorithm: str | Callable[[], Any] = "sha256") -> str:
+    """Hex digits of the hash of a file's content: 64 by default, of SHA-256.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
 def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """`info` with the hashes of all files of `folder`, and a seal over both.
 
     Args:
-        info: what the folder's marker file will hold, as JSON takes it.
-        folder: with every file but the marker, in sub-folders too.
+        info: content of the folder's marker file, as JSON takes it.
+        folder: holds every file but the marker, in sub-folders too.
     """
     listed = sorted(file for file in folder.rglob("*") if file.is_file())
-    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in listed}
-    # as it will be read back: keys that are numbers become strings, and sort as such
+    files = {file.relative_to(folder).as_posix(): hash_file(file) for file in listed}
+    # as JSON will give it back: keys that are numbers become strings, and sort as strings
     content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
     return content | {SEAL: seal_of(content)}
 
@@ -52,25 +56,25 @@ def seal_of(info: Mapping[str, Any]) -> str:
 
 
 def recorded_files(info: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 by name of the files beside a marker; none where it recorded none."""
+    """SHA-256 by name of the files beside a marker; empty if the marker recorded no files."""
     files = info.get(FILES)
     return files if isinstance(files, dict) else {}
 
 
 def broken(info: Mapping[str, Any], folder: Path) -> list[str]:
-    """What differs from what `sealed` recorded, a sentence each; nothing for intact folders.
+    """A sentence for each file or record that differs from what `sealed` recorded.
 
-    A folder that was written before there were seals has nothing to compare with; see `SEAL`.
+    Empty for an intact folder, and for one of an early version that recorded no hashes.
     """
-    found = []
+    problems = []
     if SEAL in info and info[SEAL] != seal_of(info):
-        found.append("the record itself was changed (its seal does not fit)")
+        problems.append("the record itself was changed (its seal does not fit)")
     if not isinstance(info.get(FILES, {}), dict):
-        return [*found, "its list of files is damaged"]
+        return [*problems, "its list of files is damaged"]
     for name, recorded in recorded_files(info).items():
         file = folder / name
         if not file.is_file():
-            found.append(f"{name} is missing")
-        elif sha256_of(file) != recorded:
-            found.append(f"{name} was changed")
-    return found
+            problems.append(f"{name} is missing")
+        elif hash_file(file) != recorded:
+            problems.append(f"{name} was changed")
+    return problems

@@ -3,11 +3,15 @@
     <cache>/embeddings/<encoder>/<checksum>.safetensors    at most `SHARD_ROWS` vectors with keys
     <cache>/indexes/<key>                                  a trained index, and <key>.json
 
-A vector is found by the content of its image (`ImageSet.content_key`) and by its encoder
-(fingerprint and arithmetic), so moving, renaming or adding images embeds only what is new. A
-shard is written whole and never changed; its name is the checksum of what it holds, so writers
+A vector is looked up by the content of its image (`ImageSet.content_key`) and by its encoder
+(fingerprint and arithmetic), so that moving, renaming or adding images embeds only new ones. A
+shard is written whole and never changed. Its name is the checksum of its content, so that writers
 that share a cache cannot disturb one another, and a damaged shard is noticed, reported and left
 out. docs/performance.md says why shards are safetensors files and not Lance or Zarr.
+
+No run needs the cache. Where the cache cannot be read, vectors are computed again; where it cannot
+be written, vectors stay in memory for this run. Both are said once, as a `CacheWarning`. Only a
+wrong checksum counts as damage: a file that cannot be read now may be whole.
 """
 
 from __future__ import annotations
@@ -20,21 +24,30 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import CacheWarning, RunError
-from gmvaluator.files.atomic import publish_file, remove_leftovers
-from gmvaluator.files.cache import cache_base
+from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
+from gmvaluator.files.seals import hash_file
 
 SHARD_ROWS = 1_024
 KEY_BYTES = 16
 SUFFIX = ".safetensors"
 FORMAT = "1"
+
+
+def cache_base() -> Path:
+    """$GMVALUATOR_CACHE, else the user's cache directory of this system."""
+    import platformdirs
+
+    base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
+    return Path(base).expanduser()
 
 
 def as_store(cache: bool | str | Path | Store) -> Store | None:
@@ -46,15 +59,43 @@ def as_store(cache: bool | str | Path | Store) -> Store | None:
     return Store(cache)
 
 
+class Faults:
+    """Reading or writing a cache folder failed; each of the two is reported once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reported: set[Literal["read", "write"]] = set()
+
+    def report(self, action: Literal["read", "write"], error: Exception) -> None:
+        """Warn that the cache cannot be read or written, and how to help it."""
+        if action in self.reported:
+            return
+        self.reported.add(action)
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        result = {
+            "read": "this part of it is left out, and computed again where it is needed",
+            "write": "results are the same, but are not kept for later runs",
+        }
+        warnings.warn(
+            f"cannot {action} the cache {self.folder} ({reason}); {result[action]}. Free space "
+            "there or repair the folder, choose another one (--cache DIR or $GMVALUATOR_CACHE), or "
+            "use none (--no-cache)",
+            CacheWarning,
+            stacklevel=3,
+        )
+
+
 class Store:
     """A cache folder.
 
     Args:
-        folder: where it is; None for $GMVALUATOR_CACHE, else the user's cache directory.
+        folder: where it is. Default: $GMVALUATOR_CACHE, else the user's cache directory.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = Path(folder) if folder is not None else cache_base()
+        self.faults = Faults(self.folder)
         self._tables: dict[str, Table] = {}
 
     def table(self, name: str, fingerprint: str) -> Table:
@@ -67,107 +108,126 @@ class Store:
         key = hashlib.sha256(f"{FORMAT}|{fingerprint}".encode()).hexdigest()[:32]
         if key not in self._tables:
             readable = re.sub(r"[^A-Za-z0-9.]+", "-", name)[:60]
-            self._tables[key] = Table(self.folder / "embeddings" / f"{readable}-{key}", name)
+            folder = self.folder / "embeddings" / f"{readable}-{key}"
+            self._tables[key] = Table(folder, name, self.faults)
         return self._tables[key]
 
     def index(self, description: dict[str, Any]) -> IndexFile:
         """The file of an index that `description` (plain types) decides; see `IndexFile`."""
         text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return IndexFile(self.folder / "indexes" / key, description)
+        return IndexFile(self.folder / "indexes" / key, description, self.faults)
 
 
 class Table:
     """Vectors of one encoder by the content key of their image.
 
-    `in` and `row` see what is on disk and what was added. Reading checks each shard once, before
-    the first vector is taken from it. Safe to ask from several threads; one thread adds.
+    `in` and `row` see the vectors on disk and those that were added. Each shard is checked once,
+    before the first vector is taken from it. Several threads may read; one thread adds.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, faults: Faults | None = None) -> None:
         self.folder = folder
         self.name = name
+        self._faults = faults or Faults(folder)
         self._lock = threading.RLock()
         self._places: dict[bytes, tuple[Shard, int]] | None = None
-        self._fresh: dict[bytes, NDArray[np.float32]] = {}
+        self._unwritten: dict[bytes, NDArray[np.float32]] = {}
+        self._left_out: set[Path] = set()
 
     def beside(self, form: str) -> Table:
         """A table of the same encoder's vectors of the images in another form, such as mirrored."""
-        return Table(self.folder.with_name(f"{self.folder.name}-{form}"), f"{self.name} {form}")
+        folder = self.folder.with_name(f"{self.folder.name}-{form}")
+        return Table(folder, f"{self.name} {form}", self._faults)
 
     def __contains__(self, key: str) -> bool:
         raw = bytes.fromhex(key)
         with self._lock:
-            if raw in self._fresh:
-                return True
-            place = self._listed().get(raw)
-            return place is not None and (place[0].whole or self._check(place[0], raw))
+            while raw not in self._unwritten:
+                if raw not in self._listed():
+                    return False
+                shard, _ = self._listed()[raw]
+                if shard.whole or self._check(shard):
+                    return True
+            return True
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._listed()) + len(self._fresh)
+            return len(self._listed()) + len(self._unwritten)
 
     def row(self, key: str) -> NDArray[np.float32]:
         """(dim,) float32; KeyError for a key that is not `in` the table."""
         raw = bytes.fromhex(key)
         with self._lock:
-            if raw in self._fresh:
-                return self._fresh[raw]
+            if raw in self._unwritten:
+                return self._unwritten[raw]
             shard, row = self._listed()[raw]
             return shard.row(row)
 
     def add(self, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep (B, dim) vectors; they are on disk once a shard is full or `flush` is called.
 
-        Raises:
-            RunError: a shard cannot be written (disk full, say).
+        Vectors that cannot be written stay in memory, and a `CacheWarning` says so.
         """
         with self._lock:
             for key, vector in zip(keys, vectors, strict=True):
-                self._fresh[bytes.fromhex(key)] = vector.copy()
-            while len(self._fresh) >= SHARD_ROWS:
-                self._write_shard()
+                self._unwritten[bytes.fromhex(key)] = vector.copy()
+            while len(self._unwritten) >= SHARD_ROWS and self._write_shard():
+                pass
 
     def flush(self) -> None:
-        """Write what was added and is not on disk yet.
-
-        Raises:
-            RunError: it cannot be written.
-        """
+        """Write the vectors that are not on disk yet; see `add`."""
         with self._lock:
-            while self._fresh:
-                self._write_shard()
+            while self._unwritten and self._write_shard():
+                pass
 
-    def _write_shard(self) -> None:
-        keys = list(self._fresh)[:SHARD_ROWS]
-        shard = write_shard(self.folder, self.name, {key: self._fresh[key] for key in keys})
-        listed = self._listed()
+    def _write_shard(self) -> bool:
+        """Write up to `SHARD_ROWS` vectors; False where the cache cannot be written."""
+        if "write" in self._faults.reported:
+            return False
+        keys = list(self._unwritten)[:SHARD_ROWS]
+        try:
+            shard = write_shard(self.folder, self.name, {key: self._unwritten[key] for key in keys})
+        except RunError as error:
+            self._faults.report("write", error)
+            return False
+        places = self._listed()
         for row, key in enumerate(keys):
-            listed.setdefault(key, (shard, row))
-            del self._fresh[key]
+            places.setdefault(key, (shard, row))
+            del self._unwritten[key]
+        return True
 
     def _listed(self) -> dict[bytes, tuple[Shard, int]]:
+        """Shard and row by key, of the shards on disk."""
         if self._places is None:
             self._places = {}
-            for shard in open_shards(self.folder):
-                for row, key in enumerate(shard.keys):
-                    self._places.setdefault(key, (shard, row))
+            self._list()
         return self._places
 
-    def _check(self, shard: Shard, key: bytes) -> bool:
-        """Verify a shard; when it is damaged forget all it holds. Whether `key` is still here."""
-        if shard.verify():
-            return True
-        report_damage(shard.path)
+    def _list(self) -> None:
         places = self._listed()
-        for lost in shard.keys:
-            if places.get(lost, (None, 0))[0] is shard:
-                del places[lost]
-        for other in open_shards(self.folder):
-            for row, kept in enumerate(other.keys):
-                places.setdefault(kept, (other, row))
-        place = places.get(key)
-        return place is not None and (place[0].whole or self._check(place[0], key))
+        for shard in open_shards(self.folder, self._faults):
+            if shard.path not in self._left_out:
+                for row, key in enumerate(shard.keys):
+                    places.setdefault(key, (shard, row))
+
+    def _check(self, shard: Shard) -> bool:
+        """Verify a shard; leave out one that is damaged, gone or cannot be read now."""
+        try:
+            if shard.verify():
+                return True
+            report_damage(shard.path)
+        except FileNotFoundError:
+            pass  # another process merged it into a larger shard
+        except OSError as error:
+            self._faults.report("read", error)
+        self._left_out.add(shard.path)
+        places = self._listed()
+        for key in shard.keys:
+            if key in places and places[key][0] is shard:
+                del places[key]
+        self._list()
+        return False
 
 
 class Shard:
@@ -192,59 +252,87 @@ class Shard:
         return vector
 
     def verify(self) -> bool:
-        """Whether the file is what its name says; asked once, remembered."""
-        try:
-            self.whole = checksum(self.path) == self.path.stem
-        except OSError:
-            self.whole = False
-        # when it was last of use, for `prune`; a cache that may only be read still serves
-        if self.whole and os.access(self.path, os.W_OK):
-            os.utime(self.path)
+        """Whether the file's content is what its name says; marks the file as used.
+
+        Raises:
+            OSError: the file cannot be read; it may be whole.
+        """
+        self.whole = checksum(self.path) == self.path.stem
+        if self.whole:
+            _mark_used(self.path)
         return self.whole
 
 
 @dataclass(frozen=True)
 class IndexFile:
-    """Where a trained index is or shall be kept."""
+    """Where a trained index is or shall be kept: `path`, and a note `path`.json beside it."""
 
     path: Path
     description: dict[str, Any]
+    faults: Faults = field(compare=False)
 
     def check(self) -> Path | None:
         """The file, if it is there and whole; a damaged one is reported and deleted."""
         note = self.path.with_suffix(".json")
-        if not (self.path.is_file() and note.is_file()):
-            return None
         try:
-            if json.loads(note.read_text(encoding="utf-8"))["checksum"] == checksum(self.path):
-                if os.access(note, os.W_OK):
-                    os.utime(note)
-                return self.path
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # told below, as any other damage
-        report_damage(self.path)
-        note.unlink(missing_ok=True)
-        return None
+            if not (self.path.is_file() and note.is_file()):
+                return None
+            if not (self._fits(note) or self._fits_once_written(note)):
+                report_damage(self.path, note)
+                return None
+            _mark_used(note)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.faults.report("read", error)
+            return None
+        return self.path
 
     def write(self, save: Callable[[Path], None]) -> None:
-        """Let `save` write the file to a scratch path, then publish it with its checksum.
+        """Let `save` write the index to a scratch path, then publish it with its checksum.
 
-        Raises:
-            RunError: it cannot be written.
+        Where that fails the index is not kept, and a `CacheWarning` says so.
         """
-        remove_leftovers(self.path.parent)
-        with publish_file(self.path) as part:
-            save(part)
-            note = {"checksum": checksum(part), "made": time.time(), **self.description}
-        with publish_file(self.path.with_suffix(".json")) as part:
-            part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        if "write" in self.faults.reported:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path.parent)
+            with locked(self._lock):
+                with publish_file(self.path) as part:
+                    save(part)
+                    note = {"checksum": checksum(part), "made": time.time(), **self.description}
+                with publish_file(self.path.with_suffix(".json")) as part:
+                    part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        except (OSError, RunError) as error:
+            self.faults.report("write", error)
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _fits_once_written(self, note: Path) -> bool:
+        """`_fits`, after a process that has written the index and not yet its note."""
+        try:
+            with locked(self._lock):
+                return self._fits(note)
+        except OSError:  # no lock, because the folder is read-only
+            return self._fits(note)
+
+    def _fits(self, note: Path) -> bool:
+        """Whether the note has the checksum of the index."""
+        try:
+            recorded = json.loads(note.read_text(encoding="utf-8"))["checksum"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        return bool(recorded == checksum(self.path))
 
 
 def write_shard(folder: Path, encoder: str, vectors: dict[bytes, NDArray[np.float32]]) -> Shard:
     """Publish vectors by key as a shard named by its checksum.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the shard cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
@@ -254,7 +342,7 @@ def write_shard(folder: Path, encoder: str, vectors: dict[bytes, NDArray[np.floa
         "vectors": np.stack(list(vectors.values())),
     }
     content = save(tensors, {"encoder": encoder, "format": FORMAT})
-    path = folder / f"{hashlib.blake2b(content, digest_size=16).hexdigest()}{SUFFIX}"
+    path = folder / f"{_blake2b_128(content).hexdigest()}{SUFFIX}"
     with publish_file(path) as part:
         part.write_bytes(content)
     try:
@@ -263,30 +351,48 @@ def write_shard(folder: Path, encoder: str, vectors: dict[bytes, NDArray[np.floa
         raise RunError(f"{path} was just written but cannot be read: {error}") from error
 
 
-def open_shards(folder: Path) -> list[Shard]:
-    """The shards of a table, oldest name first; what cannot be opened is reported and deleted."""
+def open_shards(folder: Path, faults: Faults) -> list[Shard]:
+    """The shards of a table, oldest name first.
+
+    A shard that cannot be opened is left out; it is deleted only if its checksum is wrong.
+    """
     from safetensors import SafetensorError
 
-    if not folder.is_dir():
-        return []
-    remove_leftovers(folder)
     shards = []
-    # not the hidden ones: another process is writing them now
-    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+    try:
+        remove_leftovers(folder)
+        # not the hidden ones, which are being written now
+        paths = sorted(folder.glob(f"[!.]*{SUFFIX}"))
+    except OSError as error:
+        faults.report("read", error)
+        return []
+    for path in paths:
         try:
-            shards.append(Shard(path))
+            try:
+                shards.append(Shard(path))
+            except (SafetensorError, ValueError, KeyError, OSError) as error:
+                # out of file descriptors, safetensors says that the file is not there
+                if checksum(path) != path.stem:
+                    report_damage(path)
+                else:
+                    faults.report("read", error)
         except FileNotFoundError:
             continue  # another process pruned it between listing and opening
-        except (OSError, SafetensorError, ValueError, KeyError):
-            report_damage(path)
+        except OSError as error:
+            faults.report("read", error)
     return shards
 
 
-def report_damage(path: Path) -> None:
-    """Delete a damaged file of the cache, which can be had again, and say so."""
-    path.unlink(missing_ok=True)
+def report_damage(path: Path, *others: Path) -> None:
+    """Delete a damaged file of the cache, and what belongs to it, and say so."""
+    try:
+        for file in (path, *others):
+            file.unlink(missing_ok=True)
+        result = "removed"
+    except OSError as error:
+        result = f"ignored, since it cannot be removed ({error.strerror})"
     warnings.warn(
-        f"{path} is damaged (its checksum is wrong); it was removed and what it held is computed "
+        f"{path} is damaged (its checksum is wrong); it was {result} and what it held is computed "
         "again. Check the disk if this happens often",
         CacheWarning,
         stacklevel=2,
@@ -295,5 +401,14 @@ def report_damage(path: Path) -> None:
 
 def checksum(path: Path) -> str:
     """32 hex digits, blake2b-128 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return hash_file(path, _blake2b_128)
+
+
+def _blake2b_128(content: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(content, digest_size=16)
+
+
+def _mark_used(path: Path) -> None:
+    """Note the time of last use, for `prune`; a cache that may only be read still serves."""
+    with suppress(OSError):
+        os.utime(path)

@@ -2,10 +2,20 @@
 
 from gmvaluator.images.imageset import (
     Batch,
+    ImageDataset,
     ImageSet,
+    ImageSource,
     Preprocessing,
     Skip,
     set_fingerprint,
 )
 
-__all__ = ["Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
+__all__ = [
+    "Batch",
+    "ImageDataset",
+    "ImageSet",
+    "ImageSource",
+    "Preprocessing",
+    "Skip",
+    "set_fingerprint",
+]

@@ -31,9 +31,13 @@ _BATCHES_AHEAD = 3
 class Batch:
     """Consecutive rows of a set, decoded and resized.
 
-    `rows` (B,) and `keys` (B,) hold the images that could be read, in order; `skipped` the
-    (row, reason) of the others. `pixels` (D, 3, size, size) are those of the images at `decoded`
-    (D,), positions in `rows`: all of them unless some were known and left out.
+    Attributes:
+        rows: (B,) rows of the images that could be read, in order.
+        pixels: (D, 3, size, size) uint8 of the images that were decoded.
+        keys: B content keys.
+        skipped: row and reason of each image that could not be read.
+        decoded: (D,) positions in `rows` of the images that were decoded: all but those whose key
+            was known already.
     """
 
     rows: NDArray[np.int64]
@@ -58,11 +62,11 @@ class _Pending:
         for part in self.parts:
             part.result()
         alive = np.asarray([error is None for error in self.errors], dtype=bool)
-        given = alive & ~self.known
+        decoded = alive & ~self.known
         return Batch(
             self.rows[alive],
             # all of them is the usual case, and copying it would cost as much as reading it
-            self.pixels if given.all() else self.pixels[given],
+            self.pixels if decoded.all() else self.pixels[decoded],
             tuple(self.keys[at] for at in np.flatnonzero(alive)),
             tuple(
                 (int(row), Skip(ids[row], str(error)))
@@ -82,7 +86,7 @@ class Pipeline:
         ids: of all rows of the set.
         pixel_limit: bounds width × height of an encoded image.
         preprocessing: how images are resized.
-        workers: decoding threads; None = the processors at hand.
+        workers: number of decoding threads. Default: the processors that the process may use.
         known: content keys of images that need no decoding.
     """
 
@@ -159,7 +163,7 @@ def raising(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def processors() -> int:
-    """Those that this process may use."""
+    """Number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

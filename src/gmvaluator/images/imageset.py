@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +37,16 @@ from gmvaluator.images.sources import Listing, Raw, Skip, open_source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PIXEL_LIMIT", "Batch", "ImageSet", "Preprocessing", "Skip", "set_fingerprint"]
+__all__ = [
+    "PIXEL_LIMIT",
+    "Batch",
+    "ImageDataset",
+    "ImageSet",
+    "ImageSource",
+    "Preprocessing",
+    "Skip",
+    "set_fingerprint",
+]
 
 # JPEG blurs digits and icons, and saves little on them
 LOSSLESS_SIDE = 64
@@ -48,15 +58,18 @@ _T = TypeVar("_T")
 class ImageSet:
     """Images with unique, stable ids; opened, never loaded whole.
 
-    `ids`, `labels` (None if the source has none) and the columns of `metadata` have one entry an
-    image. `location` is the absolute path of a source on disk, else None. `problems` are parts
-    of the source that could not even be listed, such as an unreadable folder.
+    Attributes:
+        ids, metadata: n ids, and n entries in each column of metadata.
+        location: the absolute path that opens this very set again; None for images in memory and
+            for a selection of a set.
+        origin: the absolute path of the source on disk, also of a selection; None in memory.
+        problems: parts of the source that could not even be listed, such as an unreadable folder.
     """
 
     def __init__(self, listing: Listing, *, pixel_limit: int = PIXEL_LIMIT) -> None:
         self.ids = listing.ids
         self.metadata = listing.metadata
-        self.location = listing.location
+        self.location = self.origin = listing.location
         self.problems = listing.problems
         self._labels = listing.labels
         self._reader = listing.reader
@@ -64,7 +77,7 @@ class ImageSet:
         self._source_rows: NDArray[np.int64] | None = None  # None: all of them, in order
 
     @classmethod
-    def open(cls, source: Any, *, pixel_limit: int = PIXEL_LIMIT) -> ImageSet:
+    def open(cls, source: ImageSource, *, pixel_limit: int = PIXEL_LIMIT) -> ImageSet:
         """List the images of a source; nothing is decoded.
 
         Takes a folder of images (first-level sub-folder = label), of Parquet files or of tar
@@ -100,7 +113,8 @@ class ImageSet:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"ImageSet({len(self)} images from {self.location or 'memory'})"
+        selected = "selected " if self.origin != self.location else ""
+        return f"ImageSet({len(self)} images {selected}from {self.origin or 'memory'})"
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """The whole image as (H, W, 3) uint8; raises `ImageError` if it cannot be decoded."""
@@ -170,6 +184,9 @@ class ImageSet:
     def select(self, rows: ArrayLike) -> ImageSet:
         """The set of `rows` in the order given, sharing the source; ids stay the same.
 
+        A selection has no `location`: opening the source again would give the whole set. Pass the
+        selection itself where a run or an index of it is taken up again.
+
         Raises `InputError` if a row is out of range or given twice.
         """
         chosen = self._check_rows(rows)
@@ -186,11 +203,13 @@ class ImageSet:
                 pick(self.ids),
                 labels if callable(self._labels) else labels(),
                 {name: pick(values) for name, values in self.metadata.items()},
-                self.location,
-                self.problems,
+                problems=self.problems,
             ),
             pixel_limit=self._limit,
         )
+        subset.origin = self.origin
+        if np.array_equal(chosen, np.arange(len(self))):
+            subset.location = self.location
         subset._source_rows = chosen if self._source_rows is None else self._source_rows[chosen]
         return subset
 
@@ -262,6 +281,26 @@ class ImageSet:
             raise ImageError(f"{self.ids[row]}: {error}") from error.__cause__
 
 
+class ImageDataset(Protocol):
+    """A torch `Dataset`, a Hugging Face `Dataset` or another sized collection of images."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+ImageSource: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | ImageSet
+    | NDArray[np.uint8]
+    | Sequence["Image | NDArray[np.uint8]"]
+    | Sequence[Sequence[str | Path]]
+    | ImageDataset
+)
+"""What `ImageSet.open` takes: a path; an open set; a uint8 array; a list of PIL images or arrays; a
+list of pairs (prefix of ids, path); a torch or Hugging Face data set."""
+
+
 @dataclass(frozen=True)
 class _Parts:
     """Reader of several sets, one after the other."""
@@ -270,14 +309,14 @@ class _Parts:
     starts: tuple[int, ...]
 
     def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
-        found: list[Raw | ImageError] = []
+        raws: list[Raw | ImageError] = []
         for row in rows:
             part = bisect_right(self.starts, row) - 1
-            found += self.sets[part]._read([row - self.starts[part]])
-        return found
+            raws += self.sets[part]._read([row - self.starts[part]])
+        return raws
 
 
-def _is_joined(source: Any) -> bool:
+def _is_joined(source: Any) -> TypeGuard[Sequence[Sequence[Any]]]:
     """Whether it is a list of pairs (prefix, path); JSON has lists for pairs."""
     return (
         isinstance(source, list)
@@ -291,25 +330,25 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
     """Sources with the prefixes that their ids get, as one in this order."""
     sets = tuple(ImageSet.open(path, pixel_limit=pixel_limit) for _, path in named)
     ids = [
-        prefix + name for (prefix, _), each in zip(named, sets, strict=True) for name in each.ids
+        prefix + name for (prefix, _), part in zip(named, sets, strict=True) for name in part.ids
     ]
     if not ids or len(set(ids)) < len(ids):
         raise InputError(
             f"{len(named)} sources hold {len(ids)} images, {len(set(ids))} of different ids; "
             "wanted at least one, and prefixes that keep ids apart"
         )
-    labels = [label for each in sets for label in each.labels or (None,) * len(each)]
-    columns = [name for name in sets[0].metadata if all(name in each.metadata for each in sets)]
+    labels = [label for part in sets for label in part.labels or (None,) * len(part)]
+    columns = [name for name in sets[0].metadata if all(name in part.metadata for part in sets)]
     metadata = {
-        name: tuple(entry for each in sets for entry in each.metadata[name]) for name in columns
+        name: tuple(entry for part in sets for entry in part.metadata[name]) for name in columns
     }
-    starts = np.cumsum([0, *(len(each) for each in sets)])[:-1]
+    starts = np.cumsum([0, *(len(part) for part in sets)])[:-1]
     return Listing(
         _Parts(sets, tuple(starts.tolist())),
         tuple(ids),
         tuple(labels) if any(label is not None for label in labels) else None,
         metadata,
-        problems=tuple(problem for each in sets for problem in each.problems),
+        problems=tuple(problem for part in sets for problem in part.problems),
     )
 
 

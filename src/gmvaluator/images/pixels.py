@@ -1,4 +1,4 @@
-"""Whole image sets as arrays of pixels and labels, for what trains on them."""
+"""Whole image sets as arrays of pixels and labels, for training on them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def load_pixels(images: ImageSet, size: int) -> NDArray[np.uint8]:
 
 
 def random_subset(images: ImageSet, n: int, seed: int = 0) -> ImageSet:
-    """n of the images in their order, drawn at random; the set itself where it has no more.
+    """n images drawn at random, in the order of the set; the set itself if it has at most n images.
 
-    A smaller n draws a subset of what a larger one does.
+    The images of a smaller n are among those of a larger n.
     """
     if n >= len(images):
         return images

@@ -143,7 +143,8 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, recursive=True)
         if not manifest.exists():
-            if any(folder.iterdir()):
+            # a draw that was killed before its manifest was there leaves a hidden scratch file
+            if any(not entry.name.startswith(".") for entry in folder.iterdir()):
                 raise RunError(f"{folder} holds files that no draw wrote; choose a new folder.")
             _publish(manifest, json.dumps(request, indent=1).encode())
             return

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.samplers.base import Label, PixelRange, Sampler, file_digest
+from gmvaluator.files.seals import hash_file
+from gmvaluator.samplers.base import Label, PixelRange, Sampler
 from gmvaluator.samplers.networks import code_drawer, code_shape, network_sampler
 from gmvaluator.samplers.pipelines import open_pipeline, pipeline_sampler
 
@@ -159,7 +160,7 @@ def _from_generator(
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     else:
         model, name = generators.load_generator(path, **given), str(path)
-        fingerprint = file_digest(path)
+        fingerprint = hash_file(path)
     model = model.to(device)
     names = model.class_names
     number = {label: i for i, label in enumerate(names)}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.samplers.base import DrawBatch, Label, PixelRange, Sampler, file_digest, reason
+from gmvaluator.files.seals import hash_file
+from gmvaluator.samplers.base import DrawBatch, Label, PixelRange, Sampler, reason
 
 
 def network_sampler(
@@ -18,7 +19,7 @@ def network_sampler(
     network, fixed_batch, known = _open_network(path, device)
     shape = known or code_shape(str(path), latent)
     draw_batch = code_drawer(network, str(path), shape, fixed_batch, device)
-    return Sampler(str(path), draw_batch, pixel_range=pixel_range, fingerprint=file_digest(path))
+    return Sampler(str(path), draw_batch, pixel_range=pixel_range, fingerprint=hash_file(path))
 
 
 def code_shape(name: str, latent: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -6,7 +6,14 @@ from gmvaluator.weights.resolve import (
     Weights,
     load_state,
     load_strict,
-    sha256_of,
+    weights_digest,
 )
 
-__all__ = ["LocalWeightFile", "WeightFile", "Weights", "load_state", "load_strict", "sha256_of"]
+__all__ = [
+    "LocalWeightFile",
+    "WeightFile",
+    "Weights",
+    "load_state",
+    "load_strict",
+    "weights_digest",
+]

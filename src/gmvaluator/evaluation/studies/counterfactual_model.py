@@ -162,7 +162,7 @@ def _values(
 
 def _reference(context: Context, real: ImageSet) -> Path:
     """File of the features of real images."""
-    listed = repr((real.ids, real.location, ENCODER))
+    listed = repr((real.ids, real.origin, ENCODER))
     tag = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     file = context.work.path("features", f"{tag}.npy")
     if not file.is_file():

@@ -18,15 +18,15 @@ _WANTED_ARRAY = "uint8 of shape (N,H,W), (N,H,W,1), (N,H,W,3) or (N,H,W,4)"
 
 def check_array(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """The array itself; `InputError` that names `where` if it does not hold uint8 images."""
-    given = f"{where} is {array.dtype} of shape {array.shape}; wanted {_WANTED_ARRAY}"
+    description = f"{where} is {array.dtype} of shape {array.shape}; wanted {_WANTED_ARRAY}"
     if array.dtype != np.uint8:
-        raise InputError(f"{given}: scale to 0..255 and convert with .astype('uint8').")
+        raise InputError(f"{description}: scale to 0..255 and convert with .astype('uint8').")
     if array.ndim == 3 and array.shape[-1] in (1, 3, 4):
-        raise InputError(f"{given}: if it is one image, pass array[None].")
+        raise InputError(f"{description}: if it is one image, pass array[None].")
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] not in (1, 3, 4)):
-        raise InputError(f"{given}: reshape or transpose it.")
+        raise InputError(f"{description}: reshape or transpose it.")
     if len(array) and 0 in array.shape:
-        raise InputError(f"{given}: the images have no pixels.")
+        raise InputError(f"{description}: the images have no pixels.")
     return array
 
 

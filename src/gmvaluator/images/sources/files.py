@@ -155,8 +155,8 @@ def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:
         )
     paths = [None if value is None else str(value) for value in columns["path"]]
     ids = [
-        str(given) if given not in (None, "") else name or f"row {row}"
-        for row, (given, name) in enumerate(
+        str(id_) if id_ not in (None, "") else name or f"row {row}"
+        for row, (id_, name) in enumerate(
             zip(columns.get("id", paths), paths, strict=True), start=1
         )
     ]

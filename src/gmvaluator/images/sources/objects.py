@@ -149,28 +149,28 @@ class ObjectReader(Locked):
         n = len(self._items)
         if targets is not None and hasattr(targets, "__len__") and len(targets) == n:
             return tuple(label_text(value, names) for value in targets)
-        found: list[str | None] = []
+        labels: list[str | None] = []
         for row in range(n):
             try:
-                found.append(label_text(self._split(row)[1], names))
+                labels.append(label_text(self._split(row)[1], names))
             except ImageError:
-                found.append(None)
-        return tuple(found) if any(label is not None for label in found) else None
+                labels.append(None)
+        return tuple(labels) if any(label is not None for label in labels) else None
 
 
 def to_array(item: Any) -> NDArray[np.uint8]:
     """A tensor (C,H,W) or array (H,W[,C]), uint8 or float in [0, 1], as uint8 (H,W[,C])."""
     is_tensor = hasattr(item, "detach")
     array: NDArray[Any] = np.asarray(item.detach().cpu().numpy() if is_tensor else item)
-    given = f"{array.dtype} of shape {array.shape}"
+    description = f"{array.dtype} of shape {array.shape}"
     if array.ndim == 3:
         first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
         if first and (is_tensor or not last):
             array = array.transpose(1, 2, 0)
         elif not last:
-            raise ImageError(f"{given}; wanted 1, 3 or 4 channels")
+            raise ImageError(f"{description}; wanted 1, 3 or 4 channels")
     if array.ndim not in (2, 3) or array.size == 0:
-        raise ImageError(f"{given}; wanted an image (H,W), (H,W,C) or a tensor (C,H,W)")
+        raise ImageError(f"{description}; wanted an image (H,W), (H,W,C) or a tensor (C,H,W)")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):
@@ -179,5 +179,5 @@ def to_array(item: Any) -> NDArray[np.uint8]:
             )
         return np.rint(array * np.float64(255)).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ImageError(f"{given}; wanted uint8 0..255 or float 0..1")
+        raise ImageError(f"{description}; wanted uint8 0..255 or float 0..1")
     return np.ascontiguousarray(array, np.uint8)

@@ -34,29 +34,29 @@ def open_source(source: Any) -> Listing:
     else:
         listing = open_object(source)
     if not listing.ids:
-        found = "".join(f" ({p.id}: {p.reason})" for p in listing.problems[:1])
+        reason = "".join(f" ({p.id}: {p.reason})" for p in listing.problems[:1])
         name = listing.location or f"the {type(source).__name__} given"
-        raise InputError(f"{name} holds no images{found}; wanted at least one: check the source.")
+        raise InputError(f"{name} holds no images{reason}; wanted at least one: check the source.")
     return listing
 
 
-def _open_path(given: str) -> Listing:
-    path = Path(given).expanduser()
+def _open_path(source: str) -> Listing:
+    path = Path(source).expanduser()
     try:
         exists = path.exists()
     except (OSError, ValueError) as error:
-        raise InputError(f"{given!r} is not a usable path: {why(error)}.") from None
+        raise InputError(f"{source!r} is not a usable path: {why(error)}.") from None
     if not exists:
-        if "{" in given and given.endswith(".tar"):
+        if "{" in source and source.endswith(".tar"):
             shards = [Path(name) for name in expand_braces(str(path))]
             return open_tar(shards, os.path.abspath(path))  # noqa: PTH100
-        raise InputError(f"{given!r} does not exist; wanted {SOURCES}: check the path.")
+        raise InputError(f"{source!r} does not exist; wanted {SOURCES}: check the path.")
     # Not resolve(): the Hugging Face cache links names with a suffix to blobs without one.
     location = os.path.abspath(path)  # noqa: PTH100
     if path.is_dir():
         return _open_folder(Path(location))
     if not path.is_file():
-        raise InputError(f"{given!r} is neither a file nor a folder; wanted {SOURCES}.")
+        raise InputError(f"{source!r} is neither a file nor a folder; wanted {SOURCES}.")
     return _open_file(Path(location))
 
 
@@ -74,10 +74,10 @@ def _open_file(path: Path) -> Listing:
     if suffix not in IMAGE_SUFFIXES:
         try:
             with open(path, "rb") as file:
-                known = image_format(file.read(16)) is not None
+                is_image = image_format(file.read(16)) is not None
         except OSError as error:
             raise InputError(f"{path} cannot be read: {why(error)}.") from None
-        if not known:
+        if not is_image:
             raise InputError(
                 f"{path} is of an unknown type; wanted {SOURCES}: convert it or unpack it first."
             )

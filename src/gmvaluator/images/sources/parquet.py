@@ -151,11 +151,11 @@ class ParquetReader(Locked):
         return super().__getstate__() | {"_cache": OrderedDict()}
 
     def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
-        found: dict[int, Raw | ImageError] = {}
+        raws: dict[int, Raw | ImageError] = {}
         # Ascending rows load every row group once, whatever order is asked for.
         for row in sorted(set(rows)):
-            found[row] = attempt(self._read, row)
-        return [found[row] for row in rows]
+            raws[row] = attempt(self._read, row)
+        return [raws[row] for row in rows]
 
     def _read(self, row: int) -> bytes:
         number = bisect.bisect_right(self._starts, row) - 1

@@ -75,8 +75,8 @@ def open_tar(shards: Sequence[Path], location: str) -> Listing:
     for shard in shards:
         name = shard.absolute().relative_to(common).as_posix()
         prefix = f"{name}/" if several else ""
-        files, found = _list_tar(shard)
-        problems += [Skip(prefix + id_ if id_ else name, reason) for id_, reason in found]
+        files, damaged = _list_tar(shard)
+        problems += [Skip(prefix + id_ if id_ else name, reason) for id_, reason in damaged]
         sidecars, unreadable = _sidecar_labels(files)
         problems += [Skip(prefix + id_, reason) for id_, reason in unreadable]
         for file, member in files.items():
