@@ -24,6 +24,7 @@ from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
+from gmvaluator.images import ImageSource
 from gmvaluator.images.sources.base import image_format
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.search.build import build_index, choose_index
@@ -154,7 +155,7 @@ def curate_run(
     *,
     lowest: str = DEFAULT_LOWEST,
     off_manifold: str = DEFAULT_OFF_MANIFOLD,
-    train: object = None,
+    train: ImageSource | None = None,
     progress: bool | Progress = False,
     **changes: Any,
 ) -> Curation:

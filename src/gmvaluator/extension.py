@@ -13,7 +13,7 @@ from filelock import FileLock
 from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import check_output
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.join import join, refuse_ids
 from gmvaluator.runs.record import MARKER, read_record
 from gmvaluator.runs.valuation import Valuation
@@ -53,14 +53,14 @@ class Extension:
 
 def extend_run(
     run: str | Path,
-    generated: object,
+    generated: ImageSource,
     *,
-    train: object = None,
+    train: ImageSource | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     prefix: str = "",
     allow_copies: bool = False,
-    holdout: object = None,
+    holdout: ImageSource | None = None,
     strict: bool = False,
     **changes: Any,
 ) -> Extension:

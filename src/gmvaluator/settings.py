@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from gmvaluator.encoders import parse_name
+from gmvaluator.encoders import canonical_name, is_name, parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.matching.duplicates.clusters import DEDUPS
@@ -74,9 +74,9 @@ class Settings:
         A setting that fitting does not read beside the others is left out.
         """
         choices: dict[str, Any] = {
-            "encoder": self.encoder,
-            "second_encoder": self.second_encoder,
-            "rerank": [name for name, _ in self.rerank],
+            "encoder": canonical(self.encoder),
+            "second_encoder": self.second_encoder and canonical(self.second_encoder),
+            "rerank": [canonical(name) for name, _ in self.rerank],
             "dedup": self.dedup,
         }
         if len(self.rerank) > 1:
@@ -189,7 +189,7 @@ def rerank_terms(rerank: Rerank) -> tuple[tuple[str | Encoder, float], ...]:
             parse_name(encoder)
         if not (np.isfinite(weight) and weight > 0):
             raise InputError(f"rerank {name} has weight {weight}; pass a number above 0")
-    if len(set(names)) < len(names):
+    if len({canonical(name) for name in names}) < len(names):
         raise InputError(f"rerank names a distance twice ({', '.join(names)}); give it a weight")
     return terms
 
@@ -197,6 +197,11 @@ def rerank_terms(rerank: Rerank) -> tuple[tuple[str | Encoder, float], ...]:
 def name_of(encoder: str | Encoder) -> str:
     """The name that settings record for an encoder."""
     return encoder if isinstance(encoder, str) else encoder.name
+
+
+def canonical(name: str) -> str:
+    """The one spelling of an encoder's name; the name of a user's own encoder as it is."""
+    return canonical_name(name) if name != "none" and is_name(name) else name
 
 
 def check_settings(settings: Settings) -> None:

@@ -24,7 +24,7 @@ from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.store import Store, as_store
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.record import read_marker, read_record
@@ -179,7 +179,7 @@ class GMValuator:
         """
         return cls(**(preset_settings(name) | changes))
 
-    def fit(self, train: object, *, strict: bool = False) -> Self:
+    def fit(self, train: ImageSource, *, strict: bool = False) -> Self:
         """Embed the training images and learn everything that a valuation needs.
 
         Args:
@@ -197,7 +197,7 @@ class GMValuator:
         return self
 
     def value(
-        self, generated: object, *, holdout: object = None, strict: bool = False
+        self, generated: ImageSource, *, holdout: ImageSource | None = None, strict: bool = False
     ) -> Valuation:
         """Value the fitted training images by a set of generated images.
 
@@ -237,7 +237,7 @@ class GMValuator:
         save_trained(self._require_fitted(), settings, Path(path), overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | Path, *, train: object = None, **changes: Any) -> Self:
+    def load(cls, path: str | Path, *, train: ImageSource | None = None, **changes: Any) -> Self:
         """A fitted valuator from an index folder.
 
         Args:
@@ -265,7 +265,12 @@ class GMValuator:
 
     @classmethod
     def refit(
-        cls, run: str | Path, *, train: object = None, strict: bool = False, **changes: Any
+        cls,
+        run: str | Path,
+        *,
+        train: ImageSource | None = None,
+        strict: bool = False,
+        **changes: Any,
     ) -> Self:
         """A valuator fitted as the one that made a saved run.
 
@@ -286,8 +291,8 @@ class GMValuator:
         source = recorded.source if train is None else train
         if source is None:
             raise InputError(
-                f"run {run} was made from images in memory; pass the training images "
-                "(train=…, --train-images)"
+                f"the training images of run {run} were in memory or a selection of a set; pass "
+                "them (train=…, --train-images)"
             )
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
         trained = valuator.fit(source, strict=strict)._require_fitted()

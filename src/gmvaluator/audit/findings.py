@@ -20,7 +20,7 @@ from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import check_into, publish_file
 from gmvaluator.files.seals import FILES, RUN_SEAL, SEAL, hash_file, seal_of
 from gmvaluator.geometry import evenly_spread
-from gmvaluator.images import ImageSet, set_fingerprint
+from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.images import RunSide
 
@@ -175,8 +175,8 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
 def audit_run(
     run: str | Path,
     *,
-    train: object = None,
-    generated: object = None,
+    train: ImageSource | None = None,
+    generated: ImageSource | None = None,
     settings: CopySettings | None = None,
     most: int | None = None,
     cache: bool | str | Path | Store = True,

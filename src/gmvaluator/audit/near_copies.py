@@ -27,7 +27,7 @@ from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError
 from gmvaluator.files.store import Store
 from gmvaluator.geometry import evenly_spread
-from gmvaluator.images import ImageSet, Skip
+from gmvaluator.images import ImageSet, ImageSource, Skip
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.valuator import GMValuator
 
@@ -207,7 +207,7 @@ class CopyFinder:
 
     def __init__(
         self,
-        train: object,
+        train: ImageSource,
         settings: CopySettings | None = None,
         *,
         cache: bool | str | Path | Store = True,
@@ -259,7 +259,7 @@ class CopyFinder:
         """The threshold for another share of false alarms, without comparing images again."""
         return calibrate(*self._train_distances, false_alarms)
 
-    def match(self, images: object) -> Matches:
+    def match(self, images: ImageSource) -> Matches:
         """The nearest training images of the readable images of a set.
 
         Args:

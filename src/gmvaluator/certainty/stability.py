@@ -22,6 +22,7 @@ from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
+from gmvaluator.images import ImageSource
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
@@ -208,9 +209,9 @@ def stability_run(
     run: str | Path,
     variants: Sequence[Variant] | None = None,
     *,
-    train: object = None,
-    generated: object = None,
-    holdout: object = None,
+    train: ImageSource | None = None,
+    generated: ImageSource | None = None,
+    holdout: ImageSource | None = None,
     groups: Sequence[str | None] | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -277,7 +278,7 @@ def _compare(
     folder: Path,
     valuation: Valuation,
     groups: NDArray[np.object_] | None,
-    sources: Mapping[str, object],
+    sources: Mapping[str, ImageSource | None],
     options: Mapping[str, Any],
     variant: Variant,
 ) -> dict[str, Any]:
@@ -328,7 +329,7 @@ def _anew(
     folder: Path,
     valuation: Valuation,
     variant: Variant,
-    sources: Mapping[str, object],
+    sources: Mapping[str, ImageSource | None],
     options: Mapping[str, Any],
 ) -> Valuation:
     recorded = valuation.record.inputs.generated

@@ -49,6 +49,7 @@ from gmvaluator.errors import GMValuatorError, InputError
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
+    from gmvaluator.images import ImageSet
     from gmvaluator.valuator import GMValuator
 
 
@@ -278,7 +279,7 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
     return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
 
 
-def _holdout(train: str, source: str | None) -> object:
+def _holdout(train: str, source: str | None) -> ImageSet | None:
     """The images of --holdout, else those of the run TRAIN, else None."""
     from gmvaluator.engine.reload import recorded_holdout
     from gmvaluator.images import ImageSet

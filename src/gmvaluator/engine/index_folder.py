@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import RunError
@@ -74,6 +74,9 @@ def save_trained(
                 for term in trained.terms
             ],
             "encoders": trained.encoders,
+            "arithmetic": {
+                space.encoder.name: arithmetic_of(space.encoder) for space in trained.spaces
+            },
             "weights": trained.weights,
             "seconds": trained.seconds,
         }
@@ -138,6 +141,7 @@ def check_encoders(folder: Path, marker: Mapping[str, Any], context: Context) ->
                 f"index {folder} was made with another {encoder.name} (weights or input size "
                 "differ); make the index again"
             )
+    _check_precision(folder, marker.get("arithmetic"), context.encoders)
     # an encoder of the re-rank may be recorded too, but the vectors are those of the recall
     recall = list(recorded)[: len(context.encoders)]
     if recall != [encoder.name for encoder in context.encoders]:
@@ -145,6 +149,26 @@ def check_encoders(folder: Path, marker: Mapping[str, Any], context: Context) ->
             f"index {folder} was made for recall by {' and '.join(recall)}; make an index with "
             "these settings"
         )
+
+
+def _check_precision(folder: Path, recorded: object, encoders: Sequence[Encoder]) -> None:
+    """Refuse vectors of another precision, such as those of a GPU's half precision on a CPU.
+
+    Args:
+        recorded: arithmetic by encoder; indexes of earlier versions record none.
+        encoders: of the recall.
+    """
+    if recorded is None:
+        return
+    if not isinstance(recorded, dict):
+        raise RunError(f"index {folder} is damaged (arithmetic: {recorded!r}); make it again")
+    for encoder in encoders:
+        made, now = recorded.get(encoder.name), arithmetic_of(encoder)
+        if made and now and str(made).rpartition("-")[2] != now.rpartition("-")[2]:
+            raise RunError(
+                f"the {encoder.name} vectors of index {folder} were computed by {made}, and new "
+                f"ones would be by {now}; make the index again, or pass the device that made it"
+            )
 
 
 def _arrays(trained: Trained) -> dict[str, NDArray[Any]]:

@@ -9,12 +9,12 @@ from typing import Any
 from gmvaluator.encoders import is_name
 from gmvaluator.engine.trained import TrainingSet
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
 
-def recorded_holdout(record: RunRecord, source: object, owner: str) -> object:
+def recorded_holdout(record: RunRecord, source: ImageSource | None, owner: str) -> ImageSet | None:
     """The held-out images of a run's null sample, as `GMValuator.value` takes them.
 
     Args:
@@ -127,7 +127,7 @@ def _shown(choice: object) -> str:
     return " and ".join(map(str, choice)) or "none" if isinstance(choice, list) else repr(choice)
 
 
-def reopen(location: object, train: TrainingSet, folder: Path) -> ImageSet:
+def reopen(location: ImageSource, train: TrainingSet, folder: Path) -> ImageSet:
     """The training images of an index, checked to be listed as they were.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Tally, encode_batches
-from gmvaluator.encoders.mirrored import Mirrored
+from gmvaluator.encoders.mirrored import mirrored_of
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Batch, ImageSet, Skip
@@ -103,7 +103,7 @@ def place_images(
     if at_hand is not None:
         return at_hand
     images, n = placed.source(), len(placed.rows)
-    encoders = [encoder, *([Mirrored(encoder)] if placed.mirrored else [])]
+    encoders = [encoder, *([mirrored_of(encoder)] if placed.mirrored else [])]
     total = n * len(encoders)
     vectors: Vectors | None = None
     start = 0
@@ -138,7 +138,7 @@ def with_mirror_images(
     both: dict[str, Vectors] = {}
     for encoder, space in spaces:
         vectors = placed.vectors[encoder.fingerprint]
-        mirrored = place_images(Mirrored(encoder), space, placed, budget, progress)
+        mirrored = place_images(mirrored_of(encoder), space, placed, budget, progress)
         pair = budget.allocate((2 * len(vectors), vectors.shape[1]))
         np.concatenate([vectors, mirrored], out=pair)
         both[encoder.fingerprint] = pair

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmvaluator.files.seals import broken
+from gmvaluator.images import ImageSource
 from gmvaluator.runs.images import RunSide, State
 from gmvaluator.runs.record import MARKER, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
@@ -31,7 +32,9 @@ class Run:
     generated: RunSide
 
 
-def open_run(path: str | Path, *, train: object = None, generated: object = None) -> Run:
+def open_run(
+    path: str | Path, *, train: ImageSource | None = None, generated: ImageSource | None = None
+) -> Run:
     """Open a run folder and its images.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError, RunError
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.record import Input
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
@@ -132,7 +132,7 @@ def open_side(
     keys: tuple[str, ...] | None,
     labels: tuple[str | None, ...] | None,
     recorded: Input,
-    source: object = None,
+    source: ImageSource | None = None,
 ) -> RunSide:
     """Open the images of one side of a run.
 

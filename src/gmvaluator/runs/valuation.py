@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.seals import sealed
-from gmvaluator.images import Skip
+from gmvaluator.images import ImageSource, Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
@@ -174,7 +174,9 @@ class Valuation:
         frame: pd.DataFrame = values_table(self).to_pandas()
         return frame
 
-    def open_images(self, side: Literal["train", "generated"], given: object = None) -> RunSide:
+    def open_images(
+        self, side: Literal["train", "generated"], given: ImageSource | None = None
+    ) -> RunSide:
         """The training or generated images.
 
         Args:
@@ -205,8 +207,8 @@ class Valuation:
         self,
         *generated: int | str,
         top: int = 10,
-        train: object = None,
-        generated_images: object = None,
+        train: ImageSource | None = None,
+        generated_images: ImageSource | None = None,
     ) -> Figure:
         """A sheet of generated images, each with its best contributors.
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
+from gmvaluator.encoders.base import arithmetic_of
 from gmvaluator.files.store import Store
 from gmvaluator.matching.placed import RecallSpace
 from gmvaluator.matching.search.build import build_index, open_index, save_index
@@ -49,6 +50,7 @@ def open_kept_index(
             "seed": seed,
             "train": train,
             "encoder": encoder.fingerprint,
+            "arithmetic": arithmetic_of(encoder),
             # another version may train otherwise, or write another format
             "versions": versions.installed(("gmvaluator", "faiss-cpu")),
         }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gmvaluator.images import ImageSet, Preprocessing, set_fingerprint
+from gmvaluator.images import ImageSet, ImageSource, Preprocessing, set_fingerprint
 from gmvaluator.progress import Progress
 from gmvaluator.runs.images import open_side
 from gmvaluator.runs.valuation import Valuation
@@ -54,7 +54,7 @@ class InputCheck(Check):
 
 
 def check_inputs(
-    valuation: Valuation, side: Side, source: object, *, quick: bool, progress: Progress
+    valuation: Valuation, side: Side, source: ImageSource | None, *, quick: bool, progress: Progress
 ) -> InputCheck:
     """Whether the training or the generated images are those that were valued.
 
@@ -110,7 +110,7 @@ def check_inputs(
 
 
 def check_holdout(
-    valuation: Valuation, source: object, *, quick: bool, progress: Progress
+    valuation: Valuation, source: ImageSource | None, *, quick: bool, progress: Progress
 ) -> InputCheck | None:
     """Whether the held-out images give the null sample that the run recorded.
 

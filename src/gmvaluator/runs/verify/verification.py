@@ -17,7 +17,7 @@ from typing import Any
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.seals import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.record import MARKER, RunRecord, entries_since_seals, read_marker
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES, read_table
@@ -116,9 +116,9 @@ class Verification:
 def verify_run(
     run: str | Path,
     *,
-    train: object = None,
-    generated: object = None,
-    holdout: object = None,
+    train: ImageSource | None = None,
+    generated: ImageSource | None = None,
+    holdout: ImageSource | None = None,
     seal: str | None = None,
     quick: bool = False,
     progress: bool | Progress = False,
