@@ -1,15 +1,17 @@
-"""Put the figures of docs/results into README.md and the pages under docs, between their markers.
+"""Put figures of docs/results, and the rooms of the package, into README.md and docs.
 
     python benchmarks/refresh_pages.py            # rewrite
     python benchmarks/refresh_pages.py --check    # fail if a page shows other figures
 
-A page holds two kinds of markers:
+A page holds three kinds of markers:
 
     <!-- results: NAME --> … <!-- end -->
         All of docs/results/NAME.md, whose pictures lie beside it.
     <!-- cell: NAME / KEY / … / COLUMN -->0.5<!-- end -->
         One cell of a table in docs/results/NAME.md. Each KEY is a part of the table's title, or
         the next of the leading cells of the row.
+    <!-- rooms --> … <!-- end -->
+        The rooms of the import contract in pyproject.toml, by floor, each with its first sentence.
 
 The files directly in docs/results are the source, no pages.
 """
@@ -17,15 +19,18 @@ The files directly in docs/results are the source, no pages.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PART = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CELL = re.compile(r"(<!-- cell: ([^>]+?) -->)[^|\n]*?(<!-- end -->)")
+ROOMS = re.compile(r"(<!-- rooms -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(r"(!\[[^\]]*\]\()(?![/.]|\w+:)")
 TABLE = re.compile(r"^\*\*(?P<title>.+)\*\*\n\n(?P<lines>(?:\|.*\n?)+)", re.MULTILINE)
 
@@ -68,7 +73,8 @@ def refreshed(text: str, results: Path, way: str = "results") -> str:
         return f"{match[1]}\n{table}\n\n{match[3]}"
 
     text = PART.sub(part, text)
-    return CELL.sub(lambda match: f"{match[1]}{cell(results, match[2])}{match[3]}", text)
+    text = CELL.sub(lambda match: f"{match[1]}{cell(results, match[2])}{match[3]}", text)
+    return ROOMS.sub(lambda match: f"{match[1]}\n{rooms(ROOT)}\n\n{match[2]}", text)
 
 
 def cell(results: Path, path: str) -> str:
@@ -88,6 +94,28 @@ def cell(results: Path, path: str) -> str:
     if len(values) != 1:
         raise LookupError(f"{path}: wanted one cell of docs/results/{name}.md, not {len(values)}")
     return values[0]
+
+
+def rooms(root: Path) -> str:
+    """The floors of the import contract as a text block, the highest first."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    floors = list(reversed(contract["layers"]))
+    lines = []
+    for number, floor in reversed(list(enumerate(floors))):
+        for at, name in enumerate(re.split(r" ([|:]) ", floor)[::2]):
+            mark = ":" if " : " in floor and at else " "
+            label = f"{number:>2}" if at == 0 else "  "
+            lines.append(f"{label} {mark} {name:<11} {_first_sentence(root, name)}")
+    return "\n".join(["```text", *lines, "```"])
+
+
+def _first_sentence(root: Path, room: str) -> str:
+    package = root / "src" / "gmvaluator"
+    file = package / room / "__init__.py"
+    file = file if file.is_file() else package / f"{room}.py"
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return docstring.split("\n\n")[0].replace("\n", " ").removesuffix(".")
 
 
 def _tables(text: str) -> Iterator[list[list[str]]]:

@@ -75,3 +75,20 @@ def test_pages_of_every_folder_are_refreshed_but_the_results(tmp_path: Path) -> 
         assert f"| fast |\n\n![Speed]({way}speed.svg)\n" in (tmp_path / name).read_text()
     assert (docs / "results" / "page.md").read_text() == page
     assert refresh(tmp_path, write=False) == []
+
+
+def test_the_picture_of_the_rooms_follows_the_contract(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "gmvaluator"
+    (package / "cellar").mkdir(parents=True)
+    (package / "cellar" / "__init__.py").write_text('"""What is\nkept. More."""\n')
+    for name in ("attic", "roof", "tools"):
+        (package / f"{name}.py").write_text(f'"""The {name}.\n\nMore.\n"""\n')
+    layers = '["attic | roof", "cellar : tools"]'
+    contract = f"[[tool.importlinter.contracts]]\nlayers = {layers}\n"
+    (tmp_path / "pyproject.toml").write_text(contract)
+    assert function("rooms")(tmp_path).splitlines()[1:-1] == [
+        " 1   attic       The attic",
+        "     roof        The roof",
+        " 0   cellar      What is kept. More",
+        "   : tools       The tools",
+    ]
