@@ -9,6 +9,7 @@
 | sh parse          | no test can run it (NOT_RUN says why); verbs, options, arguments are checked |
 | sh exit=1         | runs it; the last line must end with that exit code                          |
 | csv title="a.csv" | writes the file for later blocks                                             |
+| diff title="a.py" | edits the file, in CONTRIBUTING.md alone                                     |
 | text output       | must be what the block before it prints, but for the digits                  |
 | text output exact | must be what the block before it prints                                      |
 | text              | nothing                                                                      |
@@ -26,12 +27,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KINDS = (
-    *("python", "sh", "sh small", "sh parse", "csv"),
+    *("python", "sh", "sh small", "sh parse", "csv", "diff"),
     *("text", "text output", "text output exact"),
 )
 BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:(?!```).*\n)*?)```$", re.MULTILINE)
 FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
-ATTRIBUTE = re.compile(r'\b(?P<name>title|after|exit)=(?:"(?P<quoted>[^"]*)"|(?P<plain>\S+))')
+ATTRIBUTE = re.compile(r'\b(?P<name>title|exit)=(?:"(?P<quoted>[^"]*)"|(?P<plain>\S+))')
 
 # Lines with these words are not run.
 NOT_RUN = {
