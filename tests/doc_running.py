@@ -46,7 +46,7 @@ def run_page(blocks: Sequence[Block]) -> None:
         elif block.kind == "text output":
             assert masked(block.text) == masked(printed), f"{block}: not what is printed"
         elif block.kind == "text output exact":
-            assert block.text == printed, f"{block}: not what is printed"
+            assert block.text == printed, f"{block}: not what is printed:\n{printed}"
     # files that a page leaves open are reported here, not in a later test
     session.clear()
     gc.collect()

