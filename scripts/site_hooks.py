@@ -20,7 +20,7 @@ ANCHOR = "eq-"
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 _TAG = re.compile(r"\\tag\{([^}]*)\}")
-_TEST_WORDS = re.compile(r"(?m)^( *`{3,}\w+)(?: (?:parse|small|output|exit=\d+))+")
+_TEST_WORDS = re.compile(r"(?m)^( *`{3,}\w+)(?: (?:parse|small|output|exact|exit=\d+))+")
 _NUMBERED = re.compile(r"(?m)^( *)(\$\$\n(?:(?!\$\$).)*?\\tag\{([^}]*)\})", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""What pages take as given: the files and folders that their commands name, made small."""
+"""The files and folders that the commands of a page name and no block makes: made here, small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = {
 
 
 def prepare(page: Path) -> None:
-    """Make what a page takes as given, in the current folder, which holds the sample data."""
+    """Make the files that a page names, in the current folder, which holds the sample data."""
     PREPARED.get(page.stem, lambda: None)()
 
 
@@ -32,10 +32,10 @@ def models(**families: str) -> None:
 
 
 def _fewer(train: int, generated: int) -> None:
-    """Keep so many images, of all classes, where a method takes long an image."""
-    for side, kept in (("train", train), ("generated", generated)):
-        files = sorted(Path(side).glob("*/*.png"), key=lambda file: file.name)
-        for file in files[kept:]:
+    """Delete all but so many images, of all classes, where a method takes long for an image."""
+    for folder, count in (("train", train), ("generated", generated)):
+        files = sorted(Path(folder).glob("*/*.png"), key=lambda file: file.name)
+        for file in files[count:]:
             file.unlink()
 
 
@@ -66,7 +66,7 @@ def _for_owners() -> None:
     _more("generated-in-march")
 
 
-def _for_readme() -> None:
+def _for_index() -> None:
     _fewer(150, 20)
     _owners("train")
     _more("drawn-more")
@@ -101,7 +101,7 @@ def _more(folder: str) -> None:
 
 
 def _held_out(folder: str) -> None:
-    """Images of the training images' kind that are none of them: 120 of these, turned."""
+    """120 images of the training images' kind that are none of them: training images turned."""
     from PIL import Image
 
     Path(folder).mkdir()
@@ -182,11 +182,11 @@ def _pipeline(folder: str) -> None:
 
 
 PREPARED: dict[str, Callable[[], None]] = {
-    "README": _for_readme,
     "audit": _for_audit,
     "baselines": _for_baselines,
     "curation": _for_report,
     "generate": _for_drawing,
+    "index": _for_index,
     "operator": _for_operator,
     "owners": _for_owners,
     "report": _for_report,

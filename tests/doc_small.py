@@ -19,8 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from test_vae_tracin import write_official
 
-import doc_blocks
-from doc_blocks import Block
+from doc_blocks import NOT_RUN, Block, command_lines
 from doc_given import network_file
 from doc_running import check_line, run_command
 from doc_scripts import run_script
@@ -188,7 +187,7 @@ def small_sizes() -> Iterator[None]:
 def run_small(block: Block) -> None:
     """Run the lines of a block in the current folder, which holds the stand-ins."""
     with small_sizes():
-        for words in doc_blocks.command_lines(block, loops=True):
+        for words in command_lines(block):
             if words[0] == "gmvaluator":
                 _make_networks(words)
                 run_command(block, lowered(words[1:]), 0)
@@ -196,8 +195,7 @@ def run_small(block: Block) -> None:
                 _make_networks(words)
                 run_script(words[1:])
             else:
-                # the table of doc_blocks says why
-                assert words[0] in doc_blocks.NOT_RUN, f"{block}: {words[0]}"
+                assert words[0] in NOT_RUN, f"{block}: {words[0]}"
                 check_line(block, words)
 
 
