@@ -54,7 +54,7 @@ from gmvaluator.baselines.if4gan import (
     true_effects,
 )
 from gmvaluator.evaluation.metrics import auroc, mean_interval
-from gmvaluator.evaluation.planting import plant_noised
+from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.images.pixels import known_labels

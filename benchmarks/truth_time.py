@@ -23,8 +23,8 @@ import numpy as np
 from results import publish
 
 from gmvaluator import ImageSet
-from gmvaluator.evaluation.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.results import Cell, Table
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import random_subset

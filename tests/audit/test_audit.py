@@ -20,11 +20,11 @@ from gmvaluator.audit.findings import Audit, audit, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import Interval
+from gmvaluator.evaluation.planted.transformations import cropped_anywhere
 from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.studies.audit import LEVELS, audited
 from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import cropped_anywhere
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.runs.verify.verification import verify
 from image_makers import encode, write_files

@@ -20,10 +20,8 @@ from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import reproduction
-from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.planting import plant_noised
-from gmvaluator.evaluation.recipes import Recipe
+from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.evaluation.results import StudyResult, Table
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.calibration import calibration
@@ -35,6 +33,8 @@ from gmvaluator.evaluation.studies.out_of_distribution import out_of_distributio
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.study import FittedValuer
+from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.valuers import (
     TRIVIAL,
     NamedValuer,
@@ -70,7 +70,7 @@ def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(*args: Any, **keywords: Any) -> Classifier:
         return train_classifier(*args, **{**keywords, "epochs": 2})
 
-    monkeypatch.setattr("gmvaluator.evaluation.subjects.train_classifier", quick)
+    monkeypatch.setattr("gmvaluator.evaluation.subjects.subject.train_classifier", quick)
 
 
 def open_setup(files: tuple[Path, Path], tmp_path: Path, **changes: Any) -> Setup:
@@ -445,7 +445,7 @@ def test_bad_requests_are_told_at_once(
 _TRAIN_TWO = """
 import sys
 from gmvaluator import ImageSet
-from gmvaluator.evaluation.recipes import Job, Recipe, trained
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.progress import Silent
 recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})

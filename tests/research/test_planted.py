@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.evaluation import source_metrics as metrics
-from gmvaluator.evaluation.known_sources import PlantedSubject, Pool, Truth
-from gmvaluator.evaluation.planted_images import (
+from gmvaluator.evaluation.planted import source_metrics as metrics
+from gmvaluator.evaluation.planted.known_sources import PlantedSubject, Pool, Truth
+from gmvaluator.evaluation.planted.makers import (
     STYLE_COPIES,
     STYLE_NEW,
     copies,
@@ -25,6 +25,11 @@ from gmvaluator.evaluation.planted_images import (
     mixtures,
     owned,
     planted_subjects,
+)
+from gmvaluator.evaluation.planted.transformations import (
+    EASY,
+    spliced,
+    suited,
 )
 from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.setup import Setup
@@ -35,11 +40,6 @@ from gmvaluator.evaluation.studies.planted import (
     planted,
 )
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import (
-    EASY,
-    spliced,
-    suited,
-)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.runs.valuation import Valuation

@@ -14,9 +14,9 @@ from gmvaluator.cli.options import PRINTING, Command, Option, options, out
 from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
-    from gmvaluator.evaluation.recipes import Recipe
     from gmvaluator.evaluation.results import StudyResult
     from gmvaluator.evaluation.setup import Setup
+    from gmvaluator.evaluation.subjects.recipes import Recipe
     from gmvaluator.evaluation.valuers import NamedValuer
 
 SHARED: tuple[Option[Any], ...] = (
@@ -512,7 +512,7 @@ def _compare_classes(
 
 def _retrained(options: dict[str, Any], study: str) -> tuple[Setup, dict[str, Recipe]]:
     """The setup of a study that trains its generators again and again, and their recipes."""
-    from gmvaluator.evaluation.recipes import QUICK_RECIPES
+    from gmvaluator.evaluation.subjects.recipes import QUICK_RECIPES
 
     if options["generated"]:
         raise InputError(f"{study} trains its generators; pass --generator NAME, no --generated")

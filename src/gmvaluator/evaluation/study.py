@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval, shares_of_total
-from gmvaluator.evaluation.subjects import Sample, Subject
+from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.evaluation.valuers import NamedValuer, Valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet

@@ -16,11 +16,22 @@ from numpy.typing import NDArray
 from gmvaluator.audit.align import PLACEMENTS
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Matches
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Made, PlantedSet, PlantedSubject, Pool, Truth
 from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.planted.known_sources import (
+    Made,
+    PlantedSet,
+    PlantedSubject,
+    Pool,
+    Truth,
+)
+from gmvaluator.evaluation.planted.transformations import (
+    Images,
+    Transformation,
+    cropped_anywhere,
+    suited,
+)
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import Images, Transformation, cropped_anywhere, suited
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.planting import SIGMA, NoisedSet, add_gaussian_noise
+from gmvaluator.evaluation.planted.noise import SIGMA, NoisedSet, add_gaussian_noise
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
 from gmvaluator.evaluation.study import (
@@ -26,7 +26,7 @@ from gmvaluator.evaluation.study import (
     shares_of,
     values_of,
 )
-from gmvaluator.evaluation.subjects import Sample, Subject
+from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet

@@ -7,9 +7,6 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import ENCODER, NEIGHBOURS
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.removal import NEAREST_PIXEL, RANDOM
 from gmvaluator.evaluation.results import Draw, StudyResult, Table
 from gmvaluator.evaluation.studies.counterfactual_image import (
     Moved,
@@ -25,6 +22,9 @@ from gmvaluator.evaluation.studies.counterfactual_model import (
     removal_by_value,
 )
 from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.likeness import ENCODER, NEIGHBOURS
+from gmvaluator.evaluation.truth.removal import NEAREST_PIXEL, RANDOM
 from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.images import ImageSet
 

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
-from gmvaluator.evaluation.recipes import Job, Recipe
-from gmvaluator.evaluation.removal import (
+from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe
+from gmvaluator.evaluation.truth.movement import DISTANCES, PIXELS, Movement, ratio_interval
+from gmvaluator.evaluation.truth.removal import (
     RANDOM,
     Images,
     Valued,
@@ -27,9 +29,7 @@ from gmvaluator.evaluation.removal import (
     random_order,
     without,
 )
-from gmvaluator.evaluation.results import Cell, Table, grid
-from gmvaluator.evaluation.retraining import whole_job
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.truth.retraining import whole_job
 from gmvaluator.evaluation.valuers import NamedValuer
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import ENCODER, Likeness, image_features, likeness
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.recipes import Job, Recipe
-from gmvaluator.evaluation.removal import (
+from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe
+from gmvaluator.evaluation.truth.likeness import ENCODER, Likeness, image_features, likeness
+from gmvaluator.evaluation.truth.removal import (
     RANDOM,
     SEED,
     Images,
@@ -26,9 +28,7 @@ from gmvaluator.evaluation.removal import (
     random_order,
     without,
 )
-from gmvaluator.evaluation.results import Cell, Table, grid
-from gmvaluator.evaluation.retraining import outcomes, whole_job
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.truth.retraining import outcomes, whole_job
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.base import GeneratorModel

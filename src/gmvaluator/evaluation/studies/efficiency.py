@@ -10,7 +10,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset

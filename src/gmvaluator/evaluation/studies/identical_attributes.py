@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.attributes import (
+from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
+from gmvaluator.evaluation.subjects.attributes import (
     AttributeReaders,
     Attributes,
     by_id,
@@ -18,10 +21,7 @@ from gmvaluator.evaluation.attributes import (
     known_attributes,
     possible_agreement,
 )
-from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
-from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
-from gmvaluator.evaluation.subjects import Sample, SetSubject
+from gmvaluator.evaluation.subjects.subject import Sample, SetSubject
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from gmvaluator.evaluation.study import (
     measure,
     over_seeds,
 )
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:

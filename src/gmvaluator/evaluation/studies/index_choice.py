@@ -18,7 +18,7 @@ from gmvaluator.evaluation.study import (
     over_seeds,
     walk,
 )
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, variant
 from gmvaluator.runs.valuation import Valuation
 

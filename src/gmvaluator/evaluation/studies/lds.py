@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gmvaluator.evaluation.datamodeling import (
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.datamodeling import (
     ATTAINABLE_NOTE,
     AXES_NOTE,
     OTHERS_NOTE,
@@ -21,9 +24,6 @@ from gmvaluator.evaluation.datamodeling import (
     parameters,
     truths_of,
 )
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
-from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import IF4GAN
 
 _NO_IF4GAN = (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.evaluation.metrics import auroc, average_ranks
-from gmvaluator.evaluation.planting import NoisedSet
+from gmvaluator.evaluation.planted.noise import NoisedSet
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
@@ -23,7 +23,7 @@ from gmvaluator.evaluation.study import (
     scores_of,
     values_of,
 )
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Pool, Truth
-from gmvaluator.evaluation.planted_images import MIXTURES, planted_subjects
-from gmvaluator.evaluation.results import StudyResult, listed
-from gmvaluator.evaluation.source_metrics import (
+from gmvaluator.evaluation.planted.known_sources import Pool, Truth
+from gmvaluator.evaluation.planted.makers import MIXTURES, planted_subjects
+from gmvaluator.evaluation.planted.source_metrics import (
     BIN_EDGES,
     FIRST,
     Reliability,
@@ -28,10 +27,11 @@ from gmvaluator.evaluation.source_metrics import (
     source_shares,
     split_of,
 )
+from gmvaluator.evaluation.results import StudyResult, listed
 from gmvaluator.evaluation.studies.planted_plots import plots
 from gmvaluator.evaluation.studies.planted_tables import NOTES, tables
 from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.runs.valuation import Valuation
 

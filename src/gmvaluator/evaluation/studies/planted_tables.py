@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.planted_images import MIXTURES, OWNER_SETS, SPLICE, STYLE
+from gmvaluator.evaluation.planted.makers import MIXTURES, OWNER_SETS, SPLICE, STYLE
+from gmvaluator.evaluation.planted.source_metrics import BIN_EDGES, FIRST
+from gmvaluator.evaluation.planted.transformations import EASY
 from gmvaluator.evaluation.results import Cell, Table, grid
-from gmvaluator.evaluation.source_metrics import BIN_EDGES, FIRST
 from gmvaluator.evaluation.study import Piece, over_seeds
-from gmvaluator.evaluation.transformations import EASY
 
 RECALL = f"recall@{FIRST}"
 OF_COPIES = {

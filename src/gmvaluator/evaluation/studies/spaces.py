@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.datamodeling import (
+from gmvaluator.evaluation.representations import WEIGHTINGS, Space, at_hand, space_valuers
+from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.datamodeling import (
     ATTAINABLE_NOTE,
     AXES_NOTE,
     OTHERS_NOTE,
@@ -23,10 +27,6 @@ from gmvaluator.evaluation.datamodeling import (
     parameters,
     truths_of,
 )
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.representations import WEIGHTINGS, Space, at_hand, space_valuers
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
-from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.store import Store
 

@@ -15,7 +15,7 @@ from gmvaluator.evaluation.metrics import (
     rank_correlation,
     weighted_class_share,
 )
-from gmvaluator.evaluation.planting import NoisedSet
+from gmvaluator.evaluation.planted.noise import NoisedSet
 from gmvaluator.evaluation.results import StudyResult, Table, grid
 from gmvaluator.evaluation.study import (
     Context,
@@ -27,7 +27,7 @@ from gmvaluator.evaluation.study import (
     shares_of,
     values_of,
 )
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Temperature
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.evaluation.metrics import auroc, mean_interval, welch_test
-from gmvaluator.evaluation.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.samplers import draw, load_sampler

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.subjects import Sample
-from gmvaluator.evaluation.transformations import Images
+from gmvaluator.evaluation.planted.transformations import Images
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import common_side

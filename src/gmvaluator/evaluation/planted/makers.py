@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Made, Make, PlantedSubject, Pool, Truth
-from gmvaluator.evaluation.transformations import (
+from gmvaluator.evaluation.planted.known_sources import Made, Make, PlantedSubject, Pool, Truth
+from gmvaluator.evaluation.planted.transformations import (
     MILD,
     Images,
     mildly,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
-from gmvaluator.evaluation.recipes import Job
-from gmvaluator.evaluation.retraining import outcomes
-from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.study import Context, FittedValuer
+from gmvaluator.evaluation.subjects.recipes import Job
+from gmvaluator.evaluation.truth.retraining import outcomes
+from gmvaluator.evaluation.truth.snapshots import keep_snapshots
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.base import GeneratorModel

@@ -20,11 +20,11 @@ from gmvaluator.evaluation.metrics import (
     mean_interval,
     noise_ceiling,
 )
-from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.results import listed
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.targets import WHAT
-from gmvaluator.evaluation.truth import GroundTruth, ground_truth
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth
+from gmvaluator.evaluation.truth.losses import WHAT
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 
