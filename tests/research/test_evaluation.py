@@ -24,6 +24,7 @@ from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.evaluation.results import StudyResult, Table
 from gmvaluator.evaluation.setup import Setup
+from gmvaluator.evaluation.studies import STUDIES
 from gmvaluator.evaluation.studies.calibration import calibration
 from gmvaluator.evaluation.studies.efficiency import efficiency, growth
 from gmvaluator.evaluation.studies.identical_class import identical_class
@@ -365,6 +366,12 @@ def test_command_writes_tables_and_plots(
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_the_table_of_studies_holds_every_command() -> None:
+    commands = set(cli.commands["evaluate"].commands)  # type: ignore[attr-defined]
+    assert commands == {*STUDIES, "all"}
+    assert all(callable(study.load()) and study.about for study in STUDIES.values())
+
+
 def test_every_study_of_the_paper_runs_with_one_call(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

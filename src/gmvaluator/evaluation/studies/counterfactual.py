@@ -81,7 +81,7 @@ def counterfactual(
         tables += movement_tables(context, moved)
         notes += [_moved_note(context), *_left_out(context, moved, "single images")]
         details["image"] = [vars(each) for each in moved]
-        plots["moved"] = partial(draw_movement, found=moved)
+        plots["moved"] = partial(draw_movement, moved=moved)
     if "model" in parts:
         reference = context.train if real is None else real
         curves = removal_by_value(context, recipes, sorted(shares), k, reference)
@@ -89,7 +89,7 @@ def counterfactual(
         notes.append(_model_note(context, reference, held_out=real is not None))
         notes += _left_out(context, curves, "what the model draws")
         details["model"] = [vars(each) for each in curves]
-        plots |= {each: partial(draw_curves, found=curves, measure=each) for each in MEASURES}
+        plots |= {each: partial(draw_curves, removals=curves, measure=each) for each in MEASURES}
     asked = {"ks": sorted(ks), "images": images, "shares": sorted(shares), "k": k}
     return StudyResult(
         name=name,

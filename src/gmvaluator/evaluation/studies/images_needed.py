@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import class_ratio, common_top, rank_correlation
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
     Piece,
+    Pieces,
     contributor_labels,
     generated_labels,
-    over_seeds,
     values_of,
 )
 from gmvaluator.runs.valuation import Valuation
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 TOP = 100
+MEASURES = {
+    "agreement": "agreement of values",
+    "top": f"common top {TOP}",
+    "ratio": "class ratio",
+    "valued": "images with value",
+}
 LADDER = (10, 30, 100, 300, 1_000, 3_000)
 
 
 def ladder(most: int) -> list[int]:
-    """Numbers of generated images to look at, up to `most`."""
+    """Numbers of generated images to compare, up to `most`."""
     return [*(m for m in LADDER if m < most), most]
 
 
@@ -54,14 +58,12 @@ def images_needed(
         raise InputError("values are compared between draws; pass at least 2 seeds")
     if not ms or list(ms) != sorted(set(ms)) or not 1 <= ms[0] <= ms[-1] <= context.m:
         raise InputError(f"numbers {list(ms)}; pass ascending ones from 1 to {context.m}")
-    pieces: list[Piece] = []
+    pieces = Pieces()
     for valuer in context.valuers:
         fitted = FittedValuer(valuer, context.train, k)
         for subject in context.subjects:
             key = {
-                "valuer": dict(valuer.settings),
-                "train": context.train_name,
-                "n_train": len(context.train),
+                **context.key(valuer),
                 "subject": subject.fingerprint,
                 "seeds": context.seeds,
                 "m": context.m,
@@ -78,13 +80,27 @@ def images_needed(
 
             result = context.work.piece("images_needed", key, compute)
             pieces += [
-                Piece(valuer.name, subject.name, seed, found)
-                for seed, found in enumerate(result["seeds"])
+                Piece(valuer.name, subject.name, seed, compared)
+                for seed, compared in enumerate(result["seeds"])
             ]
+    pairs = [
+        (valuer.name, subject.name) for valuer in context.valuers for subject in context.subjects
+    ]
+    lines = [
+        Line(", ".join(pair), ms, [pieces.mean(*pair, str(m), "agreement").mean for m in ms])
+        for pair in pairs
+    ]
     return StudyResult(
         name=name,
         title="Sensitivity to the number of generated images (Appendix F)",
-        tables=tuple(_tables(context, pieces, ms)),
+        tables=tuple(
+            table(
+                f"{context.train_name}, {valuer}, images of {subject}",
+                ("m", *MEASURES.values()),
+                ([m, *(pieces.mean(valuer, subject, str(m), w) for w in MEASURES)] for m in ms),
+            )
+            for valuer, subject in pairs
+        ),
         parameters=context.parameters() | {"ms": list(ms), "k": k},
         notes=(
             "Agreement: Spearman correlation of all values between independent draws of m images "
@@ -92,8 +108,16 @@ def images_needed(
             "common.",
             *context.reading_notes(),
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={"agreement": lambda figure: _draw(figure, context, pieces, ms)},
+        details=pieces.details(),
+        plots={
+            "agreement": lambda figure: curves(
+                figure,
+                {"": lines},
+                "generated images m",
+                "Spearman correlation between draws",
+                log="x",
+            )
+        },
     )
 
 
@@ -129,34 +153,3 @@ def _prefixes(valuation: Valuation, ms: Sequence[int]) -> list[dict[str, Any]]:
             {"values": values_of(valuation, scores), "ratio": float(ratios[order[:m]].mean())}
         )
     return prefixes
-
-
-def _tables(context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> list[Table]:
-    columns = ("m", "agreement of values", f"common top {TOP}", "class ratio", "images with value")
-    tables = []
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            at = (valuer.name, subject.name)
-            rows: list[list[Cell]] = [
-                [m, *(over_seeds(pieces, *at, str(m), what) for what in
-                      ("agreement", "top", "ratio", "valued"))]
-                for m in ms
-            ]  # fmt: skip
-            title = f"{context.train_name}, {valuer.name}, images of {subject.name}"
-            tables.append(Table(title, columns, grid(rows)))
-    return tables
-
-
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> None:
-    panel = figure.subplots()
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            found = [
-                over_seeds(pieces, valuer.name, subject.name, str(m), "agreement").mean for m in ms
-            ]
-            panel.plot(list(ms), found, marker="o", label=f"{valuer.name}, {subject.name}")
-    panel.set_xscale("log")
-    panel.set_xlabel("generated images m")
-    panel.set_ylabel("Spearman correlation between draws")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")

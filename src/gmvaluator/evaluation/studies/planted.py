@@ -28,8 +28,7 @@ from gmvaluator.evaluation.planted.source_metrics import (
     split_of,
 )
 from gmvaluator.evaluation.results import StudyResult, listed
-from gmvaluator.evaluation.studies.planted_plots import plots
-from gmvaluator.evaluation.studies.planted_tables import NOTES, tables
+from gmvaluator.evaluation.studies.planted_tables import NOTES, PlantedTables
 from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
 from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer
@@ -70,19 +69,23 @@ def planted(
 
     extra = {"k": k, "first": FIRST, "bins": list(BIN_EDGES)}
     pieces = walk(context, "planted", extra, prepare)
-    valuers = [valuer.name for valuer in context.valuers]
+    planted_tables = PlantedTables(pieces, [valuer.name for valuer in context.valuers])
     twins = len(context.train) - len(pool.single)
     return StudyResult(
         name=name,
         title="Generated images with known sources",
-        tables=tuple(tables(context.train_name, pieces, valuers, context.m, k)),
+        tables=planted_tables.all(f"{context.train_name}, m = {context.m}, k = {k}"),
         parameters=context.parameters() | {"k": k, "owners": owners, "side": pool.side},
         notes=(
             *NOTES,
             f"{twins} of {len(context.train)} training images equal another one and are no source.",
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots=plots(pieces, valuers),
+        details=pieces.details(),
+        plots={
+            "recall": planted_tables.draw_recall,
+            "calibration": planted_tables.draw_calibration,
+            "owners": planted_tables.draw_owners,
+        },
     )
 
 

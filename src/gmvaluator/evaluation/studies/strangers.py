@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table, grid
+from gmvaluator.evaluation.results import Cell, StudyResult, Table
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet
@@ -130,21 +131,17 @@ def _measured(valuation: Valuation) -> dict[str, Any]:
 def _table(context: Context, pieces: Sequence[dict[str, Any]]) -> Table:
     keys = dict.fromkeys((each["valuer"], each["images"], each["null"]) for each in pieces)
     rows: list[list[Cell]] = []
-    for valuer, kind, null in sorted(keys, key=lambda key: (key[0], list(keys).index(key))):
-        own = [
-            each
-            for each in pieces
-            if (each["valuer"], each["images"], each["null"]) == (valuer, kind, null)
-        ]
+    for key in sorted(keys, key=lambda key: key[0]):
+        own = [each for each in pieces if (each["valuer"], each["images"], each["null"]) == key]
         shares = [mean_interval([each["shares"][str(level)] for each in own]) for level in LEVELS]
-        rows.append([valuer, kind, null, own[0]["m"], *shares])
-    n = pieces[0]["n_null"]
+        rows.append([*key, own[0]["m"], *shares])
     title = (
         f"{context.train_name}, n = {len(context.train)}: share without a contributor at each "
-        f"level, {n} images in the null sample"
+        f"level, {pieces[0]['n_null']} images in the null sample"
     )
-    columns = ("valuer", "images", "null", "m", *(f"level {level}" for level in LEVELS))
-    return Table(title, columns, grid(rows))
+    return table(
+        title, ("valuer", "images", "null", "m", *(f"level {level}" for level in LEVELS)), rows
+    )
 
 
 def _cost(pieces: Sequence[dict[str, Any]]) -> str:
