@@ -20,7 +20,7 @@ from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.nda_patches import STEPS, Floats, NoiseLevel, Window, signed
 from gmvaluator.baselines.nda_softmax import StreamedSoftmax
-from gmvaluator.baselines.reading import ReadSet, read_pixels
+from gmvaluator.baselines.reading import ReadSet, read_pixels, skipped_of
 from gmvaluator.errors import InputError
 from gmvaluator.generators.data import common_side
 from gmvaluator.geometry import nearest
@@ -134,7 +134,7 @@ class NDA:
         images = self._read(generated, train)
         start = time.perf_counter()
         rows, kept, left_out = [], [], []
-        for sums in self._blocks(train.pixels, images.pixels):
+        for sums in self._blocks(train.pixels.bytes, images.pixels.bytes):
             order = np.argsort(-sums, axis=1, kind="stable")[:, : self.k]
             rows.append(order)
             kept.append(np.take_along_axis(sums, order, axis=1))
@@ -149,10 +149,7 @@ class NDA:
             settings=self._settings(train),
             seed=self.seed,
             seconds={"values": time.perf_counter() - start},
-            skipped=[
-                *(("train", skip) for skip in train.skipped),
-                *(("generated", skip) for skip in images.skipped),
-            ],
+            skipped=skipped_of(train, images),
             more={"shares": _told(whole[:, 0], rest)},
         )
 
@@ -164,10 +161,10 @@ class NDA:
         """
         train = fitted(self._train)
         images = self._read(generated, train)
-        return np.concatenate(list(self._blocks(train.pixels, images.pixels))).T
+        return np.concatenate(list(self._blocks(train.pixels.bytes, images.pixels.bytes))).T
 
     def _read(self, generated: object, train: ReadSet) -> ReadSet:
-        side = train.pixels.shape[-1]
+        side = train.pixels.bytes.shape[-1]
         return read_pixels(ImageSet.open(generated), side, self._progress, "bilinear")
 
     def _settings(self, train: ReadSet) -> dict[str, Any]:
@@ -175,7 +172,7 @@ class NDA:
         return {
             "valuer": "nda",
             "k": self.k,
-            "size": train.pixels.shape[-1],
+            "size": train.pixels.bytes.shape[-1],
             "t": self._t,
             "patch": window.patch,
             "topk": self._topk,
