@@ -71,18 +71,18 @@ class DampedKernel:
 
     def scores(self, generated: Features) -> NDArray[np.float64]:
         """(b, K) features → (n, b)."""
-        asked = generated.astype(np.float64).T
+        columns = generated.astype(np.float64).T
         if self._wide:
-            return np.asarray(cho_solve(self._factor, self._times(asked)))
-        return self._times(cho_solve(self._factor, asked))
+            return np.asarray(cho_solve(self._factor, self._times(columns)))
+        return self._times(cho_solve(self._factor, columns))
 
     def _times(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         """Φ times (K, b), in double precision a block of rows at a time."""
-        found = np.empty((len(self._features), columns.shape[1]))
-        for start in range(0, len(found), _BLOCK):
+        products = np.empty((len(self._features), columns.shape[1]))
+        for start in range(0, len(products), _BLOCK):
             part = slice(start, start + _BLOCK)
-            found[part] = self._features[part].astype(np.float64) @ columns
-        return found
+            products[part] = self._features[part].astype(np.float64) @ columns
+        return products
 
 
 class TRAK(InfluenceValuer):
@@ -165,11 +165,11 @@ class TRAK(InfluenceValuer):
         features = list(self._features(images, "gradients of generated"))
         for start in range(0, len(images), width):
             part = slice(start, start + width)
-            found = [
+            scores = [
                 kernel.scores(each[part])
                 for kernel, each in zip(self._kernels, features, strict=True)
             ]
-            yield np.mean(found, axis=0)
+            yield np.mean(scores, axis=0)
 
     def _features(self, images: Pixels, stage: str) -> Iterator[Features]:
         """(N, K) of each model, one model at a time in memory."""

@@ -87,8 +87,8 @@ class VAETracIn(InfluenceValuer):
         super().__init__(k, counts, seed=seed, memory=memory, device=device, progress=progress)
         first = loaded_network(checkpoints[0])
         self._checkpoints = tuple(sorted(checkpoints, key=lambda each: each.step))
-        self._objective = Objective(loss, float(_told(first, "beta", beta)))
-        self._shape = tuple(_told(first, "image_shape", image_shape))
+        self._objective = Objective(loss, float(_setting(first, "beta", beta)))
+        self._shape = tuple(_setting(first, "image_shape", image_shape))
         self._classes = tuple(getattr(first, "label_names", ()))
         # the authors' networks were trained on images that were resized bilinearly
         self._interpolation = getattr(first, "interpolation", "bicubic")
@@ -132,12 +132,12 @@ class VAETracIn(InfluenceValuer):
         }
 
 
-def _told(network: nn.Module, name: str, given: Any) -> Any:
+def _setting(network: nn.Module, name: str, value: Any) -> Any:
     """A setting: given, or told by the network or its config."""
-    if given is not None:
-        return given
+    if value is not None:
+        return value
     config = getattr(network, "config", None)
-    found = getattr(network, name, getattr(config, name, None))
-    if found is None:
+    known = getattr(network, name, getattr(config, name, None))
+    if known is None:
         raise InputError(f"{type(network).__name__} does not tell its {name}; pass {name}=…")
-    return found
+    return known

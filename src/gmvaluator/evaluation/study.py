@@ -68,11 +68,11 @@ class Context:
 
     def reading_notes(self) -> tuple[str, ...]:
         """How well classes of drawn images are named, for results that rest on them."""
-        found = {each.accuracy for each in self.subjects if each.accuracy is not None}
+        accuracies = {each.accuracy for each in self.subjects if each.accuracy is not None}
         return tuple(
             f"The classifier that reads drawn images names {100 * share:.2f} % of held-out ones "
             "rightly."
-            for share in sorted(found)
+            for share in sorted(accuracies)
         )
 
     def parameters(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class GeneratorConfig:
         raise InputError(f"{name}={getattr(self, name)!r}; {self.name} wants {wanted}.")
 
 
-def parse_settings(config: type[GeneratorConfig], given: Mapping[str, object]) -> dict[str, Any]:
+def parse_settings(config: type[GeneratorConfig], settings: Mapping[str, object]) -> dict[str, Any]:
     """Settings by name, texts read as the type wanted: "1e-3", "true", "512,256".
 
     Raises `InputError` for names the family does not have and values of another type; the limits
@@ -105,12 +105,12 @@ def parse_settings(config: type[GeneratorConfig], given: Mapping[str, object]) -
     """
     kinds = typing.get_type_hints(config)
     allowed = [field.name for field in fields(config) if field.name not in FROM_DATA]
-    for name in given:
+    for name in settings:
         if name not in allowed:
             raise InputError(
                 f"{config.name} has no setting {name!r}; it has: {', '.join(sorted(allowed))}."
             )
-    return {name: _typed(name, value, kinds[name]) for name, value in given.items()}
+    return {name: _typed(name, value, kinds[name]) for name, value in settings.items()}
 
 
 def config_from_json(config: type[Config], stored: Mapping[str, Any]) -> Config:

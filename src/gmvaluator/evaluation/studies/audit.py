@@ -18,13 +18,8 @@ from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Matches
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import Line, curves, table, titled_panels
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.planted.known_sources import (
-    Made,
-    PlantedSet,
-    PlantedSubject,
-    Pool,
-    Truth,
-)
+from gmvaluator.evaluation.planted.known_sources import PlantedSet, PlantedSubject, Pool
+from gmvaluator.evaluation.planted.makers import copies
 from gmvaluator.evaluation.planted.transformations import (
     Images,
     Transformation,
@@ -76,7 +71,7 @@ def audit(
     pool = Pool.read(context.train)
     used = audited(pool.colour)
     recipe = repr([each.name for each in used])
-    make = partial(_copies, used=used)
+    make = partial(copies, used=used, stream=4)
     subject = PlantedSubject("audited", recipe, make, pool, context.work)
 
     @cache
@@ -162,28 +157,18 @@ def _altered(images: Images, rng: np.random.Generator) -> Images:
     return images
 
 
-def _copies(pool: Pool, m: int, seed: int, *, used: Sequence[Transformation]) -> Made:
-    """The same m training images under each transformation."""
-    rng = np.random.default_rng([seed, 4])
-    rows = pool.draw(m, rng)
-    originals = pool.pixels(rows)
-    images = np.concatenate([each.apply(originals, rng) for each in used])
-    sources = np.tile(rows, len(used))[:, None]
-    kinds = np.repeat([each.name for each in used], m)
-    return Made(images, Truth.of_sources(kinds, sources, np.ones(sources.shape)))
-
-
-def _of_kinds(planted: PlantedSet, found: Matches) -> dict[str, Any]:
+def _of_kinds(planted: PlantedSet, matches: Matches) -> dict[str, Any]:
     """By transformation: the least distance of each copy, and whether it is to the source."""
     kinds, sources = planted.truth.kinds, planted.truth.sources[:, 0]
-    nearest, best = found.distances[:, 0], found.candidates[:, 0]
-    if not np.array_equal(found.rows, np.arange(len(kinds))):
+    nearest, best = matches.distances[:, 0], matches.candidates[:, 0]
+    recalled = (matches.candidates == sources[:, None]).any(axis=1)
+    if not np.array_equal(matches.rows, np.arange(len(kinds))):
         raise InputError("some planted copies cannot be read; empty the working folder")
     return {
         str(kind): {
             "distances": nearest[kinds == kind].tolist(),
             "right": (best == sources)[kinds == kind].tolist(),
-            "recalled": float((found.candidates == sources[:, None]).any(1)[kinds == kind].mean()),
+            "recalled": float(recalled[kinds == kind].mean()),
         }
         for kind in dict.fromkeys(kinds)
     }
@@ -219,14 +204,15 @@ class Measured:
         )
         rows: list[list[Cell]] = []
         for kind in self._kinds:
-            found, called = self._found(kind, thresholds), self._called(kind, thresholds)
+            recall, called = self._found(kind, thresholds), self._called(kind, thresholds)
             alarms = called + self._alarms(thresholds)
             # NaN where nothing is called a copy
-            precision = np.divide(found, alarms, out=np.full(len(found), np.nan), where=alarms > 0)
+            precision = np.full(len(recall), np.nan)
+            np.divide(recall, alarms, out=precision, where=alarms > 0)
             rows.append(
                 [
                     kind,
-                    *map(mean_interval, (found, precision, called)),
+                    *map(mean_interval, (recall, precision, called)),
                     float(np.mean([piece["kinds"][kind]["recalled"] for piece in self._pieces])),
                     float(np.median(self._distances(kind))),
                 ]

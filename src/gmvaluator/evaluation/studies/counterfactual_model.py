@@ -126,11 +126,11 @@ def _of_generator(
             end,
             [0.0, *shares],
             {
-                name: np.reshape([each[name] for each in found], (-1, len(counts))).tolist()
+                name: np.reshape([each[name] for each in by_job], (-1, len(counts))).tolist()
                 for name in MEASURES
             },
         )
-        for (valuer, end), found in likenesses.items()
+        for (valuer, end), by_job in likenesses.items()
     ]
 
 

@@ -57,7 +57,7 @@ def identical_attributes(
 
     Args:
         context: training images with a metadata column an attribute. Generated images carry the
-            same columns, or a label that decides them (see `evaluation.attributes`).
+            same columns, or a label that decides them (see `subjects.attributes`).
         attributes: the columns.
         ks: how many of the nearest contributors are looked at.
         combinations: attributes that must agree together (default: every pair, and all).

@@ -124,7 +124,7 @@ def images_needed(
 def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) -> list[Any]:
     """For each draw and m, agreement with the next draw and what is known of it alone."""
     compared = []
-    for seed, own in enumerate(draws):
+    for seed, draw in enumerate(draws):
         other = draws[(seed + 1) % len(draws)]
         compared.append(
             {
@@ -134,7 +134,7 @@ def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) 
                     "ratio": mine["ratio"],
                     "valued": float((mine["values"] > 0).mean()),
                 }
-                for m, mine, theirs in zip(ms, own, other, strict=True)
+                for m, mine, theirs in zip(ms, draw, other, strict=True)
             }
         )
     return compared

@@ -15,7 +15,7 @@ import numpy as np
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.results import Cell, StudyResult, Table
+from gmvaluator.evaluation.results import StudyResult, Table
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet
@@ -70,9 +70,9 @@ def strangers(
             for null in NULLS:
                 for kind, images in sets.items():
                     valuation = fitted.value(images, holdout=holdout if null == "holdout" else None)
-                    found = _measured(valuation)
+                    measured = _measured(valuation)
                     place = {"valuer": valuer.name, "seed": seed, "null": null, "images": kind}
-                    pieces.append(place | found)
+                    pieces.append(place | measured)
     return StudyResult(
         name=name,
         title="Images without a contributor, of sets that were not made of the training set",
@@ -129,19 +129,20 @@ def _measured(valuation: Valuation) -> dict[str, Any]:
 
 
 def _table(context: Context, pieces: Sequence[dict[str, Any]]) -> Table:
-    keys = dict.fromkeys((each["valuer"], each["images"], each["null"]) for each in pieces)
-    rows: list[list[Cell]] = []
-    for key in sorted(keys, key=lambda key: key[0]):
-        own = [each for each in pieces if (each["valuer"], each["images"], each["null"]) == key]
-        shares = [mean_interval([each["shares"][str(level)] for each in own]) for level in LEVELS]
-        rows.append([*key, own[0]["m"], *shares])
+    by_key: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for piece in pieces:
+        by_key.setdefault((piece["valuer"], piece["images"], piece["null"]), []).append(piece)
+    levels = [str(level) for level in LEVELS]
+    rows = (
+        [*key, by_key[key][0]["m"]]
+        + [mean_interval([piece["shares"][level] for piece in by_key[key]]) for level in levels]
+        for key in sorted(by_key, key=lambda key: key[0])
+    )
     title = (
         f"{context.train_name}, n = {len(context.train)}: share without a contributor at each "
         f"level, {pieces[0]['n_null']} images in the null sample"
     )
-    return table(
-        title, ("valuer", "images", "null", "m", *(f"level {level}" for level in LEVELS)), rows
-    )
+    return table(title, ("valuer", "images", "null", "m", *(f"level {x}" for x in levels)), rows)
 
 
 def _cost(pieces: Sequence[dict[str, Any]]) -> str:

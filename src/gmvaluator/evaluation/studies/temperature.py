@@ -71,19 +71,19 @@ def temperature(
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)
         published = values_of(valuation, shares_of(valuation))
-        found = {}
+        by_temperature = {}
         for tau in temperatures:
             weights = shares_of(valuation, tau)
             values = values_of(valuation, weights)
             share = weighted_class_share(of_contributors, of_generated, weights)
-            found[str(tau)] = {
+            by_temperature[str(tau)] = {
                 "perplexity": float(perplexity(weights).mean()),
                 "best": float(weights.max(axis=1).mean()),
                 "class_share": float(share.mean()),
                 "auroc": auroc(-values, planted.noised),
                 "agreement": rank_correlation(values, published),
             }
-        return found
+        return by_temperature
 
     extra = {"planted": planted.tag, "temperatures": [str(tau) for tau in temperatures]}
     pieces = measure(context, "temperature", k, measured, extra=extra)

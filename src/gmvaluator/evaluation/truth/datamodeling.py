@@ -318,8 +318,8 @@ def score_by_others(
     if m < 2:
         return math.nan
     turns = np.unique(np.linspace(1, m - 1, min(TURNS, m - 1)).round().astype(np.int64))
-    found = [
+    by_turn = [
         linear_datamodeling_score(np.roll(scores, turn, axis=1), subsets, losses) for turn in turns
     ]
-    known = np.array(found)[~np.isnan(found)]
+    known = np.array(by_turn)[~np.isnan(by_turn)]
     return float(known.mean()) if len(known) else math.nan
