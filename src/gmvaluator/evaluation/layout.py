@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.results import Cell, Table, grid
+from gmvaluator.evaluation.results import Draw, Table, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ PANELS_A_ROW = 3
 
 
 def table(
-    title: str, columns: Iterable[str], rows: Iterable[Sequence[Cell]], digits: int = 3
+    title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]], digits: int = 3
 ) -> Table:
     """A table of rows that are still to be computed."""
     return Table(title, tuple(columns), grid(list(rows)), digits)
@@ -68,6 +68,17 @@ def curves(
     figure.supylabel(y_label, fontsize="medium")
     axes[0].legend(fontsize="x-small")
     return axes
+
+
+def plot(
+    panels: Mapping[str, Sequence[Line]], x_label: str, y_label: str, *, log: str = ""
+) -> Draw:
+    """`curves` of these lines, to be drawn later."""
+
+    def draw(figure: Figure) -> None:
+        curves(figure, panels, x_label, y_label, log=log)
+
+    return draw
 
 
 def titled_panels(

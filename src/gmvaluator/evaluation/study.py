@@ -109,7 +109,8 @@ class Pieces(list[Piece]):
 
         NaN where the valuer does not suit the subject.
         """
-        numbers = [reduce(getitem, path, result) for result in self.results(valuer, subject)]
+        results: list[Any] = self.results(valuer, subject)
+        numbers = [reduce(getitem, path, result) for result in results]
         samples = [math.nan if number is None else float(number) for number in numbers]
         return mean_interval(samples) if samples else Interval(math.nan, math.nan, math.nan, 0)
 

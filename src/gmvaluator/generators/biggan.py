@@ -210,4 +210,5 @@ class BigGANLearner(AdversarialLearner):
     def generator_loss(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         with autocast(self.precision):
             judged = self.critic(self.model(noise, labels), labels)
-        return -judged.to(torch.float32).mean()
+        loss: Tensor = -judged.to(torch.float32).mean()
+        return loss

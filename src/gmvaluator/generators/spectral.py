@@ -24,7 +24,7 @@ def normalise(network: nn.Module, *seed: int) -> None:
         for layer in list(network.modules()):
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 spectral_norm(layer, eps=1e-12)
-    network.register_load_state_dict_pre_hook(_rename)
+    network.register_load_state_dict_pre_hook(_rename)  # type: ignore[no-untyped-call]
 
 
 def _rename(network: nn.Module, weights: dict[str, Any], *_: object) -> None:

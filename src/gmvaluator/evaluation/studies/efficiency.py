@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.layout import Line, curves, table
+from gmvaluator.evaluation.layout import Line, plot, table
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.results import Cell, StudyResult
 from gmvaluator.evaluation.study import Context, FittedValuer, Pieces, walk
@@ -111,11 +111,7 @@ def growth(
         tables=(table(title, ("valuer", "n", *STAGES, "total, s"), rows, digits=2),),
         parameters=context.parameters() | {"sizes": list(sizes), "k": k},
         details=pieces.details(),
-        plots={
-            "seconds": lambda figure: curves(
-                figure, {subject: lines}, "training images n", "seconds", log="xy"
-            )
-        },
+        plots={"seconds": plot({subject: lines}, "training images n", "seconds", log="xy")},
     )
 
 

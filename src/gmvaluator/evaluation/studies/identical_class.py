@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gmvaluator.evaluation.layout import Line, curves, table
+from gmvaluator.evaluation.layout import Line, plot, table
 from gmvaluator.evaluation.metrics import chance_ratio, class_ratio, weighted_class_share
 from gmvaluator.evaluation.paper import CLASS_RATIO
 from gmvaluator.evaluation.results import Cell, StudyResult
@@ -91,11 +91,7 @@ def identical_class(
         parameters=context.parameters() | {"k": list(ks)},
         notes=(_note(context, pieces), *context.reading_notes(), *notes),
         details=pieces.details(),
-        plots={
-            "ratio": lambda figure: curves(
-                figure, panels, "contributors k", "identical class ratio"
-            )
-        },
+        plots={"ratio": plot(panels, "contributors k", "identical class ratio")},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.layout import Line, curves, table
+from gmvaluator.evaluation.layout import Line, plot, table
 from gmvaluator.evaluation.metrics import class_ratio, common_top, rank_correlation
 from gmvaluator.evaluation.results import StudyResult
 from gmvaluator.evaluation.study import (
@@ -110,12 +110,8 @@ def images_needed(
         ),
         details=pieces.details(),
         plots={
-            "agreement": lambda figure: curves(
-                figure,
-                {"": lines},
-                "generated images m",
-                "Spearman correlation between draws",
-                log="x",
+            "agreement": plot(
+                {"": lines}, "generated images m", "Spearman correlation between draws", log="x"
             )
         },
     )

@@ -190,7 +190,7 @@ def _draw(context: Context, family: str, recipe: Recipe, n: int, figure: Figure)
     points = np.split(reduction.fit_transform(whole), ends)
     (panel,) = titled_panels(figure, [f"{family}, pixels, t-SNE"])
     for label, plane, marker in zip(groups, points, "o^x", strict=True):
-        panel.scatter(*plane.T, s=9, marker=marker, alpha=0.6, label=label)
+        panel.scatter(plane[:, 0], plane[:, 1], s=9, marker=marker, alpha=0.6, label=label)
     panel.set_xticks([])
     panel.set_yticks([])
     panel.legend()
