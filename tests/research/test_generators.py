@@ -228,6 +228,9 @@ def test_a_biggan_of_an_earlier_version_draws_the_same() -> None:
         if not name.endswith("._v")
     }
     assert "leave.u" in older
+    learner = model.learner(1)
+    with pytest.raises(RunError, match="of an earlier version of gmvaluator"):
+        learner.restore({**learner.state(), "generator": older})
     other = BigGAN(config, seed=2)
     other.load_state_dict(older)
     again = BigGAN(config, seed=3)

@@ -9,15 +9,16 @@ for an hour on a CPU: narrow networks, no self-attention, one discriminator upda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmvaluator.errors import RunError
 from gmvaluator.generators.adversarial import (
     AdversarialConfig,
     AdversarialLearner,
@@ -195,6 +196,15 @@ class BigGANLearner(AdversarialLearner):
         super().__init__(model, critic, 0.0, config.critic_rate)
         self.averages = True  # also with ema=0: batch statistics are always those of drawings
         self.precision = fast_precision() if config.precision == "auto" else config.precision
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises `RunError` for a checkpoint of an earlier version: its optimizers do not fit."""
+        if any(name.endswith(".u") for name in state["generator"]):
+            raise RunError(
+                "the checkpoint of this biggan is of an earlier version of gmvaluator, which "
+                "ordered its weights differently; delete the .checkpoint file to start anew"
+            )
+        super().restore(state)
 
     def critic_loss(self, real: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None:
