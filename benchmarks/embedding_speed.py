@@ -13,7 +13,6 @@ cifar10/ and mnist/ (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import statistics
@@ -30,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from reference_equality import reference_stlpips
-from results import publish
+from results import arguments, publish
 
 from gmvaluator import ImageSet, Weights
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
@@ -65,9 +64,7 @@ class Case:
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     weights = Weights(offline=True)

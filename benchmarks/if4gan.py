@@ -17,7 +17,6 @@ DATA holds mnist/ (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from dataclasses import replace
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from results import publish
+from results import arguments, publish
 from scipy.stats import kendalltau
 from torch import nn
 
@@ -54,7 +53,7 @@ from gmvaluator.baselines.if4gan import (
     true_effects,
 )
 from gmvaluator.evaluation.metrics import auroc, mean_interval
-from gmvaluator.evaluation.planting import plant_noised
+from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.training import torch_threads
 from gmvaluator.images.pixels import known_labels
@@ -69,9 +68,7 @@ SHARES = (0.01, 0.1)
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--learning-rate", type=float, default=GANRecipe().learning_rate)

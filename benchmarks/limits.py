@@ -9,7 +9,6 @@ DATA holds mnist/ (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from results import publish
+from results import arguments, publish
 from torch.utils.flop_counter import FlopCounterMode
 
 from gmvaluator import ImageSet, Weights
@@ -36,9 +35,7 @@ ROUNDS = 5
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     args = parser.parse_args()
     load = os.getloadavg()[0]
     before = machine()

@@ -10,7 +10,6 @@ nearest other one. DATA holds mnist/ and cifar10/ (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from results import publish
+from results import arguments, publish
 
 from gmvaluator import GMValuator, ImageSet, Valuation
 from gmvaluator.images.decoding import encode_jpeg
@@ -137,9 +136,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     args = parser.parse_args()
     found = [row for name in SETS for space in SPACES for row in measure(name, args.data, space)]
     publish(args.out, "near_copies", {"n": N, "copied": COPIED, "rows": found}, table(found))

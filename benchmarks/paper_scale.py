@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from results import publish
+from results import arguments, publish
 
 N, M, CANDIDATES = 60_000, 10_000, 200
 SIZES = (10, 100, 1_000, 10_000)
@@ -39,9 +39,7 @@ TRUNKS = ("vit_base_patch16_224",) * 3  # of DreamSim's ensemble
 
 def main() -> None:
     """Parse, measure each part in a process of its own, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()

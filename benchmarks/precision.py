@@ -10,7 +10,6 @@ a backend: vectors within 1e-3 (relative) of torch in float32. DATA holds mnist/
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 import warnings
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from results import publish
+from results import arguments, publish
 
 from gmvaluator import ImageSet, Weights
 from gmvaluator.encoders.backends import import_openvino
@@ -37,9 +36,7 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     rows = [row for side, data in CASES for row in measure(side, args.data / data, args.rounds)]

@@ -8,14 +8,12 @@ DATA holds mnist/ (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import publish
+from results import arguments, publish
 
 from gmvaluator import ImageSet, Weights
 from gmvaluator.encoders import load_encoder
@@ -35,9 +33,7 @@ RECALLED = (50, 100, 200, 400, 800)
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     args = parser.parse_args()
     load = os.getloadavg()[0]
     weights, runtime = Weights(offline=True), Runtime("cpu")

@@ -1,7 +1,8 @@
-"""How a benchmark's results are written."""
+"""What benchmarks share: their first arguments, and how results are written."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Sequence
@@ -11,6 +12,14 @@ from typing import Any
 from gmvaluator import versions
 
 DATA_COMMAND = "python benchmarks/{name}.py --data DATA --out docs/results"
+
+
+def arguments(about: str) -> argparse.ArgumentParser:
+    """A parser with `--data` and `--out`; the first line of `about` describes the benchmark."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    return parser
 
 
 def publish(

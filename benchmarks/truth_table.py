@@ -18,8 +18,8 @@ from results import publish
 
 from gmvaluator.certainty.tables import Table
 from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.movement import PIXELS, ratio_interval
-from gmvaluator.evaluation.transformations import EASY
+from gmvaluator.evaluation.planted.transformations import EASY
+from gmvaluator.evaluation.truth.movement import PIXELS, ratio_interval
 
 COMMAND = "python benchmarks/truth_table.py --out docs/results"
 REMOVED = 100  # contributors taken away in the column on counterfactuals

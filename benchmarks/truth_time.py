@@ -10,7 +10,6 @@ for each training the results needed, and each valuer's own seconds once. DATA h
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import publish
+from results import arguments, publish
 
 from gmvaluator import ImageSet
 from gmvaluator.certainty.tables import Cell, Table
-from gmvaluator.evaluation.recipes import Job, Recipe, train_job
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import random_subset
@@ -36,9 +35,7 @@ STUDIES = ("lds_*.json", "counterfactual_*.json")
 
 def main() -> None:
     """Parse, time one training of each recipe, multiply, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     args = parser.parse_args()
     files = sorted(file for pattern in STUDIES for file in args.out.glob(pattern))
     studies = {file.stem: json.loads(file.read_text()) for file in files}

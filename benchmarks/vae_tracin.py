@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from index_choice import PeakMemory
-from results import publish
+from results import arguments, publish
 from scipy.stats import spearmanr
 
 from gmvaluator import ImageSet
@@ -62,9 +62,7 @@ CHECKPOINTS, DRAWS, N, M = 30, 16, 60_000, 100
 
 def main() -> None:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--part", choices=list(PARTS), action="append", help="only this, merged in")
     parser.add_argument(
         "--share", type=int, default=1_000, help="training images measured for size"

@@ -10,7 +10,6 @@ DATA holds mnist/{train,test}.parquet (Hugging Face layout).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -23,16 +22,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from results import publish
+from results import arguments, publish
 
 GENERATED = 100
 
 
 def main() -> None:
     """Parse, run, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -29,7 +29,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from results import publish
+from results import arguments, publish
 from threadpoolctl import threadpool_info
 
 from gmvaluator import GMValuator, ImageSet
@@ -59,9 +59,7 @@ PARTS = [*ROUNDS, *ALONE]
 
 def main() -> None:
     """Parse, measure each part in a process of its own, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = arguments(__doc__)
     parser.add_argument("--small", type=int, nargs=2, default=(5_000, 1_000), metavar=("N", "M"))
     parser.add_argument("--large", type=int, nargs=2, default=(60_000, 10_000), metavar=("N", "M"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)

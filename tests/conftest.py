@@ -117,7 +117,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies train their models one after another, here."""
     from generator_checks import one_by_one
 
-    for module in ("recipes", "retraining", "snapshots"):
+    for module in ("subjects.recipes", "truth.retraining", "truth.snapshots"):
         monkeypatch.setattr(f"gmvaluator.evaluation.{module}.side_by_side", one_by_one)
 
 

@@ -56,7 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # of the studies that `evaluate all` runs, and of studies with sizes of their own
 STUDY_SIZES: dict[str, dict[str, Any]] = {
-    "gmvaluator.evaluation.subjects": {"LEAST_EPOCHS": 1, "LEAST_SEEN": 0},
+    "gmvaluator.evaluation.subjects.subject": {"LEAST_EPOCHS": 1, "LEAST_SEEN": 0},
     "gmvaluator.evaluation.reproduction": {
         "MANY": 12, "SOME": 12, "FEW": 12, "CANDIDATES": 100, "NOISED_KS": (5, 20), "HALF": 30,
         "N_NOISED": 5,
@@ -146,14 +146,9 @@ def _write_emoji(folder: Path) -> None:
 def small_sizes() -> Iterator[None]:
     """Trainings of a few steps in this process, and studies with small numbers of their own."""
     from gmvaluator.baselines.gan_steps import GANRecipe
-    from gmvaluator.evaluation import (
-        attributes,
-        classifier,
-        recipes,
-        retraining,
-        snapshots,
-        traced_gan,
-    )
+    from gmvaluator.evaluation import traced_gan
+    from gmvaluator.evaluation.subjects import attributes, classifier, recipes
+    from gmvaluator.evaluation.truth import retraining, snapshots
     from gmvaluator.generators import training
 
     train, read = training.train_generator, classifier.train_classifier

@@ -51,11 +51,15 @@ def test_threads_share_the_budget() -> None:
 
 def test_a_result_is_computed_once_whatever_threads_ask() -> None:
     memo, start = Memo(), Barrier(8)
-    computed = []
+    computed: list[object] = []
+
+    def compute() -> object:
+        computed.append(object())
+        return computed[-1]
 
     def ask(_: int) -> object:
         start.wait()
-        return memo.get("key", lambda: computed.append(1) or object())
+        return memo.get("key", compute)
 
     with ThreadPoolExecutor(8) as pool:
         results = set(map(id, pool.map(ask, range(8))))

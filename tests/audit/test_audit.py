@@ -22,10 +22,10 @@ from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
 from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
 from gmvaluator.evaluation.metrics import Interval
+from gmvaluator.evaluation.planted.transformations import cropped_anywhere
 from gmvaluator.evaluation.studies.audit import LEVELS, audited
 from gmvaluator.evaluation.studies.audit import audit as study_of_copies
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import cropped_anywhere
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.runs.verify import verify_run
 from image_makers import encode, write_files

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, InputError, Valuation
-from gmvaluator.certainty.stability import encoder_variant, stability
-from gmvaluator.engine.extend import extend_run
+from gmvaluator.certainty.stability import encoder_variant, stability_run
+from gmvaluator.extension import extend_run
 from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.verify.verification import verify_run
 from gmvaluator.settings import LATER_SETTINGS, NULL_CHOICES, null_choice
@@ -80,7 +80,7 @@ def test_a_run_that_recorded_a_flag_is_taken_up_as_before(folder: Path, null: st
         assert GMValuator.refit(folder / name, cache=False).settings.null == null
     variant = encoder_variant("pixels@4", asked=True)
     earlier, now = (
-        stability(folder / name, [variant], cache=False).comparisons[0]
+        stability_run(folder / name, [variant], cache=False).comparisons[0]
         for name in ("earlier", "now")
     )
     assert earlier == now

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import ImageSet, Skip
-from gmvaluator.baselines.reading import NetworkSet, Pixels
+from gmvaluator.baselines.reading import Pixels, ReadSet
 
 
 def test_pixels_are_equal_when_their_arrays_are() -> None:
@@ -24,10 +24,10 @@ def test_pixels_are_equal_when_their_arrays_are() -> None:
         hash(Pixels(images, labels))
 
 
-def test_network_sets_are_equal_when_their_parts_are() -> None:
+def test_read_sets_are_equal_when_their_parts_are() -> None:
     images = ImageSet.open(np.zeros((2, 4, 4, 3), dtype=np.uint8))
     pixels = Pixels(np.zeros((2, 3, 4, 4), dtype=np.uint8), None)
-    one = NetworkSet(images, pixels, (Skip("a", "truncated"),))
-    assert one == NetworkSet(images, replace(pixels, bytes=pixels.bytes.copy()), one.skipped)
+    one = ReadSet(images, pixels, (Skip("a", "truncated"),))
+    assert one == ReadSet(images, replace(pixels, bytes=pixels.bytes.copy()), one.skipped)
     assert one != replace(one, skipped=())
     assert one != replace(one, pixels=Pixels(pixels.bytes + 1, None))

@@ -21,16 +21,16 @@ from gmvaluator import GMValuator, ImageSet
 from gmvaluator.baselines.assembling import assemble_for_set
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.evaluation import recipes as recipes_module
-from gmvaluator.evaluation import removal, retraining
-from gmvaluator.evaluation.distribution import image_features, likeness, precision_and_recall
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
-from gmvaluator.evaluation.recipes import QUICK_RECIPES, Job, Recipe, train_job, trained
 from gmvaluator.evaluation.studies import counterfactual_model
 from gmvaluator.evaluation.studies.counterfactual import counterfactual
 from gmvaluator.evaluation.studies.counterfactual_model import Curve, ascending_rows
 from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects import recipes as recipes_module
+from gmvaluator.evaluation.subjects.recipes import QUICK_RECIPES, Job, Recipe, train_job, trained
+from gmvaluator.evaluation.truth import removal, retraining
+from gmvaluator.evaluation.truth.likeness import image_features, likeness, precision_and_recall
+from gmvaluator.evaluation.truth.movement import DISTANCES, PIXELS, Movement, ratio_interval
 from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import FAMILIES, generator_class, load_generator

@@ -21,11 +21,10 @@ from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation import reproduction
-from gmvaluator.evaluation.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.planting import plant_noised
-from gmvaluator.evaluation.recipes import Recipe
+from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.evaluation.setup import Setup
+from gmvaluator.evaluation.studies import STUDIES
 from gmvaluator.evaluation.studies.calibration import calibration
 from gmvaluator.evaluation.studies.efficiency import efficiency, growth
 from gmvaluator.evaluation.studies.identical_class import identical_class
@@ -35,6 +34,8 @@ from gmvaluator.evaluation.studies.out_of_distribution import out_of_distributio
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.study import FittedValuer
+from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.valuers import (
     TRIVIAL,
     NamedValuer,
@@ -70,7 +71,7 @@ def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(*args: Any, **keywords: Any) -> Classifier:
         return train_classifier(*args, **{**keywords, "epochs": 2})
 
-    monkeypatch.setattr("gmvaluator.evaluation.subjects.train_classifier", quick)
+    monkeypatch.setattr("gmvaluator.evaluation.subjects.subject.train_classifier", quick)
 
 
 def open_setup(files: tuple[Path, Path], tmp_path: Path, **changes: Any) -> Setup:
@@ -365,6 +366,12 @@ def test_command_writes_tables_and_plots(
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_the_table_of_studies_holds_every_command() -> None:
+    commands = set(cli.commands["evaluate"].commands)  # type: ignore[attr-defined]
+    assert commands == {*STUDIES, "all"}
+    assert all(callable(study.load()) and study.about for study in STUDIES.values())
+
+
 def test_every_study_of_the_paper_runs_with_one_call(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,7 +452,7 @@ def test_bad_requests_are_told_at_once(
 _TRAIN_TWO = """
 import sys
 from gmvaluator import ImageSet
-from gmvaluator.evaluation.recipes import Job, Recipe, trained
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.progress import Silent
 recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})

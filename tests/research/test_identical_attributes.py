@@ -18,19 +18,19 @@ from PIL import Image
 
 from gmvaluator import ImageSet, InputError, Valuation
 from gmvaluator.baselines.assembling import assemble
-from gmvaluator.evaluation.attributes import (
-    AttributeReaders,
-    carried_attributes,
-    chance_agreement,
-    known_attributes,
-)
 from gmvaluator.evaluation.studies.identical_attributes import (
     agreement,
     attribute_groups,
     identical_attributes,
 )
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.subjects import SetSubject
+from gmvaluator.evaluation.subjects.attributes import (
+    AttributeReaders,
+    carried_attributes,
+    chance_agreement,
+    known_attributes,
+)
+from gmvaluator.evaluation.subjects.subject import SetSubject
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.scoring.scores import Contributions

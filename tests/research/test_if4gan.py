@@ -338,7 +338,7 @@ def test_leaving_out_harmful_images_helps(tmp_path: Path) -> None:
 
 _TRAIN = """
 import sys, torch
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_if4gan import SMALL, pair_2d, points
 from dataclasses import replace
 from gmvaluator.baselines.gan_trace import train_traced
@@ -348,7 +348,7 @@ train_traced(pair_2d(), points(), sys.argv[1], replace(SMALL, epochs=120, traced
 
 
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    code = _TRAIN.format(tests=str(Path(__file__).parents[1]))
+    code = _TRAIN.format(tests=[str(folder) for folder in Path(__file__).parents[:2]])
     killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")])
     state = tmp_path / "killed" / "state.npz"
     deadline = time.monotonic() + 60

@@ -17,16 +17,18 @@ from generator_checks import one_by_one
 from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
-from gmvaluator.evaluation import recipes, retraining, targets
-from gmvaluator.evaluation.datamodeling import score_by_others
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.metrics import linear_datamodeling_score, noise_ceiling
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.studies.lds import lds
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.targets import losses
-from gmvaluator.evaluation.truth import GroundTruth, ground_truth, random_subsets
+from gmvaluator.evaluation.subjects import recipes
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth import losses as losses_module
+from gmvaluator.evaluation.truth import retraining
+from gmvaluator.evaluation.truth.datamodeling import score_by_others
+from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
+from gmvaluator.evaluation.truth.losses import losses
+from gmvaluator.evaluation.truth.snapshots import keep_snapshots
 from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import generator_class, load_generator
@@ -158,7 +160,9 @@ def test_loss_of_a_vae_is_its_own(train: ImageSet) -> None:
         noises = [torch.randn((5, 2), generator=chance) for _ in range(400)]
         draws = [model.loss(pixels, None, noise).item() for noise in noises]
     # sixteen codes against 400: the mean of the few may be off by some of their errors
-    assert abs(found.mean() - np.mean(draws)) < 4 * np.std(draws) / np.sqrt(targets.ELBO_DRAWS)
+    assert abs(found.mean() - np.mean(draws)) < 4 * np.std(draws) / np.sqrt(
+        losses_module.ELBO_DRAWS
+    )
     np.testing.assert_array_equal(found, losses(model, train.select(np.arange(5)))["elbo"])
 
 
@@ -173,17 +177,17 @@ def test_loss_of_a_diffusion_model_is_its_own(train: ImageSet) -> None:
 def test_loss_of_a_gan_is_nearness_of_what_it_draws(
     train: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "DRAWN", 24)
+    monkeypatch.setattr(losses_module, "DRAWN", 24)
     model = model_of("gan", hidden=(8,), critic_hidden=(8,), norm="none")
     found = losses(model, train.select(np.arange(3)))
-    drawn = model.sample(24, seed=targets.SEED).reshape(24, -1) / 255
+    drawn = model.sample(24, seed=losses_module.SEED).reshape(24, -1) / 255
     asked = np.stack([train[row][:, :, 0].reshape(-1) / 255 for row in range(3)])
     apart = np.sqrt(((asked[:, None] - drawn[None]) ** 2).sum(axis=2)) * np.sqrt(3)  # as RGB
-    wanted = np.sort(apart, axis=1)[:, : targets.NEIGHBOURS].mean(axis=1)
+    wanted = np.sort(apart, axis=1)[:, : losses_module.NEIGHBOURS].mean(axis=1)
     np.testing.assert_allclose(found["pixels"], wanted, rtol=1e-4)
     assert (found["features"] > 0).all()
     # what it draws itself is nearer to it
-    own = losses(model, ImageSet.open(list(model.sample(3, seed=targets.SEED))))
+    own = losses(model, ImageSet.open(list(model.sample(3, seed=losses_module.SEED))))
     assert (own["pixels"] < found["pixels"]).all()
 
 

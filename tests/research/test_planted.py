@@ -16,9 +16,9 @@ from gmvaluator import ImageSet
 from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.evaluation import source_metrics as metrics
-from gmvaluator.evaluation.known_sources import PlantedSubject, Pool, Truth
-from gmvaluator.evaluation.planted_images import (
+from gmvaluator.evaluation.planted import source_metrics as metrics
+from gmvaluator.evaluation.planted.known_sources import PlantedSubject, Pool, Truth
+from gmvaluator.evaluation.planted.makers import (
     STYLE_COPIES,
     STYLE_NEW,
     copies,
@@ -26,6 +26,11 @@ from gmvaluator.evaluation.planted_images import (
     mixtures,
     owned,
     planted_subjects,
+)
+from gmvaluator.evaluation.planted.transformations import (
+    EASY,
+    spliced,
+    suited,
 )
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies.planted import (
@@ -35,11 +40,6 @@ from gmvaluator.evaluation.studies.planted import (
     planted,
 )
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import (
-    EASY,
-    spliced,
-    suited,
-)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.runs.record import RecordedSettings, RunRecord

@@ -15,10 +15,7 @@ from gmvaluator import GMValuator, ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.encoders.generator import GeneratorEncoder
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation import recipes
-from gmvaluator.evaluation.datamodeling import score_by_others
 from gmvaluator.evaluation.metrics import linear_datamodeling_score
-from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.representations import (
     WEIGHTINGS,
     Space,
@@ -28,7 +25,10 @@ from gmvaluator.evaluation.representations import (
 )
 from gmvaluator.evaluation.studies.spaces import spaces
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.truth import ground_truth, random_subsets
+from gmvaluator.evaluation.subjects import recipes
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.datamodeling import score_by_others
+from gmvaluator.evaluation.truth.ground_truth import ground_truth, random_subsets
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.progress import Silent
 

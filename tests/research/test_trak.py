@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generator_checks import halves, train_tiny, write_halves
-from gmvaluator import ImageSet, Valuation
+from gmvaluator import Valuation
 from gmvaluator.baselines import trak_features
 from gmvaluator.baselines.functionals import Differentiated, Functional, differentiated
 from gmvaluator.baselines.projection import SparseProjection
+from gmvaluator.baselines.reading import Pixels
 from gmvaluator.baselines.sample_gradients import Batch, sample_gradients
 from gmvaluator.baselines.trak import TRAK, DampedKernel
 from gmvaluator.errors import InputError, RunError
@@ -268,7 +269,9 @@ def test_batches_and_blocks_change_nothing(
     monkeypatch.setattr(trak_features, "_MOST_BYTES", 1)
     small = TRAK(trained[0], draws=3)
     small._memory = 4 * 3 * 8 * 30 * 2  # scores of two images; features on disk
-    found = list(small.fit(train)._blocks(small._read(ImageSet.open(test)).pixels, 30))
+    found = list(
+        small.fit(train)._blocks(Pixels(np.empty((30, 0), np.uint8)), small._read(test).pixels)
+    )
     assert [each.shape for each in found] == [(30, 2)] * 3
     scale = abs(whole).max()
     np.testing.assert_allclose(np.concatenate(found, axis=1), whole, rtol=1e-3, atol=1e-4 * scale)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import ImageSet
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.transformations import (
+from gmvaluator.evaluation.planted.transformations import (
     EASY,
     MILD,
     TRANSFORMATIONS,

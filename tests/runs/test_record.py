@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gmvaluator import GMValuator, RunError, Valuation
 from gmvaluator.cli import cli
-from gmvaluator.engine.extend import extend_run
+from gmvaluator.extension import extend_run
 from gmvaluator.files.seals import seal_of
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import (

@@ -22,4 +22,5 @@ class Uniform(Weighting):
         return np.full(contributors.rows.shape, 1 / contributors.rows.shape[1])
 
     def resettle(self, remaining: Remaining, temperature: Temperature) -> NDArray[np.float64]:
-        return remaining.stays / np.maximum(remaining.stays.sum(axis=1, keepdims=True), 1)
+        n_remaining = np.maximum(remaining.stays.sum(axis=1, keepdims=True), 1)
+        return np.asarray(remaining.stays / n_remaining, dtype=np.float64)

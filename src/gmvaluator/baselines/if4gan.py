@@ -26,7 +26,7 @@ from gmvaluator.baselines.gan_trace import Trace
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators.data import common_side, read_training_data
 from gmvaluator.generators.layers import to_signed
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
 
@@ -238,7 +238,7 @@ class IF4GAN:
         self._progress = progress or Silent()
         self._train: tuple[ImageSet, Tensor] | None = None
 
-    def fit(self, train: object) -> Self:
+    def fit(self, train: ImageSource) -> Self:
         """Read the training images, in the order of the trace's training.
 
         Raises:
@@ -257,7 +257,7 @@ class IF4GAN:
         shape = (self._validation, self.trace.pair.latent)
         return torch.randn(shape, generator=drawn, dtype=self.trace.pair.dtype)
 
-    def value(self, generated: object = ()) -> Valuation:
+    def value(self, generated: ImageSource = ()) -> Valuation:
         """The value of each training image, with the agreement between estimate and truth.
 
         Its seconds count the trace's training as `fit`, and the agreement as `check`.

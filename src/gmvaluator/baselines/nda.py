@@ -20,11 +20,11 @@ from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.nda_patches import STEPS, Floats, NoiseLevel, Window, signed
 from gmvaluator.baselines.nda_softmax import StreamedSoftmax
-from gmvaluator.baselines.reading import ReadSet, read_pixels
+from gmvaluator.baselines.reading import ReadSet, read_pixels, skipped_of
 from gmvaluator.errors import InputError
 from gmvaluator.generators.data import common_side
 from gmvaluator.geometry import nearest
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.memory import parse_memory
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
@@ -109,7 +109,7 @@ class NDA:
         self._progress = progress or Silent()
         self._train: ReadSet | None = None
 
-    def fit(self, train: object) -> Self:
+    def fit(self, train: ImageSource) -> Self:
         """Read the training images into memory.
 
         Raises:
@@ -122,7 +122,7 @@ class NDA:
         self._train = read_pixels(images, side or _SIDE, self._progress, "bilinear")
         return self
 
-    def value(self, generated: object) -> Valuation:
+    def value(self, generated: ImageSource) -> Valuation:
         """The k best training images of each generated one.
 
         Raises:
@@ -134,7 +134,7 @@ class NDA:
         images = self._read(generated, train)
         start = time.perf_counter()
         rows, kept, left_out = [], [], []
-        for sums in self._blocks(train.pixels, images.pixels):
+        for sums in self._blocks(train.pixels.bytes, images.pixels.bytes):
             order = np.argsort(-sums, axis=1, kind="stable")[:, : self.k]
             rows.append(order)
             kept.append(np.take_along_axis(sums, order, axis=1))
@@ -149,14 +149,11 @@ class NDA:
             settings=self._settings(train),
             seed=self.seed,
             seconds={"values": time.perf_counter() - start},
-            skipped=[
-                *(("train", skip) for skip in train.skipped),
-                *(("generated", skip) for skip in images.skipped),
-            ],
+            skipped=skipped_of(train, images),
             more={"shares": _told(whole[:, 0], rest)},
         )
 
-    def scores(self, generated: object) -> NDArray[np.float64]:
+    def scores(self, generated: ImageSource) -> NDArray[np.float64]:
         """(n_train, m) sums of weights, unnormalised, of the training images for each of m.
 
         Those of a generated image sum to at most the number of its patches. The orientation is
@@ -164,10 +161,10 @@ class NDA:
         """
         train = fitted(self._train)
         images = self._read(generated, train)
-        return np.concatenate(list(self._blocks(train.pixels, images.pixels))).T
+        return np.concatenate(list(self._blocks(train.pixels.bytes, images.pixels.bytes))).T
 
-    def _read(self, generated: object, train: ReadSet) -> ReadSet:
-        side = train.pixels.shape[-1]
+    def _read(self, generated: ImageSource, train: ReadSet) -> ReadSet:
+        side = train.pixels.bytes.shape[-1]
         return read_pixels(ImageSet.open(generated), side, self._progress, "bilinear")
 
     def _settings(self, train: ReadSet) -> dict[str, Any]:
@@ -175,7 +172,7 @@ class NDA:
         return {
             "valuer": "nda",
             "k": self.k,
-            "size": train.pixels.shape[-1],
+            "size": train.pixels.bytes.shape[-1],
             "t": self._t,
             "patch": window.patch,
             "topk": self._topk,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,47 +17,16 @@ from gmvaluator.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
-class ReadSet:
-    """A set without the images that cannot be read.
-
-    Attributes:
-        images: those that can.
-        pixels: (N, C, S, S) uint8; C is 1 if every image is grey, else 3.
-        skipped: the others.
-    """
-
-    images: ImageSet
-    pixels: NDArray[np.uint8]
-    skipped: tuple[Skip, ...]
-
-
-def read_pixels(
-    images: ImageSet, size: int, progress: Progress, interpolation: Interpolation
-) -> ReadSet:
-    """All readable images at `size` × `size` pixels.
-
-    Raises:
-        InputError: none can be read.
-    """
-    read = read_training_data(
-        images, size, progress, conditional=False, interpolation=interpolation
-    )
-    bad = {skip.id for skip in read.skipped}
-    good = [row for row, name in enumerate(images.ids) if name not in bad]
-    return ReadSet(images.select(good), read.images, read.skipped)
-
-
-@dataclass(frozen=True, eq=False)
 class Pixels:
     """Images as a network takes them. They are equal when the arrays are equal.
 
     Attributes:
-        bytes: (N, C, H, W) uint8.
+        bytes: (N, C, S, S) uint8.
         labels: (N,) class numbers of a conditional network, else None.
     """
 
     bytes: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.int64] | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pixels):
@@ -78,12 +47,34 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class NetworkSet:
-    """A set without the images that cannot be read, as a network takes it."""
+class ReadSet:
+    """A set without the images that cannot be read.
+
+    Attributes:
+        images: those that can.
+        pixels: of them, in memory.
+        skipped: the others.
+    """
 
     images: ImageSet
     pixels: Pixels
     skipped: tuple[Skip, ...]
+
+
+def read_pixels(
+    images: ImageSet, size: int, progress: Progress, interpolation: Interpolation
+) -> ReadSet:
+    """All readable images at `size` × `size` pixels; one channel if every image is grey, else 3.
+
+    Raises:
+        InputError: none can be read.
+    """
+    read = read_training_data(
+        images, size, progress, conditional=False, interpolation=interpolation
+    )
+    bad = {skip.id for skip in read.skipped}
+    good = [row for row, name in enumerate(images.ids) if name not in bad]
+    return ReadSet(images.select(good), Pixels(read.images), read.skipped)
 
 
 def read_for_network(
@@ -92,7 +83,7 @@ def read_for_network(
     classes: Sequence[str],
     progress: Progress,
     interpolation: Interpolation = "bicubic",
-) -> NetworkSet:
+) -> ReadSet:
     """All readable images at the size of a network's input, with class numbers.
 
     Args:
@@ -110,16 +101,17 @@ def read_for_network(
     if height != width:
         raise InputError(f"images of {height} × {width}; pass a network that takes square ones")
     read = read_pixels(images, height, progress, interpolation)
-    if channels < read.pixels.shape[1]:
+    pixels = read.pixels.bytes
+    if channels < pixels.shape[1]:
         raise InputError(
             f"{images!r} has colour images, and the network takes grey ones; pass grey images"
         )
-    whole = np.broadcast_to(read.pixels, (len(read.pixels), channels, height, width))
+    whole = np.broadcast_to(pixels, (len(pixels), channels, height, width))
     numbers = _class_numbers(read.images, classes) if classes else None
-    return NetworkSet(read.images, Pixels(whole, numbers), read.skipped)
+    return replace(read, pixels=Pixels(whole, numbers))
 
 
-def skipped_of(train: NetworkSet, generated: NetworkSet) -> list[tuple[str, Skip]]:
+def skipped_of(train: ReadSet, generated: ReadSet) -> list[tuple[str, Skip]]:
     """What was left out of both sets, as a `Valuation` lists it."""
     return [
         *(("train", skip) for skip in train.skipped),

@@ -12,30 +12,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from gmvaluator.baselines.assembling import assemble
-from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.functionals import (
     FUNCTIONALS,
     Functional,
     differentiated,
 )
+from gmvaluator.baselines.influence_valuer import InfluenceValuer
 from gmvaluator.baselines.projection import PARTS
-from gmvaluator.baselines.proponents import Influence, strongest
-from gmvaluator.baselines.reading import NetworkSet, Pixels, read_for_network, skipped_of
+from gmvaluator.baselines.proponents import Influence
+from gmvaluator.baselines.reading import Pixels
 from gmvaluator.baselines.trak_features import Features, ProjectedGradients
-from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
 from gmvaluator.generators import load_generator
-from gmvaluator.images import ImageSet
-from gmvaluator.memory import parse_memory
-from gmvaluator.progress import Progress, Silent
-from gmvaluator.runs.valuation import Valuation
+from gmvaluator.progress import Progress
 
 NAMES: dict[Functional, str] = {"loss": "trak", "square": "d-trak"}
 _BLOCK = 1024  # features that are multiplied at once in double precision
@@ -76,33 +71,30 @@ class DampedKernel:
 
     def scores(self, generated: Features) -> NDArray[np.float64]:
         """(b, K) features → (n, b)."""
-        asked = generated.astype(np.float64).T
+        columns = generated.astype(np.float64).T
         if self._wide:
-            return np.asarray(cho_solve(self._factor, self._times(asked)))
-        return self._times(cho_solve(self._factor, asked))
+            return np.asarray(cho_solve(self._factor, self._times(columns)))
+        return self._times(cho_solve(self._factor, columns))
 
     def _times(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
         """Φ times (K, b), in double precision a block of rows at a time."""
-        found = np.empty((len(self._features), columns.shape[1]))
-        for start in range(0, len(found), _BLOCK):
+        products = np.empty((len(self._features), columns.shape[1]))
+        for start in range(0, len(products), _BLOCK):
             part = slice(start, start + _BLOCK)
-            found[part] = self._features[part].astype(np.float64) @ columns
-        return found
+            products[part] = self._features[part].astype(np.float64) @ columns
+        return products
 
 
-class TRAK:
+class TRAK(InfluenceValuer):
     """Values training images by kernel regression on gradients of one or several generators.
 
-    Scores are signed and unbounded: a positive one says that training on the image lowered the
-    loss of the generated one. The laws of GMValuator's scores (≥ 0, sums of q) do not hold.
+    See `InfluenceValuer` for what scores say.
 
     Args:
         models: generator file; or several, of one family and config, trained on the same images
             with other seeds.
         functional: `loss`: TRAK on the generator's training loss; `square`: D-TRAK. See
             `functionals`.
-        k: contributors of a generated image that are kept; None keeps all, so that values are sums
-            over all of them, the negative ones too.
         draws: S, noises that an image's gradient is averaged over: codes of a VAE, (time, noise) of
             a ddpm at evenly spaced times.
         projections: K, a multiple of 4; None takes gradients whole.
@@ -111,8 +103,7 @@ class TRAK:
         seed: of projections and noise. All images get the same noise.
         memory: budget such as `2GB` for gradients, features and scores of one model; the system
             of min(n, K)² numbers comes on top.
-        device: `auto` takes a GPU where there is one.
-        progress: hears how far it is.
+        k, device, progress: see `InfluenceValuer`.
 
     Raises:
         InputError: no model, models that differ, a family without a loss of single images, or
@@ -136,22 +127,16 @@ class TRAK:
     ) -> None:
         if functional not in FUNCTIONALS:
             raise InputError(f"functional={functional!r}; choose from {', '.join(FUNCTIONALS)}")
-        for name, number in (("k", k), ("draws", draws), ("projections", projections)):
-            check_at_least(1, name, 1 if number is None else number)
-        check_at_least(0, "seed", seed)
+        counts = {"draws": draws, "projections": projections}
+        super().__init__(k, counts, seed=seed, memory=memory, device=device, progress=progress)
         if projections is not None and projections % PARTS:
             raise InputError(f"projections={projections}; pass a multiple of {PARTS}")
-        self.k = k
-        self.seed = seed
         self._functional: Functional = functional
         self._draws = draws
         self._projections = projections
         self._damping = float(damping)
         if not 0 <= self._damping < float("inf"):
             raise InputError(f"damping={damping} was given; pass a number ≥ 0")
-        self._memory = parse_memory(memory)
-        self._device, _ = Runtime(device, "torch").resolved()
-        self._progress = progress or Silent()
         self._files = _listed(models)
         first = load_generator(self._files[0])
         differentiated(first, functional, draws)  # refuses other families before anything is read
@@ -163,71 +148,28 @@ class TRAK:
                 )
         self._shape = first.config.image_shape
         self._classes = first.class_names
-        self._train: NetworkSet | None = None
         self._kernels: list[DampedKernel] = []
-        self._seconds = 0.0
 
-    def fit(self, train: object) -> Self:
-        """Take and factorise the features of the training images.
-
-        Raises:
-            InputError: no image can be read, a label that a conditional model needs is missing, or
-                gradients that need damping.
-            RunError: a gradient is not finite.
-        """
-        read = self._read(ImageSet.open(train))
+    def _learn(self, train: Pixels) -> None:
+        """Take and factorise the features; `InputError` where gradients need damping."""
         start = time.perf_counter()
         self._kernels = [
             DampedKernel(features, self._damping)
-            for features in self._features(read.pixels, "gradients of train")
+            for features in self._features(train, "gradients of train")
         ]
-        self._train = read
-        self._seconds = time.perf_counter() - start
-        return self
+        self._fit_seconds = {"gradients": time.perf_counter() - start}
 
-    def value(self, generated: object) -> Valuation:
-        """The k training images of greatest score for each generated one.
-
-        Raises:
-            InputError: not fitted, or k exceeds the training images.
-            RunError: a gradient is not finite.
-        """
-        train = fitted(self._train)
-        n = len(train.pixels)
-        k = n if self.k is None else self.k
-        check_enough(k, n, "training images")
-        images = self._read(ImageSet.open(generated))
-        start = time.perf_counter()
-        contributions = strongest(self._blocks(images.pixels, n), k)
-        return assemble(
-            train.images,
-            images.images,
-            contributions,
-            settings=self._settings(),
-            seed=self.seed,
-            seconds={"gradients": self._seconds, "values": time.perf_counter() - start},
-            skipped=skipped_of(train, images),
-        )
-
-    def influence(self, images: object) -> Influence:
-        """(n_train, n_test) scores of the training images for each of `images`.
-
-        The orientation is that of the dattri library's metrics. Raises as `value` does.
-        """
-        train, read = fitted(self._train), self._read(ImageSet.open(images))
-        return np.concatenate(list(self._blocks(read.pixels, len(train.pixels))), axis=1)
-
-    def _blocks(self, images: Pixels, n: int) -> Iterator[Influence]:
-        """(n, b) scores of as many images at a time as fit into memory."""
+    def _blocks(self, train: Pixels, images: Pixels) -> Iterator[Influence]:
+        n = len(train)
         width = max(1, self._memory // 4 // (3 * 8 * n))
         features = list(self._features(images, "gradients of generated"))
         for start in range(0, len(images), width):
             part = slice(start, start + width)
-            found = [
+            scores = [
                 kernel.scores(each[part])
                 for kernel, each in zip(self._kernels, features, strict=True)
             ]
-            yield np.mean(found, axis=0)
+            yield np.mean(scores, axis=0)
 
     def _features(self, images: Pixels, stage: str) -> Iterator[Features]:
         """(N, K) of each model, one model at a time in memory."""
@@ -243,19 +185,13 @@ class TRAK:
                 )
                 yield gradients(images, advance)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "valuer": NAMES[self._functional],
-            "signed": True,
-            "k": self.k,
+    def _named_settings(self) -> tuple[str, dict[str, Any]]:
+        return NAMES[self._functional], {
             "models": len(self._files),
             "draws": self._draws,
             "projections": self._projections,
             "damping": self._damping,
         }
-
-    def _read(self, images: ImageSet) -> NetworkSet:
-        return read_for_network(images, self._shape, self._classes, self._progress)
 
 
 def _listed(models: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:

@@ -9,20 +9,18 @@ before) / (training images).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from gmvaluator.baselines.assembling import assemble
-from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
+from gmvaluator.baselines.checks import fitted
+from gmvaluator.baselines.influence_valuer import InfluenceValuer
 from gmvaluator.baselines.partial_sums import PartialSums
-from gmvaluator.baselines.proponents import strongest
-from gmvaluator.baselines.reading import NetworkSet, read_for_network, skipped_of
+from gmvaluator.baselines.reading import Pixels
 from gmvaluator.baselines.vae_gradients import LOSSES, Loss, Objective
 from gmvaluator.baselines.vae_influence import (
     Influence,
@@ -31,25 +29,15 @@ from gmvaluator.baselines.vae_influence import (
     loaded_network,
 )
 from gmvaluator.baselines.vae_models import VAECheckpoint, checkpoints_of
-from gmvaluator.encoders.backends import Runtime
 from gmvaluator.errors import InputError
-from gmvaluator.images import ImageSet
-from gmvaluator.images.decoding import Interpolation
-from gmvaluator.memory import parse_memory
-from gmvaluator.progress import Progress, Silent
-from gmvaluator.runs.valuation import Valuation
+from gmvaluator.progress import Progress
 
 
-class VAETracIn:
-    """Values training images by their influence on generated ones.
-
-    Scores are signed and unbounded: a positive one says that training on the image lowered the
-    loss of the generated one. The laws of GMValuator's scores (≥ 0, sums of q) do not hold.
+class VAETracIn(InfluenceValuer):
+    """Values training images by their influence on generated ones; see `InfluenceValuer`.
 
     Args:
         checkpoints: of one training, by step; or a generator file with snapshots beside it.
-        k: contributors (proponents) of a generated image that are kept; None keeps all, so that
-            values are sums over all of them, the negative ones too.
         draws: codes drawn for each image and checkpoint (S; 16 in the paper).
         antithetic: draw codes in opposite pairs ε, −ε, which cancels the part of the gradient that
             is odd in ε: four such draws find as many of the strongest proponents as sixteen
@@ -62,10 +50,9 @@ class VAETracIn:
         n_trained: images that the network was trained on (default: those given to `fit`).
         seed: of the codes. An image's codes depend on its pixels, not on its place.
         memory: budget such as `2GB` for gradients, products and sums.
-        device: `auto` takes a GPU where there is one.
         work: folder where the sums are kept after each checkpoint: an interrupted valuation goes
             on from there. Emptied of them at the end.
-        progress: hears how far it is.
+        k, device, progress: see `InfluenceValuer`.
 
     Raises:
         InputError: no checkpoint, numbers out of range, or a network that does not tell its β
@@ -96,99 +83,47 @@ class VAETracIn:
             raise InputError("no checkpoint was given; pass at least one")
         if loss not in LOSSES:
             raise InputError(f"loss={loss!r}; choose from {', '.join(LOSSES)}")
-        for name, number in (("k", k), ("draws", draws), ("n_trained", n_trained)):
-            check_at_least(1, name, 1 if number is None else number)
-        check_at_least(0, "seed", seed)
-        self.k = k
-        self.seed = seed
+        counts = {"draws": draws, "n_trained": n_trained}
+        super().__init__(k, counts, seed=seed, memory=memory, device=device, progress=progress)
         first = loaded_network(checkpoints[0])
         self._checkpoints = tuple(sorted(checkpoints, key=lambda each: each.step))
-        self._objective = Objective(loss, float(_told(first, "beta", beta)))
-        self._shape: tuple[int, int, int] = tuple(_told(first, "image_shape", image_shape))
-        self._classes: tuple[str, ...] = tuple(getattr(first, "label_names", ()))
+        self._objective = Objective(loss, float(_setting(first, "beta", beta)))
+        self._shape = tuple(_setting(first, "image_shape", image_shape))
+        self._classes = tuple(getattr(first, "label_names", ()))
         # the authors' networks were trained on images that were resized bilinearly
-        self._interpolation: Interpolation = getattr(first, "interpolation", "bicubic")
+        self._interpolation = getattr(first, "interpolation", "bicubic")
         self._draws = draws
         self._antithetic = antithetic
         self._n_trained = n_trained
-        self._memory = parse_memory(memory)
-        self._device, _ = Runtime(device, "torch").resolved()
         self._sums = PartialSums(work)
-        self._progress = progress or Silent()
-        self._train: NetworkSet | None = None
-
-    def fit(self, train: object) -> Self:
-        """Read the training images into memory, at the network's size.
-
-        Raises:
-            InputError: no image can be read, or the network is conditional and a label is missing
-                or none of its classes.
-        """
-        self._train = self._read(ImageSet.open(train))
-        return self
-
-    def value(self, generated: object) -> Valuation:
-        """The k strongest proponents of each generated image.
-
-        Raises:
-            InputError: not fitted, or k exceeds the training images.
-            RunError: a checkpoint is damaged, of another network, or not finite.
-        """
-        train = fitted(self._train)
-        n = len(train.pixels)
-        k = n if self.k is None else self.k
-        check_enough(k, n, "training images")
-        images = self._read(ImageSet.open(generated))
-        start = time.perf_counter()
-        influences = self._influences(train).blocks(train.pixels, images.pixels)
-        contributions = strongest(influences, k)
-        self._sums.forget()
-        return assemble(
-            train.images,
-            images.images,
-            contributions,
-            settings=self._settings(),
-            seed=self.seed,
-            seconds={"values": time.perf_counter() - start},
-            skipped=skipped_of(train, images),
-        )
-
-    def influence(self, images: object) -> Influence:
-        """(n_train, n_test) influence of the training images on each of `images`.
-
-        The orientation is that of the dattri library's metrics. Raises as `value` does.
-        """
-        train, read = fitted(self._train), self._read(ImageSet.open(images))
-        found = list(self._influences(train).blocks(train.pixels, read.pixels))
-        self._sums.forget()
-        return np.concatenate(found, axis=1)
 
     def self_influence(self) -> NDArray[np.float64]:
         """(n_train,) Σ_c w_c ‖ĝ_c(x)‖², where both factors share their draws.
 
         Larger than without shared draws by the variance of ĝ. Raises as `value` does.
         """
-        train = fitted(self._train)
-        found = self._influences(train).self_influence(train.pixels)
+        train = fitted(self._train).pixels
+        influence = self._influences(train).self_influence(train)
         self._sums.forget()
-        return found
+        return influence
 
-    def _influences(self, train: NetworkSet) -> Influences:
+    def _blocks(self, train: Pixels, images: Pixels) -> Iterator[Influence]:
+        yield from self._influences(train).blocks(train, images)
+        self._sums.forget()
+
+    def _influences(self, train: Pixels) -> Influences:
         request = Request(
             self._checkpoints,
             self._objective,
             self._draws,
             self._antithetic,
             self.seed,
-            self._n_trained or len(train.pixels),
+            self._n_trained or len(train),
         )
         return Influences(request, self._memory, self._device, self._sums, self._progress)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "valuer": "vae-tracin",
-            "signed": True,
-            "k": self.k,
+    def _named_settings(self) -> tuple[str, dict[str, Any]]:
+        return "vae-tracin", {
             "draws": self._draws,
             "antithetic": self._antithetic,
             "loss": self._objective.loss,
@@ -196,18 +131,13 @@ class VAETracIn:
             "checkpoints": [each.step for each in self._checkpoints],
         }
 
-    def _read(self, images: ImageSet) -> NetworkSet:
-        return read_for_network(
-            images, self._shape, self._classes, self._progress, self._interpolation
-        )
 
-
-def _told(network: nn.Module, name: str, given: Any) -> Any:
+def _setting(network: nn.Module, name: str, value: Any) -> Any:
     """A setting: given, or told by the network or its config."""
-    if given is not None:
-        return given
+    if value is not None:
+        return value
     config = getattr(network, "config", None)
-    found = getattr(network, name, getattr(config, name, None))
-    if found is None:
+    known = getattr(network, name, getattr(config, name, None))
+    if known is None:
         raise InputError(f"{type(network).__name__} does not tell its {name}; pass {name}=…")
-    return found
+    return known

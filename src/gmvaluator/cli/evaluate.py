@@ -29,9 +29,9 @@ from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
     from gmvaluator.certainty.tables import StudyResult
-    from gmvaluator.evaluation.recipes import Recipe
     from gmvaluator.evaluation.setup import Setup
     from gmvaluator.evaluation.study import Context
+    from gmvaluator.evaluation.subjects.recipes import Recipe
 
 SHARED: tuple[Option[Any], ...] = (
     click.argument("train"),
@@ -132,7 +132,7 @@ class Request:
 
     def retrained(self) -> tuple[Setup, dict[str, Recipe]]:
         """The setup of a study that trains its generators again and again, and their recipes."""
-        from gmvaluator.evaluation.recipes import QUICK_RECIPES
+        from gmvaluator.evaluation.subjects.recipes import QUICK_RECIPES
 
         self.refuse(generated="it trains its generators; pass --generator NAME")
         setup = self.setup(recipes=QUICK_RECIPES)

@@ -9,8 +9,7 @@ from types import MappingProxyType
 
 from gmvaluator.certainty.tables import StudyResult, Table, grid
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.planting import N_NOISED, SIGMA, NoisedSet
-from gmvaluator.evaluation.recipes import Recipe
+from gmvaluator.evaluation.planted.noise import N_NOISED, SIGMA, NoisedSet
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
 from gmvaluator.evaluation.studies.calibration import calibration
@@ -21,6 +20,7 @@ from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.valuers import (
     distance_valuers,
     encoder_valuers,

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.planting import NoisedSet, plant_noised
-from gmvaluator.evaluation.recipes import Job, Recipe, trained
+from gmvaluator.evaluation.planted.noise import NoisedSet, plant_noised
 from gmvaluator.evaluation.studies.calibration import MixedSubject
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.subjects import Classifiers, DrawnSubject, SetSubject, Subject
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
+from gmvaluator.evaluation.subjects.subject import Classifiers, DrawnSubject, SetSubject, Subject
 from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer, choose_valuers
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import FAMILIES

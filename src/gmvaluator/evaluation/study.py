@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval, shares_of_total
-from gmvaluator.evaluation.subjects import Sample, Subject
+from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.evaluation.valuers import NamedValuer, Valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
@@ -53,13 +55,26 @@ class Context:
         """(n,) labels of the training images."""
         return known_labels(self.train, "training images")
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Names of every (subject, valuer)."""
+        return [(subject.name, each.name) for subject in self.subjects for each in self.valuers]
+
+    def key(self, valuer: NamedValuer) -> dict[str, Any]:
+        """What every kept piece of a valuer depends on."""
+        return {
+            "valuer": dict(valuer.settings),
+            "train": self.train_name,
+            "n_train": len(self.train),
+        }
+
     def reading_notes(self) -> tuple[str, ...]:
         """How well classes of drawn images are named, for results that rest on them."""
-        found = {each.accuracy for each in self.subjects if each.accuracy is not None}
+        accuracies = {each.accuracy for each in self.subjects if each.accuracy is not None}
         return tuple(
             f"The classifier that reads drawn images names {100 * share:.2f} % of held-out ones "
             "rightly."
-            for share in sorted(found)
+            for share in sorted(accuracies)
         )
 
     def parameters(self) -> dict[str, Any]:
@@ -84,8 +99,30 @@ class Piece:
     result: dict[str, Any]
 
 
+class Pieces(list[Piece]):
+    """Everything that a study measured."""
+
+    def results(self, valuer: str, subject: str) -> list[dict[str, Any]]:
+        """Results of one valuer on one subject, by seed; none where they do not suit."""
+        return [p.result for p in self if (p.valuer, p.subject) == (valuer, subject)]
+
+    def mean(self, valuer: str, subject: str, *path: str) -> Interval:
+        """Mean and interval over the seeds of one number, which `path` leads to in a result.
+
+        NaN where the valuer does not suit the subject.
+        """
+        results: list[Any] = self.results(valuer, subject)
+        numbers = [reduce(getitem, path, result) for result in results]
+        samples = [math.nan if number is None else float(number) for number in numbers]
+        return mean_interval(samples) if samples else Interval(math.nan, math.nan, math.nan, 0)
+
+    def details(self) -> dict[str, Any]:
+        """The pieces as JSON."""
+        return {"pieces": [vars(piece) for piece in self]}
+
+
 class FittedValuer:
-    """A valuer that is fitted when the first valuation asks for it; a baseline for each seed."""
+    """A valuer, fitted before its first valuation; a baseline is fitted for each valuation."""
 
     def __init__(self, valuer: NamedValuer, train: ImageSet, k: int) -> None:
         self._named = valuer
@@ -110,7 +147,7 @@ def walk(
     kind: str,
     key: Mapping[str, Any],
     prepare: Callable[[NamedValuer], Callable[[Subject, int], Mapping[str, Any]]],
-) -> list[Piece]:
+) -> Pieces:
     """Measure every valuer on every subject for every seed, and keep each result.
 
     Args:
@@ -124,7 +161,7 @@ def walk(
         InputError: a valuer that looks into generators suits none of the subjects.
     """
     total = len(context.valuers) * len(context.subjects) * context.seeds
-    pieces = []
+    pieces = Pieces()
     with context.progress.stage(f"evaluate {kind}", total) as advance:
         for valuer in context.valuers:
             shared = None if valuer.bind else prepare(valuer)
@@ -139,9 +176,7 @@ def walk(
                 compute = shared or prepare(bound)
                 for seed in range(context.seeds):
                     whole = {
-                        "valuer": dict(valuer.settings),
-                        "train": context.train_name,
-                        "n_train": len(context.train),
+                        **context.key(valuer),
                         "subject": subject.fingerprint,
                         "m": context.m,
                         "seed": seed,
@@ -160,7 +195,7 @@ def measure(
     measured: Callable[[Valuation, Sample], Mapping[str, Any]],
     *,
     extra: Mapping[str, Any] | None = None,
-) -> list[Piece]:
+) -> Pieces:
     """Value every subject by every valuer for every seed, and keep what is measured of each.
 
     Args:
@@ -217,6 +252,12 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
     return shares_of_total(valuation.contributions.scores[:, :k]) * valuation.quality[:, None]
 
 
+def check_ks(ks: Sequence[int]) -> None:
+    """Raises `InputError` unless there are numbers of contributors, all of them ≥ 1."""
+    if not ks or min(ks) < 1:
+        raise InputError(f"k={list(ks)}; pass numbers of contributors ≥ 1")
+
+
 def check_weighted(context: Context, has_no: str) -> None:
     """Raises `InputError` if a valuer's scores are not weights times quality."""
     if fixed := [each.name for each in context.valuers if not each.weighted]:
@@ -236,19 +277,3 @@ def values_of(valuation: Valuation, scores: NDArray[np.float64]) -> NDArray[np.f
         )
     )
     return values if valuation.clusters is None else valuation.clusters.shared(values)
-
-
-def over_seeds(pieces: Sequence[Piece], valuer: str, subject: str, *path: str) -> Interval:
-    """Mean and interval over the seeds of one measured number, found by its path.
-
-    NaN where the valuer did not suit the subject.
-    """
-    samples = []
-    for piece in pieces:
-        if (piece.valuer, piece.subject) == (valuer, subject):
-            value: Any = piece.result
-            for part in path:
-                value = value[part]
-            samples.append(float("nan") if value is None else float(value))
-    nothing = Interval(float("nan"), float("nan"), float("nan"), 0)
-    return mean_interval(samples) if samples else nothing

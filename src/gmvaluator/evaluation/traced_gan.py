@@ -18,7 +18,7 @@ from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads
-from gmvaluator.images import ImageSet
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.images.pixels import known_labels, random_subset
 from gmvaluator.progress import Progress
 from gmvaluator.runs.valuation import Valuation
@@ -61,7 +61,7 @@ class TracedGANValuer:
         self._valuer = IF4GAN(trace, metric, seed=self.seed, progress=self.progress).fit(train)
         return self
 
-    def value(self, generated: object) -> Valuation:
+    def value(self, generated: ImageSource) -> Valuation:
         """The values; see `IF4GAN.value`."""
         with torch_threads(1):
             return self._valuer.value(generated)

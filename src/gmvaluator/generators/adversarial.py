@@ -13,27 +13,18 @@ from torch.nn import functional as F
 
 from gmvaluator.generators.averaging import average_step, restate, truncated
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited, positive
 from gmvaluator.generators.layers import frozen, to_signed, to_unit
 
 
 @dataclass(frozen=True)
 class AdversarialConfig(GeneratorConfig):
-    """The latent code and both Adam optimizers (Radford et al. 2016, section 4)."""
+    """The latent code, the generator's Adam optimizer, and what is saved."""
 
-    latent: int = 100
-    learning_rate: float = 2e-4
-    beta1: float = 0.5  # decay of Adam's first moment
-    ema: float = 0.0  # decay of the averaged weights, which are those saved; 0 = the last ones
-    truncation: float = 0.0  # codes are normal within ± truncation; 0 = not truncated
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.at_least(1, "latent")
-        self.positive("learning_rate")
-        self.between(0.0, 0.999, "beta1")
-        self.between(0.0, 0.999999, "ema")
-        self.between(0.0, 100.0, "truncation")
+    latent: int = limited(100, 1)
+    learning_rate: float = positive(2e-4)
+    ema: float = limited(0.0, 0.0, 0.999999)  # decay of the averaged weights; 0 = the last ones
+    truncation: float = limited(0.0, 0.0, 100.0)  # codes are normal within ±; 0 = not truncated
 
 
 class AdversarialModel(GeneratorModel):
@@ -62,38 +53,56 @@ class AdversarialLearner(Learner):
     softplus(−D(G(z))): the non-saturating form of Goodfellow et al. 2014, section 3.
     """
 
-    def __init__(self, model: AdversarialModel, critic: nn.Module) -> None:
-        self.model, self.critic = model, critic
+    def __init__(
+        self,
+        model: AdversarialModel,
+        critic: nn.Module,
+        beta1: float,
+        critic_rate: float | None = None,
+    ) -> None:
+        self.model, self.critic, config = model, critic, model.config
         self.average = copy.deepcopy(model).requires_grad_(False)
-        rate, betas = model.config.learning_rate, (model.config.beta1, 0.999)
+        self.averages = bool(config.ema)
+        rates = {"generator": config.learning_rate, "discriminator": critic_rate}
+        networks = {"generator": model, "discriminator": critic}
         super().__init__(
-            {"generator": model, "discriminator": critic, "average": self.average},
+            {**networks, "average": self.average},
             {
-                "generator_optimizer": torch.optim.Adam(model.parameters(), rate, betas),
-                "discriminator_optimizer": torch.optim.Adam(critic.parameters(), rate, betas),
+                f"{name}_optimizer": torch.optim.Adam(
+                    network.parameters(), rates[name] or config.learning_rate, (beta1, 0.999)
+                )
+                for name, network in networks.items()
             },
         )
 
     def update(self, batch: TrainingBatch, step: int) -> dict[str, float]:
         real, labels = to_signed(batch.images), batch.labels
         noise = torch.randn((2, len(real), *self.model.noise_shape), generator=batch.generator)
-        with torch.no_grad():
-            drawn = self.model(noise[0], labels)
-        critic_loss = (
-            F.softplus(-self.critic(real, labels)).mean()
-            + F.softplus(self.critic(drawn, labels)).mean()
-        )
+        critic_loss = self.critic_loss(real, noise[0], labels)
         self.descend("discriminator_optimizer", critic_loss)
         with frozen(self.critic):
-            loss = F.softplus(-self.critic(self.model(noise[1], labels), labels)).mean()
+            loss = self.generator_loss(noise[1], labels)
             self.descend("generator_optimizer", loss)
-        if self.model.config.ema:
+        if self.averages:
             average_step(self.average, self.model, self.model.config.ema, step)
         return {"generator": loss.item(), "discriminator": critic_loss.item()}
 
+    def critic_loss(self, real: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """What the discriminator minimises; the generator gets no gradient."""
+        with torch.no_grad():
+            drawn = self.model(noise, labels)
+        return (
+            F.softplus(-self.critic(real, labels)).mean()
+            + F.softplus(self.critic(drawn, labels)).mean()
+        )
+
+    def generator_loss(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """What the generator minimises."""
+        return F.softplus(-self.critic(self.model(noise, labels), labels)).mean()
+
     def finished(self) -> GeneratorModel:
         """The last weights, or the averaged ones with batch statistics of their own drawings."""
-        if not self.model.config.ema:
+        if not self.averages:
             return self.model
         model = copy.deepcopy(self.average)
         restate(model)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from gmvaluator.errors import InputError
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch, half_cosine
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited, positive
 from gmvaluator.generators.layers import initialise, mlp, untouched_randomness, with_class
 from gmvaluator.generators.randomness import WEIGHTS, generator
 
@@ -27,24 +27,16 @@ from gmvaluator.generators.randomness import WEIGHTS, generator
 class VAEConfig(GeneratorConfig):
     """Training recipe that both forms of the β-VAE share."""
 
-    batch_size: int = 128
-    latent: int = 16
-    beta: float = 1.0  # weight of the KL term; 1 = the plain VAE
+    batch_size: int = limited(128, 1)
+    latent: int = limited(16, 1)
+    beta: float = limited(1.0, 0.0, 1e30)  # weight of the KL term; 1 = the plain VAE
     # Value of the hot entry of the one-hot class. At 1 it is drowned by hundreds of pixels: the
     # code learns to carry the class, and a sample then often shows another class than asked.
-    label_scale: float = 10.0
-    sampling_scale: float = 1.0  # spread of sampled codes; < 1 trades variety for typicality
+    label_scale: float = positive(10.0)
+    sampling_scale: float = positive(1.0)  # spread of codes; < 1 trades variety for typicality
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: plain, no momentum
-    learning_rate: float = 1e-3
+    learning_rate: float = positive(1e-3)
     schedule: Literal["cosine", "constant"] = "cosine"  # cosine: decays to 0 along a half cosine
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.at_least(1, "latent")
-        self.between(0.0, 1e30, "beta")
-        self.positive("learning_rate", "label_scale", "sampling_scale")
-        self.one_of("optimizer", "adam", "sgd")
-        self.one_of("schedule", "cosine", "constant")
 
 
 @dataclass(frozen=True)
@@ -55,15 +47,6 @@ class BetaVAEConfig(VAEConfig):
 
     name: ClassVar[str] = "beta-vae"
     default_steps: ClassVar[int] = 20_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.some_widths("hidden")
-
-    @property
-    def pixels(self) -> int:
-        """Numbers in one flattened image."""
-        return self.channels * self.size * self.size
 
 
 class VAE(GeneratorModel):

@@ -9,47 +9,47 @@ for an hour on a CPU: narrow networks, no self-attention, one discriminator upda
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmvaluator.generators.averaging import average_step, restate, truncated
-from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.errors import RunError
+from gmvaluator.generators.adversarial import (
+    AdversarialConfig,
+    AdversarialLearner,
+    AdversarialModel,
+)
+from gmvaluator.generators.config import GeneratorConfig, limited, positive
 from gmvaluator.generators.layers import (
     autocast,
     fast_precision,
-    frozen,
     initialise,
-    to_signed,
-    to_unit,
     untouched_randomness,
 )
 from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
-from gmvaluator.generators.spectral import SpectralConv2d, SpectralLinear, settle
+from gmvaluator.generators.spectral import normalise
 
 _GRID = 4  # side of the generator's first feature map
 
 
 @dataclass(frozen=True)
-class BigGANConfig(GeneratorConfig):
+class BigGANConfig(AdversarialConfig):
     """Shape, training recipe and sampling of the BigGAN."""
 
-    size: int = 32
-    width: int = 32  # channels at 32 pixels; 2, 4 and 4 times as many at 16, 8 and 4
-    latent: int = 80  # length of the code; a quarter for each of four parts of the generator
-    shared: int = 64  # length of the class vector
-    learning_rate: float = 2e-4  # of the generator's Adam
-    critic_rate: float = 2e-4  # of the discriminator's Adam
-    ema: float = 0.999  # decay of the averaged weights, which are those saved
+    size: int = limited(32, 1)
+    batch_size: int = limited(64, 2)
+    width: int = limited(32, 1)  # channels at 32 pixels; 2, 4 and 4 times as many at 16, 8 and 4
+    latent: int = limited(80, 4)  # length of the code; a quarter for each part of the generator
+    shared: int = limited(64, 1)  # length of the class vector
+    critic_rate: float = positive(2e-4)  # of the discriminator's Adam
+    ema: float = limited(0.999, 0.0, 0.999999)  # decay of the averaged weights
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the training's products
-    truncation: float = 1.5  # codes are normal within ± truncation; 0 = not truncated
+    truncation: float = limited(1.5, 0.0, 100.0)
 
     name: ClassVar[str] = "biggan"
     default_steps: ClassVar[int] = 10_000
@@ -58,14 +58,7 @@ class BigGANConfig(GeneratorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "width", "shared")
-        self.at_least(2, "batch_size")
-        self.at_least(4, "latent")
         self.one_of("latent", self.latent // 4 * 4)
-        self.positive("learning_rate", "critic_rate")
-        self.between(0.0, 0.999999, "ema")
-        self.between(0.0, 100.0, "truncation")
-        self.one_of("precision", "auto", "float32", "bfloat16")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -73,11 +66,10 @@ class BigGANConfig(GeneratorConfig):
         return 4 * self.width, 4 * self.width, 2 * self.width, self.width
 
 
-class BigGAN(GeneratorModel):
+class BigGAN(AdversarialModel):
     """The generator; its discriminator exists during training only."""
 
     config_class: ClassVar[type[GeneratorConfig]] = BigGANConfig
-    sampling: ClassVar[tuple[str, ...]] = ("truncation",)
     config: BigGANConfig
 
     def __init__(self, config: BigGANConfig, label_names: Sequence[str] = (), seed: int = 0):
@@ -86,32 +78,24 @@ class BigGAN(GeneratorModel):
         condition = config.shared + part
         with untouched_randomness():
             self.label = nn.Embedding(config.classes, config.shared)
-            self.enter = SpectralLinear(part, widths[0] * _GRID**2)
+            self.enter = nn.Linear(part, widths[0] * _GRID**2)
             self.blocks = nn.ModuleList(
                 UpBlock(inputs, outputs, condition) for inputs, outputs in pairwise(widths)
             )
             self.norm = nn.BatchNorm2d(widths[-1])
-            self.leave = SpectralConv2d(widths[-1], config.channels, 3, padding=1)
-        chance = generator(seed, WEIGHTS)
-        initialise(self, chance, "orthogonal", spread=1.0)
-        settle(self, chance)
+            self.leave = nn.Conv2d(widths[-1], config.channels, 3, padding=1)
+        initialise(self, generator(seed, WEIGHTS), "orthogonal", spread=1.0)
+        normalise(self, seed, WEIGHTS)
 
-    @property
-    def noise_shape(self) -> tuple[int, ...]:
-        return (self.config.latent,)
-
-    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """(B, latent), (B,) int64 → images (B, C, 32, 32) in [−1, 1]."""
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         first, *parts = noise.chunk(4, dim=1)
-        label = self.label(labels)
+        label = self.label(
+            noise.new_zeros(len(noise), dtype=torch.int64) if labels is None else labels
+        )
         h = self.enter(first).reshape(len(noise), -1, _GRID, _GRID)
         for block, part in zip(self.blocks, parts, strict=True):
             h = block(h, torch.cat([label, part], dim=1))
         return torch.tanh(self.leave(F.relu(self.norm(h))))
-
-    def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        asked = noise.new_zeros(len(noise), dtype=torch.int64) if labels is None else labels
-        return to_unit(self(truncated(noise, self.config.truncation), asked))
 
     def learner(self, steps: int, seed: int = 0) -> BigGANLearner:
         del steps
@@ -124,10 +108,10 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, condition: int) -> None:
         super().__init__()
         self.norm_in = ConditionalNorm(inputs, condition)
-        self.conv_in = SpectralConv2d(inputs, outputs, 3, padding=1)
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm_out = ConditionalNorm(outputs, condition)
-        self.conv_out = SpectralConv2d(outputs, outputs, 3, padding=1)
-        self.skip = SpectralConv2d(inputs, outputs, 1)
+        self.conv_out = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, S, S), (B, condition) → (B, outputs, 2 S, 2 S)."""
@@ -145,8 +129,8 @@ class ConditionalNorm(nn.Module):
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
-        self.gain = SpectralLinear(condition, channels, bias=False)
-        self.shift = SpectralLinear(condition, channels, bias=False)
+        self.gain = nn.Linear(condition, channels, bias=False)
+        self.shift = nn.Linear(condition, channels, bias=False)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """(B, C, H, W), (B, condition) → (B, C, H, W)."""
@@ -168,12 +152,11 @@ class Critic(nn.Module):
                 DownBlock(middle, coarse),
                 DownBlock(coarse, coarse),
             )
-            self.output = SpectralLinear(coarse, 1)
+            self.output = nn.Linear(coarse, 1)
             # One row a class, normalised as the other layers are.
-            self.label = SpectralLinear(config.classes, coarse, bias=False)
-        chance = generator(seed, CRITIC)
-        initialise(self, chance, "orthogonal")
-        settle(self, chance)
+            self.label = nn.Linear(config.classes, coarse, bias=False)
+        initialise(self, generator(seed, CRITIC), "orthogonal")
+        normalise(self, seed, CRITIC)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """(B, C, 32, 32), (B,) int64 → (B,): ψ(φ(x)) + ⟨class vector, φ(x)⟩."""
@@ -191,10 +174,10 @@ class DownBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.first, self.shrink = first, shrink
-        self.conv_in = SpectralConv2d(inputs, outputs, 3, padding=1)
-        self.conv_out = SpectralConv2d(outputs, outputs, 3, padding=1)
+        self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv_out = nn.Conv2d(outputs, outputs, 3, padding=1)
         same = inputs == outputs and not shrink
-        self.skip = nn.Identity() if same else SpectralConv2d(inputs, outputs, 1)
+        self.skip = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, inputs, S, S) → (B, outputs, S / 2 or S, likewise)."""
@@ -205,46 +188,37 @@ class DownBlock(nn.Module):
         return added
 
 
-class BigGANLearner(Learner):
+class BigGANLearner(AdversarialLearner):
     """Hinge losses: D minimises relu(1 − D(x)) + relu(1 + D(G(z))), G minimises −D(G(z))."""
 
     def __init__(self, model: BigGAN, critic: Critic) -> None:
-        self.model, self.critic, config = model, critic, model.config
-        self.average = copy.deepcopy(model).requires_grad_(False)
+        config = model.config
+        super().__init__(model, critic, 0.0, config.critic_rate)
+        self.averages = True  # also with ema=0: batch statistics are always those of drawings
         self.precision = fast_precision() if config.precision == "auto" else config.precision
-        betas = (0.0, 0.999)
-        adam = torch.optim.Adam
-        super().__init__(
-            {"generator": model, "discriminator": critic, "average": self.average},
-            {
-                "generator_optimizer": adam(model.parameters(), config.learning_rate, betas),
-                "discriminator_optimizer": adam(critic.parameters(), config.critic_rate, betas),
-            },
-        )
 
-    def update(self, batch: TrainingBatch, step: int) -> dict[str, float]:
-        real, labels = to_signed(batch.images), batch.labels
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises `RunError` for a checkpoint of an earlier version: its optimizers do not fit."""
+        if any(name.endswith(".u") for name in state["generator"]):
+            raise RunError(
+                "the checkpoint of this biggan is of an earlier version of gmvaluator, which "
+                "ordered its weights differently; delete the .checkpoint file to start anew"
+            )
+        super().restore(state)
+
+    def critic_loss(self, real: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None:
             raise ValueError("a biggan learns with labels")
-        noise = torch.randn((2, len(real), self.model.config.latent), generator=batch.generator)
         with autocast(self.precision):
             with torch.no_grad():
-                drawn = self.model(noise[0], labels)
+                drawn = self.model(noise, labels)
             # one pass over both halves: spectral norms are computed once
             judged = self.critic(torch.cat([real, drawn.to(real.dtype)]), labels.repeat(2))
             of_real, of_drawn = judged.to(torch.float32).chunk(2)
-        critic_loss = F.relu(1.0 - of_real).mean() + F.relu(1.0 + of_drawn).mean()
-        self.descend("discriminator_optimizer", critic_loss)
-        with frozen(self.critic):
-            with autocast(self.precision):
-                judged = self.critic(self.model(noise[1], labels), labels)
-            loss = -judged.to(torch.float32).mean()
-            self.descend("generator_optimizer", loss)
-        average_step(self.average, self.model, self.model.config.ema, step)
-        return {"generator": loss.item(), "discriminator": critic_loss.item()}
+        return F.relu(1.0 - of_real).mean() + F.relu(1.0 + of_drawn).mean()
 
-    def finished(self) -> GeneratorModel:
-        """Averaged weights, with batch statistics of their own drawings."""
-        model = copy.deepcopy(self.average)
-        restate(model)
-        return model
+    def generator_loss(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        with autocast(self.precision):
+            judged = self.critic(self.model(noise, labels), labels)
+        loss: Tensor = -judged.to(torch.float32).mean()
+        return loss

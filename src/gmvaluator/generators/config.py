@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import types
+import math
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from gmvaluator.errors import InputError
 
@@ -16,18 +16,29 @@ Config = TypeVar("Config", bound="GeneratorConfig")
 FROM_DATA = ("channels", "classes")
 
 
+def limited(default: float, low: float, high: float = math.inf, *, open_low: bool = False) -> Any:
+    """A field whose number must lie in [low, high], or in (low, high] if `open_low`."""
+    return field(default=default, metadata={"limits": (low, high, open_low)})
+
+
+def positive(default: float) -> Any:
+    """A field whose number must be > 0 and finite."""
+    return limited(default, 0.0, 1e30, open_low=True)
+
+
 @dataclass(frozen=True)
 class GeneratorConfig:
     """What all families share; saved with the weights.
 
     `size` is the side of the square images in pixels, `channels` 1 (grey) or 3 (RGB), `classes`
-    the number of classes that can be asked for (0 = unconditional).
+    the number of classes that can be asked for (0 = unconditional). The type of a field and
+    `limited` say which values a config takes; all others are an `InputError`.
     """
 
-    size: int = 28
+    size: int = limited(28, 1)
     channels: int = 1
-    classes: int = 0
-    batch_size: int = 64
+    classes: int = limited(0, 0)
+    batch_size: int = limited(64, 1)
 
     name: ClassVar[str]
     default_steps: ClassVar[int]
@@ -35,8 +46,25 @@ class GeneratorConfig:
     always_conditional: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        self.at_least(1, "size", "batch_size")
-        self.at_least(0, "classes")
+        kinds = typing.get_type_hints(type(self))
+        for each in fields(self):
+            value, kind = getattr(self, each.name), kinds[each.name]
+            low, high, open_low = each.metadata.get("limits", (1, math.inf, False))
+            if typing.get_origin(kind) is Literal:
+                self.one_of(each.name, *typing.get_args(kind))
+            elif kind is int:
+                self.at_least(low, each.name)
+            elif typing.get_origin(kind) is tuple:
+                if not value or any(not isinstance(width, int) or width < 1 for width in value):
+                    self.refuse(each.name, "at least one width ≥ 1")
+            # written so that NaN fails the test
+            elif not (
+                isinstance(value, int | float)
+                and low <= value <= high
+                and not (open_low and value == low)
+            ):
+                most = "" if high == math.inf else f" and ≤ {high:g}"
+                self.refuse(each.name, f"a number {'>' if open_low else '≥'} {low:g}{most}")
         self.one_of("channels", 1, 3)
         if self.sizes:
             self.one_of("size", *self.sizes)
@@ -48,44 +76,28 @@ class GeneratorConfig:
         """(C, H, W) of one image."""
         return self.channels, self.size, self.size
 
-    def at_least(self, lowest: int, *names: str) -> None:
-        """Refuse settings that are no whole numbers, or lower."""
-        for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-                raise InputError(f"{name}={value!r}; {self.name} wants a whole number ≥ {lowest}.")
+    @property
+    def pixels(self) -> int:
+        """Numbers in one flattened image."""
+        return self.channels * self.size * self.size
 
-    def between(self, low: float, high: float, *names: str, open_low: bool = False) -> None:
-        """Refuse settings out of [low, high], or (low, high] if `open_low`."""
-        for name in names:
-            value = getattr(self, name)
-            # Written so that NaN fails the test.
-            fine = isinstance(value, int | float) and low <= value <= high
-            if not fine or (open_low and value == low):
-                more = f"> {low:g}" if open_low else f"≥ {low:g}"
-                most = "" if high == float("inf") else f" and ≤ {high:g}"
-                raise InputError(f"{name}={value!r}; {self.name} wants a number {more}{most}.")
-
-    def positive(self, *names: str) -> None:
-        """Refuse settings that are not > 0 and finite."""
-        self.between(0.0, 1e30, *names, open_low=True)
-
-    def some_widths(self, *names: str) -> None:
-        """Refuse settings that are no list of at least one width ≥ 1."""
-        for name in names:
-            value = getattr(self, name)
-            if not value or any(not isinstance(width, int) or width < 1 for width in value):
-                raise InputError(f"{name}={value}; {self.name} wants at least one width ≥ 1.")
+    def at_least(self, lowest: float, name: str) -> None:
+        """Refuse a setting that is no whole number, or lower."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            self.refuse(name, f"a whole number ≥ {lowest}")
 
     def one_of(self, name: str, *allowed: object) -> None:
         """Refuse a setting that is none of these."""
-        value = getattr(self, name)
-        if value not in allowed:
-            wanted = ", ".join(map(str, allowed))
-            raise InputError(f"{name}={value!r}; {self.name} wants one of: {wanted}.")
+        if getattr(self, name) not in allowed:
+            self.refuse(name, f"one of: {', '.join(map(str, allowed))}")
+
+    def refuse(self, name: str, wanted: str) -> NoReturn:
+        """Raise the `InputError` of a setting."""
+        raise InputError(f"{name}={getattr(self, name)!r}; {self.name} wants {wanted}.")
 
 
-def parse_settings(config: type[GeneratorConfig], given: Mapping[str, object]) -> dict[str, Any]:
+def parse_settings(config: type[GeneratorConfig], settings: Mapping[str, object]) -> dict[str, Any]:
     """Settings by name, texts read as the type wanted: "1e-3", "true", "512,256".
 
     Raises `InputError` for names the family does not have and values of another type; the limits
@@ -93,12 +105,12 @@ def parse_settings(config: type[GeneratorConfig], given: Mapping[str, object]) -
     """
     kinds = typing.get_type_hints(config)
     allowed = [field.name for field in fields(config) if field.name not in FROM_DATA]
-    for name in given:
+    for name in settings:
         if name not in allowed:
             raise InputError(
                 f"{config.name} has no setting {name!r}; it has: {', '.join(sorted(allowed))}."
             )
-    return {name: _typed(name, value, kinds[name]) for name, value in given.items()}
+    return {name: _typed(name, value, kinds[name]) for name, value in settings.items()}
 
 
 def config_from_json(config: type[Config], stored: Mapping[str, Any]) -> Config:
@@ -116,10 +128,7 @@ def _typed(name: str, value: object, kind: Any) -> Any:
         if typing.get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value
             return tuple(_number(part, int) for part in typing.cast("typing.Iterable[Any]", parts))
-        if kind in (int, float):
-            return _number(value, kind)
-        if typing.get_origin(kind) in (typing.Literal, types.UnionType) or kind is str:
-            return str(value)
+        return str(value) if typing.get_origin(kind) is Literal else _number(value, kind)
     except (TypeError, ValueError):
         pass
     wanted = getattr(kind, "__name__", str(kind)).replace("int", "whole number")

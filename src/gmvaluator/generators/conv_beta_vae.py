@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gmvaluator.generators.beta_vae import VAE, VAEConfig, quieten
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited
 from gmvaluator.generators.layers import initialise, untouched_randomness
 from gmvaluator.generators.randomness import WEIGHTS, generator
 
@@ -23,17 +23,14 @@ from gmvaluator.generators.randomness import WEIGHTS, generator
 class ConvBetaVAEConfig(VAEConfig):
     """Shape and training recipe of the convolutional β-VAE."""
 
-    latent: int = 32
-    beta: float = 3.0  # at 1, codes drawn from the prior often decode to no digit at all
-    width: int = 32  # channels after the first convolution; doubled by each further one
+    latent: int = limited(32, 1)
+    # at 1, codes drawn from the prior often decode to no digit at all
+    beta: float = limited(3.0, 0.0, 1e30)
+    width: int = limited(32, 1)  # channels after the first convolution; doubled by each further
 
     name: ClassVar[str] = "conv-beta-vae"
     default_steps: ClassVar[int] = 8_000
     sizes: ClassVar[tuple[int, ...]] = (28, 32)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.at_least(1, "width")
 
     @property
     def widths(self) -> tuple[int, ...]:

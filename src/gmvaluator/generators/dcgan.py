@@ -19,7 +19,7 @@ from gmvaluator.generators.adversarial import (
     AdversarialLearner,
     AdversarialModel,
 )
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited
 from gmvaluator.generators.layers import initialise, untouched_randomness, with_class
 from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
 
@@ -28,15 +28,13 @@ from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
 class DCGANConfig(AdversarialConfig):
     """Shape and training recipe of the DCGAN."""
 
-    width: int = 64  # channels at a quarter of the image's side; half as many at half of it
+    batch_size: int = limited(64, 2)
+    beta1: float = limited(0.5, 0.0, 0.999)  # decay of Adam's first moment (Radford et al. 2016)
+    width: int = limited(64, 2)  # channels at a quarter of the side; half as many at half
 
     name: ClassVar[str] = "dcgan"
     default_steps: ClassVar[int] = 10_000
     sizes: ClassVar[tuple[int, ...]] = (28, 32)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.at_least(2, "width", "batch_size")
 
 
 class DCGAN(AdversarialModel):
@@ -68,7 +66,7 @@ class DCGAN(AdversarialModel):
 
     def learner(self, steps: int, seed: int = 0) -> AdversarialLearner:
         del steps
-        return AdversarialLearner(self, ConvDiscriminator(self.config, seed))
+        return AdversarialLearner(self, ConvDiscriminator(self.config, seed), self.config.beta1)
 
 
 class ConvDiscriminator(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gmvaluator.generators.averaging import average_step
 from gmvaluator.generators.base import GeneratorModel, Learner, TrainingBatch, half_cosine
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited, positive
 from gmvaluator.generators.denoising_mlp import DenoisingMLP
 from gmvaluator.generators.layers import (
     autocast,
@@ -37,19 +37,19 @@ class DDPMConfig(GeneratorConfig):
     """Shape, training recipe and sampling of the diffusion model."""
 
     network: Literal["unet", "mlp"] = "unet"
-    width: int = 48  # U-Net: channels at half of the image's side; twice as many at a quarter
-    blocks: int = 1  # U-Net: residual blocks at each resolution, down and up
+    width: int = limited(48, 8)  # U-Net: channels at half of the side; twice at a quarter
+    blocks: int = limited(1, 1)  # U-Net: residual blocks at each resolution, down and up
     hidden: tuple[int, ...] = (512, 512, 512)  # fully connected: widths of the hidden layers
     predicts: Literal["noise", "image"] = "noise"  # what the network's output means
-    times: int = 1000  # steps T of the forward process
+    times: int = limited(1000, 2)  # steps T of the forward process
     schedule: Literal["cosine", "linear"] = "cosine"  # of the noise
-    label_dropout: float = 0.1  # share of labels hidden in training
-    learning_rate: float = 1e-3  # Adam; rises over `warmup` steps, decays along a half cosine
-    warmup: int = 500
-    ema: float = 0.999  # decay of the averaged weights, which are those saved
+    label_dropout: float = limited(0.1, 0.0, 1.0)  # share of labels hidden in training
+    learning_rate: float = positive(1e-3)  # Adam; rises over `warmup` steps, then a half cosine
+    warmup: int = limited(500, 0)
+    ema: float = limited(0.999, 0.0, 0.999999)  # decay of the averaged weights, which are saved
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the training's products
-    sampling_steps: int = 50  # DDIM steps
-    guidance: float = 1.5  # 1 = the conditional model, 0 = the unconditional one
+    sampling_steps: int = limited(50, 1)  # DDIM steps
+    guidance: float = limited(1.5, 0.0, 100.0)  # 1 = the conditional model, 0 = unconditional
 
     name: ClassVar[str] = "ddpm"
     default_steps: ClassVar[int] = 20_000
@@ -58,22 +58,10 @@ class DDPMConfig(GeneratorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "blocks", "sampling_steps")
-        self.at_least(2, "times")
-        self.at_least(0, "warmup")
-        self.at_least(8, "width")
         # group normalisation makes eight groups
         self.one_of("width", *range(8, max(self.width, 8) + 1, 8))
-        self.between(1, self.times, "sampling_steps")
-        self.between(0.0, 1.0, "label_dropout")
-        self.between(0.0, 0.999999, "ema")
-        self.between(0.0, 100.0, "guidance")
-        self.positive("learning_rate")
-        self.one_of("network", "unet", "mlp")
-        self.some_widths("hidden")
-        self.one_of("predicts", "noise", "image")
-        self.one_of("schedule", "cosine", "linear")
-        self.one_of("precision", "auto", "float32", "bfloat16")
+        if self.sampling_steps > self.times:
+            self.refuse("sampling_steps", f"a number ≥ 1 and ≤ {self.times}")
 
 
 def signal_shares(config: DDPMConfig) -> Tensor:

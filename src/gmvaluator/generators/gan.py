@@ -18,7 +18,7 @@ from gmvaluator.generators.adversarial import (
     AdversarialLearner,
     AdversarialModel,
 )
-from gmvaluator.generators.config import GeneratorConfig
+from gmvaluator.generators.config import GeneratorConfig, limited
 from gmvaluator.generators.layers import initialise, mlp, untouched_randomness, with_class
 from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
 
@@ -27,6 +27,7 @@ from gmvaluator.generators.randomness import CRITIC, WEIGHTS, generator
 class GANConfig(AdversarialConfig):
     """Shape and training recipe of the fully connected GAN."""
 
+    beta1: float = limited(0.5, 0.0, 0.999)  # decay of Adam's first moment (Radford et al. 2016)
     hidden: tuple[int, ...] = (128, 256, 512, 1024)  # widths of the generator
     critic_hidden: tuple[int, ...] = (512, 256)  # widths of the discriminator
     # After each hidden layer of the generator but the first. Batch normalisation couples the
@@ -38,14 +39,7 @@ class GANConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.one_of("norm", "batch", "layer", "none")
         self.at_least(2 if self.norm == "batch" else 1, "batch_size")
-        self.some_widths("hidden", "critic_hidden")
-
-    @property
-    def pixels(self) -> int:
-        """Numbers in one flattened image."""
-        return self.channels * self.size * self.size
 
 
 class GAN(AdversarialModel):
@@ -67,7 +61,7 @@ class GAN(AdversarialModel):
 
     def learner(self, steps: int, seed: int = 0) -> AdversarialLearner:
         del steps
-        return AdversarialLearner(self, Discriminator(self.config, seed))
+        return AdversarialLearner(self, Discriminator(self.config, seed), self.config.beta1)
 
     def _between(self, width: int, place: int) -> list[nn.Module]:
         leaky = nn.LeakyReLU(0.2)

@@ -1,65 +1,37 @@
-"""Spectral normalisation: layers whose weight matrix has a largest singular value of about 1.
-
-Source: Miyato et al. 2018 (arXiv 1802.05957), algorithm 1: one power iteration for each pass in
-training, from where the last one ended.
-"""
+"""Spectral normalisation of all layers (Miyato et al. 2018, arXiv 1802.05957), by torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gmvaluator.generators.layers import untouched_randomness
+from gmvaluator.generators.randomness import derived_seed
 
 
-class SpectralConv2d(nn.Conv2d):
-    """A convolution by weight / σ; the weight is read as (outputs, inputs · k · k)."""
+def normalise(network: nn.Module, *seed: int) -> None:
+    """Divide each linear and convolutional weight by its estimated largest singular value.
 
-    u: Tensor
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
-        super().__init__(inputs, outputs, kernel, padding=padding)
-        self.register_buffer("u", torch.ones(outputs))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.conv2d(images, normalised(self), self.bias, padding=self.padding)
-
-
-class SpectralLinear(nn.Linear):
-    """A linear layer by weight / σ."""
-
-    u: Tensor
-
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, bias=bias)
-        self.register_buffer("u", torch.ones(outputs))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.linear(inputs, normalised(self), self.bias)
+    The estimates start from random vectors, drawn by `seed`, and are brought near the present
+    weights. Weights of files that an earlier version wrote are renamed when they are loaded.
+    """
+    with untouched_randomness():
+        torch.manual_seed(derived_seed(*seed))
+        for layer in list(network.modules()):
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                spectral_norm(layer, eps=1e-12)
+    network.register_load_state_dict_pre_hook(_rename)  # type: ignore[no-untyped-call]
 
 
-def normalised(layer: SpectralConv2d | SpectralLinear) -> Tensor:
-    """The layer's weight divided by its estimated largest singular value."""
-    # float32: in bfloat16 the estimate would be off by a percent
-    with torch.autocast("cpu", enabled=False):
-        matrix = layer.weight.flatten(1)  # (outputs, n)
-        with torch.no_grad():
-            v = F.normalize(matrix.T @ layer.u, dim=0)
-            u = layer.u
-            if layer.training:
-                u = F.normalize(matrix @ v, dim=0)
-                layer.u.copy_(u)
-        return layer.weight / torch.dot(u, matrix @ v).clamp(min=1e-12)
-
-
-@torch.no_grad()
-def settle(network: nn.Module, generator: torch.Generator) -> None:
-    """Start every estimate from a random vector and bring it near the weights at hand."""
-    layers: list[Any] = [
-        layer for layer in network.modules() if isinstance(layer, SpectralConv2d | SpectralLinear)
-    ]
-    for layer in layers:
-        layer.u.copy_(F.normalize(torch.randn(layer.u.shape, generator=generator), dim=0))
-        for _ in range(10):
-            normalised(layer)
+def _rename(network: nn.Module, weights: dict[str, Any], *_: object) -> None:
+    """`layer.weight` and `layer.u` of an earlier version → torch's names."""
+    for name in [name.removesuffix(".u") for name in weights if name.endswith(".u")]:
+        weight, u = weights.pop(f"{name}.weight"), weights.pop(f"{name}.u")
+        weights[f"{name}.parametrizations.weight.original"] = weight
+        weights[f"{name}.parametrizations.weight.0._u"] = u
+        v = F.normalize(weight.flatten(1).T @ u, dim=0)
+        weights[f"{name}.parametrizations.weight.0._v"] = v

@@ -7,7 +7,7 @@ generator is needed, and no label.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 
 from gmvaluator.audit.align import PLACEMENTS
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Matches
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import Cell, StudyResult, Table
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Made, PlantedSet, PlantedSubject, Pool, Truth
-from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.layout import Line, curves, table, titled_panels
+from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.planted.known_sources import PlantedSet, PlantedSubject, Pool
+from gmvaluator.evaluation.planted.makers import copies
+from gmvaluator.evaluation.planted.transformations import (
+    Images,
+    Transformation,
+    cropped_anywhere,
+    suited,
+)
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.transformations import Images, Transformation, cropped_anywhere, suited
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
 
@@ -31,7 +38,7 @@ LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 WANTED = ("identity", "flip", "JPEG 50", "crop 5 %")
 """What must be found of all of them, or nearly so, for an audit to be of use."""
 DRAWN = (*WANTED, "crop 10 %", "crop 20 %", "blur 1 px", "noise 0.2", "rotation 15°")
-Result = Mapping[str, Any]
+Floats = NDArray[np.float64]
 
 
 def audit(
@@ -64,10 +71,25 @@ def audit(
     pool = Pool.read(context.train)
     used = audited(pool.colour)
     recipe = repr([each.name for each in used])
-    make = partial(_copies, used=used)
+    make = partial(copies, used=used, stream=4)
     subject = PlantedSubject("audited", recipe, make, pool, context.work)
-    measured = _Measured(context, chosen)
-    results = []
+
+    @cache
+    def finder() -> CopyFinder:
+        return CopyFinder(context.train, chosen, progress=context.progress)
+
+    def compute(seed: int) -> dict[str, Any]:
+        """Distances of copies and of innocent images, and the thresholds of all levels."""
+        planted = subject.planted(context.m, seed)
+        real = finder().match(random_subset(held_out, innocents, seed))
+        return {
+            "kinds": _of_kinds(planted, finder().match(planted.images)),
+            "innocent": real.distances[:, 0].tolist(),
+            "thresholds": [finder().calibration_at(level).threshold for level in LEVELS],
+            "calibration": finder().calibration.as_json(),
+        }
+
+    pieces = []
     with context.progress.stage("evaluate audit", context.seeds) as advance:
         for seed in range(context.seeds):
             key = {
@@ -82,10 +104,38 @@ def audit(
                 "levels": LEVELS,
                 "placements": len(PLACEMENTS),
             }
-            compute = partial(measured.piece, subject, held_out, innocents, seed)
-            results.append(context.work.piece("audit", key, compute))
+            pieces.append(context.work.piece("audit", key, partial(compute, seed)))
             advance(1)
-    return _result(context, results, chosen, innocents, name)
+    measured = Measured(pieces)
+    parameters = context.parameters() | {"innocents": innocents, "settings": vars(chosen)}
+    return StudyResult(
+        name=name,
+        title="Near copies of training images",
+        tables=(
+            measured.by_kind(
+                f"{context.train_name}, n = {len(context.train)}, false alarms "
+                f"{chosen.false_alarms:g} asked for",
+                chosen.false_alarms,
+            ),
+            measured.by_level(f"{context.train_name}: false alarms and recall by threshold"),
+        ),
+        parameters={
+            name: value for name, value in parameters.items() if name not in ("subjects", "valuers")
+        },
+        notes=(
+            f"{context.m} copies of each transformation and {innocents} real held-out images a "
+            "repetition. Found: called a copy, of the training image it is a copy of. Precision: "
+            "found copies among all images called copies, where there are as many innocent images "
+            "as copies of that transformation; a copy called one of another image counts as "
+            "wrong. Candidates: the source is among the training images the copy is laid over.",
+            pieces[0]["calibration"]["stated"],
+        ),
+        details={"levels": LEVELS, "pieces": pieces},
+        plots={
+            "recall": measured.draw_recall,
+            "distances": partial(measured.draw_distances, level=chosen.false_alarms),
+        },
+    )
 
 
 def audited(colour: bool) -> tuple[Transformation, ...]:
@@ -107,204 +157,132 @@ def _altered(images: Images, rng: np.random.Generator) -> Images:
     return images
 
 
-def _copies(pool: Pool, m: int, seed: int, *, used: Sequence[Transformation]) -> Made:
-    """The same m training images under each transformation."""
-    rng = np.random.default_rng([seed, 4])
-    rows = pool.draw(m, rng)
-    originals = pool.pixels(rows)
-    images = np.concatenate([each.apply(originals, rng) for each in used])
-    sources = np.tile(rows, len(used))[:, None]
-    kinds = np.repeat([each.name for each in used], m)
-    return Made(images, Truth.of_sources(kinds, sources, np.ones(sources.shape)))
-
-
-class _Measured:
-    """Measures one repetition; the training set is fitted when the first asks for it."""
-
-    def __init__(self, context: Context, settings: CopySettings) -> None:
-        self._context = context
-        self._settings = settings
-
-    def piece(
-        self, subject: PlantedSubject, held_out: ImageSet, innocents: int, seed: int
-    ) -> dict[str, Any]:
-        """Distances of copies and of innocent images, and the thresholds of all levels."""
-        planted = subject.planted(self._context.m, seed)
-        real = self._finder.match(random_subset(held_out, innocents, seed))
-        return {
-            "kinds": _of_kinds(planted, self._finder.match(planted.images)),
-            "innocent": real.distances[:, 0].tolist(),
-            "thresholds": [self._finder.calibration_at(level).threshold for level in LEVELS],
-            "calibration": self._finder.calibration.as_json(),
-        }
-
-    @cached_property
-    def _finder(self) -> CopyFinder:
-        context = self._context
-        return CopyFinder(context.train, self._settings, progress=context.progress)
-
-
-def _of_kinds(planted: PlantedSet, found: Matches) -> dict[str, Any]:
+def _of_kinds(planted: PlantedSet, matches: Matches) -> dict[str, Any]:
     """By transformation: the least distance of each copy, and whether it is to the source."""
     kinds, sources = planted.truth.kinds, planted.truth.sources[:, 0]
-    nearest, best = found.distances[:, 0], found.candidates[:, 0]
-    if not np.array_equal(found.rows, np.arange(len(kinds))):
+    nearest, best = matches.distances[:, 0], matches.candidates[:, 0]
+    recalled = (matches.candidates == sources[:, None]).any(axis=1)
+    if not np.array_equal(matches.rows, np.arange(len(kinds))):
         raise InputError("some planted copies cannot be read; empty the working folder")
     return {
         str(kind): {
             "distances": nearest[kinds == kind].tolist(),
             "right": (best == sources)[kinds == kind].tolist(),
-            "recalled": float((found.candidates == sources[:, None]).any(1)[kinds == kind].mean()),
+            "recalled": float(recalled[kinds == kind].mean()),
         }
         for kind in dict.fromkeys(kinds)
     }
 
 
-def _result(
-    context: Context,
-    results: Sequence[Result],
-    settings: CopySettings,
-    innocents: int,
-    name: str,
-) -> StudyResult:
-    level = settings.false_alarms
-    return StudyResult(
-        name=name,
-        title="Near copies of training images",
-        tables=(
-            _by_kind(context, results, level),
-            _by_level(context, results),
-        ),
-        parameters={
-            each: value
-            for each, value in context.parameters().items()
-            if each not in ("subjects", "valuers")
-        }
-        | {"innocents": innocents, "settings": vars(settings)},
-        notes=(
-            f"{context.m} copies of each transformation and {innocents} real held-out images a "
-            "repetition. Found: called a copy, of the training image it is a copy of. Precision: "
-            "found copies among all images called copies, where there are as many innocent images "
-            "as copies of that transformation; a copy called one of another image counts as "
-            "wrong. Candidates: the source is among the training images the copy is laid over.",
-            results[0]["calibration"]["stated"],
-        ),
-        details={"levels": LEVELS, "pieces": [dict(each) for each in results]},
-        plots={
-            "recall": lambda figure: _draw_recall(figure, results),
-            "distances": lambda figure: _draw_distances(figure, results, level),
-        },
-    )
+class Measured:
+    """What every repetition measured.
 
+    Args:
+        pieces: one a repetition, as `audit` keeps them.
+    """
 
-def _by_kind(context: Context, results: Sequence[Result], level: float) -> Table:
-    rows: list[list[Cell]] = [
-        [
-            kind,
-            _mean([_found(each, kind, _threshold(each, level)) for each in results]),
-            _mean([_precision(each, kind, _threshold(each, level)) for each in results]),
-            _mean([_called(each, kind, _threshold(each, level)) for each in results]),
-            float(np.mean([each["kinds"][kind]["recalled"] for each in results])),
-            float(np.median([each["kinds"][kind]["distances"] for each in results])),
-        ]
-        for kind in results[0]["kinds"]
-    ]
-    columns = (
-        "transformation",
-        "recall: found",
-        "precision",
-        "called a copy of any",
-        "source among candidates",
-        "median distance",
-    )
-    title = f"{context.train_name}, n = {len(context.train)}, false alarms {level:g} asked for"
-    return Table(title, columns, grid(rows))
+    def __init__(self, pieces: Sequence[Mapping[str, Any]]) -> None:
+        self._pieces = pieces
+        self._kinds = list(pieces[0]["kinds"])
+        self._innocent = np.array([piece["innocent"] for piece in pieces])
+        self._thresholds = np.array([piece["thresholds"] for piece in pieces])
 
+    def by_kind(self, title: str, level: float) -> Table:
+        """Recall and precision of each transformation at one level.
 
-def _by_level(context: Context, results: Sequence[Result]) -> Table:
-    kinds = [kind for kind in DRAWN if kind in results[0]["kinds"]]
-    rows: list[list[Cell]] = []
-    for place, level in enumerate(LEVELS):
-        thresholds = [each["thresholds"][place] for each in results]
-        rows.append(
+        Raises:
+            InputError: a level that the study does not keep.
+        """
+        thresholds = self._at(level)
+        columns = (
+            "transformation",
+            "recall: found",
+            "precision",
+            "called a copy of any",
+            "source among candidates",
+            "median distance",
+        )
+        rows: list[list[Cell]] = []
+        for kind in self._kinds:
+            recall, called = self._found(kind, thresholds), self._called(kind, thresholds)
+            alarms = called + self._alarms(thresholds)
+            # NaN where nothing is called a copy
+            precision = np.full(len(recall), np.nan)
+            np.divide(recall, alarms, out=precision, where=alarms > 0)
+            rows.append(
+                [
+                    kind,
+                    *map(mean_interval, (recall, precision, called)),
+                    float(np.mean([piece["kinds"][kind]["recalled"] for piece in self._pieces])),
+                    float(np.median(self._distances(kind))),
+                ]
+            )
+        return table(title, columns, rows)
+
+    def by_level(self, title: str) -> Table:
+        """False alarms and recall of the transformations `DRAWN` at each level."""
+        kinds = self._drawn()
+        rows = (
             [
                 f"{level:g}",
-                float(np.mean(thresholds)),
-                _mean([_alarms(e, t) for e, t in zip(results, thresholds, strict=True)]),
-                *(
-                    float(
-                        np.mean([_found(e, k, t) for e, t in zip(results, thresholds, strict=True)])
-                    )
-                    for k in kinds
-                ),
+                float(thresholds.mean()),
+                mean_interval(self._alarms(thresholds)),
+                *(float(self._found(kind, thresholds).mean()) for kind in kinds),
             ]
+            for level, thresholds in zip(LEVELS, self._thresholds.T, strict=True)
         )
-    columns = ("false alarms asked for", "threshold", "on held-out images", *kinds)
-    title = f"{context.train_name}: false alarms and recall by threshold"
-    return Table(title, columns, grid(rows))
+        columns = ("false alarms asked for", "threshold", "on held-out images", *kinds)
+        return table(title, columns, rows)
+
+    def draw_recall(self, figure: Figure) -> None:
+        """Recall against the false alarms that held-out images show, by threshold."""
+        thresholds = np.quantile(self._innocent, np.linspace(0, 0.2, 60))
+        spread = [np.full(len(self._pieces), threshold) for threshold in thresholds]
+        alarms = [float(self._alarms(each).mean()) for each in spread]
+        lines = [
+            Line(kind, alarms, [float(self._found(kind, t).mean()) for t in spread], {"marker": ""})
+            for kind in self._drawn()
+        ]
+        axes = curves(figure, {"": lines}, "false alarms among held-out images", "recall")
+        axes[0].set_ylim(-0.02, 1.02)
+
+    def draw_distances(self, figure: Figure, level: float) -> None:
+        """Distances of copies by transformation beside those of held-out images."""
+        (panel,) = titled_panels(figure, [""])
+        distances = [self._distances(kind).ravel() for kind in self._kinds]
+        distances.append(self._innocent.ravel())
+        panel.boxplot(distances, whis=(1, 99), sym="", tick_labels=[*self._kinds, "held out"])
+        panel.axhline(float(self._at(level).mean()), linestyle=":")
+        panel.tick_params(axis="x", rotation=60, labelsize="small")
+        panel.set_ylabel("distance (dotted: threshold)")
+
+    def _drawn(self) -> list[str]:
+        return [kind for kind in DRAWN if kind in self._kinds]
+
+    def _at(self, level: float) -> Floats:
+        """(repetitions,) thresholds of a level."""
+        if level not in LEVELS:
+            raise InputError(
+                f"false alarms {level}; this study keeps {', '.join(map(str, LEVELS))}"
+            )
+        return np.asarray(self._thresholds[:, LEVELS.index(level)])
+
+    def _distances(self, kind: str) -> Floats:
+        """(repetitions, m)."""
+        return np.array([piece["kinds"][kind]["distances"] for piece in self._pieces])
+
+    # each takes (repetitions,) thresholds and gives (repetitions,) shares
+
+    def _found(self, kind: str, thresholds: Floats) -> Floats:
+        right = np.array([piece["kinds"][kind]["right"] for piece in self._pieces], dtype=bool)
+        return _share((self._distances(kind) <= thresholds[:, None]) & right)
+
+    def _called(self, kind: str, thresholds: Floats) -> Floats:
+        return _share(self._distances(kind) <= thresholds[:, None])
+
+    def _alarms(self, thresholds: Floats) -> Floats:
+        return _share(self._innocent <= thresholds[:, None])
 
 
-def _threshold(result: Result, level: float) -> float:
-    if level in LEVELS:
-        return float(result["thresholds"][LEVELS.index(level)])
-    raise InputError(f"false alarms {level}; this study keeps {', '.join(map(str, LEVELS))}")
-
-
-def _mean(samples: Sequence[float]) -> Interval:
-    return mean_interval(samples)
-
-
-def _found(result: Result, kind: str, threshold: float) -> float:
-    within, right = _within(result, kind, threshold)
-    return float((within & right).mean())
-
-
-def _called(result: Result, kind: str, threshold: float) -> float:
-    return float(_within(result, kind, threshold)[0].mean())
-
-
-def _alarms(result: Result, threshold: float) -> float:
-    return float((np.array(result["innocent"]) <= threshold).mean())
-
-
-def _precision(result: Result, kind: str, threshold: float) -> float:
-    """NaN where nothing is called a copy."""
-    called = _called(result, kind, threshold) + _alarms(result, threshold)
-    return _found(result, kind, threshold) / called if called else float("nan")
-
-
-def _within(
-    result: Result, kind: str, threshold: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    measured = result["kinds"][kind]
-    return np.array(measured["distances"]) <= threshold, np.array(measured["right"], dtype=bool)
-
-
-def _draw_recall(figure: Figure, results: Sequence[Result]) -> None:
-    """Recall against the false alarms that held-out images show, by threshold."""
-    panel = figure.subplots()
-    thresholds = np.quantile([each["innocent"] for each in results], np.linspace(0, 0.2, 60))
-    alarms = [np.mean([_alarms(each, t) for each in results]) for t in thresholds]
-    for kind in (kind for kind in DRAWN if kind in results[0]["kinds"]):
-        found = [np.mean([_found(each, kind, t) for each in results]) for t in thresholds]
-        panel.plot(alarms, found, label=kind)
-    panel.set_xlabel("false alarms among held-out images")
-    panel.set_ylabel("recall")
-    panel.set_ylim(-0.02, 1.02)
-    panel.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=5, fontsize="small")
-
-
-def _draw_distances(figure: Figure, results: Sequence[Result], level: float) -> None:
-    """Distances of copies by transformation beside those of held-out images."""
-    panel = figure.subplots()
-    kinds = list(results[0]["kinds"])
-    found = [
-        np.concatenate([each["kinds"][kind]["distances"] for each in results]) for kind in kinds
-    ]
-    found.append(np.concatenate([each["innocent"] for each in results]))
-    panel.boxplot(found, whis=(1, 99), sym="", tick_labels=[*kinds, "held out"])
-    panel.axhline(float(np.mean([_threshold(each, level) for each in results])), linestyle=":")
-    panel.tick_params(axis="x", rotation=60, labelsize="small")
-    panel.set_ylabel("distance (dotted: threshold)")
-    panel.grid(alpha=0.3, axis="y")
+def _share(true: NDArray[np.bool_]) -> Floats:
+    return np.asarray(true.mean(axis=1))

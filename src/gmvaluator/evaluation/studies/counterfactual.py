@@ -8,9 +8,6 @@ from functools import partial
 
 from gmvaluator.certainty.tables import Draw, StudyResult, Table
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import ENCODER, NEIGHBOURS
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.removal import NEAREST_PIXEL, RANDOM
 from gmvaluator.evaluation.studies.counterfactual_image import (
     Moved,
     draw_movement,
@@ -25,6 +22,9 @@ from gmvaluator.evaluation.studies.counterfactual_model import (
     removal_by_value,
 )
 from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.likeness import ENCODER, NEIGHBOURS
+from gmvaluator.evaluation.truth.removal import NEAREST_PIXEL, RANDOM
 from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
 from gmvaluator.images import ImageSet
 
@@ -71,8 +71,8 @@ def counterfactual(
         InputError: an unknown part, no recipe, or numbers that do not fit.
     """
     if not recipes or not parts or (unknown := set(parts) - set(PARTS)):
-        given = f"part {unknown.pop()}" if recipes and parts else "no generator or part"
-        raise InputError(f"{given}; pass a generator to train, and {' or '.join(PARTS)}")
+        problem = f"part {unknown.pop()}" if recipes and parts else "no generator or part"
+        raise InputError(f"{problem}; pass a generator to train, and {' or '.join(PARTS)}")
     context = replace(context, valuers=_compared(context.valuers))
     tables: list[Table] = []
     notes, details, plots = [_SAME], {}, dict[str, Draw]()
@@ -81,7 +81,7 @@ def counterfactual(
         tables += movement_tables(context, moved)
         notes += [_moved_note(context), *_left_out(context, moved, "single images")]
         details["image"] = [vars(each) for each in moved]
-        plots["moved"] = partial(draw_movement, found=moved)
+        plots["moved"] = partial(draw_movement, moved=moved)
     if "model" in parts:
         reference = context.train if real is None else real
         curves = removal_by_value(context, recipes, sorted(shares), k, reference)
@@ -89,15 +89,15 @@ def counterfactual(
         notes.append(_model_note(context, reference, held_out=real is not None))
         notes += _left_out(context, curves, "what the model draws")
         details["model"] = [vars(each) for each in curves]
-        plots |= {each: partial(draw_curves, found=curves, measure=each) for each in MEASURES}
-    asked = {"ks": sorted(ks), "images": images, "shares": sorted(shares), "k": k}
+        plots |= {each: partial(draw_curves, removals=curves, measure=each) for each in MEASURES}
+    numbers = {"ks": sorted(ks), "images": images, "shares": sorted(shares), "k": k}
     return StudyResult(
         name=name,
         title="Counterfactuals: training images removed, models retrained",
         tables=tuple(tables),
         parameters=context.parameters()
         | {"recipes": {each: asdict(recipe) for each, recipe in recipes.items()}}
-        | {**asked, "parts": list(parts)},
+        | {**numbers, "parts": list(parts)},
         notes=tuple(notes),
         details=details,
         plots=plots,
@@ -106,18 +106,18 @@ def counterfactual(
 
 def _compared(valuers: Sequence[NamedValuer]) -> list[NamedValuer]:
     """With the nearest pixels; random images are drawn several times by the study itself."""
-    kept = [each for each in valuers if each.settings.get("valuer") != RANDOM]
-    if all(each.name != NEAREST_PIXEL for each in kept):
-        kept.append(named_valuer(NEAREST_PIXEL))
-    return kept
+    compared = [each for each in valuers if each.settings.get("valuer") != RANDOM]
+    if all(each.name != NEAREST_PIXEL for each in compared):
+        compared.append(named_valuer(NEAREST_PIXEL))
+    return compared
 
 
-def _left_out(context: Context, found: Sequence[Moved | Curve], what: str) -> list[str]:
+def _left_out(context: Context, measured: Sequence[Moved | Curve], what: str) -> list[str]:
     """A sentence on each valuer that could not judge a generator."""
-    there = {(each.generator, each.valuer) for each in found}
+    there = {(each.generator, each.valuer) for each in measured}
     return [
         f"{valuer.name} is left out of {generator}: it does not value {what} of this generator."
-        for generator in dict.fromkeys(each.generator for each in found)
+        for generator in dict.fromkeys(each.generator for each in measured)
         for valuer in context.valuers
         if (generator, valuer.name) not in there
     ]

@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import Cell, Table, grid
+from gmvaluator.certainty.tables import Cell, Table
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.movement import DISTANCES, PIXELS, Movement, ratio_interval
-from gmvaluator.evaluation.recipes import Job, Recipe
-from gmvaluator.evaluation.removal import (
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe
+from gmvaluator.evaluation.truth.movement import DISTANCES, PIXELS, Movement, ratio_interval
+from gmvaluator.evaluation.truth.removal import (
     RANDOM,
     Images,
     Valued,
+    by_way,
     drawn_by,
     random_order,
     without,
 )
-from gmvaluator.evaluation.retraining import whole_job
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.truth.retraining import whole_job
 from gmvaluator.evaluation.valuers import NamedValuer
 
 if TYPE_CHECKING:
@@ -90,42 +92,40 @@ def _of_generator(
 ) -> list[Moved]:
     whole = whole_job(name, recipe, context.train, context.train_name)
     (originals,) = drawn_by([whole], m, context.work, context.progress)
-    # (valuer, K) → a training for each generated image, or for each random draw
-    jobs: dict[tuple[str, int], list[Job]] = {}
-    draws = [random_order(len(context.train), seed) for seed in range(context.seeds)]
-    for k in ks:
-        jobs[RANDOM, k] = [without(whole, draw[:k]) for draw in draws]
-    for valuer, rows in _contributors(context, whole, originals, max(ks)).items():
-        for k in ks:
-            jobs[valuer, k] = [without(whole, own[:k]) for own in rows]
-    flat = [job for own in jobs.values() for job in own]
-    redrawn = drawn_by(flat, m, context.work, context.progress)
+    # valuer → orders of removal, one for each generated image or for each random draw
+    orders = {RANDOM: [random_order(len(context.train), seed) for seed in range(context.seeds)]}
+    orders |= _contributors(context, whole, originals, max(ks))
+    ways = {
+        (valuer, k): [without(whole, order[:k]) for order in rows]
+        for valuer, rows in orders.items()
+        for k in ks
+    }
     movement = Movement(originals, context.train)
-    found = iter(
-        [
+
+    def moves(jobs: Sequence[Job]) -> list[dict[str, list[float]]]:
+        redrawn = drawn_by(jobs, m, context.work, context.progress)
+        return [
             _measured(context, whole, job, movement, images)
-            for job, images in zip(flat, redrawn, strict=True)
+            for job, images in zip(jobs, redrawn, strict=True)
         ]
-    )
-    return [
-        _moved(name, valuer, k, [next(found) for _ in own], m) for (valuer, k), own in jobs.items()
-    ]
+
+    return [_moved(name, *way, by_job, m) for way, by_job in by_way(ways, moves).items()]
 
 
 def _contributors(
     context: Context, whole: Job, originals: Images, k: int
-) -> dict[str, NDArray[np.int64]]:
-    """(m, k) training rows by valuer, those of the highest score first."""
+) -> dict[str, list[NDArray[np.int64]]]:
+    """m times (k,) training rows by valuer, those of the highest score first."""
     valued = Valued(context, whole, k)
-    found = {}
+    contributors = {}
     for valuer in valued.suited():
         key = valued.key(valuer, len(originals))
         rank = partial(_ranked, valued, valuer, originals, k)
         rows = context.work.piece("counterfactual-contributors", key, rank)["rows"]
         # a valuer of the whole set says nothing of a single image
         if rows is not None:
-            found[valuer.name] = np.asarray(rows, dtype=np.int64)
-    return found
+            contributors[valuer.name] = list(np.asarray(rows, dtype=np.int64))
+    return contributors
 
 
 def _ranked(valued: Valued, valuer: NamedValuer, originals: Images, k: int) -> dict[str, Any]:
@@ -155,11 +155,11 @@ def _measured(
 
 
 def _moved(
-    generator: str, valuer: str, k: int, found: Sequence[dict[str, list[float]]], m: int
+    generator: str, valuer: str, k: int, by_job: Sequence[dict[str, list[float]]], m: int
 ) -> Moved:
     own, others = {}, {}
     for distance in DISTANCES:
-        moves: Moves = np.array([each[distance] for each in found])
+        moves: Moves = np.array([each[distance] for each in by_job])
         if valuer == RANDOM:
             moves = np.repeat(moves.mean(axis=0)[None], m, axis=0)
         itself = np.diagonal(moves)
@@ -169,7 +169,7 @@ def _moved(
     return Moved(generator, valuer, k, own, others)
 
 
-def movement_tables(context: Context, found: Sequence[Moved]) -> list[Table]:
+def movement_tables(context: Context, moved: Sequence[Moved]) -> list[Table]:
     """One table a generator and distance."""
     columns = (
         "removed by",
@@ -180,57 +180,57 @@ def movement_tables(context: Context, found: Sequence[Moved]) -> list[Table]:
         "the other images, × random",
     )
     return [
-        Table(
+        table(
             f"{context.train_name}, images of {generator}, {distance}: "
-            f"{len(found[0].own[distance])} images, each without K training images of its own",
+            f"{len(moved[0].own[distance])} images, each without K training images of its own",
             columns,
-            grid([_row(each, found, distance) for each in found if each.generator == generator]),
+            (_row(each, moved, distance) for each in moved if each.generator == generator),
         )
-        for generator in dict.fromkeys(each.generator for each in found)
+        for generator in dict.fromkeys(each.generator for each in moved)
         for distance in DISTANCES
     ]
 
 
-def _row(each: Moved, found: Sequence[Moved], distance: str) -> list[Cell]:
-    own = each.own[distance]
-    row: list[Cell] = [each.valuer, each.k, mean_interval(own)]
-    if each.valuer == RANDOM:
+def _row(removal: Moved, moved: Sequence[Moved], distance: str) -> list[Cell]:
+    own = removal.own[distance]
+    row: list[Cell] = [removal.valuer, removal.k, mean_interval(own)]
+    if removal.valuer == RANDOM:
         return [*row, None, None, None]
-    chance = _chance(each, found)
+    chance = _chance(removal, moved)
     return [
         *row,
         ratio_interval(own, chance.own[distance]),
         float(np.mean(np.array(own) > np.array(chance.own[distance]))),
-        ratio_interval(each.others[distance], chance.others[distance]).mean,
+        ratio_interval(removal.others[distance], chance.others[distance]).mean,
     ]
 
 
-def _chance(each: Moved, found: Sequence[Moved]) -> Moved:
+def _chance(removal: Moved, moved: Sequence[Moved]) -> Moved:
     """The random removal of as many images."""
-    at = (each.generator, RANDOM, each.k)
-    return next(other for other in found if (other.generator, other.valuer, other.k) == at)
+    at = (removal.generator, RANDOM, removal.k)
+    return next(each for each in moved if (each.generator, each.valuer, each.k) == at)
 
 
-def draw_movement(figure: Figure, found: Sequence[Moved]) -> None:
+def draw_movement(figure: Figure, moved: Sequence[Moved]) -> None:
     """Movement of pixels relative to random removal over K, a panel a generator."""
-    generators = list(dict.fromkeys(each.generator for each in found))
-    panels = figure.subplots(1, len(generators), sharey=True, squeeze=False)[0]
-    for panel, generator in zip(panels, generators, strict=True):
-        own = [each for each in found if each.generator == generator and each.valuer != RANDOM]
-        for valuer in dict.fromkeys(each.valuer for each in own):
-            line = [each for each in own if each.valuer == valuer]
-            ratios = [
-                ratio_interval(each.own[PIXELS], _chance(each, found).own[PIXELS]).mean
-                for each in line
-            ]
-            panel.plot([each.k for each in line], ratios, marker="o", label=valuer)
-        panel.axhline(1, color="black", linestyle=":", label=RANDOM)
-        panel.set_xscale("log")
-        ks = sorted({each.k for each in own})
+    ks = sorted({each.k for each in moved})
+    panels: dict[str, dict[str, list[float]]] = {}
+    for each in moved:
+        lines = panels.setdefault(each.generator, {})
+        chance = _chance(each, moved)
+        ratio = ratio_interval(each.own[PIXELS], chance.own[PIXELS]).mean
+        lines.setdefault(each.valuer, []).append(ratio)
+    dotted = {RANDOM: {"color": "black", "linestyle": ":", "marker": ""}}
+    axes = curves(
+        figure,
+        {
+            generator: [Line(name, ks, ys, dotted.get(name, {})) for name, ys in lines.items()]
+            for generator, lines in panels.items()
+        },
+        "training images removed",
+        "movement (pixels), × random",
+        log="x",
+    )
+    for panel in axes:
         panel.set_xticks(ks, [str(k) for k in ks])
         panel.set_xticks([], minor=True)
-        panel.set_xlabel("training images removed")
-        panel.set_title(generator)
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("movement (pixels), × random")
-    panels[0].legend(fontsize="small")

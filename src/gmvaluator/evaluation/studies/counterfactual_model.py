@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import Cell, Table, grid
+from gmvaluator.certainty.tables import Cell, Table
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import ENCODER, Likeness, image_features, likeness
+from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.recipes import Job, Recipe
-from gmvaluator.evaluation.removal import (
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe
+from gmvaluator.evaluation.truth.likeness import ENCODER, Likeness, image_features, likeness
+from gmvaluator.evaluation.truth.removal import (
     RANDOM,
     SEED,
     Images,
     Valued,
     as_set,
+    by_way,
     drawn_by,
     random_order,
     without,
 )
-from gmvaluator.evaluation.retraining import outcomes, whole_job
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.truth.retraining import outcomes, whole_job
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.base import GeneratorModel
@@ -112,22 +114,23 @@ def _of_generator(
         orders |= {(valuer, LOWEST): [ascending], (valuer, HIGHEST): [ascending[::-1]]}
     orders[RANDOM, ""] = [random_order(len(context.train), seed) for seed in range(context.seeds)]
     counts = [0, *(round(share * len(context.train)) for share in shares)]
-    jobs = {
-        at: [[without(whole, order[:count]) for count in counts] for order in own]
-        for at, own in orders.items()
+    ways = {
+        way: [without(whole, order[:count]) for order in rows for count in counts]
+        for way, rows in orders.items()
     }
-    flat = [job for own in jobs.values() for line in own for job in line]
-    found = iter(_measured(context, flat, reference))
-    likenesses = {at: [[next(found) for _ in line] for line in own] for at, own in jobs.items()}
+    likenesses = by_way(ways, lambda jobs: _measured(context, jobs, reference))
     return [
         Curve(
             generator,
             valuer,
             end,
             [0.0, *shares],
-            {name: [[getattr(each, name) for each in line] for line in own] for name in MEASURES},
+            {
+                name: np.reshape([each[name] for each in by_job], (-1, len(counts))).tolist()
+                for name in MEASURES
+            },
         )
-        for (valuer, end), own in likenesses.items()
+        for (valuer, end), by_job in likenesses.items()
     ]
 
 
@@ -162,7 +165,7 @@ def _values(
 
 def _reference(context: Context, real: ImageSet) -> Path:
     """File of the features of real images."""
-    listed = repr((real.ids, real.origin, ENCODER))
+    listed = repr((real.ids, real.location, ENCODER))
     tag = hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     file = context.work.path("features", f"{tag}.npy")
     if not file.is_file():
@@ -172,9 +175,11 @@ def _reference(context: Context, real: ImageSet) -> Path:
     return file
 
 
-def _measured(context: Context, jobs: Sequence[Job], reference: Path) -> list[Likeness]:
+def _measured(
+    context: Context, jobs: Sequence[Job], reference: Path
+) -> list[dict[str, NDArray[Any]]]:
     """Likeness of what each job's model draws; the missing models are trained side by side."""
-    kept = outcomes(
+    return outcomes(
         jobs,
         partial(_measure, m=context.m, reference=reference),
         folder="likeness",
@@ -183,7 +188,6 @@ def _measured(context: Context, jobs: Sequence[Job], reference: Path) -> list[Li
         work=context.work,
         progress=context.progress,
     )
-    return [Likeness(**{name: float(each[name]) for name in MEASURES}) for each in kept]
 
 
 def _measure(model: GeneratorModel, m: int, reference: Path) -> dict[str, float]:
@@ -192,62 +196,53 @@ def _measure(model: GeneratorModel, m: int, reference: Path) -> dict[str, float]
     return asdict(likeness(np.load(reference), features))
 
 
-def curve_tables(context: Context, found: Sequence[Curve]) -> list[Table]:
+def curve_tables(context: Context, removals: Sequence[Curve]) -> list[Table]:
     """One table a generator and measure, and one of the areas."""
-    shares = [f"{100 * share:g} %" for share in found[0].shares[1:]]
-    tables = [
-        Table(
-            f"{context.train_name}, images of {generator}, {measure} without a share of the "
-            "training images",
-            ("valuer", "removed first", "none", *shares),
-            grid([_row(each, measure) for each in found if each.generator == generator]),
-        )
-        for generator in dict.fromkeys(each.generator for each in found)
-        for measure in MEASURES
+    shares = [f"{100 * share:g} %" for share in removals[0].shares[1:]]
+    areas: list[list[Cell]] = []
+    places = {(each.generator, each.valuer, each.end): each for each in removals}
+    for generator, valuer, end in places:
+        for measure in MEASURES if end == LOWEST else ():
+            low, high = (places[generator, valuer, e].area(measure).mean for e in (LOWEST, HIGHEST))
+            chance = places[generator, RANDOM, ""].area(measure)
+            areas.append([generator, valuer, measure, low, chance, high, high - low])
+    return [
+        *(
+            table(
+                f"{context.train_name}, images of {generator}, {measure} without a share of the "
+                "training images",
+                ("valuer", "removed first", "none", *shares),
+                (
+                    [
+                        each.valuer,
+                        each.end,
+                        *map(mean_interval, np.transpose(each.measured[measure])),
+                    ]
+                    for each in removals
+                    if each.generator == generator
+                ),
+            )
+            for generator in dict.fromkeys(each.generator for each in removals)
+            for measure in MEASURES
+        ),
+        table(
+            f"{context.train_name}, mean height of the curves (area / width)",
+            ("images of", "valuer", "measure", "lowest", RANDOM, "highest", "highest − lowest"),
+            areas,
+        ),
     ]
-    areas = [row for each in found if each.end == LOWEST for row in _areas(each, found)]
-    columns = ("images of", "valuer", "measure", "lowest", RANDOM, "highest", "highest − lowest")
-    title = f"{context.train_name}, mean height of the curves (area / width)"
-    return [*tables, Table(title, columns, grid(areas))]
 
 
-def _row(each: Curve, measure: str) -> list[Cell]:
-    heights = np.array(each.measured[measure]).T
-    return [each.valuer, each.end, *(mean_interval(at) for at in heights)]
-
-
-def _areas(lowest: Curve, found: Sequence[Curve]) -> list[list[Cell]]:
-    """A row a measure."""
-    own = {(each.valuer, each.end): each for each in found if each.generator == lowest.generator}
-    rows: list[list[Cell]] = []
-    for measure in MEASURES:
-        low = lowest.area(measure).mean
-        high = own[lowest.valuer, HIGHEST].area(measure).mean
-        chance = own[RANDOM, ""].area(measure)
-        rows.append([lowest.generator, lowest.valuer, measure, low, chance, high, high - low])
-    return rows
-
-
-def draw_curves(figure: Figure, found: Sequence[Curve], measure: str) -> None:
+def draw_curves(figure: Figure, removals: Sequence[Curve], measure: str) -> None:
     """A panel a generator: highest values removed as solid lines, lowest as dashed ones."""
-    generators = list(dict.fromkeys(each.generator for each in found))
-    valuers = [name for name in dict.fromkeys(each.valuer for each in found) if name != RANDOM]
-    panels = figure.subplots(1, len(generators), squeeze=False)[0]
+    valuers = [name for name in dict.fromkeys(each.valuer for each in removals) if name != RANDOM]
+    colours = {RANDOM: "black"} | {name: f"C{place}" for place, name in enumerate(valuers)}
     styles = {HIGHEST: "-", LOWEST: "--", "": ":"}
-    for panel, generator in zip(panels, generators, strict=True):
-        for each in found:
-            if each.generator == generator:
-                colour = "black" if each.valuer == RANDOM else f"C{valuers.index(each.valuer)}"
-                panel.plot(
-                    [100 * share for share in each.shares],
-                    np.mean(each.measured[measure], axis=0),
-                    marker=".",
-                    color=colour,
-                    linestyle=styles[each.end],
-                    label=f"{each.valuer} {each.end}".strip(),
-                )
-        panel.set_xlabel("training images removed, %")
-        panel.set_title(generator)
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel(measure)
-    panels[0].legend(fontsize="x-small")
+    panels: dict[str, list[Line]] = {}
+    for each in removals:
+        style = {"color": colours[each.valuer], "linestyle": styles[each.end], "marker": "."}
+        percent = [100 * share for share in each.shares]
+        heights = np.mean(each.measured[measure], axis=0).tolist()
+        line = Line(f"{each.valuer} {each.end}".strip(), percent, heights, style)
+        panels.setdefault(each.generator, []).append(line)
+    curves(figure, panels, "training images removed, %", measure, share_y=False)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import Cell, StudyResult
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import Line, plot, table
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
-from gmvaluator.evaluation.study import Context, FittedValuer, Piece, over_seeds, walk
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.study import Context, FittedValuer, Pieces, walk
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 STAGES = (
     "embed train",
@@ -39,42 +37,34 @@ def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResul
         k: contributors a generated image.
         name: of the result.
     """
-    pieces = _timed(context, "c4", [len(context.train)], k)
+    n = len(context.train)
+    pieces = _timed(context, "c4", [n], k)
     # another size's seconds make no ratio
-    comparable = (len(context.train), context.m) == SECONDS_SIZE
-    rows: list[list[Cell]] = []
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            at = (valuer.name, subject.name, str(len(context.train)))
-            total = over_seeds(pieces, *at, "total")
-            if math.isnan(total.mean):
-                continue  # looks into generators, and this one has none that suits
+    comparable = (n, context.m) == SECONDS_SIZE
+
+    def rows() -> Iterator[list[Cell]]:
+        for valuer in context.valuers:
             seconds = SECONDS.get(PAPER_ROW.get(valuer.name, valuer.name))
-            rows.append(
-                [
-                    valuer.name,
-                    subject.name,
-                    *(over_seeds(pieces, *at, stage).mean for stage in STAGES),
-                    total,
-                    total.mean / context.m,
-                    float(seconds) if seconds else None,
-                    seconds / total.mean if seconds and comparable else None,
-                ]
-            )
-    columns = (
-        "valuer",
-        "images of",
-        *STAGES,
-        "total, s",
-        "s a generated image",
-        "paper on its GPU, s",
-        "× faster",
-    )
-    title = f"{context.train_name}, n = {len(context.train)}, m = {context.m}, k = {k}"
+            for subject in context.subjects:
+                at = (valuer.name, subject.name, str(n))
+                total = pieces.mean(*at, "total")
+                if not math.isnan(total.mean):  # NaN: the valuer cannot look into this generator
+                    yield [
+                        valuer.name,
+                        subject.name,
+                        *(pieces.mean(*at, stage).mean for stage in STAGES),
+                        total,
+                        total.mean / context.m,
+                        float(seconds) if seconds else None,
+                        seconds / total.mean if seconds and comparable else None,
+                    ]
+
+    columns = ("total, s", "s a generated image", "paper on its GPU, s", "× faster")
+    title = f"{context.train_name}, n = {n}, m = {context.m}, k = {k}"
     return StudyResult(
         name=name,
         title="Efficiency (C4)",
-        tables=(Table(title, columns, grid(rows), digits=2),),
+        tables=(table(title, ("valuer", "images of", *STAGES, *columns), rows(), digits=2),),
         parameters=context.parameters() | {"k": k},
         notes=(
             "Seconds on the cores named in the JSON file, everything computed anew; training the "
@@ -84,7 +74,7 @@ def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResul
             f"{SECONDS_A_SAMPLE['no-rerank']:.2f} s a generated image without re-rank and "
             f"{SECONDS_A_SAMPLE['vae-tracin']:.1f} s for VAE-TracIn.",
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
+        details=pieces.details(),
     )
 
 
@@ -102,26 +92,30 @@ def growth(
     if not sizes or list(sizes) != sorted(set(sizes)) or sizes[-1] > len(context.train):
         raise InputError(f"sizes {list(sizes)}; pass ascending ones up to {len(context.train)}")
     pieces = _timed(context, "growth", list(sizes), k)
-    rows: list[list[Cell]] = []
-    for valuer in context.valuers:
-        for n in sizes:
-            at = (valuer.name, context.subjects[0].name, str(n))
-            rows.append(
-                [valuer.name, n, *(over_seeds(pieces, *at, stage).mean for stage in STAGES),
-                 over_seeds(pieces, *at, "total")]
-            )  # fmt: skip
-    columns = ("valuer", "n", *STAGES, "total, s")
+    subject = context.subjects[0].name
+    rows = (
+        [valuer.name, n]
+        + [pieces.mean(valuer.name, subject, str(n), stage).mean for stage in STAGES]
+        + [pieces.mean(valuer.name, subject, str(n), "total")]
+        for valuer in context.valuers
+        for n in sizes
+    )
+    lines = [
+        Line(v.name, sizes, [pieces.mean(v.name, subject, str(n), "total") for n in sizes])
+        for v in context.valuers
+    ]
+    title = f"{context.train_name}, m = {context.m}"
     return StudyResult(
         name=name,
         title="Growth with the training set (Appendix O)",
-        tables=(Table(f"{context.train_name}, m = {context.m}", columns, grid(rows), digits=2),),
+        tables=(table(title, ("valuer", "n", *STAGES, "total, s"), rows, digits=2),),
         parameters=context.parameters() | {"sizes": list(sizes), "k": k},
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={"seconds": lambda figure: _draw(figure, context, pieces, sizes)},
+        details=pieces.details(),
+        plots={"seconds": plot({subject: lines}, "training images n", "seconds", log="xy")},
     )
 
 
-def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> list[Piece]:
+def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> Pieces:
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
         def compute(subject: Subject, seed: int) -> dict[str, Any]:
             images = subject.sample(context.m, seed).images
@@ -139,17 +133,3 @@ def _seconds(valuer: NamedValuer, train: ImageSet, images: ImageSet, k: int) -> 
     spent = FittedValuer(valuer, train, k).value(images).record.seconds
     by_stage = {stage: float(spent.get(stage, 0.0)) for stage in STAGES}
     return by_stage | {"total": sum(by_stage.values())}
-
-
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], sizes: Sequence[int]) -> None:
-    panel = figure.subplots()
-    subject = context.subjects[0].name
-    for valuer in context.valuers:
-        line = [over_seeds(pieces, valuer.name, subject, str(n), "total").mean for n in sizes]
-        panel.plot(list(sizes), line, marker="o", label=valuer.name)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlabel("training images n")
-    panel.set_ylabel("seconds")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import Cell, StudyResult, Table
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.attributes import (
+from gmvaluator.evaluation.layout import legend_above, table, titled_panels
+from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
+from gmvaluator.evaluation.study import Context, Pieces, check_ks, measure
+from gmvaluator.evaluation.subjects.attributes import (
     AttributeReaders,
     Attributes,
     by_id,
@@ -19,9 +22,7 @@ from gmvaluator.evaluation.attributes import (
     known_attributes,
     possible_agreement,
 )
-from gmvaluator.evaluation.metrics import Interval, attribute_ratio, mean_interval
-from gmvaluator.evaluation.study import Context, Piece, measure, over_seeds
-from gmvaluator.evaluation.subjects import Sample, SetSubject
+from gmvaluator.evaluation.subjects.subject import Sample, SetSubject
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def identical_attributes(
 
     Args:
         context: training images with a metadata column an attribute. Generated images carry the
-            same columns, or a label that decides them (see `evaluation.attributes`).
+            same columns, or a label that decides them (see `subjects.attributes`).
         attributes: the columns.
         ks: how many of the nearest contributors are looked at.
         combinations: attributes that must agree together (default: every pair, and all).
@@ -68,8 +69,7 @@ def identical_attributes(
     Raises:
         InputError: no k, no or unknown attributes, or columns without values.
     """
-    if not ks or min(ks) < 1:
-        raise InputError(f"k={list(ks)}; pass numbers of contributors ≥ 1")
+    check_ks(ks)
     groups = attribute_groups(attributes, combinations)
     of_train = known_attributes(context.train, attributes, "training images")
 
@@ -85,16 +85,20 @@ def identical_attributes(
 
     extra = {"ks": sorted(ks), "groups": [list(group) for group in groups]}
     pieces = measure(context, "c2", max(ks), measured, extra=extra)
-    tables = [_table(context, pieces, subject.name, groups, ks) for subject in context.subjects]
     read = _read(context, of_train) if readers else {}
+    tables = [_table(context, pieces, subject.name, groups, ks) for subject in context.subjects]
+    if read:
+        rows = ([name, *(shares[a] for a in attributes)] for name, shares in read.items())
+        heads = ("images", *attributes)
+        tables.append(table("Images that a classifier reads as they should be", heads, rows))
     return StudyResult(
         name=name,
         title=title or "Identical attributes test (C2)",
-        tables=(*tables, *([_reading_table(read, attributes)] if read else [])),
+        tables=tuple(tables),
         parameters=context.parameters()
         | {"k": list(ks), "attributes": list(attributes), "combinations": extra["groups"]},
         notes=(*_notes(context, read), PAPER_NOTE),
-        details={"pieces": [vars(piece) for piece in pieces], "read": read},
+        details=pieces.details() | {"read": read},
         plots={"ratio": lambda figure: _draw(figure, context, pieces, groups, min(ks))},
     )
 
@@ -128,7 +132,7 @@ def agreement(
     groups: Sequence[Combination],
     ks: Sequence[int],
 ) -> dict[str, Any]:
-    """How often contributors agree with their generated images, and what chance would give.
+    """How often contributors agree with their generated images, and how often by chance.
 
     Args:
         valuation: n training and m generated images, at least max(ks) contributors.
@@ -141,19 +145,18 @@ def agreement(
         by group; means over the generated images.
     """
     rows = valuation.contributions.rows
-    ratios: dict[str, dict[str, float]] = {}
-    possible: dict[str, dict[str, float]] = {}
-    chances: dict[str, float] = {}
+    agreements: dict[str, Any] = {"ratio": {}, "possible": {}, "chance": {}}
     for group in groups:
-        contributors = [of_train[name][rows] for name in group]
-        asked = [of_generated[name] for name in group]
-        ratios[_text(group)] = {
-            str(k): float(attribute_ratio(contributors, asked, k).mean()) for k in ks
+        name = _text(group)
+        train = [of_train[attribute] for attribute in group]
+        contributors = [values[rows] for values in train]
+        wanted = [of_generated[attribute] for attribute in group]
+        agreements["ratio"][name] = {
+            str(k): float(attribute_ratio(contributors, wanted, k).mean()) for k in ks
         }
-        held = [of_train[name] for name in group]
-        possible[_text(group)] = {str(k): possible_agreement(held, asked, k) for k in ks}
-        chances[_text(group)] = chance_agreement(held, asked)
-    return {"ratio": ratios, "possible": possible, "chance": chances}
+        agreements["possible"][name] = {str(k): possible_agreement(train, wanted, k) for k in ks}
+        agreements["chance"][name] = chance_agreement(train, wanted)
+    return agreements
 
 
 def _text(group: Combination) -> str:
@@ -162,26 +165,24 @@ def _text(group: Combination) -> str:
 
 def _table(
     context: Context,
-    pieces: Sequence[Piece],
+    pieces: Pieces,
     subject: str,
     groups: Sequence[Combination],
     ks: Sequence[int],
 ) -> Table:
-    def row(title: str, valuer: str, k: int | None, *path: str) -> list[Cell]:
-        deeper = () if k is None else (str(k),)
-        found = [
-            over_seeds(pieces, valuer, subject, *path, _text(group), *deeper) for group in groups
-        ]
-        own = path == ("ratio",)
-        return [title, k, *(each if own else each.mean for each in found)]
-
     first = context.valuers[0].name
-    rows = [row("chance", first, None, "chance")]
+    texts = [_text(group) for group in groups]
+
+    def cells(valuer: str, what: str, *k: str) -> list[Interval]:
+        return [pieces.mean(valuer, subject, what, text, *k) for text in texts]
+
+    rows: list[list[Cell]] = [["chance", None, *(cell.mean for cell in cells(first, "chance"))]]
     for k in ks:
-        rows += [row(valuer.name, valuer.name, k, "ratio") for valuer in context.valuers]
-        rows.append(row("most possible", first, k, "possible"))
-    columns = ("valuer", "k", *map(_text, groups))
-    return Table(f"{context.train_name}, images of {subject}", columns, grid(rows))
+        rows += [[v.name, k, *cells(v.name, "ratio", str(k))] for v in context.valuers]
+        possible = cells(first, "possible", str(k))
+        rows.append(["most possible", k, *(cell.mean for cell in possible)])
+    title = f"{context.train_name}, images of {subject}"
+    return table(title, ("valuer", "k", *texts), rows)
 
 
 def _read(context: Context, of_train: Attributes) -> dict[str, dict[str, Interval | float]]:
@@ -201,17 +202,6 @@ def _read(context: Context, of_train: Attributes) -> dict[str, dict[str, Interva
         }
     read["held-out tenth of the training images"] = dict(readers.accuracy())
     return read
-
-
-def _reading_table(
-    read: dict[str, dict[str, Interval | float]], attributes: Sequence[str]
-) -> Table:
-    rows: list[list[Cell]] = [
-        [subject, *(shares[name] for name in attributes)] for subject, shares in read.items()
-    ]
-    return Table(
-        "Images that a classifier reads as they should be", ("images", *attributes), grid(rows)
-    )
 
 
 def _notes(context: Context, read: dict[str, Any]) -> tuple[str, ...]:
@@ -235,34 +225,29 @@ def _notes(context: Context, read: dict[str, Any]) -> tuple[str, ...]:
 def _draw(
     figure: Figure,
     context: Context,
-    pieces: Sequence[Piece],
+    pieces: Pieces,
     groups: Sequence[Combination],
     k: int,
 ) -> None:
     """A panel a subject: groups of attributes down, a mark for each valuer at the smallest k."""
-    axes = figure.subplots(1, len(context.subjects), sharex=True, sharey=True, squeeze=False)[0]
+    subjects = [subject.name for subject in context.subjects]
+    axes = titled_panels(figure, subjects, wide=len(subjects))
     down = np.arange(len(groups))
-    first = context.valuers[0].name
-    for panel, subject in zip(axes, context.subjects, strict=True):
+    for panel, subject in zip(axes, subjects, strict=True):
         for number, valuer in enumerate(context.valuers):
-            found = [
-                over_seeds(pieces, valuer.name, subject.name, "ratio", _text(group), str(k))
-                for group in groups
+            shares = [
+                pieces.mean(valuer.name, subject, "ratio", _text(group), str(k)) for group in groups
             ]
-            means = [each.mean for each in found]
-            halves = [(each.high - each.low) / 2 for each in found]
+            means = [share.mean for share in shares]
+            halves = [(share.high - share.low) / 2 for share in shares]
             aside = down + 0.6 * ((number + 0.5) / len(context.valuers) - 0.5)
             panel.errorbar(means, aside, xerr=halves, fmt="o", ms=3, capsize=2, label=valuer.name)
-        chance = [
-            over_seeds(pieces, first, subject.name, "chance", _text(group)).mean for group in groups
-        ]
+        first = context.valuers[0].name
+        chance = [pieces.mean(first, subject, "chance", _text(group)).mean for group in groups]
         panel.scatter(chance, down, marker="|", s=150, color="black", label="chance")
-        panel.set_title(subject.name, fontsize="medium")
         panel.set_xlim(-0.03, 1.03)
         panel.tick_params(labelsize="small")
-        panel.grid(alpha=0.3)
     axes[0].set_yticks(down, ["\n+ ".join(group) for group in groups], fontsize="small")
     axes[0].invert_yaxis()
     figure.supxlabel(f"share of the first {k} contributors", fontsize="medium")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize="small")
+    legend_above(figure, axes[0])

@@ -1,40 +1,32 @@
 """C1: do the contributors of a generated image have its class? (Tables 2 and 7)
 
-Also what Appendix G (encoders) and H (distances) compare, with other valuers.
+With other valuers, the study compares encoders (Appendix G) and distances (Appendix H).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from gmvaluator.certainty.agreement import contributor_labels, generated_labels
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
-from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import (
-    chance_ratio,
-    class_ratio,
-    weighted_class_share,
-)
+from gmvaluator.certainty.tables import Cell, StudyResult
+from gmvaluator.evaluation.layout import Line, plot, table
+from gmvaluator.evaluation.metrics import chance_ratio, class_ratio, weighted_class_share
 from gmvaluator.evaluation.paper import CLASS_RATIO
 from gmvaluator.evaluation.study import (
     Context,
-    Piece,
+    Pieces,
+    check_ks,
     measure,
-    over_seeds,
 )
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 KS = (30, 50, 100)
-# at the end of a subject's name: no class was asked of the generator, a classifier named it
+# ends the name of a subject whose generator has no classes: a classifier named its images
 UNCONDITIONAL = "-unconditional"
-_PANELS_A_ROW = 3
 
 
 def identical_class(
@@ -49,7 +41,7 @@ def identical_class(
 
     Args:
         context: labelled training images and subjects.
-        ks: how many of the nearest contributors are looked at.
+        ks: numbers of nearest contributors.
         name: of the result.
         title: of the result.
         notes: more sentences under the tables.
@@ -57,66 +49,57 @@ def identical_class(
     Raises:
         InputError: no k, or labels are missing.
     """
-    if not ks or min(ks) < 1:
-        raise InputError(f"k={list(ks)}; pass numbers of contributors ≥ 1")
-    deepest = max(ks)
+    check_ks(ks)
     train_labels = context.train_labels
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
-        of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)
+        labels = contributor_labels(valuation), generated_labels(valuation)
+        shares = weighted_class_share(*labels, valuation.contributions.scores)
         return {
-            "ratio": {
-                str(k): float(class_ratio(of_contributors, of_generated, k).mean()) for k in ks
-            },
-            "weighted": float(
-                np.nanmean(
-                    weighted_class_share(
-                        of_contributors, of_generated, valuation.contributions.scores
-                    )
-                )
-            ),
-            "chance": chance_ratio(train_labels, of_generated),
+            "ratio": {str(k): float(class_ratio(*labels, k).mean()) for k in ks},
+            "weighted": float(np.nanmean(shares)),
+            "chance": chance_ratio(train_labels, labels[1]),
         }
 
-    pieces = measure(context, "c1", deepest, measured, extra={"ks": sorted(ks)})
+    pieces = measure(context, "c1", max(ks), measured, extra={"ks": sorted(ks)})
+    subjects = [subject.name for subject in context.subjects]
+
+    def rows(subject: str) -> Iterator[list[Cell]]:
+        paper = CLASS_RATIO.get((context.train_name, subject.removesuffix(UNCONDITIONAL)))
+        if paper:
+            yield ["paper's best", *(paper[k] / 100 if k in paper else None for k in ks), None]
+        for valuer in context.valuers:
+            ratios = [pieces.mean(valuer.name, subject, "ratio", str(k)) for k in ks]
+            yield [valuer.name, *ratios, pieces.mean(valuer.name, subject, "weighted")]
+
+    columns = ("valuer", *(f"k = {k}" for k in ks), f"by scores, k = {max(ks)}")
+    panels = {
+        subject: [
+            Line(v.name, ks, [pieces.mean(v.name, subject, "ratio", str(k)) for k in ks])
+            for v in context.valuers
+        ]
+        for subject in subjects
+    }
     return StudyResult(
         name=name,
         title=title,
-        tables=tuple(_tables(context, pieces, ks)),
+        tables=tuple(
+            table(f"{context.train_name}, images of {subject}", columns, rows(subject))
+            for subject in subjects
+        ),
         parameters=context.parameters() | {"k": list(ks)},
         notes=(_note(context, pieces), *context.reading_notes(), *notes),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={"ratio": lambda figure: _draw(figure, context, pieces, ks)},
+        details=pieces.details(),
+        plots={"ratio": plot(panels, "contributors k", "identical class ratio")},
     )
 
 
-def _tables(context: Context, pieces: Sequence[Piece], ks: Sequence[int]) -> list[Table]:
-    tables = []
-    for subject in context.subjects:
-        rows: list[list[Cell]] = []
-        family = subject.name.removesuffix(UNCONDITIONAL)
-        paper = CLASS_RATIO.get((context.train_name, family))
-        if paper:
-            rows.append(["paper's best", *(_percent(paper, k) for k in ks), None])
-        for valuer in context.valuers:
-            ratios = [over_seeds(pieces, valuer.name, subject.name, "ratio", str(k)) for k in ks]
-            weighted = over_seeds(pieces, valuer.name, subject.name, "weighted")
-            rows.append([valuer.name, *ratios, weighted])
-        columns = ("valuer", *(f"k = {k}" for k in ks), f"by scores, k = {max(ks)}")
-        tables.append(Table(f"{context.train_name}, images of {subject.name}", columns, grid(rows)))
-    return tables
-
-
-def _percent(paper: Any, k: int) -> float | None:
-    return paper[k] / 100 if k in paper else None
-
-
-def _note(context: Context, pieces: Sequence[Piece]) -> str:
+def _note(context: Context, pieces: Pieces) -> str:
     legible = []
     for subject in context.subjects:
-        own = [piece for piece in pieces if piece.subject == subject.name]
-        if own and own[0].result["legibility"] is not None:
-            share = over_seeds(pieces, own[0].valuer, subject.name, "legibility").mean
+        first = next((p for p in pieces if p.subject == subject.name), None)
+        if first and first.result["legibility"] is not None:
+            share = pieces.mean(first.valuer, subject.name, "legibility").mean
             legible.append(f"{subject.name} {100 * share:.1f} %")
     chance = np.mean([piece.result["chance"] for piece in pieces])
     text = (
@@ -129,22 +112,3 @@ def _note(context: Context, pieces: Sequence[Piece]) -> str:
             "others a valuer is right or wrong by chance."
         )
     return text
-
-
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], ks: Sequence[int]) -> None:
-    columns = min(_PANELS_A_ROW, len(context.subjects))
-    rows = -(-len(context.subjects) // columns)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for empty in axes.flat[len(context.subjects) :]:
-        empty.remove()
-    for panel, subject in zip(axes.flat, context.subjects, strict=False):
-        for valuer in context.valuers:
-            found = [over_seeds(pieces, valuer.name, subject.name, "ratio", str(k)) for k in ks]
-            means = [each.mean for each in found]
-            halves = [(each.high - each.low) / 2 for each in found]
-            panel.errorbar(list(ks), means, yerr=halves, marker="o", capsize=3, label=valuer.name)
-        panel.set_title(subject.name)
-        panel.grid(alpha=0.3)
-    figure.supxlabel("contributors k")
-    figure.supylabel("identical class ratio")
-    axes[0, 0].legend(fontsize="x-small")

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gmvaluator.certainty.agreement import contributor_labels, generated_labels
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import Line, plot, table
 from gmvaluator.evaluation.metrics import class_ratio, common_top, rank_correlation
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
     Piece,
-    over_seeds,
+    Pieces,
     values_of,
 )
 from gmvaluator.runs.valuation import Valuation
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 TOP = 100
+MEASURES = {
+    "agreement": "agreement of values",
+    "top": f"common top {TOP}",
+    "ratio": "class ratio",
+    "valued": "images with value",
+}
 LADDER = (10, 30, 100, 300, 1_000, 3_000)
 
 
 def ladder(most: int) -> list[int]:
-    """Numbers of generated images to look at, up to `most`."""
+    """Numbers of generated images to compare, up to `most`."""
     return [*(m for m in LADDER if m < most), most]
 
 
@@ -53,14 +57,12 @@ def images_needed(
         raise InputError("values are compared between draws; pass at least 2 seeds")
     if not ms or list(ms) != sorted(set(ms)) or not 1 <= ms[0] <= ms[-1] <= context.m:
         raise InputError(f"numbers {list(ms)}; pass ascending ones from 1 to {context.m}")
-    pieces: list[Piece] = []
+    pieces = Pieces()
     for valuer in context.valuers:
         fitted = FittedValuer(valuer, context.train, k)
         for subject in context.subjects:
             key = {
-                "valuer": dict(valuer.settings),
-                "train": context.train_name,
-                "n_train": len(context.train),
+                **context.key(valuer),
                 "subject": subject.fingerprint,
                 "seeds": context.seeds,
                 "m": context.m,
@@ -77,13 +79,27 @@ def images_needed(
 
             result = context.work.piece("images_needed", key, compute)
             pieces += [
-                Piece(valuer.name, subject.name, seed, found)
-                for seed, found in enumerate(result["seeds"])
+                Piece(valuer.name, subject.name, seed, compared)
+                for seed, compared in enumerate(result["seeds"])
             ]
+    pairs = [
+        (valuer.name, subject.name) for valuer in context.valuers for subject in context.subjects
+    ]
+    lines = [
+        Line(", ".join(pair), ms, [pieces.mean(*pair, str(m), "agreement").mean for m in ms])
+        for pair in pairs
+    ]
     return StudyResult(
         name=name,
         title="Sensitivity to the number of generated images (Appendix F)",
-        tables=tuple(_tables(context, pieces, ms)),
+        tables=tuple(
+            table(
+                f"{context.train_name}, {valuer}, images of {subject}",
+                ("m", *MEASURES.values()),
+                ([m, *(pieces.mean(valuer, subject, str(m), w) for w in MEASURES)] for m in ms),
+            )
+            for valuer, subject in pairs
+        ),
         parameters=context.parameters() | {"ms": list(ms), "k": k},
         notes=(
             "Agreement: Spearman correlation of all values between independent draws of m images "
@@ -91,15 +107,19 @@ def images_needed(
             "common.",
             *context.reading_notes(),
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={"agreement": lambda figure: _draw(figure, context, pieces, ms)},
+        details=pieces.details(),
+        plots={
+            "agreement": plot(
+                {"": lines}, "generated images m", "Spearman correlation between draws", log="x"
+            )
+        },
     )
 
 
 def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) -> list[Any]:
     """For each draw and m, agreement with the next draw and what is known of it alone."""
     compared = []
-    for seed, own in enumerate(draws):
+    for seed, draw in enumerate(draws):
         other = draws[(seed + 1) % len(draws)]
         compared.append(
             {
@@ -109,7 +129,7 @@ def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) 
                     "ratio": mine["ratio"],
                     "valued": float((mine["values"] > 0).mean()),
                 }
-                for m, mine, theirs in zip(ms, own, other, strict=True)
+                for m, mine, theirs in zip(ms, draw, other, strict=True)
             }
         )
     return compared
@@ -128,34 +148,3 @@ def _prefixes(valuation: Valuation, ms: Sequence[int]) -> list[dict[str, Any]]:
             {"values": values_of(valuation, scores), "ratio": float(ratios[order[:m]].mean())}
         )
     return prefixes
-
-
-def _tables(context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> list[Table]:
-    columns = ("m", "agreement of values", f"common top {TOP}", "class ratio", "images with value")
-    tables = []
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            at = (valuer.name, subject.name)
-            rows: list[list[Cell]] = [
-                [m, *(over_seeds(pieces, *at, str(m), what) for what in
-                      ("agreement", "top", "ratio", "valued"))]
-                for m in ms
-            ]  # fmt: skip
-            title = f"{context.train_name}, {valuer.name}, images of {subject.name}"
-            tables.append(Table(title, columns, grid(rows)))
-    return tables
-
-
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], ms: Sequence[int]) -> None:
-    panel = figure.subplots()
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            found = [
-                over_seeds(pieces, valuer.name, subject.name, str(m), "agreement").mean for m in ms
-            ]
-            panel.plot(list(ms), found, marker="o", label=f"{valuer.name}, {subject.name}")
-    panel.set_xscale("log")
-    panel.set_xlabel("generated images m")
-    panel.set_ylabel("Spearman correlation between draws")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")

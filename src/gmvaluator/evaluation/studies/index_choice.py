@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from gmvaluator.certainty.agreement import contributor_labels, generated_labels
-from gmvaluator.certainty.tables import StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import class_ratio, contributor_overlap, rank_correlation
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
-    over_seeds,
     walk,
 )
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer, variant
 from gmvaluator.runs.valuation import Valuation
 
@@ -51,7 +51,10 @@ def index_choice(
 
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
         fitted = {
-            index: FittedValuer(_with_index(valuer, index), context.train, k) for index in indexes
+            index: FittedValuer(
+                variant(valuer.name, {**valuer.settings, "index": index}), context.train, k
+            )
+            for index in indexes
         }
 
         def compute(subject: Subject, seed: int) -> dict[str, Any]:
@@ -61,30 +64,23 @@ def index_choice(
         return compute
 
     pieces = walk(context, "pq", {"indexes": list(indexes), "k": k}, prepare)
-    rows = [
-        [subject.name, valuer.name, index]
-        + [over_seeds(pieces, valuer.name, subject.name, index, what) for what in MEASURES]
-        for subject in context.subjects
-        for valuer in context.valuers
+    rows = (
+        [subject, valuer, index, *(pieces.mean(valuer, subject, index, what) for what in MEASURES)]
+        for subject, valuer in context.pairs
         for index in indexes
-    ]
+    )
     title = f"{context.train_name}, n = {len(context.train)}, m = {context.m}, k = {k}"
-    columns = ("images of", "valuer", "index", *MEASURES.values())
     return StudyResult(
         name=name,
         title="Product quantization against exact search (Appendix P)",
-        tables=(Table(title, columns, grid(rows)),),
+        tables=(table(title, ("images of", "valuer", "index", *MEASURES.values()), rows),),
         parameters=context.parameters() | {"indexes": list(indexes), "k": k},
         notes=(
             "Recall's seconds include building the index where it was not kept.",
             *context.reading_notes(),
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
+        details=pieces.details(),
     )
-
-
-def _with_index(valuer: NamedValuer, index: str) -> NamedValuer:
-    return variant(valuer.name, {**valuer.settings, "index": index})
 
 
 def _compare(valuations: dict[str, Valuation]) -> dict[str, Any]:

@@ -7,23 +7,21 @@ start and order too, and what no score can know should not count against one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
-from gmvaluator.evaluation.datamodeling import (
+from gmvaluator.certainty.tables import StudyResult
+from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.datamodeling import (
     ATTAINABLE_NOTE,
     AXES_NOTE,
     OTHERS_NOTE,
     SUBSETS,
     K,
-    Measured,
-    draw_bars,
     measured,
     parameters,
     truths_of,
 )
-from gmvaluator.evaluation.recipes import Recipe
-from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import IF4GAN
 
 _NO_IF4GAN = (
@@ -56,62 +54,25 @@ def lds(
         InputError: a conditional recipe, fewer than two subsets or trainings of each.
     """
     truths = truths_of(context, recipes, subsets)
-    asked = [valuer for valuer in context.valuers if valuer.settings.get("valuer") != IF4GAN]
-    found = measured(context, truths, asked, k, kind="lds", fresh=True)
-    names = [valuer.name for valuer in asked]
+    valuers = [valuer for valuer in context.valuers if valuer.settings.get("valuer") != IF4GAN]
+    lds_of = measured(context, truths, valuers, k, kind="lds", fresh=True)
+    titles = {valuer.name: {"valuer": valuer.name} for valuer in valuers}
     return StudyResult(
         name=name,
         title="Counterfactual truth: linear datamodeling score (LDS)",
-        tables=tuple(_tables(context, found)),
+        tables=lds_of.tables(context.train_name, titles, seconds=True),
         parameters=parameters(context, recipes, subsets, k),
         notes=(
-            *found.notes(),
+            *lds_of.notes(),
             AXES_NOTE,
             OTHERS_NOTE,
             f"{ATTAINABLE_NOTE} Seconds: fitting and valuing, everything computed anew.",
             *(
                 f"{valuer} cannot look into {generator}: left out there."
-                for valuer, generator in found.unsuited
+                for valuer, generator in lds_of.unsuited
             ),
-            *([] if asked == list(context.valuers) else [_NO_IF4GAN]),
+            *([] if valuers == list(context.valuers) else [_NO_IF4GAN]),
         ),
-        details={
-            "lds": [
-                {
-                    "valuer": valuer,
-                    "generator": generator,
-                    "loss": loss,
-                    "lds": score,
-                    "by_others": found.by_others.get((valuer, generator, loss)),
-                    "s": found.seconds[valuer, generator, loss],
-                }
-                for (valuer, generator, loss), score in found.scores.items()
-            ]
-        },
-        plots={
-            "bars": lambda figure: draw_bars(figure, names, {"LDS": found.scores}, found.ceilings)
-        },
+        details=lds_of.details(titles, seconds=True),
+        plots={"bars": lambda fig: lds_of.draw_bars(fig, {name: {"LDS": name} for name in titles})},
     )
-
-
-def _tables(context: Context, found: Measured) -> list[Table]:
-    tables = []
-    for (generator, loss), ceiling in found.ceilings.items():
-        rows: list[Sequence[Cell]] = []
-        for valuer in context.valuers:
-            place = (valuer.name, generator, loss)
-            if place in found.scores:
-                score = found.scores[place]
-                others = found.by_others.get(place)
-                rows.append(
-                    (valuer.name, score, ceiling.share(score), others, found.seconds[place])
-                )
-        rows.append(("attainable", ceiling.attainable, 1.0, None, None))
-        tables.append(
-            Table(
-                f"{context.train_name}, {generator}, {loss}",
-                ("valuer", "LDS", "of attainable", "by others", "seconds"),
-                grid(rows),
-            )
-        )
-    return tables

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult
+from gmvaluator.evaluation.layout import table, titled_panels
 from gmvaluator.evaluation.metrics import auroc, average_ranks
-from gmvaluator.evaluation.planting import NoisedSet
-from gmvaluator.evaluation.study import (
-    Context,
-    Piece,
-    measure,
-    over_seeds,
-    scores_of,
-    values_of,
-)
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.planted.noise import NoisedSet
+from gmvaluator.evaluation.study import Context, Pieces, measure, scores_of, values_of
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MEASURES = {
+    "AUROC": "auroc",
+    "clean without value": "zero_clean",
+    "noised without value": "zero_noised",
+}
 
 
 def rank_noised(values: NDArray[np.float64], noised: NDArray[np.bool_]) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def out_of_distribution(
     """Out-of-distribution detection.
 
     Args:
-        context: its training set is `planted.images`, its subjects are trained on that.
+        context: its training set is `planted.images`, its subjects are trained on that set.
         planted: which training images are noised.
-        ks: contributors a generated image; fewer are the first of the most.
+        ks: contributors a generated image; smaller numbers take the first ones of the largest.
         name: of the result.
     """
 
@@ -77,7 +77,18 @@ def out_of_distribution(
     return StudyResult(
         name=name,
         title=f"Out-of-distribution detection (C3): {int(planted.noised.sum())} noised images",
-        tables=tuple(_table(context, pieces, k) for k in ks),
+        tables=tuple(
+            table(
+                f"{context.train_name}, m = {context.m}, k = {k}",
+                ("images of", "valuer", *MEASURES),
+                (
+                    [subject, valuer]
+                    + [pieces.mean(valuer, subject, str(k), what) for what in MEASURES.values()]
+                    for subject, valuer in context.pairs
+                ),
+            )
+            for k in ks
+        ),
         parameters=context.parameters() | {"k": list(ks), "planted": planted.tag},
         notes=(
             "AUROC: probability that a noised image ranks below a clean one, ties counted half. "
@@ -85,67 +96,41 @@ def out_of_distribution(
             "ones, so AUROC is at most 1 − (clean images without value) / 2.",
             *_agreements(context, pieces),
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={"ranks": lambda figure: _draw(figure, context, pieces, ks[0])},
+        details=pieces.details(),
+        plots={"ranks": lambda figure: _draw(figure, context, pieces, str(ks[0]))},
     )
 
 
-def _agreements(context: Context, pieces: Sequence[Piece]) -> list[str]:
-    """How far estimates by a trace agree with removing images, where a valuer makes some."""
-    said = []
+def _agreements(context: Context, pieces: Pieces) -> list[str]:
+    """How well a valuer's estimates by a trace agree with removing images, a sentence a valuer."""
+    notes = []
     for valuer in context.valuers:
-        found = {
-            piece.seed: told
+        by_seed = {
+            piece.seed: piece.result["agreement"]
             for piece in pieces
-            if piece.valuer == valuer.name and (told := piece.result["agreement"])
+            if piece.valuer == valuer.name and piece.result["agreement"]
         }
-        if found:
-            taus = [found[seed]["kendall_tau"] for seed in sorted(found)]
+        if by_seed:
+            taus = [by_seed[seed]["kendall_tau"] for seed in sorted(by_seed)]
             shown = ", ".join("undefined" if tau is None else f"{tau:.2f}" for tau in taus)
-            removals = max(told["removals"] for told in found.values())
-            said.append(
+            removals = max(agreement["removals"] for agreement in by_seed.values())
+            notes.append(
                 f"{valuer.name} against truly leaving out {removals} images one at a time: "
                 f"Kendall's tau {shown} (a seed each)."
             )
-    return said
+    return notes
 
 
-def _table(context: Context, pieces: Sequence[Piece], k: int) -> Table:
-    rows: list[list[Cell]] = [
-        [
-            subject.name,
-            valuer.name,
-            over_seeds(pieces, valuer.name, subject.name, str(k), "auroc"),
-            over_seeds(pieces, valuer.name, subject.name, str(k), "zero_clean"),
-            over_seeds(pieces, valuer.name, subject.name, str(k), "zero_noised"),
-        ]
-        for subject in context.subjects
-        for valuer in context.valuers
-    ]
-    columns = ("images of", "valuer", "AUROC", "clean without value", "noised without value")
-    return Table(f"{context.train_name}, m = {context.m}, k = {k}", columns, grid(rows))
-
-
-def _draw(figure: Figure, context: Context, pieces: Sequence[Piece], k: int) -> None:
+def _draw(figure: Figure, context: Context, pieces: Pieces, k: str) -> None:
     """Ranks of the noised images by valuer, as Figure 5 shows them."""
-    axes = figure.subplots(1, len(context.subjects), sharey=True, squeeze=False)[0]
-    for panel, subject in zip(axes, context.subjects, strict=True):
-        for place, valuer in enumerate(context.valuers):
-            own = [
-                piece.result[str(k)]["percentiles"]
-                for piece in pieces
-                if (piece.valuer, piece.subject) == (valuer.name, subject.name)
-            ]
-            ranks = np.concatenate(own)
-            across = place + np.linspace(-0.3, 0.3, len(ranks))
-            panel.scatter(across, ranks, s=4, alpha=0.5)
-        panel.set_xticks(
-            range(len(context.valuers)),
-            [valuer.name for valuer in context.valuers],
-            rotation=30,
-            ha="right",
-        )
+    valuers = [valuer.name for valuer in context.valuers]
+    subjects = [subject.name for subject in context.subjects]
+    axes = titled_panels(figure, subjects, wide=len(subjects))
+    for panel, subject in zip(axes, subjects, strict=True):
+        for place, valuer in enumerate(valuers):
+            percentiles = [result[k]["percentiles"] for result in pieces.results(valuer, subject)]
+            ranks = np.concatenate([*percentiles, []])
+            panel.scatter(place + np.linspace(-0.3, 0.3, len(ranks)), ranks, s=4, alpha=0.5)
+        panel.set_xticks(range(len(valuers)), valuers, rotation=30, ha="right")
         panel.set_ylim(102, -2)
-        panel.set_title(subject.name)
-        panel.grid(alpha=0.3, axis="y")
     axes[0].set_ylabel("rank of noised images, 100 = lowest value, %")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from gmvaluator.certainty.tables import StudyResult, listed
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Pool, Truth
-from gmvaluator.evaluation.planted_images import MIXTURES, planted_subjects
-from gmvaluator.evaluation.source_metrics import (
+from gmvaluator.evaluation.planted.known_sources import Pool, Truth
+from gmvaluator.evaluation.planted.makers import MIXTURES, planted_subjects
+from gmvaluator.evaluation.planted.source_metrics import (
     BIN_EDGES,
     FIRST,
     Reliability,
@@ -28,10 +28,9 @@ from gmvaluator.evaluation.source_metrics import (
     source_shares,
     split_of,
 )
-from gmvaluator.evaluation.studies.planted_plots import plots
-from gmvaluator.evaluation.studies.planted_tables import NOTES, tables
+from gmvaluator.evaluation.studies.planted_tables import NOTES, PlantedTables
 from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
-from gmvaluator.evaluation.subjects import Subject
+from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.runs.valuation import Valuation
 
@@ -62,27 +61,31 @@ def planted(
 
         def compute(subject: Subject, seed: int) -> Mapping[str, Any]:
             made = subjects[subject.name].planted(context.m, seed)
-            own = made.train is not context.train
-            valuing = FittedValuer(valuer, made.train, k) if own else fitted
+            separate = made.train is not context.train
+            valuing = FittedValuer(valuer, made.train, k) if separate else fitted
             return MEASURES[subject.name](valuing.value(made.images, seed), made.truth)
 
         return compute
 
     extra = {"k": k, "first": FIRST, "bins": list(BIN_EDGES)}
     pieces = walk(context, "planted", extra, prepare)
-    valuers = [valuer.name for valuer in context.valuers]
+    planted_tables = PlantedTables(pieces, [valuer.name for valuer in context.valuers])
     twins = len(context.train) - len(pool.single)
     return StudyResult(
         name=name,
         title="Generated images with known sources",
-        tables=tuple(tables(context.train_name, pieces, valuers, context.m, k)),
+        tables=planted_tables.all(f"{context.train_name}, m = {context.m}, k = {k}"),
         parameters=context.parameters() | {"k": k, "owners": owners, "side": pool.side},
         notes=(
             *NOTES,
             f"{twins} of {len(context.train)} training images equal another one and are no source.",
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots=plots(pieces, valuers),
+        details=pieces.details(),
+        plots={
+            "recall": planted_tables.draw_recall,
+            "calibration": planted_tables.draw_calibration,
+            "owners": planted_tables.draw_owners,
+        },
     )
 
 
@@ -132,27 +135,27 @@ def measure_copies(valuation: Valuation, truth: Truth) -> dict[str, Any]:
 def measure_mixtures(valuation: Valuation, truth: Truth) -> dict[str, Any]:
     """Recall of both sources by mixture, and how their scores follow the shares mixed."""
     rows, shares = _shares(valuation)
-    found = found_sources(rows, truth.sources, FIRST)
+    recalled = found_sources(rows, truth.sources, FIRST)
     of_sources = source_shares(rows, shares, truth.sources)
     split = split_of(of_sources)
     each = {
         str(kind): {
-            "first": float(found[chosen, 0].mean()),
-            "second": float(found[chosen, 1].mean()),
-            "both": float(found[chosen].all(axis=1).mean()),
+            "first": float(recalled[chosen, 0].mean()),
+            "second": float(recalled[chosen, 1].mean()),
+            "both": float(recalled[chosen].all(axis=1).mean()),
             "share": _mean(of_sources[chosen].sum(axis=1)),
             "split": _mean(split[chosen]),
         }
         for kind, chosen in _by_kind(truth)
     }
     blended = np.isin(truth.kinds, list(MIXTURES))
-    given, got = truth.weights[blended, 0], split[blended]
-    known = ~np.isnan(got)
-    varied = known.sum() > 1 and np.ptp(got[known]) > 0 and np.ptp(given[known]) > 0
+    mixed, scored = truth.weights[blended, 0], split[blended]
+    known = ~np.isnan(scored)
+    varied = known.sum() > 1 and np.ptp(scored[known]) > 0 and np.ptp(mixed[known]) > 0
     return {
         "kinds": each,
-        "correlation": float(np.corrcoef(given[known], got[known])[0, 1]) if varied else None,
-        "error": _mean(np.abs(got - given)),
+        "correlation": float(np.corrcoef(mixed[known], scored[known])[0, 1]) if varied else None,
+        "error": _mean(np.abs(scored - mixed)),
         "with split": float(known.mean()),
     }
 
@@ -161,17 +164,17 @@ def measure_owners(valuation: Valuation, truth: Truth) -> dict[str, Any]:
     """Owners' shares by values and by first contributors beside the known ones, by set."""
     rows, scores = valuation.contributions.rows, valuation.contributions.scores
     first = np.ones((len(rows), 1))
-    found = {}
+    by_set = {}
     for name, known in zip(truth.sets, truth.known, strict=True):
         chosen = truth.kinds == name
         by_values = owner_shares(rows[chosen], scores[chosen], truth.owners)
         by_first = owner_shares(rows[chosen, :1], first[chosen], truth.owners)
-        found[str(name)] = {
+        by_set[str(name)] = {
             "known": listed(known),
             "values": listed(by_values),
             "first": listed(by_first),
         }
-    return {"sets": found, "held": (np.bincount(truth.owners) / len(truth.owners)).tolist()}
+    return {"sets": by_set, "held": (np.bincount(truth.owners) / len(truth.owners)).tolist()}
 
 
 MEASURES: Mapping[str, Callable[[Valuation, Truth], dict[str, Any]]] = {

@@ -1,18 +1,23 @@
-"""Tables of the study of known sources, from its kept pieces."""
+"""Tables and plots of the study of known sources, from its kept pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import Cell, Table, grid
+from gmvaluator.certainty.tables import Cell, Table
+from gmvaluator.evaluation.layout import Line, curves, legend_above, table, titled_panels
 from gmvaluator.evaluation.metrics import Interval, mean_interval
-from gmvaluator.evaluation.planted_images import MIXTURES, OWNER_SETS, SPLICE, STYLE
-from gmvaluator.evaluation.source_metrics import BIN_EDGES, FIRST
-from gmvaluator.evaluation.study import Piece, over_seeds
-from gmvaluator.evaluation.transformations import EASY
+from gmvaluator.evaluation.planted.makers import MIXTURES, OWNER_SETS, SPLICE, STYLE
+from gmvaluator.evaluation.planted.source_metrics import BIN_EDGES, FIRST
+from gmvaluator.evaluation.planted.transformations import EASY
+from gmvaluator.evaluation.study import Pieces
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RECALL = f"recall@{FIRST}"
 OF_COPIES = {
@@ -20,6 +25,19 @@ OF_COPIES = {
     "recall@1": "source is the first contributor",
     "share": "part of the score that the source gets",
 }
+OF_MIXTURES = {
+    "both": "both",
+    "first": "first",
+    "second": "second",
+    "part of the score to both": "share",
+    "split": "split",
+}
+SPLITS = {
+    "correlation with the part of the pixels": "correlation",
+    "mean absolute error": "error",
+    "images with a source that has score": "with split",
+}
+SHARES_BY = {"values": "values", "first": "first contributors"}
 LEAST_KNOWN = 0.05  # share of an owner below which a relative error says little
 NEAR = 0.1  # an owner's share counts as right within this, in points or as part of the known one
 NOTES = (
@@ -37,220 +55,234 @@ NOTES = (
 )
 
 
-def tables(
-    train_name: str, pieces: Sequence[Piece], valuers: Sequence[str], m: int, k: int
-) -> list[Table]:
-    """All of them; m images of every sort, k contributors each."""
-    about = f"{train_name}, m = {m}, k = {k}"
-    return [
-        *(_copies(pieces, valuers, what, f"{about}: {OF_COPIES[what]}") for what in OF_COPIES),
-        _certainty(pieces, valuers, f"{about}: copies in all"),
-        _reliability(pieces, valuers, f"{about}: calibration of scores on copies"),
-        _mixtures(pieces, valuers, f"{about}: mixtures, sources among the first {FIRST}"),
-        _splits(pieces, valuers, f"{about}: split of the score between the sources of a mixture"),
-        _owners(pieces, valuers, f"{about}: errors of owners' shares, {OWNER_SETS} sets"),
-        _first_set(pieces, valuers, f"{about}: owners' shares in set 1, seed 0"),
-        _style(pieces, valuers, f"{about}: share of the owner whose style is over-sampled"),
-    ]
+class PlantedTables:
+    """The tables and plots of the study.
 
+    Args:
+        pieces: results of the subjects `copies`, `mixtures`, `owners` and `style`.
+        valuers: names.
+    """
 
-def of_subject(pieces: Sequence[Piece], subject: str, valuer: str | None = None) -> list[Piece]:
-    """The pieces of one kind of images, and of one valuer."""
-    return [each for each in pieces if each.subject == subject and valuer in (None, each.valuer)]
+    def __init__(self, pieces: Pieces, valuers: Sequence[str]) -> None:
+        self._pieces = pieces
+        self._valuers = valuers
+        self._kinds = list(pieces.results(valuers[0], "copies")[0]["kinds"])
 
-
-def kinds_of(pieces: Sequence[Piece], subject: str) -> list[str]:
-    """How images of this subject were made."""
-    return list(of_subject(pieces, subject)[0].result["kinds"])
-
-
-def _copies(pieces: Sequence[Piece], valuers: Sequence[str], what: str, title: str) -> Table:
-    rows: list[list[Cell]] = [
-        [kind, *(over_seeds(pieces, each, "copies", "kinds", kind, what) for each in valuers)]
-        for kind in kinds_of(pieces, "copies")
-    ]
-    return Table(title, ("transformation", *valuers), grid(rows))
-
-
-def _certainty(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    rows: list[list[Cell]] = []
-    for valuer in valuers:
-        own = of_subject(pieces, "copies", valuer)
-        least = [min(each.result["kinds"][kind][RECALL] for kind in EASY) for each in own]
-        rows.append(
-            [
-                valuer,
-                mean_interval(least),
-                over_seeds(pieces, valuer, "copies", "kinds", "flip", RECALL),
-                over_seeds(pieces, valuer, "copies", RECALL),
-                over_seeds(pieces, valuer, "copies", "best", "error"),
-                over_seeds(pieces, valuer, "copies", "all", "error"),
-                over_seeds(pieces, valuer, "copies", "brier"),
-                sum(each.result["without score"] for each in own),
-            ]
+    def all(self, about: str) -> tuple[Table, ...]:
+        """Every table; each title starts with `about`."""
+        mean, valuers = self._pieces.mean, self._valuers
+        return (
+            *(
+                table(
+                    f"{about}: {title}",
+                    ("transformation", *valuers),
+                    (
+                        [kind, *(self._of_kind(v, kind, what) for v in valuers)]
+                        for kind in self._kinds
+                    ),
+                )
+                for what, title in OF_COPIES.items()
+            ),
+            self._certainty(f"{about}: copies in all"),
+            table(
+                f"{about}: calibration of scores on copies",
+                ("valuer", "part of the score", "contributors", "mean part", "are the source"),
+                self._reliability(),
+            ),
+            table(
+                f"{about}: mixtures, sources among the first {FIRST}",
+                ("valuer", "kind", *OF_MIXTURES),
+                (
+                    [
+                        v,
+                        kind,
+                        *(mean(v, "mixtures", "kinds", kind, w) for w in OF_MIXTURES.values()),
+                    ]
+                    for v in valuers
+                    for kind in (*MIXTURES, SPLICE)
+                ),
+            ),
+            table(
+                f"{about}: split of the score between the sources of a mixture",
+                ("valuer", *SPLITS),
+                ([v, *(mean(v, "mixtures", what) for what in SPLITS.values())] for v in valuers),
+            ),
+            self._owners(f"{about}: errors of owners' shares, {OWNER_SETS} sets"),
+            self._first_set(f"{about}: owners' shares in set 1, seed 0"),
+            self._style(f"{about}: share of the owner whose style is over-sampled"),
         )
-    columns = (
-        "valuer",
-        f"{RECALL}, least of identity, JPEG, crop 5 %",
-        "flip",
-        "all",
-        "calibration error, best contributor",
-        "calibration error, all contributors",
-        "Brier score",
-        "images without score",
-    )
-    return Table(title, columns, grid(rows))
 
+    def draw_recall(self, figure: Figure) -> None:
+        """Recall of copies by transformation."""
+        (panel,) = titled_panels(figure, [""])
+        places = np.arange(len(self._kinds))
+        # many are 1, and would hide each other
+        beside = np.linspace(-0.3, 0.3, len(self._valuers) + 2)[1:-1]
+        for valuer, offset in zip(self._valuers, beside, strict=True):
+            recall = [self._of_kind(valuer, kind, RECALL).mean for kind in self._kinds]
+            panel.scatter(places + offset, recall, s=14, label=valuer)
+        panel.set_xticks(places, self._kinds, rotation=60, ha="right", fontsize="small")
+        panel.set_ylim(-0.02, 1.02)
+        panel.set_ylabel(OF_COPIES[RECALL])
+        legend_above(figure, panel)
 
-def calibration_bins(pieces: Sequence[Piece], valuer: str) -> NDArray[np.float64]:
-    """(bins, 3) contributors, mean part of the score, how often the source; of all seeds."""
-    told = [each.result["all"] for each in of_subject(pieces, "copies", valuer)]
-    counts, said, right = (
-        np.sum([each[part] for each in told], axis=0) for part in ("counts", "confidence", "right")
-    )
-    with np.errstate(invalid="ignore"):
-        return np.stack([counts, said / counts, right / counts], axis=1).astype(np.float64)
-
-
-def _reliability(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    rows: list[list[Cell]] = [
-        [valuer, f"{low:.3g} – {high:.3g}", int(line[0]), float(line[1]), float(line[2])]
-        for valuer in valuers
-        for low, high, line in zip(
-            BIN_EDGES, BIN_EDGES[1:], calibration_bins(pieces, valuer), strict=False
+    def draw_calibration(self, figure: Figure) -> None:
+        """How often contributors are the source, by their part of the score."""
+        lines = [Line("", [1e-4, 1], [1e-4, 1], {"color": "grey", "linestyle": ":", "marker": ""})]
+        for valuer in self._valuers:
+            bins = self._bins(valuer)
+            shown = bins[(bins[:, 0] > 0) & (bins[:, 2] > 0)]
+            if len(shown):
+                lines.append(Line(valuer, shown[:, 1].tolist(), shown[:, 2].tolist()))
+        curves(
+            figure,
+            {"": lines},
+            "part of the score (dotted: calibrated)",
+            "part of these contributors that are the source",
+            log="xy",
         )
-        if line[0] > 0
-    ]
-    columns = ("valuer", "part of the score", "contributors", "mean part", "are the source")
-    return Table(title, columns, grid(rows))
+
+    def draw_owners(self, figure: Figure) -> None:
+        """Found shares of owners against known ones."""
+        panels = titled_panels(figure, [f"by {shown}" for shown in SHARES_BY.values()])
+        for panel, by in zip(panels, SHARES_BY, strict=True):
+            panel.fill_between([0, 1], [-NEAR, 1 - NEAR], [NEAR, 1 + NEAR], color="grey", alpha=0.2)
+            for valuer in self._valuers:
+                known, shares = np.concatenate(self._owner_shares(valuer, by)).T
+                panel.scatter(known, shares, s=9, alpha=0.6, label=valuer)
+            panel.set_xlabel("known share of an owner")
+            panel.set_ylim(0, 1)
+        panels[0].set_ylabel(f"found share (grey: ± {NEAR:g})")
+        panels[0].legend(fontsize="small")
+
+    def _of_kind(self, valuer: str, kind: str, what: str) -> Interval:
+        return self._pieces.mean(valuer, "copies", "kinds", kind, what)
+
+    def _certainty(self, title: str) -> Table:
+        columns = {
+            "all": (RECALL,),
+            "calibration error, best contributor": ("best", "error"),
+            "calibration error, all contributors": ("all", "error"),
+            "Brier score": ("brier",),
+        }
+        rows: list[list[Cell]] = []
+        for valuer in self._valuers:
+            results = self._pieces.results(valuer, "copies")
+            least = [min(each["kinds"][kind][RECALL] for kind in EASY) for each in results]
+            rows.append(
+                [
+                    valuer,
+                    mean_interval(least),
+                    self._of_kind(valuer, "flip", RECALL),
+                    *(self._pieces.mean(valuer, "copies", *path) for path in columns.values()),
+                    sum(each["without score"] for each in results),
+                ]
+            )
+        first = ("valuer", f"{RECALL}, least of identity, JPEG, crop 5 %", "flip")
+        return table(title, (*first, *columns, "images without score"), rows)
+
+    def _bins(self, valuer: str) -> NDArray[np.float64]:
+        """(bins, 3) contributors, mean part of the score, how often the source; of all seeds."""
+        counts, confidence, right = (
+            np.sum([each["all"][part] for each in self._pieces.results(valuer, "copies")], axis=0)
+            for part in ("counts", "confidence", "right")
+        )
+        with np.errstate(invalid="ignore"):
+            bins = np.stack([counts, confidence / counts, right / counts], axis=1)
+        return bins.astype(np.float64)
+
+    def _reliability(self) -> Iterator[list[Cell]]:
+        for valuer in self._valuers:
+            for low, high, (count, confidence, right) in zip(
+                BIN_EDGES, BIN_EDGES[1:], self._bins(valuer).tolist(), strict=False
+            ):
+                if count > 0:
+                    yield [valuer, f"{low:.3g} – {high:.3g}", int(count), confidence, right]
+
+    def _owner_shares(self, valuer: str, by: str) -> list[NDArray[np.float64]]:
+        """(sets · owners, 2) known and found shares for each seed, where both are known."""
+        shares = []
+        for result in self._pieces.results(valuer, "owners"):
+            sets = result["sets"].values()
+            # None becomes NaN
+            columns = [np.ravel([each[part] for each in sets]) for part in ("known", by)]
+            pairs = np.stack(columns, axis=1).astype(np.float64)
+            shares.append(pairs[~np.isnan(pairs).any(axis=1)])
+        return shares
+
+    def _owners(self, title: str) -> Table:
+        rows: list[list[Cell]] = []
+        for valuer in self._valuers:
+            for by, shown in SHARES_BY.items():
+                pairs = self._owner_shares(valuer, by)
+                errors = [np.abs(pair[:, 1] - pair[:, 0]) for pair in pairs]
+                relative = [
+                    np.abs(pair[:, 1] - pair[:, 0]) / pair[:, 0]
+                    for pair in (each[each[:, 0] >= LEAST_KNOWN] for each in pairs)
+                ]
+                largest = mean_interval([error.max(initial=0) for error in errors])
+                rows.append(
+                    [
+                        *(valuer, shown, _over(errors), largest, _near(errors)),
+                        *(_over(relative), _near(relative)),
+                    ]
+                )
+        columns = (
+            "valuer",
+            "shares by",
+            "mean error, points",
+            "largest",
+            f"within ± {NEAR:.2f}",
+            "mean relative error",
+            f"within ± {100 * NEAR:g} % of the known",
+        )
+        return table(title, columns, rows)
+
+    def _first_set(self, title: str) -> Table:
+        shares = {
+            valuer: next(iter(self._pieces.results(valuer, "owners")[0]["sets"].values()))
+            for valuer in self._valuers
+        }
+        known = shares[self._valuers[0]]["known"]
+        rows: list[list[Cell]] = [["known", "", *known]]
+        rows += [[v, text, *shares[v][by]] for v in shares for by, text in SHARES_BY.items()]
+        owners = (f"owner {number + 1}" for number in range(len(known)))
+        return table(title, ("valuer", "shares by", *owners), rows)
+
+    def _style(self, title: str) -> Table:
+        rows: list[list[Cell]] = []
+        for valuer in self._valuers:
+            results = self._pieces.results(valuer, "style")
+            held = mean_interval([each["held"][STYLE] for each in results])
+            for name in results[0]["sets"]:
+                known, by_values, by_first = np.array(
+                    [
+                        [each["sets"][name][part][STYLE] for each in results]
+                        for part in ("known", *SHARES_BY)
+                    ],
+                    dtype=np.float64,
+                )
+                error = np.abs(by_values - known)
+                numbers = (known, by_values, by_first, error, error / known)
+                rows.append([valuer, name, held, *map(mean_interval, numbers)])
+        columns = (
+            "valuer",
+            "generated images",
+            "of the training images",
+            "known",
+            "by values",
+            "by first contributors",
+            "error by values, points",
+            "relative",
+        )
+        return table(title, columns, rows)
 
 
-def _mixtures(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    heads = {
-        "both": "both",
-        "first": "first",
-        "second": "second",
-        "share": "part of the score to both",
-        "split": "split",
-    }
-    rows: list[list[Cell]] = [
-        [
-            valuer,
-            kind,
-            *(over_seeds(pieces, valuer, "mixtures", "kinds", kind, what) for what in heads),
-        ]
-        for valuer in valuers
-        for kind in (*MIXTURES, SPLICE)
-    ]
-    return Table(title, ("valuer", "kind", *heads.values()), grid(rows))
-
-
-def _splits(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    heads = {
-        "correlation": "correlation with the part of the pixels",
-        "error": "mean absolute error",
-        "with split": "images with a source that has score",
-    }
-    rows: list[list[Cell]] = [
-        [valuer, *(over_seeds(pieces, valuer, "mixtures", what) for what in heads)]
-        for valuer in valuers
-    ]
-    return Table(title, ("valuer", *heads.values()), grid(rows))
-
-
-def known_and_found(piece: Piece, by: str) -> NDArray[np.float64]:
-    """(sets · owners, 2) known and found shares; rows without a known or a found one left out."""
-    pairs = [
-        pair
-        for told in piece.result["sets"].values()
-        for pair in zip(told["known"], told[by], strict=True)
-    ]
-    numbers = np.array(pairs, dtype=np.float64)  # None becomes NaN
-    return np.asarray(numbers[~np.isnan(numbers).any(axis=1)])
-
-
-def _over(values: Sequence[NDArray[np.float64]]) -> Interval:
+def _over(errors: Sequence[NDArray[Any]]) -> Interval:
     """Mean within each seed, interval over seeds."""
-    return mean_interval([float(each.mean()) if len(each) else float("nan") for each in values])
+    return mean_interval([float(each.mean()) if len(each) else float("nan") for each in errors])
 
 
-def _owners(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    rows: list[list[Cell]] = []
-    for valuer in valuers:
-        for by, said in (("values", "values"), ("first", "first contributors")):
-            pairs = [known_and_found(each, by) for each in of_subject(pieces, "owners", valuer)]
-            errors = [np.abs(each[:, 1] - each[:, 0]) for each in pairs]
-            known = [each[:, 0] >= LEAST_KNOWN for each in pairs]
-            relative = [
-                error[some] / pair[some, 0]
-                for error, pair, some in zip(errors, pairs, known, strict=True)
-            ]
-            rows.append(
-                [
-                    valuer,
-                    said,
-                    _over(errors),
-                    mean_interval([each.max(initial=0) for each in errors]),
-                    _over([(each <= NEAR).astype(np.float64) for each in errors]),
-                    _over(relative),
-                    _over([(each <= NEAR).astype(np.float64) for each in relative]),
-                ]
-            )
-    columns = (
-        "valuer",
-        "shares by",
-        "mean error, points",
-        "largest",
-        f"within ± {NEAR:.2f}",
-        "mean relative error",
-        f"within ± {100 * NEAR:g} % of the known",
-    )
-    return Table(title, columns, grid(rows))
-
-
-def _first_set(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    told = {
-        valuer: next(iter(of_subject(pieces, "owners", valuer)[0].result["sets"].values()))
-        for valuer in valuers
-    }
-    known = told[valuers[0]]["known"]
-    rows: list[list[Cell]] = [["known", "", *known]]
-    for valuer in valuers:
-        rows.append([valuer, "values", *told[valuer]["values"]])
-        rows.append([valuer, "first contributors", *told[valuer]["first"]])
-    columns = ("valuer", "shares by", *(f"owner {number + 1}" for number in range(len(known))))
-    return Table(title, columns, grid(rows))
-
-
-def _style(pieces: Sequence[Piece], valuers: Sequence[str], title: str) -> Table:
-    rows: list[list[Cell]] = []
-    for valuer in valuers:
-        own = of_subject(pieces, "style", valuer)
-        for name in own[0].result["sets"]:
-            told = [each.result["sets"][name] for each in own]
-            shares = np.array(
-                [[each[part][STYLE] for part in ("known", "values", "first")] for each in told],
-                dtype=np.float64,
-            )
-            error = np.abs(shares[:, 1] - shares[:, 0])
-            rows.append(
-                [
-                    valuer,
-                    name,
-                    mean_interval([each.result["held"][STYLE] for each in own]),
-                    *(mean_interval(column) for column in shares.T),
-                    mean_interval(error),
-                    mean_interval(error / shares[:, 0]),
-                ]
-            )
-    columns = (
-        "valuer",
-        "generated images",
-        "of the training images",
-        "known",
-        "by values",
-        "by first contributors",
-        "error by values, points",
-        "relative",
-    )
-    return Table(title, columns, grid(rows))
+def _near(errors: Sequence[NDArray[np.float64]]) -> Interval:
+    """How many are within `NEAR`."""
+    return _over([each <= NEAR for each in errors])

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
@@ -69,9 +70,9 @@ def strangers(
             for null in NULLS:
                 for kind, images in sets.items():
                     valuation = fitted.value(images, holdout=holdout if null == "holdout" else None)
-                    found = _measured(valuation)
+                    measured = _measured(valuation)
                     place = {"valuer": valuer.name, "seed": seed, "null": null, "images": kind}
-                    pieces.append(place | found)
+                    pieces.append(place | measured)
     return StudyResult(
         name=name,
         title="Images without a contributor, of sets that were not made of the training set",
@@ -127,23 +128,20 @@ def _measured(valuation: Valuation) -> dict[str, Any]:
 
 
 def _table(context: Context, pieces: Sequence[dict[str, Any]]) -> Table:
-    keys = dict.fromkeys((each["valuer"], each["images"], each["null"]) for each in pieces)
-    rows: list[list[Cell]] = []
-    for valuer, kind, null in sorted(keys, key=lambda key: (key[0], list(keys).index(key))):
-        own = [
-            each
-            for each in pieces
-            if (each["valuer"], each["images"], each["null"]) == (valuer, kind, null)
-        ]
-        shares = [mean_interval([each["shares"][str(level)] for each in own]) for level in LEVELS]
-        rows.append([valuer, kind, null, own[0]["m"], *shares])
-    n = pieces[0]["n_null"]
+    by_key: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for piece in pieces:
+        by_key.setdefault((piece["valuer"], piece["images"], piece["null"]), []).append(piece)
+    levels = [str(level) for level in LEVELS]
+    rows = (
+        [*key, by_key[key][0]["m"]]
+        + [mean_interval([piece["shares"][level] for piece in by_key[key]]) for level in levels]
+        for key in sorted(by_key, key=lambda key: key[0])
+    )
     title = (
         f"{context.train_name}, n = {len(context.train)}: share without a contributor at each "
-        f"level, {n} images in the null sample"
+        f"level, {pieces[0]['n_null']} images in the null sample"
     )
-    columns = ("valuer", "images", "null", "m", *(f"level {level}" for level in LEVELS))
-    return Table(title, columns, grid(rows))
+    return table(title, ("valuer", "images", "null", "m", *(f"level {x}" for x in levels)), rows)
 
 
 def _cost(pieces: Sequence[dict[str, Any]]) -> str:

@@ -9,24 +9,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.certainty.agreement import contributor_labels, generated_labels
-from gmvaluator.certainty.tables import StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult
+from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import (
+    Interval,
     auroc,
-    mean_interval,
     perplexity,
     rank_correlation,
     weighted_class_share,
 )
-from gmvaluator.evaluation.planting import NoisedSet
+from gmvaluator.evaluation.planted.noise import NoisedSet
 from gmvaluator.evaluation.study import (
     Context,
-    Piece,
+    Pieces,
     check_weighted,
     measure,
     shares_of,
     values_of,
 )
-from gmvaluator.evaluation.subjects import Sample
+from gmvaluator.evaluation.subjects.subject import Sample
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature
 
@@ -69,79 +70,68 @@ def temperature(
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)
         published = values_of(valuation, shares_of(valuation))
-        found = {}
+        by_temperature = {}
         for tau in temperatures:
             weights = shares_of(valuation, tau)
             values = values_of(valuation, weights)
             share = weighted_class_share(of_contributors, of_generated, weights)
-            found[str(tau)] = {
+            by_temperature[str(tau)] = {
                 "perplexity": float(perplexity(weights).mean()),
                 "best": float(weights.max(axis=1).mean()),
                 "class_share": float(share.mean()),
                 "auroc": auroc(-values, planted.noised),
                 "agreement": rank_correlation(values, published),
             }
-        return found
+        return by_temperature
 
     extra = {"planted": planted.tag, "temperatures": [str(tau) for tau in temperatures]}
     pieces = measure(context, "temperature", k, measured, extra=extra)
     return StudyResult(
         name=name,
         title="Temperature of the softmax (Eq. 6)",
-        tables=tuple(_tables(context, pieces, temperatures, k)),
+        tables=tuple(
+            table(
+                f"{context.train_name}, {valuer.name}, images of {subject.name}, "
+                f"m = {context.m}, k = {k}",
+                ("τ", *MEASURES.values()),
+                (
+                    [tau, *(pieces.mean(valuer.name, subject.name, tau, what) for what in MEASURES)]
+                    for tau in map(str, temperatures)
+                ),
+            )
+            for valuer in context.valuers
+            for subject in context.subjects
+        ),
         parameters=context.parameters() | extra | {"k": k},
         notes=(
             "Quality is left out (q = 1), so that the temperature alone differs.",
             *context.reading_notes(),
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
+        details=pieces.details(),
         plots={"criteria": lambda figure: _draw(figure, context, pieces, temperatures)},
     )
 
 
-def _at(pieces: Sequence[Piece], valuer: str, subject: str, tau: Temperature, what: str) -> Any:
-    return mean_interval(
-        [
-            piece.result[str(tau)][what]
-            for piece in pieces
-            if (piece.valuer, piece.subject) == (valuer, subject)
-        ]
-    )
-
-
-def _tables(
-    context: Context, pieces: Sequence[Piece], temperatures: Sequence[Temperature], k: int
-) -> list[Table]:
-    tables = []
-    for valuer in context.valuers:
-        for subject in context.subjects:
-            rows = [
-                [str(tau), *(_at(pieces, valuer.name, subject.name, tau, m) for m in MEASURES)]
-                for tau in temperatures
-            ]
-            title = (
-                f"{context.train_name}, {valuer.name}, images of {subject.name}, "
-                f"m = {context.m}, k = {k}"
-            )
-            tables.append(Table(title, ("τ", *MEASURES.values()), grid(rows)))
-    return tables
-
-
 def _draw(
-    figure: Figure, context: Context, pieces: Sequence[Piece], temperatures: Sequence[Temperature]
+    figure: Figure, context: Context, pieces: Pieces, temperatures: Sequence[Temperature]
 ) -> None:
-    panels = figure.subplots(1, 2)
-    subject = context.subjects[0].name
+    """Two criteria by temperature, for the first subject."""
     numbers = [tau for tau in temperatures if not isinstance(tau, str)]
-    for panel, what in zip(panels, ("perplexity", "class_share"), strict=True):
-        for valuer in context.valuers:
-            line = [_at(pieces, valuer.name, subject, tau, what).mean for tau in numbers]
-            (drawn,) = panel.plot(numbers, line, marker="o", label=valuer.name)
-            if "auto" in temperatures:
-                level = _at(pieces, valuer.name, subject, "auto", what).mean
-                panel.axhline(level, color=drawn.get_color(), linestyle=":")
-        panel.set_xscale("log")
-        panel.set_xlabel("τ (dotted: auto)")
-        panel.set_ylabel(MEASURES[what])
-        panel.grid(alpha=0.3)
-    panels[0].legend(fontsize="small")
+    valuers, shown = [valuer.name for valuer in context.valuers], ("perplexity", "class_share")
+
+    def at(valuer: str, what: str, tau: Temperature) -> Interval:
+        return pieces.mean(valuer, context.subjects[0].name, str(tau), what)
+
+    panels = {
+        MEASURES[what]: [
+            Line(
+                valuer, numbers, [at(valuer, what, tau) for tau in numbers], {"color": f"C{place}"}
+            )
+            for place, valuer in enumerate(valuers)
+        ]
+        for what in shown
+    }
+    axes = curves(figure, panels, "τ (dotted: auto)", "", log="x", share_y=False)
+    for panel, what in zip(axes, shown, strict=True):
+        for place, valuer in enumerate(valuers if "auto" in temperatures else ()):
+            panel.axhline(at(valuer, what, "auto").mean, color=f"C{place}", linestyle=":")

@@ -6,18 +6,21 @@ half; both halves are valued together by what it draws (Table 6, Figure 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
+from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError, MissingPackageError
-from gmvaluator.evaluation.metrics import auroc, mean_interval, welch_test
-from gmvaluator.evaluation.recipes import Job, Recipe, trained
-from gmvaluator.evaluation.study import Context, FittedValuer, Piece
+from gmvaluator.evaluation.layout import table, titled_panels
+from gmvaluator.evaluation.metrics import auroc, welch_test
+from gmvaluator.evaluation.study import Context, FittedValuer, Piece, Pieces
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
+from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.samplers import draw, load_sampler
@@ -26,6 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TSNE_IMAGES = 300
+MEASURES = {
+    "mean value, used": "used",
+    "unused": "unused",
+    "Cohen's d": "effect",
+    "AUROC": "auroc",
+}
 
 
 @dataclass(frozen=True)
@@ -71,62 +80,51 @@ def two_subsets(
         k: contributors a generated image.
         name: of the result.
     """
-    _train_all(context, recipes, n)
-    pieces: list[Piece] = []
+    # what is missing is trained side by side
+    jobs = [
+        _job(split_in_two(context.train, n, seed), family, recipe, n, seed)
+        for seed in range(context.seeds)
+        for family, recipe in recipes.items()
+    ]
+    trained(jobs, context.work, context.progress)
+    pieces = Pieces()
     total = len(recipes) * context.seeds
     with context.progress.stage("evaluate two subsets", total) as advance:
         for family, recipe in recipes.items():
             for seed in range(context.seeds):
-                pieces += _one(context, family, recipe, n, k, seed)
+                pieces += _compared(context, family, recipe, n, k, seed)
                 advance(1)
-    rows: list[list[Cell]] = []
-    for family in recipes:
-        for valuer in context.valuers:
-            own = [p.result for p in pieces if (p.subject, p.valuer) == (family, valuer.name)]
-            rows.append(
-                [
-                    family,
-                    valuer.name,
-                    mean_interval([each["used"] for each in own]),
-                    mean_interval([each["unused"] for each in own]),
-                    mean_interval([each["effect"] for each in own]),
-                    mean_interval([each["auroc"] for each in own]),
-                    f"1e{max(each['log10_p'] for each in own):.0f}",
-                ]
-            )
-    columns = (
-        "generator",
-        "valuer",
-        "mean value, used",
-        "unused",
-        "Cohen's d",
-        "AUROC",
-        "largest p of the seeds",
+    rows = (
+        [family, valuer.name]
+        + [pieces.mean(valuer.name, family, what) for what in MEASURES.values()]
+        + [f"1e{max(result['log10_p'] for result in pieces.results(valuer.name, family)):.0f}"]
+        for family in recipes
+        for valuer in context.valuers
     )
+    columns = ("generator", "valuer", *MEASURES, "largest p of the seeds")
     title = f"{context.train_name}, {n} used and {n} unused images, m = {context.m}, k = {k}"
     return StudyResult(
         name=name,
         title="Two-subset test (Appendix D)",
-        tables=(Table(title, columns, grid(rows)),),
+        tables=(table(title, columns, rows),),
         parameters=context.parameters()
         | {"recipes": {name: asdict(each) for name, each in recipes.items()}, "n": n, "k": k},
         notes=(
             "Welch's t-test of the values of both halves. AUROC: probability that a used image "
             "is valued higher than an unused one.",
         ),
-        details={"pieces": [vars(piece) for piece in pieces]},
-        plots={f"tsne-{f}": _plotter(context, f, recipe, n) for f, recipe in recipes.items()},
+        details=pieces.details(),
+        plots={f"tsne-{f}": partial(_draw, context, f, recipe, n) for f, recipe in recipes.items()},
     )
 
 
-def _one(context: Context, family: str, recipe: Recipe, n: int, k: int, seed: int) -> list[Piece]:
+def _compared(
+    context: Context, family: str, recipe: Recipe, n: int, k: int, seed: int
+) -> Iterator[Piece]:
     split = split_in_two(context.train, n, seed)
-    pieces = []
     for valuer in context.valuers:
         key = {
-            "valuer": dict(valuer.settings),
-            "train": context.train_name,
-            "n_train": len(context.train),
+            **context.key(valuer),
             "family": family,
             "recipe": asdict(recipe),
             "n": n,
@@ -135,7 +133,7 @@ def _one(context: Context, family: str, recipe: Recipe, n: int, k: int, seed: in
             "seed": seed,
         }
 
-        def compute(valuer: Any = valuer) -> dict[str, Any]:
+        def compute(valuer: NamedValuer = valuer) -> dict[str, Any]:
             drawn = _drawn(context, split, family, recipe, n, seed)
             values = FittedValuer(valuer, split.images, k).value(drawn).values
             test = welch_test(values[split.used], values[~split.used])
@@ -149,18 +147,7 @@ def _one(context: Context, family: str, recipe: Recipe, n: int, k: int, seed: in
             }
 
         result = context.work.piece("two_subsets", key, compute)
-        pieces.append(Piece(valuer.name, family, seed, result))
-    return pieces
-
-
-def _train_all(context: Context, recipes: Mapping[str, Recipe], n: int) -> None:
-    """Train what is missing side by side, before it is asked for one by one."""
-    jobs = [
-        _job(split_in_two(context.train, n, seed), family, recipe, n, seed)
-        for seed in range(context.seeds)
-        for family, recipe in recipes.items()
-    ]
-    trained(jobs, context.work, context.progress)
+        yield Piece(valuer.name, family, seed, result)
 
 
 def _job(split: Split, family: str, recipe: Recipe, n: int, seed: int) -> Job:
@@ -180,40 +167,30 @@ def _drawn(
     return ImageSet.open(folder)
 
 
-def _plotter(context: Context, family: str, recipe: Recipe, n: int) -> Callable[[Figure], None]:
-    def plot(figure: Figure) -> None:
-        split = split_in_two(context.train, n, 0)
-        drawn = _drawn(context, split, family, recipe, n, 0)
-        rows = np.random.default_rng(0).permutation(n)[:TSNE_IMAGES]
-        groups = {
-            "used": split.images.select(np.sort(np.flatnonzero(split.used)[rows])),
-            "unused": split.images.select(np.sort(np.flatnonzero(~split.used)[rows])),
-            "generated": drawn.select(np.arange(min(TSNE_IMAGES, len(drawn)))),
-        }
-        _scatter(figure, groups, f"{family}, pixels, t-SNE")
-
-    return plot
-
-
-def _scatter(figure: Figure, groups: Mapping[str, ImageSet], title: str) -> None:
-    """Figure 1: used, unused and generated images in the plane."""
+def _draw(context: Context, family: str, recipe: Recipe, n: int, figure: Figure) -> None:
+    """Figure 1: used, unused and generated images in the plane, by t-SNE of their pixels."""
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:
         raise MissingPackageError(
             "the t-SNE picture needs scikit-learn: pip install 'gmvaluator[evaluate]'"
         ) from error
+    split = split_in_two(context.train, n, 0)
+    drawn = _drawn(context, split, family, recipe, n, 0)
+    rows = np.random.default_rng(0).permutation(n)[:TSNE_IMAGES]
+    groups = {
+        "used": split.images.select(np.sort(np.flatnonzero(split.used)[rows])),
+        "unused": split.images.select(np.sort(np.flatnonzero(~split.used)[rows])),
+        "generated": drawn.select(np.arange(min(TSNE_IMAGES, len(drawn)))),
+    }
     stacks = [load_pixels(images, 28).reshape(len(images), -1) for images in groups.values()]
     whole = np.concatenate(stacks) / 255
     reduction = TSNE(random_state=0, init="pca", perplexity=min(30, len(whole) / 4))
-    plane = reduction.fit_transform(whole)
-    panel = figure.subplots()
-    start = 0
-    for (label, images), marker in zip(groups.items(), "o^x", strict=True):
-        points = plane[start : start + len(images)]
-        panel.scatter(points[:, 0], points[:, 1], s=9, marker=marker, alpha=0.6, label=label)
-        start += len(images)
-    panel.set_title(title)
+    ends = np.cumsum([len(stack) for stack in stacks])[:-1]
+    points = np.split(reduction.fit_transform(whole), ends)
+    (panel,) = titled_panels(figure, [f"{family}, pixels, t-SNE"])
+    for label, plane, marker in zip(groups, points, "o^x", strict=True):
+        panel.scatter(plane[:, 0], plane[:, 1], s=9, marker=marker, alpha=0.6, label=label)
     panel.set_xticks([])
     panel.set_yticks([])
     panel.legend()

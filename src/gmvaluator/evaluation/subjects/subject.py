@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
@@ -48,30 +48,32 @@ class Sample:
     legibility: float | None
 
 
-class Subject(Protocol):
-    """A source of generated images."""
+class Subject(ABC):
+    """A source of generated images.
+
+    Attributes:
+        name: in tables and file names.
+        generator: the generator's file, None where there is none.
+        classifiers: read the images' classes; None where nobody reads them.
+    """
+
+    name: str
+    generator: Path | None = None
+    classifiers: Classifiers | None = None
 
     @property
-    def name(self) -> str: ...
-
-    @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes with what is drawn."""
-        ...
-
-    @property
-    def generator(self) -> Path | None:
-        """The generator's file, None where there is none."""
-        ...
 
     @property
     def accuracy(self) -> float | None:
-        """Of the classifier that reads its images, on held-out ones; None where there is none."""
-        ...
+        """Of the classifier on held-out images."""
+        return None if self.classifiers is None else self.classifiers.accuracy
 
+    @abstractmethod
     def sample(self, m: int, seed: int) -> Sample:
         """m labelled images; the same seed gives the same ones."""
-        ...
 
 
 class Classifiers:
@@ -165,8 +167,11 @@ class Classifiers:
         return (pixels[out], labels[out]), rest
 
 
-class DrawnSubject:
+class DrawnSubject(Subject):
     """Images drawn from a generator file; unconditional ones are labelled by the classifier."""
+
+    generator: Path
+    classifiers: Classifiers
 
     def __init__(
         self,
@@ -176,41 +181,29 @@ class DrawnSubject:
         classifiers: Classifiers,
         progress: Progress | None = None,
     ) -> None:
-        self._name = name
-        self._file = generator
+        self.name = name
+        self.generator = generator
+        self.classifiers = classifiers
         self._work = work
-        self._classifiers = classifiers
         self._progress = progress
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @cached_property
     def fingerprint(self) -> str:
-        return hash_file(self._file)
-
-    @property
-    def generator(self) -> Path:
-        return self._file
-
-    @property
-    def accuracy(self) -> float:
-        return self._classifiers.accuracy
+        return hash_file(self.generator)
 
     @cached_property
     def _sampler(self) -> Sampler:
-        return load_sampler(self._file)
+        return load_sampler(self.generator)
 
     def sample(self, m: int, seed: int) -> Sample:
-        stem = f"{self._name}-{self.fingerprint[:8]}-m{m}-seed{seed}"
+        stem = f"{self.name}-{self.fingerprint[:8]}-m{m}-seed{seed}"
         folder = self._work.path("samples", stem)
         drawn = draw(self._sampler, m, folder, seed=seed, progress=self._progress)
-        first, second = self._classifiers.pair
+        first, second = self.classifiers.pair
         manifest = self._work.path("samples", f"{stem}.csv")
         paths = [path.relative_to(manifest.parent) for path in drawn.paths]
         _write_manifest(manifest, paths, drawn.labels or [""] * m)
-        pixels = self._classifiers.pixels(ImageSet.open(manifest))
+        pixels = self.classifiers.pixels(ImageSet.open(manifest))
         read = first.name(pixels)
         if drawn.labels is None:
             _write_manifest(manifest, paths, read.tolist())
@@ -227,7 +220,7 @@ def _write_manifest(file: Path, paths: Sequence[Path], labels: Sequence[object])
         writer.writerows(zip(paths, labels, strict=True))
 
 
-class SetSubject:
+class SetSubject(Subject):
     """Random draws from a labelled set, such as real test images that stand in for generated ones.
 
     Raises:
@@ -236,33 +229,21 @@ class SetSubject:
 
     def __init__(self, name: str, images: ImageSet, classifiers: Classifiers | None = None) -> None:
         known_labels(images, f"images of {name}")
-        self._name = name
+        self.name = name
+        self.classifiers = classifiers
         self._images = images
-        self._classifiers = classifiers
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def fingerprint(self) -> str:
         listed = repr((self._images.ids, self._images.labels))
         return hashlib.blake2b(listed.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
-    @property
-    def generator(self) -> None:
-        return None
-
-    @property
-    def accuracy(self) -> float | None:
-        return None if self._classifiers is None else self._classifiers.accuracy
-
     def sample(self, m: int, seed: int) -> Sample:
         if m > len(self._images):
-            raise InputError(f"m={m} exceeds the {len(self._images)} images of {self._name}")
+            raise InputError(f"m={m} exceeds the {len(self._images)} images of {self.name}")
         rows = np.random.default_rng([seed, m]).choice(len(self._images), m, replace=False)
         chosen = self._images.select(np.sort(rows))
-        if self._classifiers is None:
+        if self.classifiers is None:
             return Sample(chosen, None)
-        read = self._classifiers.pair[0].name(self._classifiers.pixels(chosen))
+        read = self.classifiers.pair[0].name(self.classifiers.pixels(chosen))
         return Sample(chosen, float(np.mean(read == known_labels(chosen, "images"))))

@@ -6,16 +6,18 @@ training images is the source of a known share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.known_sources import Made, Make, PlantedSubject, Pool, Truth
-from gmvaluator.evaluation.transformations import (
+from gmvaluator.evaluation.planted.known_sources import Made, Make, PlantedSubject, Pool, Truth
+from gmvaluator.evaluation.planted.transformations import (
     MILD,
     Images,
+    Transformation,
     mildly,
     mixed,
     spliced,
@@ -57,12 +59,14 @@ def planted_subjects(pool: Pool, work: Workspace, *, owners: int) -> dict[str, P
     }
 
 
-def copies(pool: Pool, m: int, seed: int) -> Made:
-    """The same m training images under each transformation."""
-    rng = np.random.default_rng([seed, 0])
+def copies(
+    pool: Pool, m: int, seed: int, used: Sequence[Transformation] = (), stream: int = 0
+) -> Made:
+    """The same m training images under each transformation (default: all that suit the pool)."""
+    rng = np.random.default_rng([seed, stream])
     rows = pool.draw(m, rng)
     originals = pool.pixels(rows)
-    used = suited(pool.colour)
+    used = used or suited(pool.colour)
     images = np.concatenate([each.apply(originals, rng) for each in used])
     kinds = np.repeat([each.name for each in used], m)
     sources = np.tile(rows, len(used))[:, None]

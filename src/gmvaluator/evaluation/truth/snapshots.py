@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from gmvaluator.errors import RunError
-from gmvaluator.evaluation.recipes import Job, train_job
+from gmvaluator.evaluation.subjects.recipes import Job, train_job
 from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.files import list_snapshots, snapshot_folder

@@ -1,4 +1,4 @@
-"""Linear datamodeling scores of many valuers on many generators: what its studies share."""
+"""Linear datamodeling scores (LDS) of many valuers for many generators."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.certainty.tables import listed
+from gmvaluator.certainty.tables import Cell, Table, listed
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
+from gmvaluator.evaluation.layout import table, titled_panels
 from gmvaluator.evaluation.metrics import (
     Interval,
     NoiseCeiling,
@@ -21,10 +22,10 @@ from gmvaluator.evaluation.metrics import (
     mean_interval,
     noise_ceiling,
 )
-from gmvaluator.evaluation.recipes import Recipe
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.targets import WHAT
-from gmvaluator.evaluation.truth import GroundTruth, ground_truth
+from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth
+from gmvaluator.evaluation.truth.losses import WHAT
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 
@@ -47,8 +48,23 @@ OTHERS_NOTE = (
     "the LDS, scores tell what all losses have in common, and chance decides how well."
 )
 
-Ceilings = dict[tuple[str, str], NoiseCeiling]
-Scores = Mapping[tuple[str, str, str], Interval]
+Place = tuple[str, str, str]  # names of valuer, generator and loss
+
+
+@dataclass(frozen=True)
+class Score:
+    """The LDS of one valuer for one generator and loss.
+
+    Attributes:
+        lds: mean over the generated images.
+        by_others: LDS by the scores of other generated images; None where an older version kept
+            the piece.
+        seconds: of fitting and valuing.
+    """
+
+    lds: Interval
+    by_others: float | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -58,16 +74,11 @@ class Measured:
     Attributes:
         ceilings: by (generator, loss).
         scores: by (valuer, generator, loss); pairs that do not suit are missing.
-        seconds: of fitting and valuing, by the same.
-        by_others: LDS by the scores of other generated images, likewise; missing where an older
-            version kept the piece.
         unsuited: (valuer, generator) where the valuer cannot look into the generator.
     """
 
-    ceilings: Ceilings
-    scores: dict[tuple[str, str, str], Interval]
-    seconds: dict[tuple[str, str, str], float]
-    by_others: dict[tuple[str, str, str], float]
+    ceilings: dict[tuple[str, str], NoiseCeiling]
+    scores: dict[Place, Score]
     unsuited: tuple[tuple[str, str], ...]
 
     def notes(self) -> list[str]:
@@ -81,6 +92,95 @@ class Measured:
                 for (generator, loss), ceiling in self.ceilings.items()
             ),
         ]
+
+    def tables(
+        self, train_name: str, titles: Mapping[str, Mapping[str, str]], *, seconds: bool
+    ) -> tuple[Table, ...]:
+        """One table a generator and loss, a row a valuer.
+
+        Args:
+            train_name: in titles.
+            titles: valuer → its first cells, by column.
+            seconds: whether to show them.
+        """
+        heads = next(iter(titles.values()))
+        made = []
+        for (generator, loss), ceiling in self.ceilings.items():
+            rows: list[list[Cell]] = []
+            for valuer, title in titles.items():
+                if score := self.scores.get((valuer, generator, loss)):
+                    share = ceiling.share(score.lds)
+                    numbers = (score.lds, share, score.by_others, score.seconds)
+                    rows.append([*title.values(), *numbers])
+            nothing = [None] * (len(heads) - 1)
+            rows.append(["attainable", *nothing, ceiling.attainable, 1.0, None, None])
+            columns = (*heads, "LDS", "of attainable", "by others", "seconds")
+            end = len(columns) if seconds else -1
+            made.append(
+                table(
+                    f"{train_name}, {generator}, {loss}", columns[:end], [row[:end] for row in rows]
+                )
+            )
+        return tuple(made)
+
+    def details(
+        self, titles: Mapping[str, Mapping[str, str]], *, seconds: bool
+    ) -> dict[str, list[dict[str, Any]]]:
+        """All scores as JSON, with the cells of `titles` by column."""
+        return {
+            "lds": [
+                {
+                    **titles[valuer],
+                    "generator": generator,
+                    "loss": loss,
+                    "lds": score.lds,
+                    "by_others": score.by_others,
+                    **({"s": score.seconds} if seconds else {}),
+                }
+                for (valuer, generator, loss), score in self.scores.items()
+            ]
+        }
+
+    def draw_bars(self, figure: Figure, rows: Mapping[str, Mapping[str, str]]) -> None:
+        """A panel a generator and loss: bars with intervals, a row a name, a colour a series.
+
+        Args:
+            figure: an empty one.
+            rows: name → series → valuer; a valuer without a score has no bar.
+        """
+        series = list(next(iter(rows.values())))
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, max(height, 1 + 0.13 * len(rows) * (1 + len(series))))
+        panels = titled_panels(
+            figure, [f"{generator}, {loss}" for generator, loss in self.ceilings], wide=99
+        )
+        thick = 0.8 / len(series)
+        for panel, (place, ceiling) in zip(panels, self.ceilings.items(), strict=True):
+            for turn, label in enumerate(series):
+                offset = (turn - (len(series) - 1) / 2) * thick
+                scores = {
+                    row + offset: self.scores[valuers[label], *place].lds
+                    for row, valuers in enumerate(rows.values())
+                    if (valuers[label], *place) in self.scores
+                }
+                panel.barh(
+                    list(scores),
+                    [lds.mean for lds in scores.values()],
+                    thick,
+                    xerr=[
+                        [lds.mean - lds.low for lds in scores.values()],
+                        [lds.high - lds.mean for lds in scores.values()],
+                    ],
+                    color=COLOURS[turn % len(COLOURS)],
+                    ecolor="#222222",
+                    label=label if len(series) > 1 else None,
+                )
+            panel.axvline(ceiling.attainable, color="#cc3311", linestyle="--", label="attainable")
+            panel.axvline(0, color="#222222", linewidth=0.8)
+            panel.set_xlabel("LDS")
+            panel.set_yticks(range(len(rows)), list(rows))
+        panels[0].invert_yaxis()
+        panels[0].legend(loc="lower right", fontsize="small")
 
 
 def truths_of(
@@ -135,7 +235,8 @@ def measured(
         for generator, truth in truths.items()
         for loss, losses in truth.losses.items()
     }
-    scores, seconds, by_others, unsuited = {}, {}, {}, []
+    scores: dict[Place, Score] = {}
+    unsuited = []
     with context.progress.stage(f"evaluate {kind}", len(valuers) * len(truths)) as advance:
         for valuer in valuers:
             for generator, truth in truths.items():
@@ -143,15 +244,13 @@ def measured(
                 if bound is None:
                     unsuited.append((valuer.name, generator))
                 else:
-                    scored = _piece(context, bound, truth, k, kind, fresh)
-                    for loss, each in scored["lds"].items():
-                        place = (valuer.name, generator, loss)
-                        scores[place] = mean_interval([x for x in each if x is not None])
-                        seconds[place] = float(scored["seconds"])
-                    for loss, mean in scored.get("by_others", {}).items():
-                        by_others[valuer.name, generator, loss] = math.nan if mean is None else mean
+                    piece = _piece(context, bound, truth, k, kind, fresh)
+                    for loss, by_image in piece["lds"].items():
+                        lds = mean_interval([score for score in by_image if score is not None])
+                        others = piece.get("by_others", {}).get(loss)
+                        scores[valuer.name, generator, loss] = Score(lds, others, piece["seconds"])
                 advance(1)
-    return Measured(ceilings, scores, seconds, by_others, tuple(unsuited))
+    return Measured(ceilings, scores, tuple(unsuited))
 
 
 def parameters(
@@ -166,64 +265,13 @@ def parameters(
     }
 
 
-def draw_bars(
-    figure: Figure,
-    names: Sequence[str],
-    series: Mapping[str, Scores],
-    ceilings: Ceilings,
-) -> None:
-    """A panel a generator and loss: bars with intervals, a row a name, a colour a series.
-
-    Args:
-        figure: an empty one.
-        names: of the rows; one without a score has no bar.
-        series: label → scores by (name, generator, loss).
-        ceilings: by (generator, loss).
-    """
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, max(height, 1 + 0.13 * len(names) * (1 + len(series))))
-    panels = figure.subplots(1, len(ceilings), sharey=True, squeeze=False)[0]
-    thick = 0.8 / len(series)
-    for axis, ((generator, loss), ceiling) in zip(panels, ceilings.items(), strict=True):
-        for turn, (label, scores) in enumerate(series.items()):
-            offset = (turn - (len(series) - 1) / 2) * thick
-            found = [
-                (place + offset, scores[name, generator, loss])
-                for place, name in enumerate(names)
-                if (name, generator, loss) in scores
-            ]
-            means = [score.mean for _, score in found]
-            error = [
-                [score.mean - score.low for _, score in found],
-                [score.high - score.mean for _, score in found],
-            ]
-            axis.barh(
-                [place for place, _ in found],
-                means,
-                thick,
-                xerr=error,
-                color=COLOURS[turn % len(COLOURS)],
-                ecolor="#222222",
-                label=label if len(series) > 1 else None,
-            )
-        axis.axvline(ceiling.attainable, color="#cc3311", linestyle="--", label="attainable")
-        axis.axvline(0, color="#222222", linewidth=0.8)
-        axis.set_title(f"{generator}, {loss}")
-        axis.set_xlabel("LDS")
-        axis.set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
-    panels[0].legend(loc="lower right", fontsize="small")
-
-
 def _piece(
     context: Context, valuer: NamedValuer, truth: GroundTruth, k: int, kind: str, fresh: bool
 ) -> dict[str, Any]:
     """LDS of each generated image by each loss, kept in the working folder."""
     subsets, seeds, m = next(iter(truth.losses.values())).shape
     key = {
-        "valuer": dict(valuer.settings),
-        "train": context.train_name,
-        "n_train": len(context.train),
+        **context.key(valuer),
         "generator": truth.generator.name,
         "subsets": subsets,
         "trainings_of_each": seeds,
@@ -270,8 +318,8 @@ def score_by_others(
     if m < 2:
         return math.nan
     turns = np.unique(np.linspace(1, m - 1, min(TURNS, m - 1)).round().astype(np.int64))
-    found = [
+    by_turn = [
         linear_datamodeling_score(np.roll(scores, turn, axis=1), subsets, losses) for turn in turns
     ]
-    known = np.array(found)[~np.isnan(found)]
+    known = np.array(by_turn)[~np.isnan(by_turn)]
     return float(known.mean()) if len(known) else math.nan

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import ENCODER, fixed_encoder
+from gmvaluator.evaluation.truth.likeness import ENCODER, fixed_encoder
 from gmvaluator.generators.adversarial import AdversarialModel
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.beta_vae import VAE

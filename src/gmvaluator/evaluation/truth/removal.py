@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
-from gmvaluator.evaluation.recipes import Job
-from gmvaluator.evaluation.retraining import outcomes
-from gmvaluator.evaluation.snapshots import keep_snapshots
 from gmvaluator.evaluation.study import Context, FittedValuer
+from gmvaluator.evaluation.subjects.recipes import Job
+from gmvaluator.evaluation.truth.retraining import outcomes
+from gmvaluator.evaluation.truth.snapshots import keep_snapshots
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
@@ -24,6 +25,8 @@ from gmvaluator.progress import Progress
 from gmvaluator.runs.valuation import Valuation
 
 Images = NDArray[np.uint8]
+Way = TypeVar("Way", bound=Hashable)
+Outcome = TypeVar("Outcome")
 SEED = 0  # of the training and of what is drawn; every model has the same
 
 NEAREST_PIXEL, RANDOM = "nearest-pixel", "random"
@@ -54,6 +57,14 @@ def drawn_by(jobs: Sequence[Job], m: int, work: Workspace, progress: Progress) -
         progress=progress,
     )
     return [each["images"] for each in kept]
+
+
+def by_way(
+    ways: Mapping[Way, Sequence[Job]], run: Callable[[Sequence[Job]], Sequence[Outcome]]
+) -> dict[Way, list[Outcome]]:
+    """What `run` gives for the jobs of each way to remove images, all jobs in one call."""
+    outcomes = iter(run([job for jobs in ways.values() for job in jobs]))
+    return {way: [next(outcomes) for _ in jobs] for way, jobs in ways.items()}
 
 
 def _drawn(model: GeneratorModel, m: int) -> dict[str, Images]:
@@ -91,9 +102,7 @@ class Valued:
     def key(self, valuer: NamedValuer, m: int) -> dict[str, object]:
         """What decides a valuation."""
         return {
-            "valuer": dict(valuer.settings),
-            "train": self._context.train_name,
-            "n_train": len(self._context.train),
+            **self._context.key(valuer),
             "generator": hash_file(self._model),
             "m": m,
             "k": self._k,

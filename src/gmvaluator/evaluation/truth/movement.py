@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.distribution import fixed_encoder
 from gmvaluator.evaluation.metrics import Interval
+from gmvaluator.evaluation.truth.likeness import fixed_encoder
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset

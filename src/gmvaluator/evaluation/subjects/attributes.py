@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.classifier import BATCH, Classifier, train_classifier
 from gmvaluator.evaluation.metrics import chance_ratio
+from gmvaluator.evaluation.subjects.classifier import BATCH, Classifier, train_classifier
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels

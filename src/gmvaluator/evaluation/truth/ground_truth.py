@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.recipes import Recipe, trained
-from gmvaluator.evaluation.retraining import outcomes, whole_job
-from gmvaluator.evaluation.snapshots import keep_snapshots
-from gmvaluator.evaluation.targets import losses
+from gmvaluator.evaluation.subjects.recipes import Recipe, trained
+from gmvaluator.evaluation.truth.losses import losses
+from gmvaluator.evaluation.truth.retraining import outcomes, whole_job
+from gmvaluator.evaluation.truth.snapshots import keep_snapshots
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Progress

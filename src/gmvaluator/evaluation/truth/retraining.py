@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.recipes import Job, Recipe, train_job
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, train_job
 from gmvaluator.evaluation.workers import side_by_side
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace

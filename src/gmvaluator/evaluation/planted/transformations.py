@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from gmvaluator.evaluation.planting import add_gaussian_noise
+from gmvaluator.evaluation.planted.noise import add_gaussian_noise
 from gmvaluator.images.decoding import PIXEL_LIMIT, decode, encode_jpeg
 
 Images = NDArray[np.uint8]

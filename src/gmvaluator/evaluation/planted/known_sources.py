@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.subjects import Sample
-from gmvaluator.evaluation.transformations import Images
+from gmvaluator.evaluation.planted.transformations import Images
+from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import common_side
@@ -141,7 +141,7 @@ class PlantedSet:
 Make = Callable[[Pool, int, int], Made]
 
 
-class PlantedSubject:
+class PlantedSubject(Subject):
     """One kind of generated images, as studies take it.
 
     Args:
@@ -152,7 +152,7 @@ class PlantedSubject:
     """
 
     def __init__(self, name: str, recipe: str, make: Make, pool: Pool, work: Workspace) -> None:
-        self._name = name
+        self.name = name
         self._make = make
         self._pool = pool
         self._work = work
@@ -160,20 +160,8 @@ class PlantedSubject:
         self._fingerprint = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
 
     @property
-    def name(self) -> str:
-        return self._name
-
-    @property
     def fingerprint(self) -> str:
         return self._fingerprint
-
-    @property
-    def generator(self) -> None:
-        return None
-
-    @property
-    def accuracy(self) -> None:
-        return None
 
     def sample(self, m: int, seed: int) -> Sample:
         """The images of `planted`."""
@@ -181,7 +169,7 @@ class PlantedSubject:
 
     def planted(self, m: int, seed: int) -> PlantedSet:
         """m images of every sort of this kind; made once, then read from their file."""
-        stem = f"planted-{self._name}-{self._fingerprint}-m{m}-seed{seed}"
+        stem = f"planted-{self.name}-{self._fingerprint}-m{m}-seed{seed}"
         file, own = (self._work.path("sets", f"{stem}{tail}.npz") for tail in ("", "-train"))
         if not file.is_file():
             made = self._make(self._pool, m, seed)

@@ -1,0 +1,1 @@
+"""Training and generated images made by hand, so that the right answer is known."""

@@ -1,0 +1,1 @@
+"""What retraining says: generators trained without some images, and what becomes of them."""
