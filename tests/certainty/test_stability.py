@@ -146,7 +146,7 @@ def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
 def test_a_test_that_is_only_reported_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gmvaluator.engine.stages.leave_one_out", _forbidden)
+    monkeypatch.setattr("gmvaluator.engine.null_sample.leave_one_out", _forbidden)
     assert stability_run(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
 
 

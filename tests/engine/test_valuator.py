@@ -234,7 +234,9 @@ def test_index_follows_moved_images(index: Path, digits: Digits) -> None:
 def test_index_refuses_other_images_and_settings(index: Path, digits: Digits) -> None:
     with pytest.raises(RunError, match="no longer lists the images"):
         GMValuator.load(index, train=digits[0][:10])
-    with pytest.raises(RunError, match="was made with rerank pixels@14 and l2, not pixels@7"):
+    with pytest.raises(
+        RunError, match="was made with rerank pixels@14 and pixels@32, not pixels@7"
+    ):
         GMValuator.load(index, rerank="pixels@7")
     with pytest.raises(RunError, match=r"was made with encoder .*, not 'pixels@16'"):
         GMValuator.load(index, encoder="pixels@16")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from frozen.frozen_values import RECORDED
 from frozen.written_folders import opened
 from gmvaluator import GMValuator, Valuation
 
+GONE = {"value by the index": (".seconds.embed train", ".seconds.find copies", ".seconds.fit")}
+"""Keys of run.json by command: seconds of a run by an index are those of its own process."""
 RTOL = 1e-4
 """Of distances, scores and values that are computed again, maybe by another processor."""
 CHANGED: frozenset[str] = frozenset()
@@ -44,7 +47,9 @@ def assert_alike(now: Any, then: Any, path: str = "told") -> None:
         assert isinstance(now, dict), path
         assert set(then) <= set(now), path
         for key in then:
-            assert_alike(now[key], RETYPED.get(key, then[key]), f"{path}.{key}")
+            # a run that is extended keeps what it recorded
+            renamed = key in RETYPED and now[key] == RETYPED[key]
+            assert_alike(now[key], now[key] if renamed else then[key], f"{path}.{key}")
     elif isinstance(then, list):
         assert isinstance(now, list), path
         assert len(now) == len(then), path
@@ -81,8 +86,10 @@ def test_an_earlier_run_is_saved_as_it_was(run: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_does_as_it_did(name: str, tmp_path: Path) -> None:
-    then, now = recorded("outcomes.json")[name], play(name, tmp_path)
+    then, now = deepcopy(recorded("outcomes.json")[name]), play(name, tmp_path)
     assert now["code"] == then["code"]
+    for key in GONE.get(name, ()):
+        del then["written"]["out"]["run.json"][key]
     if name not in CHANGED:
         assert now["error"] == then["error"]
         assert_alike(now["told"], then["told"])

@@ -15,7 +15,7 @@ import gmvaluator
 from frozen.frozen_shapes import public_attributes, public_names
 from frozen.frozen_values import RECORDED
 
-CHANGED: frozenset[str] = frozenset({"Valuation.made by"})
+CHANGED: frozenset[str] = frozenset({"GMValuator.made by.null", "Valuation.made by"})
 """Recorded "Name", "Name.member" or "Name.member.parameter" that is otherwise on purpose.
 
 The class itself as a function is the member `made by`.

@@ -265,7 +265,7 @@ def test_a_run_and_an_index_of_a_selection_are_taken_up_with_it(tmp_path: Path) 
     valuation = valuator.value(images.select([1, 2]))
     valuator.save(tmp_path / "index")
     valuation.save(tmp_path / "run")
-    with pytest.raises(InputError, match=r"pass the training images \(train="):
+    with pytest.raises(InputError, match=r"in memory or a selection of a set; pass them \(train="):
         GMValuator.refit(tmp_path / "run")
     for again in (
         GMValuator.refit(tmp_path / "run", train=selection, cache=False),

@@ -178,7 +178,8 @@ def test_command_writes_the_report_and_says_where(
         told = capsys.readouterr()
         return int(ended.value.code or 0), told.out, told.err
 
-    sets = ["--train", str(home / "train"), "--generated", str(home / "generated")]
+    sets = ["--train-images", str(home / "train")]
+    sets += ["--generated-images", str(home / "generated")]
     page = home / "page.html"
     status, out, _ = called("report", str(home / "run"), *sets, "--out", str(page), "--json")
     found = json.loads(out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from gmvaluator.cli.options import (
     pair,
 )
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.studies import STUDIES
 
 if TYPE_CHECKING:
     from gmvaluator.certainty.tables import StudyResult
@@ -144,13 +144,8 @@ class Request:
 
     def run(self, *arguments: Any, **settings: Any) -> StudyResult:
         """The study's function of `gmvaluator.evaluation.studies`, called."""
-        module, _, function = self.study.function.partition(".")
-        library = import_module(f"gmvaluator.evaluation.studies.{module}")
         name = self.name or self.study.result_name
-        result: StudyResult = getattr(library, function or module)(
-            *arguments, name=name, **settings
-        )
-        return result
+        return STUDIES[self.study.name].load()(*arguments, name=name, **settings)
 
     def refuse(self, **reasons: str) -> None:
         """Raise InputError where an option of this name was given, saying why it is refused."""
@@ -168,10 +163,8 @@ class Study:
     """A sub-command of `evaluate`.
 
     Attributes:
-        name: of the sub-command.
-        text: first sentence of its help, as in the list of studies.
-        more: the rest of its help.
-        function: of `gmvaluator.evaluation.studies`, as MODULE.FUNCTION or as MODULE for both.
+        name: of the sub-command, in the table `gmvaluator.evaluation.studies.STUDIES`.
+        more: help after the sentence that the table has.
         call: prepares the study from its options and runs it.
         m: default number of generated images.
         options: beside those of every study.
@@ -180,8 +173,6 @@ class Study:
     """
 
     name: str
-    text: str
-    function: str
     call: Callable[[Request], StudyResult]
     m: int = 100
     options: Sequence[Option[Any]] = ()
@@ -206,9 +197,10 @@ class Study:
 
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
-        return click.command(self.name, help=f"{self.text}\n\n{self.more}", epilog=ending)(
-            decorate(run)
-        )
+        text = f"{STUDIES[self.name].about}\n\n{self.more}"
+        names = {"help_option_names": ["-h", "--help"]}
+        command = click.command(self.name, help=text, epilog=ending, context_settings=names)
+        return command(decorate(run))
 
 
 OWN_VALUERS = "it brings its own methods"
@@ -331,18 +323,14 @@ RETRAINS = (
     "Each --generator is a family that is trained many times: small, without classes, on one "
     "thread, several side by side. TRAIN needs no labels."
 )
-STUDIES = (
+ROWS = (
     Study(
         "c1",
-        "Identical class: do contributors have the generated image's class?",
-        "identical_class",
         _simple,
         options=(_k((30, 50, 100)),),
     ),
     Study(
         "c2",
-        "Identical attributes: do contributors share its attributes?",
-        "identical_attributes",
         _attributes,
         options=(
             option(
@@ -364,37 +352,27 @@ STUDIES = (
     ),
     Study(
         "c3",
-        "Out of distribution: do noised training images rank low?",
-        "out_of_distribution",
         _with_noised,
         m=10_000,
         options=(_k((50,)), *PLANTED),
     ),
     Study(
         "encoders",
-        "Appendix G: identical class for each encoder, without re-rank.",
-        "identical_class",
         partial(_compared_classes, kind="encoder", title="Encoders (Appendix G)"),
         options=(_k((30, 50, 100)),),
     ),
     Study(
         "distances",
-        "Appendix H: identical class for each re-rank distance.",
-        "identical_class",
         partial(_compared_classes, kind="distance", title="Distances (Appendix H)"),
         options=(_k((30, 50, 100)),),
     ),
     Study(
         "c4",
-        "Efficiency: seconds of each stage, everything computed anew.",
-        "efficiency",
         _simple,
         options=(_k(50),),
     ),
     Study(
         "two-subsets",
-        "Appendix D: do images that the generator saw get higher values?",
-        "two_subsets",
         _two_subsets,
         m=1_000,
         options=(
@@ -407,8 +385,6 @@ STUDIES = (
     ),
     Study(
         "images-needed",
-        "Appendix F: how do values settle as more images are generated?",
-        "images_needed",
         _images_needed,
         m=10_000,
         options=(
@@ -424,8 +400,6 @@ STUDIES = (
     ),
     Study(
         "calibration",
-        "Appendix I: what does quality change when some images are bad?",
-        "calibration",
         _calibration,
         m=2_000,
         options=(
@@ -436,16 +410,12 @@ STUDIES = (
     ),
     Study(
         "temperature",
-        "How does every criterion move with the temperature?",
-        "temperature",
         _with_noised,
         m=2_000,
         options=(*PLANTED, _k(100)),
     ),
     Study(
         "growth",
-        "Appendix O: seconds of each stage as the training set grows.",
-        "efficiency.growth",
         _growth,
         m=1_000,
         options=(
@@ -462,8 +432,6 @@ STUDIES = (
     ),
     Study(
         "pq",
-        "Appendix P: compressed against exact search, time and result.",
-        "index_choice",
         lambda request: request.run(request.setup().context(), request.indexes, request.k),
         m=1_000,
         options=(
@@ -479,16 +447,12 @@ STUDIES = (
     ),
     Study(
         "lds",
-        "Counterfactual truth: do scores predict what retraining does?",
-        "lds",
         _lds,
         options=(SUBSETS, _k(200)),
         words="train/ --generator beta-vae --n 5000",
         more=f"The study retrains on random halves of TRAIN. {RETRAINS}",
     ),
     Study(
-        "spaces",
-        "Which representations predict what retraining does?",
         "spaces",
         _spaces,
         options=(
@@ -507,8 +471,6 @@ STUDIES = (
         "--work. It tries each space with the softmax of Eq. 6 and with global-ridge.",
     ),
     Study(
-        "counterfactual",
-        "Does the model change without its most valuable training images?",
         "counterfactual",
         _counterfactual,
         m=2_000,
@@ -545,8 +507,6 @@ STUDIES = (
     ),
     Study(
         "planted",
-        "Known sources: are they found, and are the shares right?",
-        "planted",
         _planted,
         m=200,
         options=(_k(50), option("--owners", "Number of owners that share TRAIN.", default=5)),
@@ -555,8 +515,6 @@ STUDIES = (
         "images, and sets of which each owner has a known share. TRAIN needs no labels.",
     ),
     Study(
-        "audit",
-        "Near copies: does an audit find altered copies and nothing else?",
         "audit",
         _audit,
         options=(
@@ -568,8 +526,6 @@ STUDIES = (
         "needs no labels.",
     ),
     Study(
-        "strangers",
-        "Images without a source: does the test of --null find them?",
         "strangers",
         _strangers,
         m=1_000,
@@ -604,11 +560,15 @@ def evaluate() -> None:
     """
 
 
-for _study in STUDIES:
+for _study in ROWS:
     evaluate.add_command(_study.command())
 
 
-@evaluate.command("all", epilog=example("evaluate all train/ --held-out test/"))
+@evaluate.command(
+    "all",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=example("evaluate all train/ --held-out test/"),
+)
 @options(*SHARED, _count(100))
 @options(option("--only STUDY", "A study to run. Default: all studies.", multiple=True), *PRINTING)
 def everything(only: tuple[str, ...], **arguments: Any) -> None:
@@ -620,7 +580,7 @@ def everything(only: tuple[str, ...], **arguments: Any) -> None:
     from gmvaluator.cli.printing import print_result
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
-    study = Study("all", "", "", _simple)
+    study = Study("all", _simple)
     chosen = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
     for result in reproduce(Request(study, arguments | chosen).setup(), only):
         result.save(arguments["out"])

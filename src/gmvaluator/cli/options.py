@@ -272,6 +272,8 @@ WEIGHING = (
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "
         "counts. Default: --no-mirror.",
+        # an index or a run brings its own choice
+        default=None,
     ),
 )
 NULL = (

@@ -33,72 +33,63 @@ STUDIES: Mapping[str, Study] = MappingProxyType(
     {
         "c1": Study(
             "identical_class:identical_class",
-            "Identical class test: do contributors have the class of the generated image?",
+            "Identical class: do contributors have the generated image's class?",
         ),
         "c2": Study(
             "identical_attributes:identical_attributes",
-            "Identical attributes test: do contributors share the generated image's attributes?",
+            "Identical attributes: do contributors share its attributes?",
         ),
         "c3": Study(
             "out_of_distribution:out_of_distribution",
-            "Out-of-distribution detection: do noised training images rank low?",
+            "Out of distribution: do noised training images rank low?",
         ),
         "c4": Study(
-            "efficiency:efficiency", "Efficiency: seconds by stage, everything computed anew."
+            "efficiency:efficiency", "Efficiency: seconds of each stage, everything computed anew."
         ),
         "encoders": Study(
             "identical_class:identical_class",
-            "Appendix G: the identical class test, an encoder a row, without re-rank.",
+            "Appendix G: identical class for each encoder, without re-rank.",
         ),
         "distances": Study(
             "identical_class:identical_class",
-            "Appendix H: the identical class test, a re-rank distance a row.",
+            "Appendix H: identical class for each re-rank distance.",
         ),
         "two-subsets": Study(
             "two_subsets:two_subsets",
-            "Appendix D: are images that the generator saw valued higher than others?",
+            "Appendix D: do images that the generator saw get higher values?",
         ),
         "images-needed": Study(
             "images_needed:images_needed",
-            "Appendix F: how values settle as more images are generated.",
+            "Appendix F: how do values settle as more images are generated?",
         ),
         "calibration": Study(
             "calibration:calibration",
-            "Appendix I: what the quality of generated images changes when some are bad.",
+            "Appendix I: what does quality change when some images are bad?",
         ),
         "temperature": Study(
-            "temperature:temperature",
-            "How every criterion moves with the temperature of the softmax.",
+            "temperature:temperature", "How does every criterion move with the temperature?"
         ),
         "growth": Study(
-            "efficiency:growth", "Appendix O: seconds by stage as the training set grows."
+            "efficiency:growth", "Appendix O: seconds of each stage as the training set grows."
         ),
         "pq": Study(
             "index_choice:index_choice",
-            "Appendix P: product quantization against exact search, in time and in result.",
+            "Appendix P: compressed against exact search, time and result.",
         ),
-        "lds": Study(
-            "lds:lds",
-            "Counterfactual truth: do scores predict what retraining on random halves does?",
-        ),
-        "spaces": Study(
-            "spaces:spaces", "The right space: which representations predict what retraining does?"
-        ),
+        "lds": Study("lds:lds", "Counterfactual truth: do scores predict what retraining does?"),
+        "spaces": Study("spaces:spaces", "Which representations predict what retraining does?"),
         "counterfactual": Study(
             "counterfactual:counterfactual",
-            "Does it change the model when its most valuable training images are removed?",
+            "Does the model change without its most valuable training images?",
         ),
         "planted": Study(
-            "planted:planted",
-            "Known sources: are they found, and do scores and owners' shares tell the truth?",
+            "planted:planted", "Known sources: are they found, and are the shares right?"
         ),
         "audit": Study(
-            "audit:audit",
-            "Near copies: does an audit find altered copies, and leave held-out images alone?",
+            "audit:audit", "Near copies: does an audit find altered copies and nothing else?"
         ),
         "strangers": Study(
-            "strangers:strangers",
-            "Images without a contributor: are strangers recognised, and real new images kept?",
+            "strangers:strangers", "Images without a source: does the test of --null find them?"
         ),
     }
 )
