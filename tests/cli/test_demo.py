@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import running_browser
 
 from gmvaluator import GMValuator, ImageSet, MissingPackageError, Valuation
 from gmvaluator.cli import demo
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES
+from page_checks import drawn
 
 
 @pytest.mark.usefixtures("quick_mnist")
@@ -25,10 +27,15 @@ def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.Mo
     assert (len(valuation.train_ids), len(valuation.generated_ids)) == (5000, 200)
     np.testing.assert_array_equal(valuation.values, result.valuation.values)
     assert result.agreement > 0.7
-    page = (out / "index.html").read_text()
+    with running_browser() as browser:
+        page = drawn(browser, out / "index.html")
     best = valuation.train_ids[int(np.argmax(valuation.values))]
-    assert f">{best}<" in page
-    assert page.index("Generated images") < page.index('id="most"') < page.index('id="least"')
+    worst = valuation.train_ids[int(np.argmin(valuation.values))]
+    sections = ("Generated images", "Most valuable", "Least valuable")
+    places = [page.words.index(name) for name in sections]
+    assert places == sorted(places)
+    assert best in page.words[page.words.rindex("Most valuable") :]
+    assert worst in page.words[page.words.rindex("Least valuable") :]
     # both sets stay where the run says, for others to open
     sources = [valuation.info["inputs"][side]["source"] for side in ("train", "generated")]
     assert [len(ImageSet.open(source)) for source in sources] == [5000, 200]

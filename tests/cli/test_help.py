@@ -43,6 +43,9 @@ EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
 ANY_TEXT = {"--out": "each verb writes something else, and some have a place for it"}
 """Options whose default and help may differ, with the reason; type and metavar may not."""
 
+# click remembers the help option of a command by the first context that it sees
+PARENT = click.Context(cli, info_name="gmvaluator", **cli.context_settings)
+
 
 def verbs(group: click.Group = cli, above: str = "") -> Iterator[tuple[str, click.Command]]:
     """Every verb and study, by the words that call it."""
@@ -143,14 +146,16 @@ def test_a_verb_ends_with_an_example_that_parses(verb: str) -> None:
     path_of = [p for p in example.params if getattr(p.type, "exists", False)]
     for parameter in path_of:  # the file of an example is not here
         parameter.type = click.STRING
-    context = example.make_context(verb, words)
+    context = example.make_context(verb, words, parent=PARENT)
     assert context.params
 
 
 @pytest.mark.parametrize("group", [cli, evaluate], ids=["gmvaluator", "evaluate"])
 def test_commands_are_listed_by_purpose(group: Purposes) -> None:
-    assert sorted(group.list_commands(click.Context(group))) == sorted(group.commands)
-    text = group.get_help(click.Context(group, info_name="gmvaluator", terminal_width=100))
+    parent = None if group is cli else PARENT
+    context = click.Context(group, parent, info_name="gmvaluator", terminal_width=100)
+    assert sorted(group.list_commands(context)) == sorted(group.commands)
+    text = group.get_help(context)
     for purpose, names in group.purposes.items():
         lines = text.partition(f" {purpose}:\n")[2].split("\n")
         assert [line.split()[0] for line in lines[: len(names)]] == list(names)

@@ -55,8 +55,13 @@ def listed(text: str) -> list[Any]:
         if directive["members"] is not None:
             objects += [getattr(home, name.strip()) for name in directive["members"].split(",")]
         elif hasattr(home, "__path__") or type(home).__name__ == "module":
-            public = (value for name, value in vars(home).items() if not name.startswith("_"))
-            objects += [each for each in public if getattr(each, "__module__", "") == home.__name__]
+            public = {name: value for name, value in vars(home).items() if not name.startswith("_")}
+            exported = getattr(home, "__all__", ())
+            objects += [
+                value
+                for name, value in public.items()
+                if name in exported or getattr(value, "__module__", "") == home.__name__
+            ]
         else:
             objects.append(home)
     return objects

@@ -177,10 +177,11 @@ def fits(key: str, entry: Any, wrong: Any) -> bool:
     if float in kinds:
         kinds.add(int)
     last = key.rpartition(".")[2]
-    if last in ("source", "fingerprint", "second_encoder", "k", "candidates", "null", "threshold"):
+    if last in ("source", "fingerprint", "second_encoder", "k", "candidates", "threshold"):
         kinds.add(type(None))
-    if last == "null":
-        kinds.add(str)
+    if key == "settings.null":
+        # earlier versions recorded flags; none of the wrong texts is a choice
+        kinds = {bool, type(None)}
     if last in ("source", "second_encoder", "fingerprint"):
         kinds.add(str)
     if last == "source":

@@ -198,9 +198,7 @@ class Study:
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
         text = f"{STUDIES[self.name].about}\n\n{self.more}"
-        names = {"help_option_names": ["-h", "--help"]}
-        command = click.command(self.name, help=text, epilog=ending, context_settings=names)
-        return command(decorate(run))
+        return click.command(self.name, help=text, epilog=ending)(decorate(run))
 
 
 OWN_VALUERS = "it brings its own methods"
@@ -566,7 +564,6 @@ for _study in ROWS:
 
 @evaluate.command(
     "all",
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=example("evaluate all train/ --held-out test/"),
 )
 @options(*SHARED, _count(100))

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gmvaluator.errors import RunError
+from gmvaluator.settings import NULL_CHOICES
 
 Check = Callable[[Any, str], None]
 """Raises RunError unless a value is right; the second argument is its key, as `inputs.train`."""
@@ -52,6 +53,12 @@ def _temperature(value: Any, key: str) -> None:
 def _level(value: Any, key: str) -> None:
     if not (_is_number(value) and 0 < value < 1):
         raise damaged(key, value, "a number between 0 and 1")
+
+
+def _null(value: Any, key: str) -> None:
+    # earlier versions recorded true, false and null
+    if value is not None and not isinstance(value, bool) and value not in NULL_CHOICES:
+        raise damaged(key, value, f"one of {', '.join(NULL_CHOICES)}")
 
 
 def _null_kind(value: Any, key: str) -> None:
@@ -154,7 +161,7 @@ SETTINGS = record_of(
         "seed": WHOLE,
         "mirror": FLAG,
         "dedup": TEXT,
-        "null": optional(of_type((bool, str), "true, false or a text")),
+        "null": _null,
         "null_level": NUMBER,
         "signed": FLAG,
         "whole_set": FLAG,
