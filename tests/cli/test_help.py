@@ -206,3 +206,13 @@ def test_streams_of_other_encodings_are_no_crash(encoding: str) -> None:
             capture_output=True,
         )
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["value", "match"])
+def test_an_option_that_is_not_given_leaves_the_choice_to_the_index(verb: str) -> None:
+    """A default here would replace the setting that an index or a run was made with."""
+    words = {"value": ["t", "g", "--out", "o"], "match": ["t", "p.png"]}[verb]
+    given = cli.commands[verb].make_context(verb, words, parent=PARENT).params
+    settings = {*inspect.signature(GMValuator).parameters} & {*given} - {"cache", "memory"}
+    assert len(settings) > 10
+    assert {name: given[name] for name in settings if given[name] not in (None, ())} == {}

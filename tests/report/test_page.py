@@ -192,7 +192,7 @@ def test_command_writes_the_report_and_says_where(
     status, _, err = called("report", str(home / "run"), "--figures", "--pictures", "inf")
     assert (status, "megabytes=inf" in err) == (2, True)
     assert sorted(home.rglob("*")) == before
-    status, _, err = called("report", str(home / "run"), "--train", str(home / "gone"))
+    status, _, err = called("report", str(home / "run"), "--train-images", str(home / "gone"))
     assert (status, "gone" in err) == (2, True)
     record = json.loads((home / "run" / "run.json").read_text())
     (home / "run" / "run.json").write_text(json.dumps(record | {"format": 9}))

@@ -44,6 +44,9 @@ def option(
         click_settings: further arguments of `click.option`.
     """
     declared, _, metavar = name.partition(" ")
+    if "/" in declared:
+        # click takes a switch without a default for an answer of no
+        click_settings["default"] = default
     if default is not None:
         click_settings["default"] = default
         if "Default: " not in text:
@@ -272,8 +275,6 @@ WEIGHING = (
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "
         "counts. Default: --no-mirror.",
-        # an index or a run brings its own choice
-        default=None,
     ),
 )
 NULL = (
