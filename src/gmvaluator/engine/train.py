@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Embeddings, Tally, embed, encode_batches
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.laps import Laps
+from gmvaluator.engine.timing import timed
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Space, Vectors, blocks, evenly_spread, nearest, nearest_other
@@ -47,30 +47,29 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
     Raises:
         InputError: no readable image, or fewer images than k or candidates.
     """
-    laps, settings = Laps(), context.settings
-    embeddings = laps.lap(
-        "embed train",
-        embed(
+    seconds: dict[str, float] = {}
+    with timed(seconds, "embed train"):
+        embeddings = embed(
             images,
             context.encoders[0],
             strict=strict,
             budget=context.budget,
             progress=context.progress,
             stage="embed train",
-        ),
-    )
+        )
     train = TrainingSet.of(images, embeddings)
     clusters = None
-    if settings.dedup != "none":
-        clusters = laps.lap("find copies", _find_copies(context, images, train, embeddings))
-    distinct = distinct_images(train, clusters)
-    vectors = _distinct_vectors(embeddings.vectors, clusters)
-    _check_sizes(settings, len(distinct.ids), len(train.ids))
-    placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
-    realism = None
-    if context.quality.needs_reference:
-        realism = RealismReference.fit(spaces[0].vectors, distinct.order)
-    laps.lap("fit", realism)
+    if context.settings.dedup != "none":
+        with timed(seconds, "find copies"):
+            clusters = _find_copies(context, images, train, embeddings)
+    with timed(seconds, "fit"):
+        distinct = distinct_images(train, clusters)
+        vectors = _distinct_vectors(embeddings.vectors, clusters)
+        _check_sizes(context.settings, len(distinct.ids), len(train.ids))
+        placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
+        realism = None
+        if context.quality.needs_reference:
+            realism = RealismReference.fit(spaces[0].vectors, distinct.order)
     encoders = context.all_encoders()
     return Trained(
         train=train,
@@ -84,7 +83,7 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
             file.name: file.sha256 for encoder in encoders.values() for file in encoder.weights
         },
         clusters=clusters,
-        seconds=laps.seconds,
+        seconds=seconds,
     )
 
 

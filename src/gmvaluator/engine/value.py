@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.laps import Laps
 from gmvaluator.engine.null_sample import judge_matches, null_sample
 from gmvaluator.engine.place import place
 from gmvaluator.engine.recall import find_candidates
+from gmvaluator.engine.timing import timed
 from gmvaluator.engine.train import learn_spacing
 from gmvaluator.engine.trained import Trained
 from gmvaluator.images import ImageSet, set_fingerprint
@@ -49,18 +49,25 @@ def value_images(
         RunError: a training image has changed since it was embedded.
     """
     context, trained = _ready(context, trained)
-    laps = Laps(trained.seconds)
-    batch = laps.lap("embed generated", place(context, trained, generated, strict=strict))
-    candidates = laps.lap("recall", _recall(context, trained, batch))
-    null = laps.lap("null", null_sample(context, trained, holdout, strict=strict))
-    ranked = laps.lap("rerank", _rank(context, trained, batch, candidates))
-    contributors = laps.lap("weights", _choose(context, trained, batch, candidates, ranked))
-    quality = laps.lap("quality", _judge(context, trained, batch))
-    verdict = judge_matches(context, trained, batch, candidates, ranked, null)
-    temperature = _temperature(context, trained)
-    scores = laps.lap("values", _share(context, contributors, quality, temperature, verdict))
+    seconds = dict(trained.seconds)
+    with timed(seconds, "embed generated"):
+        batch = place(context, trained, generated, strict=strict)
+    with timed(seconds, "recall"):
+        candidates = _recall(context, trained, batch)
+    with timed(seconds, "null"):
+        null = null_sample(context, trained, holdout, strict=strict)
+    with timed(seconds, "rerank"):
+        ranked = _rank(context, trained, batch, candidates)
+    with timed(seconds, "weights"):
+        contributors = _choose(context, trained, batch, candidates, ranked)
+    with timed(seconds, "quality"):
+        quality = _judge(context, trained, batch)
+    with timed(seconds, "values"):
+        verdict = judge_matches(context, trained, batch, candidates, ranked, null)
+        temperature = _temperature(context, trained)
+        scores = _share(context, contributors, quality, temperature, verdict)
     return _assemble(
-        context, trained, batch, candidates, scores, quality, temperature, verdict, laps.seconds
+        context, trained, batch, candidates, scores, quality, temperature, verdict, seconds
     )
 
 
