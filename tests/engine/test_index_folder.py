@@ -154,3 +154,27 @@ def test_a_damaged_marker_is_an_error_and_no_traceback(
             refused += 1
     # seconds, weights and the location of the images decide no value
     assert refused >= (0 if key in ("seconds", "weights", "location") else 8)
+
+
+def test_vectors_of_another_precision_are_refused(folder: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    for file in (folder / "index").iterdir():
+        (index / file.name).write_bytes(file.read_bytes())
+    marker = index / "index.json"
+    whole = json.loads(marker.read_text(encoding="utf-8"))
+    assert set(whole["arithmetic"]) == {"pixels@8", "pixels@5"}
+    for made, refused in (
+        ({"pixels@8": "torch-cuda-float16"}, True),
+        ({"pixels@8": "openvino-cpu-float32"}, False),
+        (None, False),
+    ):
+        content = {name: entry for name, entry in whole.items() if name != "arithmetic"}
+        if made is not None:
+            content["arithmetic"] = made
+        marker.write_text(json.dumps(content), encoding="utf-8")
+        if refused:
+            with pytest.raises(RunError, match=r"were computed by torch-cuda-float16.*device"):
+                GMValuator.load(index)
+        else:
+            assert GMValuator.load(index).fitted_ is not None

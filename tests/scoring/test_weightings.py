@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import permutations
 from typing import Any
 
@@ -319,3 +320,18 @@ def test_grey_images_are_weighed_by_one_channel_as_by_three(
     whole = value((train, generated), weighting=weighting, k=600)
     np.testing.assert_allclose(lean.score_matrix(), whole.score_matrix(), atol=2e-5)
     assert not np.array_equal(lean.score_matrix(), whole.score_matrix())  # another way to it
+
+
+def test_the_exact_solution_takes_what_its_guard_says() -> None:
+    """Measured by the allocator: the guard multiplies n² by `EXACT_BYTES`."""
+    n = 1_500
+    train = np.random.default_rng(0).normal(size=(n, 20)).astype(np.float32)
+    kernel = Kernel.fit(train, np.arange(n))
+    tracemalloc.start()
+    ridge_of_all(kernel, train, train[:10], 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 4 * n * n < peak <= global_ridge.EXACT_BYTES * n * n + (1 << 20)
+    guard = global_ridge.GlobalRidge()
+    assert guard.takes_all(n, 10, Budget(global_ridge.EXACT_BYTES * n * n))
+    assert not guard.takes_all(n, 10, Budget(global_ridge.EXACT_BYTES * n * n - 1))
