@@ -76,7 +76,7 @@ def test_a_spelling_of_the_same_encoder_fits_alike(settings: Settings) -> None:
 
 @pytest.mark.parametrize("name", ["k", "weighting", "temperature", "mirror", "null", "index"])
 def test_settings_of_a_valuation_do_not_decide_a_fit(settings: Settings, name: str) -> None:
-    others = {"k": 3, "weighting": "shapley", "temperature": 0.5, "mirror": True}
+    others: dict[str, Any] = {"k": 3, "weighting": "shapley", "temperature": 0.5, "mirror": True}
     others |= {"null": "off", "index": "pq"}
     assert replace(settings, **{name: others[name]}).fitting() == settings.fitting()
 

@@ -36,7 +36,7 @@ def space(store: Store) -> RecallSpace:
 
 
 def opened(space: RecallSpace, store: Store | None, **changes: Any) -> Any:
-    settings = {"train": "a" * 64, "order": ORDER, "seed": 0} | changes
+    settings: dict[str, Any] = {"train": "a" * 64, "order": ORDER, "seed": 0, **changes}
     name = settings.pop("name", "pq")
     return open_kept_index(name, space, store, **settings)
 

@@ -226,7 +226,7 @@ def stability_run(
         run: run folder.
         variants: default: `default_variants`.
         train, generated: the images, if they are no longer where the run had them.
-        holdout: the images of the run's null sample, if the run applied one (null=True) and they
+        holdout: the images of the run's null sample, if the run withheld by one and they
             are no longer where the run had them.
         groups: (n,) group of each training image. Default: its label.
         progress: receives how many variants are done.
