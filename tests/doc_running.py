@@ -138,7 +138,8 @@ def check_command(block: Block, words: Sequence[str]) -> None:
         verb = rest.pop(0)
         if verb not in command.commands:
             raise ValueError(f"{block}: there is no command {verb!r} in {' '.join(words)!r}")
-        parent = click.Context(command, parent=parent, info_name=command.name)
+        settings = command.context_settings
+        parent = click.Context(command, parent=parent, info_name=command.name, **settings)
         command = command.commands[verb]
     try:
         context = command.make_context(command.name, rest, parent=parent)
