@@ -268,7 +268,7 @@ class IF4GAN:
             InputError: not fitted.
             RunError: the estimate is not finite.
         """
-        del generated  # the metric is of what the traced GAN draws
+        del generated  # the metric measures drawings of the traced GAN
         images, data = fitted(self._train)
         start = time.perf_counter()
         effects = removal_effects(self.trace, data, self.metric, self.codes, self._progress)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.baselines.nda_patches import Floats
 
-# All the weights of one image that are left out of a query's sums, or all of all images together,
-# make less than this share of what an image has on average, or of all weights.
+# Bound on the weights that are left out of a query's sums: per image, as a share of the mean weight
+# of an image; over all images, as a share of all weights.
 NEGLIGIBLE = 1e-5
 _TILE = 512  # queries a product: its results stay in the processor's cache while they are read
 

@@ -82,10 +82,11 @@ class _Loaded:
     weight: float
 
 
+@dataclass(frozen=True)
 class Influences:
     """Sums Σ_c w_c ⟨ĝ_c(x), ĝ_c(z)⟩ of a request.
 
-    Args:
+    Attributes:
         request: the terms.
         memory: bytes for gradients, products and sums.
         device: torch name of the device.
@@ -93,39 +94,36 @@ class Influences:
         progress: receives the progress.
     """
 
-    def __init__(
-        self, request: Request, memory: int, device: str, sums: PartialSums, progress: Progress
-    ) -> None:
-        self._request = request
-        self._memory = memory
-        self._device = device
-        self._sums = sums
-        self._progress = progress
+    request: Request
+    memory: int
+    device: str
+    sums: PartialSums
+    progress: Progress
 
     def blocks(self, train: Pixels, test: Pixels) -> Iterator[Influence]:
         """(n, block) influences for blocks of test images that fit into memory, in order."""
         n, m = len(train), len(test)
-        width = max(1, min(m, self._memory // 4 // (8 * n)))
-        checkpoints = len(self._request.checkpoints)
-        with self._progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
+        width = max(1, min(m, self.memory // 4 // (8 * n)))
+        checkpoints = len(self.request.checkpoints)
+        with self.progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
             for rows in slices(m, width):
                 block = test.part(rows)
                 key = self._key(train, block)
-                influence, done = self._sums.resume(key, (n, len(block)))
+                influence, done = self.sums.resume(key, (n, len(block)))
                 advance(done * n)
                 for checkpoint in self._loaded(train, done):
                     influence += self._term(checkpoint, train, block, advance)
                     done += 1
-                    self._sums.keep(key, influence, done)
+                    self.sums.keep(key, influence, done)
                 yield influence
 
     def self_influence(self, train: Pixels) -> NDArray[np.float64]:
         """(n,) Σ_c w_c ‖ĝ_c(x)‖². Both factors use the same draws."""
         n = len(train)
-        total = len(self._request.checkpoints) * n
+        total = len(self.request.checkpoints) * n
         key = f"self-{self._key(train, train)}"
-        norms_so_far, done = self._sums.resume(key, (n,))
-        with self._progress.stage("self-influence", total) as advance:
+        norms_so_far, done = self.sums.resume(key, (n,))
+        with self.progress.stage("self-influence", total) as advance:
             advance(done * n)
             for checkpoint in self._loaded(train, done):
                 for rows in slices(n, self._batch_size(checkpoint, 1)):
@@ -133,12 +131,12 @@ class Influences:
                     norms_so_far[rows] += checkpoint.weight * norms.double().cpu().numpy()
                     advance(rows.stop - rows.start)
                 done += 1
-                self._sums.keep(key, norms_so_far, done)
+                self.sums.keep(key, norms_so_far, done)
         return norms_so_far
 
     def _key(self, train: Pixels, test: Pixels) -> str:
         """Key of stored sums. Computed only if sums are stored, since it reads all pixels."""
-        return self._request.key(train, test) if self._sums.keeps else ""
+        return self.request.key(train, test) if self.sums.keeps else ""
 
     def _term(
         self, checkpoint: _Loaded, train: Pixels, test: Pixels, advance: Advance
@@ -165,7 +163,7 @@ class Influences:
 
     def _gradients(self, checkpoint: _Loaded, images: Pixels, side: Side) -> Gradients:
         kind = next(checkpoint.network.parameters())
-        request, shape = self._request, (self._request.draws, checkpoint.latent)
+        request, shape = self.request, (self.request.draws, checkpoint.latent)
         key = (request.seed, checkpoint.step, _STREAM[side])
         noise = np.stack(
             [
@@ -182,30 +180,30 @@ class Influences:
         return (factorised if checkpoint.factors else explicit)(checkpoint.network, batch)
 
     def _numbers(self, checkpoint: _Loaded) -> int:
-        return gradient_numbers(checkpoint.network, self._request.draws, factors=checkpoint.factors)
+        return gradient_numbers(checkpoint.network, self.request.draws, factors=checkpoint.factors)
 
     def _batch_size(self, checkpoint: _Loaded, against: int) -> int:
         """Number of images whose gradients, and products with `against` others, fit into memory."""
-        pairs = 3 * against * (self._request.draws**2 if checkpoint.factors else 1)
-        fitting = self._memory // 4 // (_FLOAT * (4 * self._numbers(checkpoint) + pairs))
+        pairs = 3 * against * (self.request.draws**2 if checkpoint.factors else 1)
+        fitting = self.memory // 4 // (_FLOAT * (4 * self._numbers(checkpoint) + pairs))
         return max(1, min(_MOST_IMAGES, fitting))
 
     def _held_together(self, checkpoint: _Loaded, m: int) -> int:
         """Number of test images whose gradients fit into memory."""
-        return max(1, min(m, self._memory // 4 // (_FLOAT * self._numbers(checkpoint))))
+        return max(1, min(m, self.memory // 4 // (_FLOAT * self._numbers(checkpoint))))
 
     def _loaded(self, train: Pixels, skip: int) -> Iterator[_Loaded]:
         """The checkpoints after the first `skip`, one at a time in memory."""
         before = 0
-        for number, checkpoint in enumerate(self._request.checkpoints):
+        for number, checkpoint in enumerate(self.request.checkpoints):
             steps, before = checkpoint.step - before, checkpoint.step
             if number >= skip:
                 weight = checkpoint.learning_rate * checkpoint.batch_size * steps
-                yield self._load(checkpoint, weight / self._request.n_trained, train)
+                yield self._load(checkpoint, weight / self.request.n_trained, train)
 
     def _load(self, checkpoint: VAECheckpoint, weight: float, train: Pixels) -> _Loaded:
         network = loaded_network(checkpoint)
-        elbo = ElboNetwork(network, self._request.objective).to(self._device)
+        elbo = ElboNetwork(network, self.request.objective).to(self.device)
         elbo.eval().requires_grad_(True)
         kind = next(elbo.parameters())
         # two images, three draws: a layer's number of rows tells whether it sees images or draws

@@ -1,4 +1,4 @@
-"""Every study of the paper with one call: what `docs/reproduction.md` shows."""
+"""Every study of the paper with one call, for `docs/reproduction.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gmvaluator.evaluation.valuers import (
     variant,
 )
 
-# What the paper attributes on MNIST. Labels of what they draw are known by construction.
+# The generators of the paper on MNIST. Labels of their images are known by construction.
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "beta-vae": Recipe("beta-vae", 8_000, {"beta": 4, "latent": 32}, conditional=True),
@@ -60,7 +60,7 @@ SOME = 2_000
 MIXED_SHARES = (0.2, 0.005)
 FEW = 1_000
 HALF = 300
-# memorising is what the test is about: small halves, seen hundreds of times, and no guidance
+# the test needs memorising: small halves, seen hundreds of times, and no guidance
 SUBSET_RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "ddpm": Recipe("ddpm", 3_000, {"guidance": 1, "warmup": 100}, conditional=True),

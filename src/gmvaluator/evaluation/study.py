@@ -169,7 +169,7 @@ def walk(
                 subject.name: valuer.suited(subject.generator) for subject in context.subjects
             }
             if not any(suited.values()):
-                valuer.make(1, 0)  # tells what it needs
+                valuer.make(1, 0)  # raises an error that names the right generators
             for subject in context.subjects:
                 bound = suited[subject.name]
                 if bound is None:

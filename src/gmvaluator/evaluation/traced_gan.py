@@ -24,7 +24,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.runs.valuation import Valuation
 
 RECIPE = GANRecipe()
-DTYPE = torch.float64  # in float32 rounding exceeds what one image changes
+DTYPE = torch.float64  # in float32, rounding exceeds the effect of one image
 CLASSIFIER_EPOCHS = 6
 MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
 

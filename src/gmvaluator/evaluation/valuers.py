@@ -100,7 +100,7 @@ TRAK = "trak"
 D_TRAK = "d-trak"
 NDA = "nda"
 NDA_SETTINGS = ("size", "t", "patch", "topk", "scales", "alpha", "candidates", "memory")
-IF4GAN = "if4gan"  # made by `traced_gan`, of what a study is given
+IF4GAN = "if4gan"  # made by `traced_gan` from a study's inputs
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
 ENCODERS = (
     "efficientnet-lite0@96",

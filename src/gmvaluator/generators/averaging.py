@@ -11,15 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from gmvaluator.generators.base import GeneratorModel
-from gmvaluator.generators.layers import average_into
 from gmvaluator.generators.randomness import STATISTICS, image_noise
 
 _STANDING = (16, 64)  # batches and their size behind the saved batch statistics
 
 
+@torch.no_grad()
 def average_step(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """One step of the moving average. The decay starts low, so that early weights are forgotten."""
-    average_into(average, network, min(decay, (1 + step) / (10 + step)))
+    """average ← decay · average + (1 − decay) · network. Buffers are copied.
+
+    The decay starts low, so that early weights are forgotten.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1.0 - decay)
+    for held, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        held.copy_(buffer)
 
 
 @torch.no_grad()

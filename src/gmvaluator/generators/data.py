@@ -83,7 +83,7 @@ def common_side(source: Any) -> int | None:
         try:
             shapes.add(data[row].shape[:2])
         except ImageError:
-            continue  # told when the set is read
+            continue  # reported when the set is read
     (height, width) = shapes.pop() if len(shapes) == 1 else (0, 1)
     return int(height) if height == width else None
 

@@ -40,7 +40,7 @@ class DDPMConfig(GeneratorConfig):
     width: int = limited(48, 8)  # U-Net: channels at half of the side; twice at a quarter
     blocks: int = limited(1, 1)  # U-Net: residual blocks at each resolution, down and up
     hidden: tuple[int, ...] = (512, 512, 512)  # fully connected: widths of the hidden layers
-    predicts: Literal["noise", "image"] = "noise"  # what the network's output means
+    predicts: Literal["noise", "image"] = "noise"  # the meaning of the network's output
     times: int = limited(1000, 2)  # steps T of the forward process
     schedule: Literal["cosine", "linear"] = "cosine"  # of the noise
     label_dropout: float = limited(0.1, 0.0, 1.0)  # share of labels hidden in training
@@ -171,7 +171,7 @@ class DDPM(GeneratorModel):
 
         The images are noised to `time`, 0 … T − 1, and have no class.
         """
-        # by shape: len would be a constant for what traces this
+        # by shape: a traced network would take len as a constant
         times = torch.full((images.shape[0],), time, device=images.device)
         nobody = torch.full_like(times, self.nobody)
         noisy = add_noise(images, noise, self.shares.to(images.device)[times])

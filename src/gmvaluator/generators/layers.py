@@ -71,15 +71,6 @@ def frozen(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
-@torch.no_grad()
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network, buffers copied."""
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1.0 - decay)
-    for held, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        held.copy_(buffer)
-
-
 def to_signed(images: Tensor) -> Tensor:
     """uint8 → float32 in [−1, 1]."""
     return images.to(torch.float32).div_(127.5).sub_(1.0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planted.transformations import Images
+from gmvaluator.evaluation.subjects.classifier import as_rgb
 from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
@@ -64,9 +65,7 @@ class Pool:
         """(r, side, side, 3) pixels of these rows; (r, side, side) if the pool is grey."""
         distinct, inverse = np.unique(rows, return_inverse=True)
         stack = load_pixels(self.train.select(distinct), self.side)
-        if self.colour and stack.ndim == 3:
-            stack = np.repeat(stack[..., None], 3, axis=3)
-        return np.ascontiguousarray(stack[inverse])
+        return np.ascontiguousarray((as_rgb(stack) if self.colour else stack)[inverse])
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Rows of `count` distinct training images that equal no other training image.

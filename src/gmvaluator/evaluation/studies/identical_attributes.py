@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KS = (5, 10, 15)
-# said in the paper's text on Table 3; other data, so for orientation only
+# from the paper's text on Table 3, on other data, so for orientation only
 PAPER_NOTE = (
     "The paper reports at k = 5 for CelebA, re-ranked by DreamSim, at least 0.96 for hats, 0.95 "
     "for eyeglasses and 0.98 for gender (Table 3)."

@@ -80,7 +80,7 @@ def two_subsets(
         k: number of contributors per generated image.
         name: name of the result.
     """
-    # what is missing is trained side by side
+    # missing generators are trained side by side
     jobs = [
         _job(split_in_two(context.train, n, seed), family, recipe, n, seed)
         for seed in range(context.seeds)

@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import chance_ratio
-from gmvaluator.evaluation.subjects.classifier import BATCH, Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import (
+    BATCH,
+    Classifier,
+    as_rgb,
+    train_classifier,
+)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
@@ -156,7 +161,7 @@ class AttributeReaders:
 
     def agreement(self, images: ImageSet, attributes: Attributes) -> dict[str, float]:
         """By attribute, the share of images that the classifier reads as the given (m,) values."""
-        pixels = _rgb(load_pixels(images, self._size))
+        pixels = as_rgb(load_pixels(images, self._size))
         return {
             name: float(np.mean(self._reader(name).name(pixels) == values))
             for name, values in attributes.items()
@@ -186,7 +191,7 @@ class AttributeReaders:
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
-        return _rgb(load_pixels(self._train, self._size))
+        return as_rgb(load_pixels(self._train, self._size))
 
 
 def _by_label(train: ImageSet, name: str) -> dict[str, str]:
@@ -207,7 +212,3 @@ def _joined(attributes: Sequence[NDArray[np.object_]]) -> NDArray[np.object_]:
     """Several attributes as one, (n,)."""
     texts = ["\x1f".join(values) for values in zip(*attributes, strict=True)]
     return np.asarray(texts, dtype=object)
-
-
-def _rgb(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(stack[..., None], 3, axis=3) if stack.ndim == 3 else stack

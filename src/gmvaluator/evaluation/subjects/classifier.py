@@ -216,3 +216,8 @@ def as_pixels(images: NDArray[np.uint8], config: ClassifierConfig) -> Tensor:
             f"(n, {', '.join(map(str, wanted))})"
         )
     return torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 1, 2)))
+
+
+def as_rgb(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, S, S) grey images as (n, S, S, 3). Colour images are returned as they are."""
+    return np.repeat(stack[..., None], 3, axis=3) if stack.ndim == 3 else stack

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import Classifier, as_rgb, train_classifier
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
@@ -76,36 +76,29 @@ class Subject(ABC):
         """m labelled images. The same seed gives the same images."""
 
 
+@dataclass(frozen=True, eq=False)
 class Classifiers:
     """Two classifiers of a labelled training set, trained on first use and stored.
 
     The first classifier labels images. The share of images on which the second one agrees is the
     images' legibility.
 
-    Args:
+    Attributes:
         train: labelled images, all readable.
         held_out: labelled images on which the accuracy is measured. Default: a tenth of `train`,
             which is then left out of the training.
+        work: working folder that stores the classifiers.
         size: side of the input, a multiple of 4.
         tag: name of the training set in file names.
+        progress: receives the progress.
     """
 
-    def __init__(
-        self,
-        train: ImageSet,
-        held_out: ImageSet | None,
-        work: Workspace,
-        *,
-        size: int,
-        tag: str,
-        progress: Progress,
-    ) -> None:
-        self._tag = tag
-        self._train = train
-        self._held_out = held_out
-        self._work = work
-        self.size = size
-        self._progress = progress
+    train: ImageSet
+    held_out: ImageSet | None
+    work: Workspace
+    size: int
+    tag: str
+    progress: Progress
 
     @cached_property
     def pair(self) -> tuple[Classifier, Classifier]:
@@ -126,14 +119,14 @@ class Classifiers:
     def pixels(self, images: ImageSet) -> NDArray[np.uint8]:
         """Pixels in the size and channels of the classifiers."""
         stack = load_pixels(images, self.size)
-        if self.channels == 3 and stack.ndim == 3:
-            return np.repeat(stack[..., None], 3, axis=3)
+        if self.channels == 3:
+            return as_rgb(stack)
         if self.channels == 1 and stack.ndim == 4:
             return np.asarray(stack.mean(axis=3).round(), dtype=np.uint8)
         return stack
 
     def _get(self, seed: int) -> Classifier:
-        file = self._work.path("classifiers", f"{self._tag}-{self.size}-{seed}.safetensors")
+        file = self.work.path("classifiers", f"{self.tag}-{self.size}-{seed}.safetensors")
         if not file.is_file():
             pixels, labels = self._data
             held_out, rest = self._measured_on
@@ -144,24 +137,24 @@ class Classifiers:
                 held_out=held_out,
                 epochs=epochs,
                 seed=seed,
-                progress=self._progress,
+                progress=self.progress,
             ).save(file)
         return Classifier.load(file)
 
     @cached_property
     def _data(self) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
-        labels = known_labels(self._train, "training images")
-        return load_pixels(self._train, self.size), labels
+        labels = known_labels(self.train, "training images")
+        return load_pixels(self.train, self.size), labels
 
     @property
     def _measured_on(
         self,
     ) -> tuple[tuple[NDArray[np.uint8], NDArray[np.object_]], NDArray[np.int64]]:
         """((images, labels) held out, rows of the training set to train on)."""
-        everything = np.arange(len(self._train))
-        if self._held_out is not None:
-            labels = known_labels(self._held_out, "held-out images")
-            return (load_pixels(self._held_out, self.size), labels), everything
+        everything = np.arange(len(self.train))
+        if self.held_out is not None:
+            labels = known_labels(self.held_out, "held-out images")
+            return (load_pixels(self.held_out, self.size), labels), everything
         shuffled = np.random.default_rng(0).permutation(everything)
         out, rest = shuffled[: len(shuffled) // 10], np.sort(shuffled[len(shuffled) // 10 :])
         pixels, labels = self._data
