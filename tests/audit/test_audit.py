@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from gmvaluator import GMValuator, ImageSet, InputError, RunError
 from gmvaluator.audit.align import PLACEMENTS, SIDE, aligned_distances, grey_pixels, laid_over
 from gmvaluator.audit.findings import Audit, audit_run, check_audit_output
 from gmvaluator.audit.near_copies import CopyFinder, CopySettings, calibrate
-from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.cli import cli
-from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.planted.transformations import cropped_anywhere
-from gmvaluator.evaluation.studies.audit import LEVELS, audited
-from gmvaluator.evaluation.studies.audit import audit as study_of_copies
-from gmvaluator.evaluation.study import Context
-from gmvaluator.files.pieces import Workspace
 from gmvaluator.runs.verify import verify_run
 from image_makers import encode, write_files
 
@@ -37,8 +34,30 @@ QUICK = CopySettings(encoder="pixels@7", candidates=8)
 
 
 def copies_of(images: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    named = {each.name: each for each in audited(colour=False)}
-    return named[name].apply(images, np.random.default_rng(5))
+    """(b, S, S) grey images as their copies under one alteration of `ALTERATIONS`."""
+    return np.stack([np.asarray(ALTERATIONS[name](Image.fromarray(image))) for image in images])
+
+
+def compressed(image: Image.Image, quality: int) -> Image.Image:
+    return Image.open(io.BytesIO(encode(image, "JPEG", quality=quality)))
+
+
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    """`share` of each side is cut off; the rest is resized to the size of the whole."""
+    side = image.width
+    box = (share * side, share * side, (1 - share) * side, (1 - share) * side)
+    return image.resize(image.size, Image.Resampling.BILINEAR, box)
+
+
+ALTERATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "identity": lambda image: image,
+    "flip": ImageOps.mirror,
+    "JPEG 90": partial(compressed, quality=90),
+    "JPEG 50": partial(compressed, quality=50),
+    "crop 5 %": partial(cropped, share=0.05),
+    "crop 10 %": partial(cropped, share=0.1),
+    "rotation 5°": lambda image: image.rotate(5, Image.Resampling.BILINEAR),
+}
 
 
 @pytest.fixture(scope="module")
@@ -271,14 +290,6 @@ def test_laid_over_shifts_mirrors_and_tells_what_is_covered() -> None:
     assert (laid_over(image, mirror, SIDE)[0] == image[:, ::-1]).all()
 
 
-def test_a_crop_anywhere_keeps_pixels_of_the_image_and_its_shape() -> None:
-    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
-    rng = np.random.default_rng(0)
-    assert (cropped_anywhere(0.0625, image, rng)[0, 0] != image[0, 0]).any()
-    flat = np.full((2, 8, 8, 3), 9, np.uint8)
-    assert (cropped_anywhere(0.1, flat, rng) == flat).all()
-
-
 # the threshold
 
 
@@ -326,55 +337,6 @@ def test_an_image_that_is_copied_many_times_in_the_training_set_is_still_found(
     found = finder.match(np.concatenate([copies_of(images[:1], "JPEG 50"), digits[0][300:310]]))
     within = found.distances[:, 0] <= finder.calibration.threshold
     assert within.tolist() == [True] + [False] * 10
-
-
-def test_the_study_tells_recall_precision_and_false_alarms(digits: Digits, tmp_path: Path) -> None:
-    context = Context(
-        train=ImageSet.open(digits[0][:60]),
-        subjects=(),
-        valuers=(),
-        seeds=2,
-        m=2,
-        work=Workspace(tmp_path / "work"),
-        train_name="digits",
-    )
-    held_out = ImageSet.open(digits[0][100:110])
-
-    def study() -> StudyResult:
-        return study_of_copies(context, held_out, innocents=5, settings=QUICK)
-
-    result = study()
-    found = {row[0]: row for row in result.tables[0].rows}
-    assert list(found) == [each.name for each in audited(colour=False)]
-    recall, precision, called = found["identity"][1:4]
-    assert isinstance(recall, Interval)
-    assert isinstance(precision, Interval)
-    assert recall == called
-    assert recall.mean == 1
-    alarms = result.tables[1].rows[LEVELS.index(0.01)][2]
-    assert isinstance(alarms, Interval)
-    # as many innocent images as copies; equal in both repetitions if none is called a copy
-    assert precision.mean == pytest.approx(1 / (1 + alarms.mean), abs=0.05)
-    thresholds = [row[1] for row in result.tables[1].rows]
-    assert thresholds == sorted(thresholds, key=lambda each: float(str(each)))
-    # taken up again, nothing is measured anew
-    pieces = context.work.pieces()
-    assert study().as_json()["details"] == result.as_json()["details"]
-    assert context.work.pieces() == pieces == 2
-    result.save(tmp_path / "out")
-    with pytest.raises(InputError, match="innocents=50 of 10 held-out images"):
-        study_of_copies(context, held_out, innocents=50)
-
-
-def test_the_study_refuses_what_it_has_no_use_for(made: Path, tmp_path: Path) -> None:
-    command = ["evaluate", "audit", str(made / "train"), "--work", str(tmp_path / "work")]
-    for options, message in (
-        ([], "needs innocent images; pass --held-out SET"),
-        (["--generator", "gan"], "leave --generator out"),
-        (["--valuer", "default"], "leave --valuer out"),
-    ):
-        with pytest.raises(InputError, match=message):
-            CliRunner().invoke(cli, [*command, *options], catch_exceptions=False)
 
 
 def test_too_few_training_images_are_refused() -> None:

@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.cli import cli
 from gmvaluator.errors import RunError
-from gmvaluator.evaluation.metrics import Interval
-from gmvaluator.evaluation.studies.strangers import strangers
-from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.valuers import variant
-from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
-from gmvaluator.progress import Silent
 from gmvaluator.scoring.conformal import Null, images_needed, null_size
 from image_makers import encode
 
@@ -303,32 +297,3 @@ def test_the_command_says_what_has_no_contributor(digits: Digits, tmp_path: Path
         ImageSet.open(tmp_path / "holdout.npy").location
         == json.loads((out / "run.json").read_text())["inputs"]["holdout"]["source"]
     )
-
-
-def test_the_study_measures_each_set_under_both_nulls(digits: Digits, tmp_path: Path) -> None:
-    images = digits[0]
-    context = Context(
-        train=ImageSet.open(images[:250]),
-        subjects=(),
-        valuers=[variant("quick", QUICK)],
-        seeds=1,
-        m=30,
-        work=Workspace(tmp_path),
-        train_name="digits",
-        progress=Silent(),
-    )
-    held_out = ImageSet.open(images[1000:1300])
-    result = strangers(
-        context, held_out, {"inverted": ImageSet.open(255 - images[2000:2040])}, 28, level=0.05
-    )
-    shares = {}
-    for row in result.tables[0].rows:
-        assert isinstance(row[-1], Interval)
-        shares[row[1], row[2]] = row[-1].mean
-    assert len(shares) == 8
-    for null in ("leave-one-out", "holdout"):
-        assert shares["training images", null] == 0
-        assert shares["held-out images", null] <= 0.2
-        assert shares["inverted", null] == shares["noise", null] == 1
-    with pytest.raises(InputError, match="pass at least 160"):
-        strangers(context, held_out.select(range(100)), {}, 28, level=0.05)

@@ -23,7 +23,6 @@ from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.mirrored import Mirrored
 from gmvaluator.engine.train import learn_spacing
 from gmvaluator.engine.trained import TrainingSet
-from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.geometry import Space
 from gmvaluator.images import Preprocessing
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
@@ -456,7 +455,6 @@ def test_preset_by_command(train_folder: Path, digits: Digits, tmp_path: Path) -
 
 def test_preset_is_offered_by_every_name_it_has() -> None:
     assert tuple(PRESETS) == PRESET_NAMES
-    assert named_valuer("robust").settings == PRESETS["robust"]
 
 
 def test_a_learned_temperature_is_no_number_for_contribute(digits: Digits) -> None:

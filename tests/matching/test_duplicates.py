@@ -17,9 +17,6 @@ from PIL import Image, PngImagePlugin
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
 from gmvaluator.certainty.uncertainty import uncertainty_run
 from gmvaluator.cli import cli
-from gmvaluator.evaluation.representations import Space, space_valuers
-from gmvaluator.evaluation.studies import strangers
-from gmvaluator.evaluation.valuers import judged_by, named_valuer, variant
 from gmvaluator.images import set_fingerprint
 from gmvaluator.matching.duplicates import find as duplicates
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -449,31 +446,6 @@ def test_names_and_presets() -> None:
     with pytest.raises(InputError, match="unknown dedup 'all'; choose one of none, exact, near"):
         GMValuator(**QUICK, dedup="all")
     assert GMValuator(**QUICK).settings.dedup == "exact"
-    # a study asks for single images, removed or owned one by one
-    made = named_valuer("nearest-pixel").make(3, 0)
-    assert isinstance(made, GMValuator)
-    assert made.settings.dedup == "none"
-
-
-def test_studies_ask_for_single_images(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the studies of spaces and of strangers, and the judge of quality by trusted images."""
-    images = ImageSet.open(digits[0][:6])
-    for space in space_valuers(Space.parse("pixels@14"), images, None).values():
-        made = space.make(3, 0)
-        assert isinstance(made, GMValuator)
-        assert made.settings.dedup == "none"
-    quick = variant("quick", {"encoder": "pixels@14", "rerank": "none", "cache": False})
-    assert strangers._fitted(quick, images, 0.02).settings.dedup == "none"
-    asked: list[dict[str, Any]] = []
-
-    class Asked(GMValuator):
-        def __init__(self, **settings: Any) -> None:
-            asked.append(settings)
-            super().__init__(**{**settings, "encoder": "pixels@14", "cache": False})
-
-    monkeypatch.setattr("gmvaluator.valuator.GMValuator", Asked)
-    judged_by(quick, images).make(2, 0).fit(images).value(images)
-    assert [each["dedup"] for each in asked] == ["none", "none"]
 
 
 def test_the_command_line_says_what_was_found(train_folder: Path, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ from gmvaluator.evaluation.valuers import (
 )
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
+from gmvaluator.settings import PRESETS
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -311,6 +312,7 @@ def test_valuers_come_from_names_and_files(tmp_path: Path) -> None:
     file.write_text('[sharp]\ntemperature = 0.1\n[pixels]\nencoder = "pixels@8"\n')
     names = [valuer.name for valuer in choose_valuers(("default", "random"), file)]
     assert names == ["default", "random", "sharp", "pixels"]
+    assert named_valuer("robust").settings == PRESETS["robust"]
     with pytest.raises(InputError, match="unknown valuer 'best'; choose one of default"):
         named_valuer("best")
     with pytest.raises(InputError, match="valuer default is named twice"):

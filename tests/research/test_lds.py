@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from generator_checks import one_by_one
@@ -36,18 +35,6 @@ from gmvaluator.generators.files import list_snapshots
 from gmvaluator.progress import Silent
 
 TINY = Recipe("beta-vae", 4, {"hidden": "8", "latent": 2, "size": 28, "batch_size": 8})
-
-
-@pytest.fixture(scope="module")
-def train(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> ImageSet:
-    """Forty digits."""
-    return ImageSet.open(list(digits[0][:40]))
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder that all retraining of this module shares."""
-    return tmp_path_factory.mktemp("work")
 
 
 def truth_of(train: ImageSet, work: Path, **changes: Any) -> GroundTruth:
@@ -276,20 +263,41 @@ def test_study_tables_every_valuer(train: ImageSet, work: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_command(
-    train: ImageSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("study", "options", "parameter", "refused"),
+    [
+        ("lds", ["--valuer", "random"], ("subsets", 4), {"--generated": "it trains"}),
+        (
+            "spaces",
+            ["--space", "pixels@7"],
+            ("spaces", ["pixels@7"]),
+            {"--valuer": "it brings its own", "--generated": "it trains"},
+        ),
+    ],
+)
+def test_commands(
+    study: str,
+    options: list[str],
+    parameter: tuple[str, Any],
+    refused: dict[str, str],
+    train: ImageSet,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "digits.npz"
     np.savez(file, images=np.stack([train[row][:, :, 0] for row in range(len(train))]))
     monkeypatch.setattr(recipes, "QUICK_RECIPES", {"beta-vae": TINY})
-    arguments = ["evaluate", "lds", str(file), "--generator", "beta-vae", "--valuer", "random"]
+    arguments = ["evaluate", study, str(file), "--generator", "beta-vae", *options]
     sizes = ["--seeds", "2", "--m", "6", "--subsets", "4", "--k", "10", "--json"]
     folders = ["--work", str(work), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(cli, [*arguments, *sizes, *folders])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["parameters"]["subsets"] == 4
-    assert told["tables"][0]["title"] == "digits, beta-vae, elbo"
-    wrong = CliRunner().invoke(cli, [*arguments, "--generated", f"x={file}", *folders])
-    assert isinstance(wrong.exception, InputError)
-    assert "lds does not take --generated: it trains" in str(wrong.exception)
+    result = json.loads(done.stdout)
+    assert result["parameters"][parameter[0]] == parameter[1]
+    assert result["tables"][0]["title"] == "digits, beta-vae, elbo"
+    values = {"--valuer": "random", "--generated": f"x={file}"}
+    for option, reason in refused.items():
+        wrong = CliRunner().invoke(cli, [*arguments, option, values[option], *folders])
+        assert isinstance(wrong.exception, InputError)
+        assert f"{study} does not take {option}: {reason}" in str(wrong.exception)

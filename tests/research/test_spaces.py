@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, ImageSet
-from gmvaluator.cli import cli
 from gmvaluator.encoders.generator import GeneratorEncoder
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import linear_datamodeling_score
@@ -25,7 +22,6 @@ from gmvaluator.evaluation.representations import (
 )
 from gmvaluator.evaluation.studies.spaces import spaces
 from gmvaluator.evaluation.study import Context
-from gmvaluator.evaluation.subjects import recipes
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.datamodeling import score_by_others
 from gmvaluator.evaluation.truth.ground_truth import ground_truth, random_subsets
@@ -44,18 +40,6 @@ NAMES = (
     "generator#middle",
     "pixels@14 + 0.5 * generator#first",
 )
-
-
-@pytest.fixture(scope="module")
-def train(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> ImageSet:
-    """Forty digits."""
-    return ImageSet.open(list(digits[0][:40]))
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder that all retraining of this module shares."""
-    return tmp_path_factory.mktemp("work")
 
 
 def context_of(train: ImageSet, work: Path) -> Context:
@@ -222,26 +206,3 @@ def test_spaces_that_suit_nothing_are_refused(
     monkeypatch.setenv("GMVALUATOR_OFFLINE", "1")
     with pytest.raises(InputError, match=r"no space is left\. alexnet is left out: its"):
         spaces(context_of(train, work), names=["alexnet"], **asked)
-
-
-def test_command(
-    train: ImageSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "digits.npz"
-    np.savez(file, images=np.stack([train[row][:, :, 0] for row in range(len(train))]))
-    monkeypatch.setattr(recipes, "QUICK_RECIPES", {"beta-vae": TINY})
-    arguments = ["evaluate", "spaces", str(file), "--generator", "beta-vae", "--space", "pixels@7"]
-    sizes = ["--seeds", "2", "--m", "6", "--subsets", "4", "--k", "10", "--json"]
-    folders = ["--work", str(work), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(cli, [*arguments, *sizes, *folders])
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["parameters"]["spaces"] == ["pixels@7"]
-    assert told["tables"][0]["title"] == "digits, beta-vae, elbo"
-    for wrong, message in (
-        (["--valuer", "random"], "spaces does not take --valuer: it brings its own"),
-        (["--generated", f"x={file}"], "spaces does not take --generated: it trains"),
-    ):
-        refused = CliRunner().invoke(cli, [*arguments, *wrong, *folders])
-        assert isinstance(refused.exception, InputError)
-        assert message in str(refused.exception)

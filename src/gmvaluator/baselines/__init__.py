@@ -1,4 +1,4 @@
-"""Valuers to compare with: what chance, labels and published rivals give."""
+"""Valuers to compare with: chance, perfect labels, and published methods."""
 
 from gmvaluator.baselines.trivial import RandomValuer, SameClassValuer
 

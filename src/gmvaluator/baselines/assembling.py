@@ -37,11 +37,11 @@ def assemble(
         train: the n training images that `contributions` counts.
         generated: the m generated images.
         contributions: (m, k) scores.
-        settings: what the baseline was asked to do; `valuer` names it.
-        seed: of its randomness.
-        seconds: time by stage.
-        quality: (m,) what each generated image hands out (default: 1).
-        skipped: (`train` or `generated`, image left out of its set before).
+        settings: settings of the baseline. `valuer` is its name.
+        seed: seed of the baseline.
+        seconds: seconds by stage.
+        quality: (m,) quality of each generated image. Default: 1.
+        skipped: (`train` or `generated`, skipped image) for each image that could not be read.
         more: further entries of the record.
     """
     return Valuation(
@@ -65,12 +65,12 @@ def assemble_for_set(
     seconds: Mapping[str, float],
     more: Mapping[str, Any],
 ) -> Valuation:
-    """A valuation by a measure of all that is generated: one row, `WHOLE_SET`, of all n scores.
+    """A valuation by a measure of the whole generated set: one row, `WHOLE_SET`, of n scores.
 
     Args:
         train: the n training images.
-        values: (n,) of each.
-        settings, seed, seconds: as `assemble` takes them.
+        values: (n,) value of each training image.
+        settings, seed, seconds: see `assemble`.
         more: further entries of the record.
     """
     order = np.argsort(-values, kind="stable")

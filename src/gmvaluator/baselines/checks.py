@@ -9,10 +9,10 @@ from gmvaluator.errors import InputError
 Read = TypeVar("Read")
 
 
-def check_at_least(lowest: int, name: str, given: object) -> None:
-    """Raises `InputError` unless `given` is a whole number ≥ `lowest`."""
-    if isinstance(given, bool) or not isinstance(given, int) or given < lowest:
-        raise InputError(f"{name}={given!r} was given; pass a whole number {name} ≥ {lowest}")
+def check_at_least(lowest: int, name: str, number: object) -> None:
+    """Raises `InputError` unless `number` is a whole number ≥ `lowest`."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < lowest:
+        raise InputError(f"{name}={number!r} was given; pass a whole number {name} ≥ {lowest}")
 
 
 def check_enough(k: int, n: int, what: str) -> None:
@@ -22,7 +22,7 @@ def check_enough(k: int, n: int, what: str) -> None:
 
 
 def fitted(train: Read | None) -> Read:
-    """What `fit` kept; raises `InputError` if it was not called."""
+    """The fitted training set. InputError if `fit` was not called."""
     if train is None:
         raise InputError("the valuer is not fitted; call fit(train) first")
     return train

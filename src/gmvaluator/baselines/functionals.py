@@ -1,8 +1,8 @@
-"""What gradient-based valuers differentiate: a number that a generator gives to an image.
+"""The functions that gradient-based valuers differentiate: generator and image → one number.
 
-`loss` is the generator's own training loss (TRAK, Park et al. 2023). `square` is the mean square of
-what the network puts out, whatever it was to put out (D-TRAK, Zheng et al. 2024, arXiv 2311.00500,
-section 4): it has no theory, and foretells retraining of diffusion models better.
+`loss` is the generator's training loss (TRAK, Park et al. 2023). `square` is the mean square of the
+network's output (D-TRAK, Zheng et al. 2024, arXiv 2311.00500, section 4). `square` has no theory,
+but it foretells the retraining of diffusion models better.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FUNCTIONALS: tuple[Functional, ...] = ("loss", "square")
 
 
 class Differentiated(nn.Module):
-    """A generator whose forward pass is one number an image, the mean over S draws of noise."""
+    """A generator whose forward pass gives one number per image, a mean over S draws of noise."""
 
     def __init__(self, draws: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Differentiated(nn.Module):
     @property
     @abstractmethod
     def noise_shape(self) -> tuple[int, ...]:
-        """(S, …) of the standard normal noise of one image."""
+        """(S, …) shape of the standard normal noise of one image."""
 
     @abstractmethod
     def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class Differentiated(nn.Module):
 
 
 class VAENumber(Differentiated):
-    """Of a VAE: its negative β-ELBO in nats, or the mean square of the decoder's logits."""
+    """The negative β-ELBO of a VAE in nats, or the mean square of its decoder's logits."""
 
     def __init__(self, model: VAE, functional: Functional, draws: int) -> None:
         super().__init__(draws)
@@ -68,10 +68,10 @@ class VAENumber(Differentiated):
 
 
 class DDPMNumber(Differentiated):
-    """Of a diffusion model: its denoising loss, or the mean square of the network's output.
+    """The denoising loss of a diffusion model, or the mean square of its network's output.
 
-    The mean over evenly spaced times, the middle of each of as many equal parts, with one noise
-    each.
+    The number is a mean over S times with one noise each. The times are the middles of S equal
+    parts.
     """
 
     def __init__(self, model: DDPM, functional: Functional, draws: int) -> None:
@@ -87,9 +87,11 @@ class DDPMNumber(Differentiated):
     def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         images = (2 * pixels - 1).repeat_interleave(self.draws, dim=0)
         times = self.times.to(pixels.device).repeat(len(pixels))
-        known = times.new_full((len(pixels),), self.model.nobody) if labels is None else labels
+        labels_or_nobody = (
+            times.new_full((len(pixels),), self.model.nobody) if labels is None else labels
+        )
         numbers = self._numbers(
-            images, noise.flatten(0, 1), times, known.repeat_interleave(self.draws)
+            images, noise.flatten(0, 1), times, labels_or_nobody.repeat_interleave(self.draws)
         )
         return numbers.reshape(len(pixels), self.draws).mean(dim=1)
 
@@ -102,10 +104,10 @@ class DDPMNumber(Differentiated):
 
 
 def differentiated(model: GeneratorModel, functional: Functional, draws: int) -> Differentiated:
-    """A generator, ready for gradients of a functional.
+    """The function of a generator that a functional differentiates.
 
     Raises:
-        InputError: a family without a loss of its own.
+        InputError: the family has no loss of single images.
     """
     if isinstance(model, VAE):
         return VAENumber(model, functional, draws)

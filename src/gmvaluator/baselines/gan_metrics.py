@@ -1,4 +1,4 @@
-"""Differentiable measures of what a GAN draws, as IF4GAN takes them (Terashita et al. 2021)."""
+"""Differentiable metrics of a GAN's drawings, for IF4GAN (Terashita et al. 2021)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class GANMetric(ABC):
     """Images → one number, with a gradient.
 
     Attributes:
-        name: in tables and results.
-        helpful: sign of the change of the metric that makes a removed image a helpful one: +1
-            where a lower metric is better (removal raises it), −1 where a higher one is.
+        name: name in tables and results.
+        helpful: sign of the metric's change when a helpful image is removed. +1 if a lower metric
+            is better, −1 if a higher metric is better.
     """
 
     name: ClassVar[str]
@@ -44,10 +44,10 @@ class GANMetric(ABC):
 
 
 class LogLikelihood(GANMetric):
-    """ALL: mean log-likelihood of held-out points under a kernel density of the drawn ones.
+    """ALL: mean log-likelihood of held-out points under a kernel density of the drawn points.
 
     Args:
-        points: (V, …) held-out.
+        points: (V, …) held-out points.
     """
 
     name = "log-likelihood"
@@ -138,8 +138,8 @@ class MetricClassifier(nn.Module):
     """The small classifier behind the metrics: two convolutions, one hidden layer of 128 features.
 
     Args:
-        channels, side: of the images.
-        classes: how many.
+        channels, side: channels and side of the images.
+        classes: number of classes.
     """
 
     def __init__(self, channels: int, side: int, classes: int) -> None:
@@ -158,8 +158,8 @@ class MetricClassifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, S, S) in [−1, 1] → (N, 128)."""
-        found: Tensor = self.body(images)
-        return found
+        features: Tensor = self.body(images)
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) in [−1, 1] → logits."""
@@ -175,16 +175,16 @@ def train_metric_classifier(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> MetricClassifier:
-    """Train on held-out images, which the GAN never sees: Adam, batches of 128.
+    """Train on held-out images that the GAN never sees, by Adam with batches of 128.
 
     Args:
         images: (N, C, S, S) in [−1, 1].
         labels: (N,) class numbers.
-        epochs: passes over them.
-        seed: of weights and order.
+        epochs: passes over the images.
+        seed: seed of the weights and the order.
 
     Raises:
-        InputError: numbers that do not fit.
+        InputError: the numbers of images and labels differ, or epochs is too small.
     """
     check_at_least(1, "epochs", epochs)
     if len(images) != len(labels) or not len(images):

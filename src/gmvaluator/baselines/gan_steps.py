@@ -1,8 +1,9 @@
-"""One update of a GAN as a pure function, so that it can be repeated and pulled back through.
+"""One update of a GAN as a pure function, which can be repeated and differentiated.
 
-Losses as in Terashita et al., "Influence estimation for generative adversarial networks" (ICLR
-2021): the critic minimises [Σ softplus(−D(x)) + Σ softplus(D(G(z)))] / B, the generator the mean of
-softplus(−D(G(z))), both with an L2 penalty on their weights; plain gradient descent.
+The losses are those of Terashita et al., "Influence estimation for generative adversarial networks"
+(ICLR 2021). The critic minimises [Σ softplus(−D(x)) + Σ softplus(D(G(z)))] / B. The generator
+minimises the mean of softplus(−D(G(z))). Both have an L2 penalty on their weights. The optimizer is
+plain gradient descent.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ Step = Callable[[Parameters, Parameters, Tensor, Tensor, Tensor], tuple[Paramete
 
 @dataclass(frozen=True)
 class GANRecipe:
-    """How a traced GAN is trained.
+    """The training settings of a traced GAN.
 
     Attributes:
         epochs: passes over the training images.
-        traced: the last so many of them are recorded.
-        batch_size: B, real images and codes an update.
-        learning_rate: of the generator.
-        critic_rate: of the critic.
+        traced: number of last epochs that are recorded.
+        batch_size: B, number of real images and of codes per update.
+        learning_rate: learning rate of the generator.
+        critic_rate: learning rate of the critic.
         weight_decay: factor λ of λ/2 · ‖W‖², W the weights without biases.
         updates: `simultaneous`: both networks step from the same point; `alternating`: the
             generator sees the critic's new weights.
-        seed: of the order and the codes.
+        seed: seed of the order and the codes.
     """
 
     epochs: int = 80
@@ -75,11 +76,11 @@ OFFICIAL_MNIST = GANRecipe(epochs=50, learning_rate=1e-3, critic_rate=1e-3)
 
 @dataclass(frozen=True)
 class GANPair:
-    """The two networks of a GAN, whose images of a batch do not see each other.
+    """The two networks of a GAN, without layers that couple the images of a batch.
 
     Attributes:
         generator: codes (B, latent) → images.
-        critic: images → (B,) or (B, 1) logits, high for real ones.
+        critic: images → (B,) or (B, 1) logits, high for real images.
         latent: length of a code.
 
     Raises:
@@ -107,32 +108,35 @@ class GANPair:
                     )
 
     def start(self) -> tuple[Parameters, Parameters]:
-        """(critic, generator) weights as they are now, not copied."""
+        """Present weights of (critic, generator), not copied."""
         critic, generator_ = (
-            {name: each.detach() for name, each in network.named_parameters()}
+            {name: parameter.detach() for name, parameter in network.named_parameters()}
             for network in (self.critic, self.generator)
         )
         return critic, generator_
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the generator's weights; data and codes are of the same."""
+        """Type of the generator's weights. Data and codes have the same type."""
         return next(self.generator.parameters()).dtype
 
     def draw(self, parameters: Parameters, codes: Tensor) -> Tensor:
-        """Images of these codes, by a generator of these weights."""
+        """Images of the codes by a generator with the given weights."""
         images: Tensor = torch.func.functional_call(self.generator, parameters, (codes,))
         return images
 
     def judge(self, parameters: Parameters, images: Tensor) -> Tensor:
-        """(B,) logits, by a critic of these weights."""
+        """(B,) logits of a critic with the given weights."""
         logits: Tensor = torch.func.functional_call(self.critic, parameters, (images,))
         return logits.reshape(len(images))
 
 
 def make_step(pair: GANPair, recipe: GANRecipe) -> Step:
-    """The update of both networks. Weights of 1 are training, a weight of 0 removes an image; the
-    denominator stays the number of images."""
+    """The update of both networks, with a weight per real image.
+
+    The weights are 1 in training. A weight of 0 removes an image. The denominator stays the number
+    of images.
+    """
 
     def critic_loss(
         critic: Parameters, maker: Parameters, weights: Tensor, real: Tensor, codes: Tensor
@@ -150,37 +154,39 @@ def make_step(pair: GANPair, recipe: GANRecipe) -> Step:
     ) -> tuple[Parameters, Parameters]:
         down = torch.func.grad(critic_loss)(critic, maker, weights, real, codes)
         moved = _descended(critic, down, recipe.critic_rate)
-        seen = moved if recipe.updates == "alternating" else critic
-        up = torch.func.grad(maker_loss)(maker, seen, codes)
+        opponent = moved if recipe.updates == "alternating" else critic
+        up = torch.func.grad(maker_loss)(maker, opponent, codes)
         return moved, _descended(maker, up, recipe.learning_rate)
 
     return step
 
 
 def _descended(parameters: Parameters, gradients: Parameters, rate: float) -> Parameters:
-    return {name: each - rate * gradients[name] for name, each in parameters.items()}
+    return {name: parameter - rate * gradients[name] for name, parameter in parameters.items()}
 
 
 def _penalty(parameters: Parameters, decay: float) -> Tensor:
-    squares = [each.square().sum() for each in parameters.values() if each.dim() > 1]
+    squares = [parameter.square().sum() for parameter in parameters.values() if parameter.dim() > 1]
     return 0.5 * decay * torch.stack(squares).sum()
 
 
 def flatten(*networks: Parameters) -> Tensor:
     """All weights in one vector, network by network."""
-    return torch.cat([each.reshape(-1) for network in networks for each in network.values()])
+    return torch.cat(
+        [parameter.reshape(-1) for network in networks for parameter in network.values()]
+    )
 
 
 def unflatten(vector: Tensor, *like: Parameters) -> tuple[Parameters, ...]:
-    """What `flatten` made into one."""
-    found, at = [], 0
+    """The weights in a vector of `flatten`, in networks shaped like `like`."""
+    networks, at = [], 0
     for network in like:
         parts = {}
-        for name, each in network.items():
-            parts[name] = vector[at : at + each.numel()].reshape(each.shape)
-            at += each.numel()
-        found.append(parts)
-    return tuple(found)
+        for name, parameter in network.items():
+            parts[name] = vector[at : at + parameter.numel()].reshape(parameter.shape)
+            at += parameter.numel()
+        networks.append(parts)
+    return tuple(networks)
 
 
 def mlp_gan(
@@ -198,17 +204,17 @@ def mlp_gan(
     """A fully connected GAN.
 
     Args:
-        shape: of one image, such as (1, 28, 28), or of one point, such as (2,).
+        shape: shape of one image, such as (1, 28, 28), or of one point, such as (2,).
         latent: length of the code.
-        hidden: widths between.
-        critic_hidden: those of the critic (default: the same).
-        activation: after each hidden layer; a smooth one where influence is to be exact, since
-            the kinks of ReLU spoil the linearisation.
-        bounded: images end in tanh, for data in [−1, 1].
-        bias: whether layers have one.
-        dtype: of the weights, and of the data that it takes. In float32 rounding can exceed what
-            one image changes; float64 takes about twice as long.
-        seed: of the initial weights (uniform, by fan-in).
+        hidden: widths of the generator's hidden layers.
+        critic_hidden: widths of the critic's hidden layers. Default: `hidden`.
+        activation: activation after each hidden layer. Take a smooth one for exact influence: the
+            kinks of ReLU spoil the linearisation.
+        bounded: whether the generator ends in tanh, for data in [−1, 1].
+        bias: whether layers have a bias.
+        dtype: type of the weights and the data. In float32, rounding can exceed the effect of one
+            image. float64 takes about twice as long.
+        seed: seed of the initial weights (uniform, by fan-in).
     """
     numbers = 1
     for side in shape:
@@ -232,14 +238,14 @@ def mlp_gan(
 
 @torch.no_grad()
 def _uniform(layer: nn.Linear, limit: float, drawn: torch.Generator) -> None:
-    for each in layer.parameters():
-        each.copy_(2 * limit * torch.rand(each.shape, generator=drawn) - limit)
+    for parameter in layer.parameters():
+        parameter.copy_(2 * limit * torch.rand(parameter.shape, generator=drawn) - limit)
 
 
 def official_points_gan(seed: int = 0, activation: Callable[[], nn.Module] = nn.ReLU) -> GANPair:
     """The fully connected GAN of Terashita et al. for points of the plane, in float64.
 
-    Theirs has ReLU, whose kinks make some estimates wrong by multiples; with tanh they hold.
+    The original has ReLU. With ReLU some estimates are wrong by multiples. With tanh they hold.
     """
     return mlp_gan(
         (2,),

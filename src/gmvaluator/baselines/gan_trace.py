@@ -38,15 +38,15 @@ class Trace:
     """Recorded updates of a training.
 
     Attributes:
-        folder: where it is.
-        recipe: of the training.
-        pair: the networks; their own weights play no part.
-        n: training images.
+        folder: folder of the trace.
+        recipe: recipe of the training.
+        pair: the networks. Their own weights are not used.
+        n: number of training images.
         rows: (T, B) int64, the images of each update.
-        codes: (T, B, latent), its codes.
-        weights: (T + 1, P), all weights before each update, critic first; the last row is final.
-        data_key, data_set_key: of the training images, in their order and in any.
-        seconds: that the training took.
+        codes: (T, B, latent), the codes of each update.
+        weights: (T + 1, P), weights before each update, critic first. The last row is final.
+        data_key, data_set_key: hashes of the training images, with and without their order.
+        seconds: seconds of the training.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Trace:
         return len(self.rows)
 
     def at(self, step: int) -> tuple[Parameters, Parameters]:
-        """(critic, generator) before recorded update `step`; those of `len(self)` are final."""
+        """(critic, generator) before recorded update `step`, or at the end for `len(self)`."""
         vector = torch.from_numpy(np.array(self.weights[step]))
         critic, maker = unflatten(vector, *self.pair.start())
         return critic, maker
@@ -106,10 +106,11 @@ class Trace:
 
     @staticmethod
     def open(folder: str | Path, pair: GANPair) -> Trace:
-        """Read what `train_traced` wrote.
+        """Read a trace of `train_traced`.
 
         Raises:
-            RunError: no finished trace is there, or it is damaged or of other networks.
+            RunError: the folder holds no finished trace, or the trace is damaged or of other
+                networks.
         """
         where = Path(folder)
         file = where / MARKER
@@ -118,18 +119,18 @@ class Trace:
                 f"{where} holds no finished trace ({MARKER}); record one with train_traced"
             )
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            recipe = GANRecipe(**told["recipe"])
+            record = json.loads(file.read_text(encoding="utf-8"))
+            recipe = GANRecipe(**record["recipe"])
             rows = np.load(where / "rows.npy")
             codes, weights = (
                 np.load(where / f"{name}.npy", mmap_mode="r") for name in ("codes", "weights")
             )
-            keys = (told["data_key"], told["data_set_key"])
-            seconds = float(told["seconds"])
-            trace = Trace(where, recipe, pair, told["n"], rows, codes, weights, *keys, seconds)
+            keys = (record["data_key"], record["data_set_key"])
+            seconds = float(record["seconds"])
+            trace = Trace(where, recipe, pair, record["n"], rows, codes, weights, *keys, seconds)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"trace {where} is damaged ({error}); record it again") from error
-        if told["networks"] != _shapes(pair):
+        if record["networks"] != _shapes(pair):
             raise RunError(f"trace {where} is of other networks than those given")
         if len(trace.weights) != len(trace) + 1:
             raise RunError(f"trace {where} is damaged (weights and updates differ in number)")
@@ -148,20 +149,20 @@ def train_traced(
 ) -> Trace:
     """Train from the networks' present weights and record the last epochs.
 
-    Interrupted and called again with the same arguments, it goes on from the last whole epoch; the
-    result is the same, bit for bit, on as many threads. A trace takes (weights × updates) numbers
-    on disk.
+    An interrupted training, called again with the same arguments, goes on from the last whole
+    epoch. The result is the same bit for bit, with the same number of threads. A trace takes
+    (weights × updates) numbers on disk.
 
     Args:
-        pair: the networks; not changed.
-        data: (n, …) training images as the critic takes them.
+        pair: the networks. They are not changed.
+        data: (n, …) training images, the critic's inputs.
         out: folder of the trace.
-        recipe: of the training.
-        progress: hears how far it is.
+        recipe: recipe of the training.
+        progress: receives the progress.
 
     Raises:
-        InputError: fewer images than a batch.
-        RunError: `out` holds another trace or cannot be written, or weights are no longer finite.
+        InputError: there are fewer images than a batch needs.
+        RunError: `out` holds another trace or cannot be written, or a weight is not finite.
     """
     recipe = recipe or GANRecipe()
     if len(data) < recipe.batch_size:
@@ -188,7 +189,7 @@ class _Recorder:
         self._start = flatten(*pair.start())
         key, set_key = data_keys(data)
         start = hashlib.blake2b(self._start.numpy().tobytes(), digest_size=12).hexdigest()
-        self._told = {
+        self._request = {
             "format": _FORMAT,
             "recipe": asdict(recipe),
             "n": len(data),
@@ -200,9 +201,9 @@ class _Recorder:
 
     @property
     def bytes(self) -> int:
-        """What the trace takes on disk, nearly."""
-        each = self._start.numel() + self._recipe.batch_size * self._pair.latent
-        return (self._steps - self._first) * each * self._start.element_size()
+        """Approximate size of the trace on disk."""
+        numbers_per_step = self._start.numel() + self._recipe.batch_size * self._pair.latent
+        return (self._steps - self._first) * numbers_per_step * self._start.element_size()
 
     def run(self, progress: Progress) -> Trace:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ class _Recorder:
 
     def _record(self, progress: Progress) -> None:
         self._check_same("request.json")
-        self._write("request.json", self._told)
+        self._write("request.json", self._request)
         vector, done, before = self._resumed()
         began = time.perf_counter()
         recorded = self._steps - self._first
@@ -253,7 +254,7 @@ class _Recorder:
         for array in arrays.values():
             array.flush()
         seconds = round(before + time.perf_counter() - began, 3)
-        self._write(MARKER, self._told | {"seconds": seconds})
+        self._write(MARKER, self._request | {"seconds": seconds})
         for name in ("request.json", "state.npz"):
             (self._folder / name).unlink(missing_ok=True)
 
@@ -262,7 +263,7 @@ class _Recorder:
         return self._start.numpy().dtype
 
     def _array(self, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Any:
-        """The array's file: that of an interrupted training, or a new one."""
+        """The array on disk, from an interrupted training or new."""
         file = self._folder / f"{name}.npy"
         if file.is_file():
             array = np.load(file, mmap_mode="r+")
@@ -291,10 +292,10 @@ class _Recorder:
         if not file.is_file():
             return
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged ({error}); delete {self._folder}") from error
-        if other := [name for name in self._told if told.get(name) != self._told[name]]:
+        if other := [name for name in self._request if record.get(name) != self._request[name]]:
             raise RunError(
                 f"{self._folder} holds another trace (it differs in {', '.join(other)}); choose "
                 "another folder, or delete it"
@@ -312,19 +313,19 @@ class _Recorder:
 
 
 def data_keys(data: Tensor) -> tuple[str, str]:
-    """(key that changes with order, key that does not) of images."""
-    each = [
+    """(hash that depends on the order, hash that does not) of images."""
+    digests = [
         hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest()
         for image in data
     ]
-    ordered = hashlib.blake2b(b"".join(each), digest_size=16)
-    unordered = hashlib.blake2b(b"".join(sorted(each)), digest_size=16)
+    ordered = hashlib.blake2b(b"".join(digests), digest_size=16)
+    unordered = hashlib.blake2b(b"".join(sorted(digests)), digest_size=16)
     return ordered.hexdigest(), unordered.hexdigest()
 
 
 def _shapes(pair: GANPair) -> dict[str, dict[str, list[int]]]:
     critic, maker = pair.start()
     return {
-        role: {name: list(each.shape) for name, each in network.items()}
+        role: {name: list(parameter.shape) for name, parameter in network.items()}
         for role, network in (("critic", critic), ("generator", maker))
     }

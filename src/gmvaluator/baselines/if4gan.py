@@ -1,9 +1,10 @@
-"""IF4GAN: what a GAN's quality would lose without a training image, from a trace of its training.
+"""IF4GAN: the change of a GAN's quality without a training image, from a trace of its training.
 
 Source: Terashita, Ohashi, Nonaka & Kanemaru, "Influence estimation for generative adversarial
-networks" (ICLR 2021). For an image j, s_j ≈ M(θ without j) − M(θ), where its term is left out of
-every recorded update and M is a metric of what the generator draws. The chain of updates is pulled
-back, one vector-Jacobian product an update, from the gradient of M at the final weights.
+networks" (ICLR 2021). The estimate of image j is s_j ≈ M(θ without j) − M(θ). M is a metric of the
+generator's drawings. "Without j" leaves the term of j out of every recorded update. The estimate
+starts at the gradient of M at the final weights and takes one vector-Jacobian product per update,
+backwards.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well estimates order images, against what removing them really does.
+    """Agreement of estimated effects with the true effects of removing images.
 
     Attributes:
         rows: (R,) images that were removed, one at a time.
         estimated, true: (R,) changes of the metric.
-        kendall_tau: rank correlation of the two; None where all true changes are the same.
+        kendall_tau: rank correlation of both. None if all true changes are equal.
     """
 
     rows: NDArray[np.int64]
@@ -56,19 +57,19 @@ def removal_effects(
     codes: Tensor,
     progress: Progress | None = None,
 ) -> Scores:
-    """(n,) estimated change of the metric if an image had been left out of the recorded updates.
+    """(n,) estimated change of the metric if an image is left out of the recorded updates.
 
-    Exactly 0 for an image that no recorded update saw.
+    The estimate is exactly 0 for an image that occurs in no recorded update.
 
     Args:
-        trace: of the training.
-        data: its training images.
-        metric: what changes.
-        codes: (V, latent) that it is measured with.
-        progress: hears how far it is.
+        trace: trace of the training.
+        data: the training images of the trace.
+        metric: the metric.
+        codes: (V, latent) codes of the drawings that the metric measures.
+        progress: receives the progress.
 
     Raises:
-        InputError: other data than the trace was recorded with.
+        InputError: `data` are not the training images of the trace.
         RunError: the estimate is not finite.
     """
     trace.check_data(data)
@@ -79,7 +80,7 @@ def removal_effects(
         return metric(trace.pair.draw(weights, codes))
 
     of_maker = torch.func.grad(measured)(maker)
-    of_critic = {name: torch.zeros_like(each) for name, each in critic.items()}
+    of_critic = {name: torch.zeros_like(parameter) for name, parameter in critic.items()}
     effects = np.zeros(trace.n)
     ones = torch.ones(trace.recipe.batch_size, dtype=data.dtype)
     with (progress or Silent()).stage("pull back", len(trace)) as advance:
@@ -122,12 +123,12 @@ def true_effects(
     """
     trace.check_data(data)
     before = measured_after(trace, data, metric, codes)
-    found = []
+    changes = []
     with (progress or Silent()).stage("replay", len(rows)) as advance:
         for row in rows:
-            found.append(measured_after(trace, data, metric, codes, (int(row),)) - before)
+            changes.append(measured_after(trace, data, metric, codes, (int(row),)) - before)
             advance(1)
-    return np.array(found)
+    return np.array(changes)
 
 
 def measured_after(
@@ -137,7 +138,7 @@ def measured_after(
     codes: Tensor,
     removed: Collection[int] = (),
 ) -> float:
-    """The metric after the recorded updates without some images; all of them: as trained."""
+    """The metric after the recorded updates without the removed images."""
     with torch.no_grad():
         _, maker = trace.replay(data, removed) if len(removed) else trace.final
         return float(metric(trace.pair.draw(maker, codes)))
@@ -145,12 +146,12 @@ def measured_after(
 
 @dataclass(frozen=True)
 class Cleansed:
-    """The metric after recorded updates without a share of the images.
+    """The metric after the recorded updates without a share of the images.
 
     Attributes:
-        share: of the images that were left out.
-        least: without those of the lowest values.
-        random: without as many random ones.
+        share: share of the removed images.
+        least: metric without the images of the lowest values.
+        random: metric without the same number of random images.
     """
 
     share: float
@@ -169,25 +170,26 @@ def cleanse(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Cleansed]:
-    """What leaving out the least valuable images does to the metric, against random ones.
+    """Repeat the recorded updates without the least valuable images, and without random images.
 
     Args:
-        trace, data: of the training; its recorded updates are repeated.
-        metric: best another one than `values` are by, or measured on other images.
-        codes: that it is measured with.
-        values: (n,), high = helpful.
-        shares: of the images to leave out, each between 0 and 1.
-        seed: of the random ones.
+        trace, data: trace and training images.
+        metric: the metric. It should differ from the metric of `values`, or measure other images.
+        codes: codes of the drawings that the metric measures.
+        values: (n,) values, high = helpful.
+        shares: shares of the images to remove, each between 0 and 1.
+        seed: seed of the random images.
+        progress: receives the progress.
 
     Raises:
-        InputError: other data than the trace's, or a share out of range.
+        InputError: `data` are not the training images of the trace, or a share is out of range.
     """
     trace.check_data(data)
     if wrong := [share for share in shares if not 0 < share < 1]:
         raise InputError(f"a share of {wrong[0]} to leave out; pass one between 0 and 1")
     lowest = np.argsort(values, kind="stable")
     shuffled = np.random.default_rng(seed).permutation(trace.n)
-    found = []
+    results = []
     with (progress or Silent()).stage("cleanse", 2 * len(shares)) as advance:
         for share in shares:
             count = round(share * trace.n)
@@ -196,25 +198,25 @@ def cleanse(
                 removed = order[:count].tolist()
                 without.append(measured_after(trace, data, metric, codes, removed))
                 advance(1)
-            found.append(Cleansed(share, *without))
-    return found
+            results.append(Cleansed(share, *without))
+    return results
 
 
 class IF4GAN:
-    """Values training images by what the metric of a traced GAN would lose without them.
+    """Values training images by the estimated change of a GAN's metric without each image.
 
-    Values are signed: positive = helpful, so that leaving the image out would have made what the
-    GAN draws worse. They are of all that it draws, not of single images: the valuation has one
-    "generated image", the whole set, and does not depend on the images passed to `value`.
+    A positive value marks a helpful image: without it, the GAN's drawings would be worse. Values
+    hold for the whole generated set, not for single images. The valuation has one "generated
+    image", the whole set, and does not depend on the images passed to `value`.
 
     Args:
-        trace: of the training.
-        metric: of what is drawn.
-        validation: how many images it is measured on, drawn with fixed codes.
-        checked: images that are really removed, to tell how far the estimate can be trusted
-            (Kendall's tau in `info["agreement"]`).
-        seed: of the codes and of the images removed.
-        progress: hears how far it is.
+        trace: trace of the training.
+        metric: metric of the drawings.
+        validation: number of drawings that the metric measures. Their codes are fixed.
+        checked: number of images that are removed in truth, to check the estimate (Kendall's tau
+            in `info["agreement"]`).
+        seed: seed of the codes and of the choice of checked images.
+        progress: receives the progress.
     """
 
     def __init__(
@@ -252,7 +254,7 @@ class IF4GAN:
 
     @property
     def codes(self) -> Tensor:
-        """(validation, latent) that the metric is measured with."""
+        """(validation, latent) codes of the drawings that the metric measures."""
         drawn = torch.Generator().manual_seed(self.seed)
         shape = (self._validation, self.trace.pair.latent)
         return torch.randn(shape, generator=drawn, dtype=self.trace.pair.dtype)
@@ -266,7 +268,7 @@ class IF4GAN:
             InputError: not fitted.
             RunError: the estimate is not finite.
         """
-        del generated  # the metric is of what the traced GAN draws
+        del generated  # the metric measures drawings of the traced GAN
         images, data = fitted(self._train)
         start = time.perf_counter()
         effects = removal_effects(self.trace, data, self.metric, self.codes, self._progress)
@@ -299,17 +301,17 @@ class IF4GAN:
         )
 
     def agreement(self, effects: Scores) -> Agreement:
-        """Estimated against true effects of leaving out images that the trace saw.
+        """Estimated and true effects of removing images that occur in the trace.
 
         Args:
-            effects: of `removal_effects`.
+            effects: result of `removal_effects`.
         """
         from scipy.stats import kendalltau
 
         _, data = fitted(self._train)
-        seen = np.unique(self.trace.rows)
+        recorded = np.unique(self.trace.rows)
         rng = np.random.default_rng(self.seed)
-        rows = np.sort(rng.choice(seen, min(self.checked, len(seen)), replace=False))
+        rows = np.sort(rng.choice(recorded, min(self.checked, len(recorded)), replace=False))
         true = true_effects(self.trace, data, self.metric, self.codes, rows, self._progress)
         tau = float(kendalltau(effects[rows], true).statistic)
         return Agreement(rows, effects[rows], true, None if np.isnan(tau) else tau)
@@ -319,7 +321,7 @@ def signed_images(images: ImageSet, progress: Progress | None = None) -> Tensor:
     """(n, C, S, S) float32 in [−1, 1] of a set of square images of one size.
 
     Raises:
-        InputError: images differ in size, or one cannot be read.
+        InputError: images differ in size, or an image cannot be read.
     """
     side = common_side(images)
     if side is None:

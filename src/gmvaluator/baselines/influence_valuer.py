@@ -1,4 +1,4 @@
-"""What valuers by gradients of a network share: reading images, fit, value, influence."""
+"""Base class of valuers by gradients: reads images, then `fit`, `value` and `influence`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from gmvaluator.runs.valuation import Valuation
 class InfluenceValuer(ABC):
     """Values training images by their influence on generated ones.
 
-    Scores are signed and unbounded: a positive one says that training on the image lowered the
-    loss of the generated one. The laws of GMValuator's scores (≥ 0, sums of q) do not hold. A
+    Scores are signed and unbounded. A positive score means that training on the image lowered the
+    loss of the generated image. The laws of GMValuator's scores (≥ 0, sums of q) do not hold. A
     subclass implements `_blocks` and `_named_settings`, and sets `_shape` and `_classes`.
 
     Args:
-        k: contributors (proponents) of a generated image that are kept; None keeps all, so that
-            values are sums over all of them, the negative ones too.
+        k: number of contributors (proponents) per generated image. None: all training images, so
+            that values are sums over all scores, negative scores too.
         counts: further numbers by name, each None or ≥ 1.
-        seed: of what is drawn, ≥ 0.
+        seed: seed of the draws, ≥ 0.
         memory: budget such as `2GB`.
-        device: `auto` takes a GPU where there is one.
-        progress: hears how far the valuer is.
+        device: torch device. `auto` takes a GPU if there is one.
+        progress: receives the progress.
     """
 
     _shape: tuple[int, int, int]
@@ -64,11 +64,11 @@ class InfluenceValuer(ABC):
         self._fit_seconds: dict[str, float] = {}
 
     def fit(self, train: ImageSource) -> Self:
-        """Read the training images into memory, at the network's size, and learn from them.
+        """Read the training images into memory at the network's size, and prepare the valuer.
 
         Raises:
             InputError: no image can be read, or the network is conditional and a label is missing
-                or none of its classes.
+                or unknown to the network.
             RunError: a gradient is not finite.
         """
         read = self._read(train)
@@ -77,7 +77,7 @@ class InfluenceValuer(ABC):
         return self
 
     def value(self, generated: ImageSource) -> Valuation:
-        """The k training images of greatest influence on each generated one.
+        """The k training images of greatest influence on each generated image.
 
         Raises:
             InputError: not fitted, or k exceeds the training images.
@@ -108,7 +108,7 @@ class InfluenceValuer(ABC):
         return np.concatenate(list(self._blocks(train.pixels, read.pixels)), axis=1)
 
     def _learn(self, train: Pixels) -> None:
-        """Prepare what depends on the training images alone; by default nothing."""
+        """Compute whatever depends on the training images alone. Default: nothing."""
         del train
 
     @abstractmethod
@@ -117,7 +117,7 @@ class InfluenceValuer(ABC):
 
     @abstractmethod
     def _named_settings(self) -> tuple[str, dict[str, Any]]:
-        """The valuer's name and its own settings, as a run keeps them."""
+        """The valuer's name and settings in a run's record."""
 
     def _settings(self) -> dict[str, Any]:
         name, settings = self._named_settings()

@@ -1,10 +1,10 @@
 """NDA: nonparametric data attribution for diffusion models, from images alone.
 
 Source: Zhao, Du, Zheng, Pang & Lin (2025), arXiv 2510.14269. A generated image is noised once to
-step t of a diffusion, x_t = √ᾱ x + √(1 − ᾱ) ε. The optimal denoiser of a finite training set that
-looks at patches only explains each patch of x_t by all patches y of all training images, with
-weights softmax(−‖x_t − √ᾱ y‖² / (2 (1 − ᾱ))). A training image's score is the sum, over the patches
-of the generated image, of the greatest weights of its own patches.
+step t of a diffusion, x_t = √ᾱ x + √(1 − ᾱ) ε. The optimal denoiser of single patches explains each
+patch of x_t by all patches y of all training images, with weights
+softmax(−‖x_t − √ᾱ y‖² / (2 (1 − ᾱ))). The score of a training image is the sum of the greatest
+weights of its patches, over all patches of the generated image.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ _TOGETHER = 16  # generated images that meet each block of training patches
 
 
 class NDA:
-    """Values training images by how well their patches explain those of generated ones.
+    """Values training images by how well their patches explain patches of generated images.
 
-    Scores of a generated image are shares: ≥ 0, and they sum to 1 over the k training images that
-    are kept. `info["shares"]` tells how much was left out. All generated images get the same
-    noise, as in the authors' code, so that a valuation does not depend on their order.
+    The scores of a generated image are shares: ≥ 0, with sum 1 over its k training images.
+    `info["shares"]` reports the share of all other training images. All generated images get the
+    same noise, as in the authors' code, so that a valuation does not depend on their order.
 
     Args:
-        size: side in pixels that images are brought to (default: their own where it is common to
-            all and at most 64, else 32).
+        size: side in pixels to which images are resized. Default: the side of the training images
+            if all have the same and it is at most 64, else 32.
         t: step of the noise, 0 to 999, of DDPM's linear schedule with 1,000 steps.
-        patch: side of the patches in pixels, odd; 7 is published for 32 × 32.
-        topk: weights of a training image that count for one patch.
-        scales: 2 adds the same for a half-size copy (means of 2 × 2 pixels, patches of twice the
-            reach) and takes alpha · full + (1 − alpha) · half of both scores.
+        patch: side of the patches in pixels, odd. The paper takes 7 for 32 × 32 images.
+        topk: number of weights of a training image that count per patch.
+        scales: 2 also scores half-size copies (means of 2 × 2 pixels, patches of twice the reach)
+            and takes alpha · full + (1 − alpha) · half.
         alpha: 0 to 1, used with `scales=2`.
-        k: training images that are kept for each generated one.
-        candidates: look only at so many training images, the nearest in pixels. None looks at
-            all, as published. A restriction changes the result: patches match anywhere, and of
-            the 50 best of 5,000 digits 1,000 candidates keep a third.
-        seed: of the noise.
+        k: number of training images per generated image.
+        candidates: number of training images to score, the nearest in pixels. None: all, as
+            published. Candidates change the result, since patches match anywhere: 1,000
+            candidates hold a third of the 50 best of 5,000 digits.
+        seed: seed of the noise.
         memory: budget such as `2GB` for sums of weights.
-        progress: hears how far it is.
+        progress: receives the progress.
 
     Raises:
-        InputError: numbers out of range.
+        InputError: a number is out of range.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class NDA:
         return self
 
     def value(self, generated: ImageSource) -> Valuation:
-        """The k best training images of each generated one.
+        """The k best training images of each generated image.
 
         Raises:
             InputError: not fitted, k exceeds the training images, or no image can be read.
@@ -133,13 +133,13 @@ class NDA:
         check_enough(self.k, n, "training images")
         images = self._read(generated, train)
         start = time.perf_counter()
-        rows, kept, left_out = [], [], []
+        rows, best_sums, left_out = [], [], []
         for sums in self._blocks(train.pixels.bytes, images.pixels.bytes):
             order = np.argsort(-sums, axis=1, kind="stable")[:, : self.k]
             rows.append(order)
-            kept.append(np.take_along_axis(sums, order, axis=1))
-            left_out.append(sums.sum(axis=1) - kept[-1].sum(axis=1))
-        best, rest = np.concatenate(kept), np.concatenate(left_out)
+            best_sums.append(np.take_along_axis(sums, order, axis=1))
+            left_out.append(sums.sum(axis=1) - best_sums[-1].sum(axis=1))
+        best, rest = np.concatenate(best_sums), np.concatenate(left_out)
         whole = best.sum(axis=1, keepdims=True)
         return assemble(
             train.images,
@@ -150,14 +150,14 @@ class NDA:
             seed=self.seed,
             seconds={"values": time.perf_counter() - start},
             skipped=skipped_of(train, images),
-            more={"shares": _told(whole[:, 0], rest)},
+            more={"shares": _sum_summary(whole[:, 0], rest)},
         )
 
     def scores(self, generated: ImageSource) -> NDArray[np.float64]:
-        """(n_train, m) sums of weights, unnormalised, of the training images for each of m.
+        """(n_train, m) sums of weights, not normalised.
 
-        Those of a generated image sum to at most the number of its patches. The orientation is
-        that of `VAETracIn.influence`. Raises as `value` does.
+        A column sums to at most the number of patches of a generated image. Rows and columns are
+        those of `VAETracIn.influence`. Raises the errors of `value`.
         """
         train = fitted(self._train)
         images = self._read(generated, train)
@@ -186,9 +186,10 @@ class NDA:
         colours = max(train.shape[1], generated.shape[1])
         side = train.shape[-1]
         train, generated = (
-            np.broadcast_to(each, (len(each), colours, side, side)) for each in (train, generated)
+            np.broadcast_to(images, (len(images), colours, side, side))
+            for images in (train, generated)
         )
-        # pixels from their mean: exponents stay small, and distances are what they were
+        # subtracting the mean keeps exponents small and changes no distance
         middle = signed(train.mean(axis=(0, 2, 3), keepdims=True), self._noise.dtype)
         noised = self._noised(generated, middle)
         with self._progress.stage("patches", len(noised)) as advance:
@@ -200,15 +201,16 @@ class NDA:
                     advance(len(block))
                 return
             for row, near in enumerate(self._nearest(train, generated)):
-                found = np.zeros((1, len(train)))
-                found[:, near] = self._sums(noised[row : row + 1], train[near], middle)
-                yield found
+                sums = np.zeros((1, len(train)))
+                sums[:, near] = self._sums(noised[row : row + 1], train[near], middle)
+                yield sums
                 advance(1)
 
     def _nearest(self, train: Pixels, generated: Pixels) -> NDArray[np.int64]:
         """(m, candidates) rows of the training images nearest in pixels."""
         points, queries = (
-            signed(each, np.dtype(np.float32)).reshape(len(each), -1) for each in (train, generated)
+            signed(images, np.dtype(np.float32)).reshape(len(images), -1)
+            for images in (train, generated)
         )
         return nearest(queries, points, self._candidates or len(train))[1]
 
@@ -220,7 +222,7 @@ class NDA:
         return np.asarray(scaled, dtype=clean.dtype)
 
     def _together(self, n: int, side: int) -> int:
-        """Generated images whose sums, one for each patch and training image, fit in memory."""
+        """Number of generated images whose sums per patch and training image fit in memory."""
         one = side * side * n * self._noise.dtype.itemsize
         return max(1, min(_TOGETHER, self._memory // 2 // one))
 
@@ -245,11 +247,11 @@ class NDA:
         return total
 
 
-def _told(kept: NDArray[np.float64], rest: NDArray[np.float64]) -> dict[str, float]:
-    """What `info` says of the sums that scores are shares of."""
-    share = kept / (kept + rest)
+def _sum_summary(best: NDArray[np.float64], rest: NDArray[np.float64]) -> dict[str, float]:
+    """`info["shares"]`: the sums of the k best training images and of all others."""
+    share = best / (best + rest)
     return {
-        "sum_kept": float(kept.mean()),
+        "sum_kept": float(best.mean()),
         "sum_left_out": float(rest.mean()),
         "kept_mean": float(share.mean()),
         "kept_least": float(share.min()),

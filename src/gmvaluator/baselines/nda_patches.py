@@ -1,9 +1,9 @@
-"""The patches that NDA compares, and which of them can match (Zhao et al. 2025, arXiv 2510.14269).
+"""The patches that NDA compares, by region (Zhao et al. 2025, arXiv 2510.14269).
 
-A patch that reaches over the border carries a large mask value at the places outside, so it only
-matches patches that overhang in the same way. Positions therefore fall into regions: one for all
-that lie inside, one row or column for those over one side, one position for those over a corner.
-Within a region the places outside hold nothing, and nothing is compared there.
+In the paper, a patch over the border has a large mask value at its places outside the image. So a
+patch only matches patches that overhang in the same way. Positions therefore fall into regions:
+one region of all patches inside the image, one per row or column of patches over one side, and one
+per position of patches over a corner. Places outside the image are not compared.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class NoiseLevel:
 
     @staticmethod
     def at(t: int) -> NoiseLevel:
-        """Of step t, 0 to 999; ᾱ_t is the product of 1 − β up to and including that step."""
-        kept = float(np.prod(1 - np.linspace(FIRST_BETA, LAST_BETA, STEPS)[: t + 1]))
-        return NoiseLevel(kept**0.5, 1 - kept)
+        """The noise of step t, 0 to 999. ᾱ_t is the product of 1 − β over steps 0 to t."""
+        signal_power = float(np.prod(1 - np.linspace(FIRST_BETA, LAST_BETA, STEPS)[: t + 1]))
+        return NoiseLevel(signal_power**0.5, 1 - signal_power)
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """float32 where it is exact enough for weights of this variance."""
+        """float32 if it is exact enough for weights of this variance, else float64."""
         return np.dtype(np.float32 if self.variance >= _SINGLE_PRECISION else np.float64)
 
 
@@ -55,7 +55,7 @@ class Region:
 
     @property
     def positions(self) -> int:
-        """How many."""
+        """Number of positions."""
         spans = (self.rows, self.columns)
         return math.prod(int(span.stop) - int(span.start) for span in spans)
 
@@ -65,9 +65,9 @@ class Window:
     """Square patches at all positions.
 
     Attributes:
-        patch: numbers along a side.
-        step: 1 for pixels; 2 for a half-size copy: halves of the sums of 2 × 2 pixels, which leave
-            the variance of independent noise as it is.
+        patch: side of a patch, in numbers.
+        step: 1 for pixels, 2 for a half-size copy. A number of the copy is half of the sum of 2 × 2
+            pixels, so that independent noise keeps its variance.
     """
 
     patch: int
@@ -100,8 +100,8 @@ class Window:
             padded = (pairs[..., :-1] + pairs[..., 1:]) / 2
         span = (self.patch - 1) * self.step + 1
         windows = np.lib.stride_tricks.sliding_window_view(padded, (span, span), axis=(2, 3))
-        chosen = windows[:, :, region.rows, region.columns, :: self.step, :: self.step]
-        return chosen.transpose(0, 2, 3, 1, 4, 5).reshape(len(images), region.positions, -1)
+        in_region = windows[:, :, region.rows, region.columns, :: self.step, :: self.step]
+        return in_region.transpose(0, 2, 3, 1, 4, 5).reshape(len(images), region.positions, -1)
 
 
 def signed(pixels: NDArray[np.uint8], dtype: np.dtype[np.floating]) -> Floats:

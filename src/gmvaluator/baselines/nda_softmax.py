@@ -1,10 +1,10 @@
 """Exact Gaussian softmax over all patches of all training images, with memory for a few of them.
 
-For a query patch q and key patches y the weights are softmax(−‖q − y‖² / (2 · variance)) over all
-keys, and an image's sum is that of its `best` greatest weights. Keys come a few images at a time;
-what is summed so far is kept relative to the greatest exponent seen (online softmax, Milakov &
-Gimelshein 2018, arXiv 1805.02867). Each block is one matrix product: ‖q‖² is the same for all keys
-and cancels, so exponents are (q · y − ‖y‖² / 2) / variance.
+For a query patch q and key patches y, the weights are softmax(−‖q − y‖² / (2 · variance)) over all
+keys. The sum of an image is the sum of its `best` greatest weights. Keys come a few images at a
+time. Sums so far are relative to the greatest exponent so far (online softmax, Milakov & Gimelshein
+2018, arXiv 1805.02867). Each block is one matrix product: ‖q‖² is the same for all keys and
+cancels, so the exponents are (q · y − ‖y‖² / 2) / variance.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.baselines.nda_patches import Floats
 
-# All the weights of one image that are left out of a query's sums, or all of all images together,
-# make less than this share of what an image has on average, or of all weights.
+# Bound on the weights that are left out of a query's sums: per image, as a share of the mean weight
+# of an image; over all images, as a share of all weights.
 NEGLIGIBLE = 1e-5
 _TILE = 512  # queries a product: its results stay in the processor's cache while they are read
 
@@ -24,11 +24,11 @@ class StreamedSoftmax:
     """Sums of weights of R queries over n images, each of P patches.
 
     Args:
-        queries: (R, D).
-        n: images that will be added.
-        patches: P.
-        variance: of the Gaussian.
-        best: weights of an image that count.
+        queries: (R, D) query patches.
+        n: number of images that will be added.
+        patches: P, number of patches per image.
+        variance: variance of the Gaussian.
+        best: number of weights per image that count.
     """
 
     def __init__(self, queries: Floats, n: int, patches: int, variance: float, best: int) -> None:
@@ -43,7 +43,7 @@ class StreamedSoftmax:
         self._sums = np.zeros((len(queries), n), dtype=queries.dtype)
 
     def add(self, keys: Floats, start: int) -> None:
-        """Take in images `start`, start + 1, …, by their (c, P, D) patches; each image once."""
+        """Add the (c, P, D) patches of images `start`, start + 1, …. Add each image once."""
         flat = keys.reshape(-1, keys.shape[2])
         lengths = np.einsum("ij,ij->i", flat, flat)[:, None]
         columns = np.hstack([flat, lengths]).T
@@ -51,7 +51,7 @@ class StreamedSoftmax:
             self._add(slice(first, first + _TILE), columns, start)
 
     def shares(self) -> Floats:
-        """(R, n) sums of weights of each image; all weights of a query sum to 1."""
+        """(R, n) sums of weights of each image. All weights of a query sum to 1."""
         self._sums /= self._total.astype(self._sums.dtype)[:, None]
         self._total[:] = 1
         return self._sums
@@ -65,14 +65,14 @@ class StreamedSoftmax:
         weights = by_image[query, image]
         weights -= self._peak[rows][query, None]
         np.exp(weights, out=weights)
-        found = weights.sum(axis=1)
-        self._total[rows] += np.bincount(query, found, minlength=len(exponents))
+        image_sums = weights.sum(axis=1)
+        self._total[rows] += np.bincount(query, image_sums, minlength=len(exponents))
         if self._best < self._patches:
-            found = _sum_of_greatest(weights, self._best)
-        self._sums[rows][query, start + image] = found
+            image_sums = _sum_of_greatest(weights, self._best)
+        self._sums[rows][query, start + image] = image_sums
 
     def _rise(self, rows: slice, peaks: Floats) -> None:
-        """Bring what was summed to a greater peak."""
+        """Rescale the sums so far to a greater peak."""
         higher = np.flatnonzero(peaks > self._peak[rows])
         new = np.maximum(peaks, self._peak[rows])
         shrink = np.exp(self._peak[rows] - new)[higher]
@@ -81,13 +81,13 @@ class StreamedSoftmax:
         self._peak[rows] = new
 
     def _floor(self, rows: slice) -> NDArray[np.floating]:
-        """Exponents that still count; all at first."""
+        """Least exponent that still counts, −∞ at first."""
         with np.errstate(divide="ignore"):
             return self._peak[rows] + np.log(self._total[rows]) - self._depth
 
 
 def _sum_of_greatest(weights: Floats, best: int) -> Floats:
-    """Of each row of (r, P) weights, in place."""
+    """(r,) sums of the `best` greatest of each row of (r, P) weights. Sorts `weights` in place."""
     # a whole sort: with the processor's vector instructions it outruns numpy's partition
     weights.sort(axis=1)
     greatest: Floats = weights[:, -best:].sum(axis=1)

@@ -1,4 +1,4 @@
-"""Sums over many checkpoints, kept after each of them so that an interrupted one goes on."""
+"""Sums over many checkpoints, stored after each checkpoint. An interrupted sum goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmvaluator.files.atomic import publish_file, remove_leftovers
 
 
 class PartialSums:
-    """Arrays by key in a folder, each with how many terms are in it; no folder keeps nothing."""
+    """Arrays by key in a folder, each with its number of terms. No folder: nothing is stored."""
 
     def __init__(self, folder: str | Path | None) -> None:
         self._folder = None if folder is None else Path(folder)
@@ -27,7 +27,7 @@ class PartialSums:
         return self._folder is not None
 
     def resume(self, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:
-        """(sum, terms in it); zeros and 0 where nothing is kept.
+        """(sum, number of terms). Zeros and 0 if nothing is stored.
 
         Raises:
             RunError: the file is damaged or of another shape.
@@ -37,8 +37,8 @@ class PartialSums:
             return np.zeros(shape), 0
         self._written.add(file)
         try:
-            with file.open("rb") as handle, np.load(handle) as kept:
-                sums, terms = kept["sums"], int(kept["terms"])
+            with file.open("rb") as handle, np.load(handle) as archive:
+                sums, terms = archive["sums"], int(archive["terms"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(f"{file} is damaged ({error}); delete it to start again") from error
         if sums.shape != shape:
@@ -46,7 +46,7 @@ class PartialSums:
         return sums, terms
 
     def keep(self, key: str, sums: NDArray[np.float64], terms: int) -> None:
-        """Write the sum so far, in one step.
+        """Write the sum so far, in one atomic step.
 
         Raises:
             RunError: the folder cannot be written.
@@ -65,7 +65,7 @@ class PartialSums:
         self._written.add(file)
 
     def forget(self) -> None:
-        """Delete what was kept: the whole is complete."""
+        """Delete the stored sums, since the valuation is complete."""
         for file in self._written:
             file.unlink(missing_ok=True)
         self._written.clear()

@@ -17,18 +17,19 @@ PARTS = 4  # non-zeros a column
 
 
 class SparseProjection:
-    """Keeps dot products up to noise: E⟨Sx, Sy⟩ = ⟨x, y⟩, of variance about ‖x‖²‖y‖² / size.
+    """A random projection S that preserves dot products up to noise.
 
-    The sparse Johnson-Lindenstrauss transform of Kane & Nelson 2014 (arXiv 1012.1577), its block
-    form: every number is added, with a random sign, to `parts` of the sums, one in each of as many
-    equal blocks, and the whole is divided by √parts. A dense matrix of signs has the same variance
-    and costs size / parts times as much.
+    E⟨Sx, Sy⟩ = ⟨x, y⟩, with variance about ‖x‖²‖y‖² / size. S is the block form of the sparse
+    Johnson-Lindenstrauss transform of Kane & Nelson 2014 (arXiv 1012.1577). The K sums are divided
+    into `parts` equal blocks. Each number is added, with a random sign, to one sum of each block.
+    The result is divided by √parts. A dense matrix of signs has the same variance and costs
+    size / parts times as much.
 
     Args:
-        length: P, of what is projected.
-        size: K, of what comes out; a multiple of `parts`.
-        seed: of places and signs.
-        parts: non-zeros a column.
+        length: P, length of the input.
+        size: K, length of the output, a multiple of `parts`.
+        seed: seed of places and signs.
+        parts: number of non-zeros per column.
 
     Raises:
         InputError: `size` is no multiple of `parts`.

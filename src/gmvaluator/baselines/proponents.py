@@ -40,5 +40,5 @@ def strongest(blocks: Iterable[Influence], k: int) -> Contributions:
         n = len(influence)
         rows.append(proponents(influence, k))
         scores.append(np.take_along_axis(influence, rows[-1].T, axis=0).T)
-    kept = np.concatenate(scores)
-    return Contributions(np.concatenate(rows), (-kept).astype(np.float32), kept, n)
+    best_scores = np.concatenate(scores)
+    return Contributions(np.concatenate(rows), (-best_scores).astype(np.float32), best_scores, n)

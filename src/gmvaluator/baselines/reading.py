@@ -51,9 +51,9 @@ class ReadSet:
     """A set without the images that cannot be read.
 
     Attributes:
-        images: those that can.
-        pixels: of them, in memory.
-        skipped: the others.
+        images: the readable images.
+        pixels: pixels of the readable images, in memory.
+        skipped: the other images.
     """
 
     images: ImageSet
@@ -64,10 +64,10 @@ class ReadSet:
 def read_pixels(
     images: ImageSet, size: int, progress: Progress, interpolation: Interpolation
 ) -> ReadSet:
-    """All readable images at `size` × `size` pixels; one channel if every image is grey, else 3.
+    """All readable images at `size` × `size` pixels, with 1 channel if all are grey, else 3.
 
     Raises:
-        InputError: none can be read.
+        InputError: no image can be read.
     """
     read = read_training_data(
         images, size, progress, conditional=False, interpolation=interpolation
@@ -89,13 +89,13 @@ def read_for_network(
     Args:
         images: the set.
         shape: (C, H, W) of the input.
-        classes: names of the network's classes; none: labels are not looked at.
-        progress: hears how far it is.
-        interpolation: of the resizing.
+        classes: names of the network's classes. Empty: labels are not read.
+        progress: receives the progress.
+        interpolation: interpolation of the resizing.
 
     Raises:
-        InputError: an input that is not square, colour images for a grey network, none that can
-            be read, or a label that is missing or none of the classes.
+        InputError: the input is not square, the images are coloured and the network is grey, no
+            image can be read, or a label is missing or not in `classes`.
     """
     channels, height, width = shape
     if height != width:
@@ -112,7 +112,7 @@ def read_for_network(
 
 
 def skipped_of(train: ReadSet, generated: ReadSet) -> list[tuple[str, Skip]]:
-    """What was left out of both sets, as a `Valuation` lists it."""
+    """The skipped images of both sets, in the form of a `Valuation`."""
     return [
         *(("train", skip) for skip in train.skipped),
         *(("generated", skip) for skip in generated.skipped),

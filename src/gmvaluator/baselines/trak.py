@@ -88,27 +88,28 @@ class DampedKernel:
 class TRAK(InfluenceValuer):
     """Values training images by kernel regression on gradients of one or several generators.
 
-    See `InfluenceValuer` for what scores say.
+    `InfluenceValuer` describes the scores.
 
     Args:
-        models: generator file; or several, of one family and config, trained on the same images
-            with other seeds.
-        functional: `loss`: TRAK on the generator's training loss; `square`: D-TRAK. See
+        models: one generator file, or several of one family and config, trained on the same images
+            with different seeds.
+        functional: `loss`: TRAK on the generator's training loss. `square`: D-TRAK. See
             `functionals`.
-        draws: S, noises that an image's gradient is averaged over: codes of a VAE, (time, noise) of
-            a ddpm at evenly spaced times.
-        projections: K, a multiple of 4; None takes gradients whole.
-        damping: λ as a part of the mean eigenvalue of ΦᵀΦ (of the min(n, K) that can differ from
-            zero). TRAK is published without it, D-TRAK with the best of a grid by LDS itself.
-        seed: of projections and noise. All images get the same noise.
-        memory: budget such as `2GB` for gradients, features and scores of one model; the system
-            of min(n, K)² numbers comes on top.
+        draws: S, number of noises over which an image's gradient is averaged: codes of a VAE, or
+            (time, noise) pairs of a ddpm at evenly spaced times.
+        projections: K, a multiple of 4. None: no projection.
+        damping: λ as a share of the mean eigenvalue of ΦᵀΦ, over the min(n, K) eigenvalues that can
+            differ from zero. TRAK is published without damping, D-TRAK with the λ of a grid whose
+            LDS is best.
+        seed: seed of projections and noise. All images get the same noise.
+        memory: budget such as `2GB` for gradients, features and scores of one model. The system of
+            min(n, K)² numbers comes on top.
         k, device, progress: see `InfluenceValuer`.
 
     Raises:
-        InputError: no model, models that differ, a family without a loss of single images, or
-            numbers out of range.
-        RunError: a file that cannot be read.
+        InputError: there is no model, the models differ, the family has no loss of single images,
+            or a number is out of range.
+        RunError: a file cannot be read.
     """
 
     def __init__(
@@ -166,13 +167,13 @@ class TRAK(InfluenceValuer):
         for start in range(0, len(images), width):
             part = slice(start, start + width)
             scores = [
-                kernel.scores(each[part])
-                for kernel, each in zip(self._kernels, features, strict=True)
+                kernel.scores(model_features[part])
+                for kernel, model_features in zip(self._kernels, features, strict=True)
             ]
             yield np.mean(scores, axis=0)
 
     def _features(self, images: Pixels, stage: str) -> Iterator[Features]:
-        """(N, K) of each model, one model at a time in memory."""
+        """(N, K) features of each model, one model at a time in memory."""
         with self._progress.stage(stage, len(self._files) * len(images)) as advance:
             for number, file in enumerate(self._files):
                 network = differentiated(load_generator(file), self._functional, self._draws)

@@ -1,4 +1,4 @@
-"""Projected gradients of a generator at images: what TRAK regresses on."""
+"""Projected gradients of a generator at images: the features of TRAK's regression."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _MOST_ROWS = 256  # images times draws that pass through the network at once
 
 
 class ProjectedGradients:
-    """Features φ(x) of images, a batch at a time; all draws of an image pass at once.
+    """Features φ(x) of images, computed in batches. All draws of an image pass at once.
 
     Args:
-        network: what is differentiated, on the device where it works.
-        projections: K; None leaves gradients as long as they are.
-        seed: of the projection and the noise, which is the same for all images: gradients of two
-            images then differ by the images alone.
-        memory: bytes for features; those that need more are kept in a scratch file.
-        name: of the generator, in messages.
+        network: the function to differentiate, on its device.
+        projections: K. None: no projection.
+        seed: seed of the projection and the noise. The noise is the same for all images, so that
+            gradients of two images differ by the images alone.
+        memory: bytes for features. Larger features go to a scratch file.
+        name: name of the generator in messages.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class ProjectedGradients:
         self._memory = memory
         self._noise = torch.randn((1, *network.noise_shape), generator=generator(*seed, STATISTICS))
         self._name = name
-        length = sum(each.numel() for each in network.parameters() if each.requires_grad)
+        length = sum(
+            parameter.numel() for parameter in network.parameters() if parameter.requires_grad
+        )
         self._projection = (
             None if projections is None else SparseProjection(length, projections, seed)
         )
@@ -59,25 +61,25 @@ class ProjectedGradients:
         """(N, K) features.
 
         Args:
-            images: N of them.
-            advance: told of each batch.
+            images: N images.
+            advance: called after each batch.
 
         Raises:
             RunError: a gradient is not finite.
         """
-        found = allocate((len(images), self.size), self._memory)
+        features = allocate((len(images), self.size), self._memory)
         for start in range(0, len(images), self._batch):
             rows = slice(start, min(start + self._batch, len(images)))
             gradients = sample_gradients(self._network, self._batch_of(images.part(rows)))
             flat = gradients.cpu().numpy()
-            found[rows] = flat if self._projection is None else self._projection(flat)
-            if not np.isfinite(found[rows]).all():
+            features[rows] = flat if self._projection is None else self._projection(flat)
+            if not np.isfinite(features[rows]).all():
                 raise RunError(
                     f"gradients of {self._name} are not finite; its training has diverged: train "
                     "it again"
                 )
             advance(rows.stop - rows.start)
-        return found
+        return features
 
     def _batch_of(self, images: Pixels) -> Batch:
         kind = next(self._network.parameters())

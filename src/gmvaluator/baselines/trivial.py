@@ -1,4 +1,4 @@
-"""What chance and perfect labels give: every table of a study should show both.
+"""Valuers by chance and by perfect labels, to compare with in every table of a study.
 
 The third trivial baseline, the nearest raw pixels, is `GMValuator(encoder="pixels@28",
 rerank="none", quality="none")`.
@@ -71,14 +71,14 @@ class RandomValuer:
 class SameClassValuer(RandomValuer):
     """k contributors drawn at random from the generated image's own class, with equal scores.
 
-    What labels alone can tell: perfect in the identical class test by construction, blind to
-    everything within a class.
+    The valuer is perfect in the identical class test by construction, and does not distinguish
+    images of one class.
     """
 
     name = "same-class"
 
     def fit(self, train: ImageSource) -> Self:
-        """Keep the training images; `InputError` if one has no label."""
+        """Take the training images. InputError if an image has no label."""
         known_labels(ImageSet.open(train), "training images")
         return super().fit(train)
 

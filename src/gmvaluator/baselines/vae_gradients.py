@@ -1,10 +1,10 @@
 """Gradients of the β-ELBO of single images, and their dot products.
 
-Where all parameters sit in linear layers that are called once, the gradient of a layer is a sum
-of few outer products of its inputs a and the gradients δ at its outputs, and a dot product of two
-gradients is Σ (a·a' + 1)(δ·δ'): gradients are never written out. An encoder's inputs do not depend
-on the code that is drawn, so its δ is averaged over draws before anything is multiplied. Other
-networks get explicit gradients (`sample_gradients`).
+A network can be factorised if every parameter belongs to a linear layer that is called once. The
+gradient of such a layer is a sum of few outer products of its inputs a and the gradients δ at its
+outputs. A dot product of two gradients is then Σ (a·a' + 1)(δ·δ'), so the gradients are never
+written out. An encoder's inputs do not depend on the drawn code, so its δ is averaged over draws
+before the products. Other networks get explicit gradients (`sample_gradients`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Objective:
     """The loss ℓ whose gradients are compared: reconstruction + β · KL of each image, in nats.
 
     Attributes:
-        loss: `bce`: binary cross entropy summed over pixels. `squared-error`: that of the sigmoid
-            of the logits. `official`: as Kong & Chaudhuri's code computes it for any network, the
-            squared error divided by the number of channels, all divided by 12,288.
+        loss: `bce`: binary cross entropy summed over pixels. `squared-error`: squared error of the
+            sigmoid of the logits, summed over pixels. `official`: the loss of Kong & Chaudhuri's
+            code: the squared error divided by the number of channels, plus β · KL, all divided by
+            12,288.
         beta: factor on the KL divergence from N(0, 1).
     """
 
@@ -66,9 +67,9 @@ class ElboNetwork(nn.Module):
         self.objective = objective
 
     def forward(self, pixels: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
-        """(B,) losses, each the mean over its draws."""
-        known = () if labels is None else (labels,)
-        mean, spread = self.network.encode(pixels, *known)  # type: ignore[operator]
+        """(B,) losses: the loss of an image is the mean over its draws."""
+        label_arguments = () if labels is None else (labels,)
+        mean, spread = self.network.encode(pixels, *label_arguments)  # type: ignore[operator]
         draws = noise.shape[1]
         codes = mean[:, None] + noise * torch.exp(0.5 * spread)[:, None]
         repeated = () if labels is None else (labels.repeat_interleave(draws),)
@@ -80,12 +81,12 @@ class ElboNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class LayerFactors:
-    """One linear layer's gradients: image i's is Σ_r δ_ir ⊗ a_ir, with Σ_r δ_ir for the bias.
+    """One linear layer's gradients: Σ_r δ_ir ⊗ a_ir for image i, and Σ_r δ_ir for the bias.
 
     Attributes:
-        inputs: (B, R, d_in), R = 1 where the input does not depend on the draw.
-        outputs: (B, R, d_out), already divided by the number of draws.
-        bias: whether the layer has one.
+        inputs: a, (B, R, d_in). R is 1 if the input does not depend on the draw.
+        outputs: δ, (B, R, d_out), divided by the number of draws.
+        bias: whether the layer has a bias.
     """
 
     inputs: Tensor
@@ -105,7 +106,7 @@ class LayerFactors:
 
 
 class Gradients(ABC):
-    """Gradients of a batch of B images, in whatever form can be multiplied."""
+    """Gradients of a batch of B images, with their dot products."""
 
     @abstractmethod
     def dot(self, other: Self) -> Tensor:
@@ -129,7 +130,7 @@ class FactorisedGradients(Gradients):
 
     def dot(self, other: FactorisedGradients) -> Tensor:
         pairs = zip(self.layers, other.layers, strict=True)
-        return torch.stack([own.dot(its) for own, its in pairs]).sum(dim=0)
+        return torch.stack([layer.dot(other_layer) for layer, other_layer in pairs]).sum(dim=0)
 
     def squared_norms(self) -> Tensor:
         return torch.stack([layer.squared_norms() for layer in self.layers]).sum(dim=0)
@@ -150,7 +151,7 @@ class FactorisedGradients(Gradients):
 
 @dataclass(frozen=True)
 class ExplicitGradients(Gradients):
-    """(B, P) gradients, written out."""
+    """(B, P) gradients as one array."""
 
     flat: Tensor
 
@@ -171,7 +172,7 @@ def factorised(network: ElboNetwork, batch: Batch) -> FactorisedGradients:
     with _recorded(layers) as calls:
         losses = network(batch.pixels, batch.labels, batch.noise)
     outputs = [output for _, _, output in calls]
-    found = torch.autograd.grad(losses.sum(), outputs)
+    gradients = torch.autograd.grad(losses.sum(), outputs)
     images = len(batch.pixels)
     return FactorisedGradients(
         tuple(
@@ -180,7 +181,7 @@ def factorised(network: ElboNetwork, batch: Batch) -> FactorisedGradients:
                 gradient.reshape(images, -1, gradient.shape[-1]),
                 layer.bias is not None,
             )
-            for (layer, inputs, _), gradient in zip(calls, found, strict=True)
+            for (layer, inputs, _), gradient in zip(calls, gradients, strict=True)
         )
     )
 
@@ -191,10 +192,11 @@ def explicit(network: ElboNetwork, batch: Batch) -> ExplicitGradients:
 
 
 def can_factorise(network: ElboNetwork, batch: Batch) -> bool:
-    """Whether every parameter is of a linear layer that sees each image, or each draw, once."""
+    """Whether every parameter belongs to a linear layer that sees each image, or draw, once."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    own = [id(each) for layer in layers for each in layer.parameters(recurse=False)]
-    if {id(each) for each in network.parameters()} != set(own) or len(set(own)) < len(own):
+    linear = [id(parameter) for layer in layers for parameter in layer.parameters(recurse=False)]
+    shared = len(set(linear)) < len(linear)
+    if shared or {id(parameter) for parameter in network.parameters()} != set(linear):
         return False
     with torch.no_grad(), _recorded(layers) as calls:
         network(batch.pixels, batch.labels, batch.noise)
@@ -206,9 +208,9 @@ def can_factorise(network: ElboNetwork, batch: Batch) -> bool:
 
 
 def gradient_numbers(network: ElboNetwork, draws: int, *, factors: bool) -> int:
-    """Upper limit of the numbers that one image's gradients hold."""
+    """Upper limit of the number of floats in one image's gradients."""
     if not factors:
-        return sum(each.numel() for each in network.parameters())
+        return sum(parameter.numel() for parameter in network.parameters())
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     return draws * sum(layer.in_features + layer.out_features for layer in layers)
 
@@ -218,7 +220,7 @@ Call = tuple[nn.Linear, Tensor, Tensor]
 
 @contextmanager
 def _recorded(layers: Sequence[nn.Linear]) -> Iterator[list[Call]]:
-    """(layer, its input, its output) of the calls made in here."""
+    """Record (layer, input, output) of every call inside the `with` block."""
     calls: list[Call] = []
 
     def note(layer: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:

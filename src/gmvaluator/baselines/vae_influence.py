@@ -1,4 +1,4 @@
-"""The sums of VAE-TracIn: checkpoints one at a time, images in batches that fit into memory."""
+"""The sums of VAE-TracIn, one checkpoint at a time, in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from gmvaluator.progress import Advance, Progress
 Side = Literal["train", "test"]
 Influence = NDArray[np.float64]
 
-# which streams of randomness the two sides draw their codes from
+# the streams of randomness that the codes of training and test images come from
 _STREAM: dict[Side, int] = {"train": 0, "test": 1}
-_MOST_IMAGES = 256  # a batch; more gain nothing on a processor
+_MOST_IMAGES = 256  # per batch; larger batches are no faster on a processor
 _FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is summed.
+    """The terms of the influence sums.
 
     Attributes:
-        checkpoints: by step.
-        objective: the loss.
-        draws: codes an image and checkpoint.
+        checkpoints: in the order of their steps.
+        objective: the loss whose gradients are multiplied.
+        draws: number of codes per image and checkpoint.
         antithetic: whether codes come in opposite pairs.
-        seed: of the codes.
-        n_trained: images that the networks were trained on.
+        seed: seed of the codes.
+        n_trained: number of images that the networks were trained on.
     """
 
     checkpoints: tuple[VAECheckpoint, ...]
@@ -59,7 +59,7 @@ class Request:
     n_trained: int
 
     def key(self, train: Pixels, test: Pixels) -> str:
-        """Changes with anything that decides the sums."""
+        """Hash of everything that the sums depend on."""
         digest = hashlib.blake2b(digest_size=12)
         for array in (train.bytes, train.labels, test.bytes, test.labels):
             digest.update(repr(None if array is None else array.shape).encode())
@@ -73,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """One checkpoint, ready to give gradients."""
+    """One checkpoint in memory."""
 
     network: ElboNetwork
     factors: bool
@@ -82,93 +82,94 @@ class _Loaded:
     weight: float
 
 
+@dataclass(frozen=True)
 class Influences:
-    """Sums Σ_c w_c ⟨ĝ_c(x), ĝ_c(z)⟩ for a request.
+    """Sums Σ_c w_c ⟨ĝ_c(x), ĝ_c(z)⟩ of a request.
 
-    Args:
-        request: what is summed.
+    Attributes:
+        request: the terms.
         memory: bytes for gradients, products and sums.
-        device: torch's name of it.
-        sums: keeps what is done.
-        progress: hears how far it is.
+        device: torch name of the device.
+        sums: stores unfinished sums, so that an interrupted call goes on.
+        progress: receives the progress.
     """
 
-    def __init__(
-        self, request: Request, memory: int, device: str, sums: PartialSums, progress: Progress
-    ) -> None:
-        self._asked = request
-        self._memory = memory
-        self._device = device
-        self._sums = sums
-        self._progress = progress
+    request: Request
+    memory: int
+    device: str
+    sums: PartialSums
+    progress: Progress
 
     def blocks(self, train: Pixels, test: Pixels) -> Iterator[Influence]:
-        """(n, block) for as many test images at a time as fit into memory, in order."""
+        """(n, block) influences for blocks of test images that fit into memory, in order."""
         n, m = len(train), len(test)
-        width = max(1, min(m, self._memory // 4 // (8 * n)))
-        checkpoints = len(self._asked.checkpoints)
-        with self._progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
+        width = max(1, min(m, self.memory // 4 // (8 * n)))
+        checkpoints = len(self.request.checkpoints)
+        with self.progress.stage("influence", checkpoints * n * -(-m // width)) as advance:
             for rows in slices(m, width):
                 block = test.part(rows)
                 key = self._key(train, block)
-                found, done = self._sums.resume(key, (n, len(block)))
+                influence, done = self.sums.resume(key, (n, len(block)))
                 advance(done * n)
                 for checkpoint in self._loaded(train, done):
-                    found += self._term(checkpoint, train, block, advance)
+                    influence += self._term(checkpoint, train, block, advance)
                     done += 1
-                    self._sums.keep(key, found, done)
-                yield found
+                    self.sums.keep(key, influence, done)
+                yield influence
 
     def self_influence(self, train: Pixels) -> NDArray[np.float64]:
-        """(n,) Σ_c w_c ‖ĝ_c(x)‖², both factors from the same draws."""
+        """(n,) Σ_c w_c ‖ĝ_c(x)‖². Both factors use the same draws."""
         n = len(train)
-        total = len(self._asked.checkpoints) * n
+        total = len(self.request.checkpoints) * n
         key = f"self-{self._key(train, train)}"
-        found, done = self._sums.resume(key, (n,))
-        with self._progress.stage("self-influence", total) as advance:
+        norms_so_far, done = self.sums.resume(key, (n,))
+        with self.progress.stage("self-influence", total) as advance:
             advance(done * n)
             for checkpoint in self._loaded(train, done):
                 for rows in slices(n, self._batch_size(checkpoint, 1)):
                     norms = self._gradients(checkpoint, train.part(rows), "train").squared_norms()
-                    found[rows] += checkpoint.weight * norms.double().cpu().numpy()
+                    norms_so_far[rows] += checkpoint.weight * norms.double().cpu().numpy()
                     advance(rows.stop - rows.start)
                 done += 1
-                self._sums.keep(key, found, done)
-        return found
+                self.sums.keep(key, norms_so_far, done)
+        return norms_so_far
 
     def _key(self, train: Pixels, test: Pixels) -> str:
-        """Of the sums, where they are kept; it takes a pass over all pixels."""
-        return self._asked.key(train, test) if self._sums.keeps else ""
+        """Key of stored sums. Computed only if sums are stored, since it reads all pixels."""
+        return self.request.key(train, test) if self.sums.keeps else ""
 
     def _term(
         self, checkpoint: _Loaded, train: Pixels, test: Pixels, advance: Advance
     ) -> Influence:
-        """(n, m) what one checkpoint adds."""
+        """(n, m) term of one checkpoint."""
         n, m = len(train), len(test)
-        found = np.empty((n, m))
+        influence = np.empty((n, m))
         for columns in slices(m, self._held_together(checkpoint, m)):
             against = self._joined(checkpoint, test.part(columns))
             width = columns.stop - columns.start
             for rows in slices(n, self._batch_size(checkpoint, width)):
-                own = self._gradients(checkpoint, train.part(rows), "train")
-                found[rows, columns] = own.dot(against).double().cpu().numpy()
+                gradients = self._gradients(checkpoint, train.part(rows), "train")
+                influence[rows, columns] = gradients.dot(against).double().cpu().numpy()
                 if columns.stop == m:
                     advance(rows.stop - rows.start)
-        found *= checkpoint.weight
-        return found
+        influence *= checkpoint.weight
+        return influence
 
     def _joined(self, checkpoint: _Loaded, test: Pixels) -> Gradients:
-        """Gradients of test images, computed in batches and held together."""
+        """Gradients of all test images of a block, computed in batches."""
         batches = slices(len(test), self._batch_size(checkpoint, 1))
         parts = [self._gradients(checkpoint, test.part(rows), "test") for rows in batches]
         return parts[0].join(parts)
 
     def _gradients(self, checkpoint: _Loaded, images: Pixels, side: Side) -> Gradients:
         kind = next(checkpoint.network.parameters())
-        asked, shape = self._asked, (self._asked.draws, checkpoint.latent)
-        key = (asked.seed, checkpoint.step, _STREAM[side])
+        request, shape = self.request, (self.request.draws, checkpoint.latent)
+        key = (request.seed, checkpoint.step, _STREAM[side])
         noise = np.stack(
-            [content_noise(each, key, shape, antithetic=asked.antithetic) for each in images.bytes]
+            [
+                content_noise(image, key, shape, antithetic=request.antithetic)
+                for image in images.bytes
+            ]
         )
         labels = None if images.labels is None else torch.from_numpy(images.labels)
         batch = Batch(
@@ -179,33 +180,33 @@ class Influences:
         return (factorised if checkpoint.factors else explicit)(checkpoint.network, batch)
 
     def _numbers(self, checkpoint: _Loaded) -> int:
-        return gradient_numbers(checkpoint.network, self._asked.draws, factors=checkpoint.factors)
+        return gradient_numbers(checkpoint.network, self.request.draws, factors=checkpoint.factors)
 
     def _batch_size(self, checkpoint: _Loaded, against: int) -> int:
-        """Images whose gradients, activations and products with `against` others fit."""
-        pairs = 3 * against * (self._asked.draws**2 if checkpoint.factors else 1)
-        fitting = self._memory // 4 // (_FLOAT * (4 * self._numbers(checkpoint) + pairs))
+        """Number of images whose gradients, and products with `against` others, fit into memory."""
+        pairs = 3 * against * (self.request.draws**2 if checkpoint.factors else 1)
+        fitting = self.memory // 4 // (_FLOAT * (4 * self._numbers(checkpoint) + pairs))
         return max(1, min(_MOST_IMAGES, fitting))
 
     def _held_together(self, checkpoint: _Loaded, m: int) -> int:
-        """Test images whose gradients fit."""
-        return max(1, min(m, self._memory // 4 // (_FLOAT * self._numbers(checkpoint))))
+        """Number of test images whose gradients fit into memory."""
+        return max(1, min(m, self.memory // 4 // (_FLOAT * self._numbers(checkpoint))))
 
     def _loaded(self, train: Pixels, skip: int) -> Iterator[_Loaded]:
         """The checkpoints after the first `skip`, one at a time in memory."""
         before = 0
-        for number, checkpoint in enumerate(self._asked.checkpoints):
+        for number, checkpoint in enumerate(self.request.checkpoints):
             steps, before = checkpoint.step - before, checkpoint.step
             if number >= skip:
                 weight = checkpoint.learning_rate * checkpoint.batch_size * steps
-                yield self._load(checkpoint, weight / self._asked.n_trained, train)
+                yield self._load(checkpoint, weight / self.request.n_trained, train)
 
     def _load(self, checkpoint: VAECheckpoint, weight: float, train: Pixels) -> _Loaded:
         network = loaded_network(checkpoint)
-        elbo = ElboNetwork(network, self._asked.objective).to(self._device)
+        elbo = ElboNetwork(network, self.request.objective).to(self.device)
         elbo.eval().requires_grad_(True)
         kind = next(elbo.parameters())
-        # two images, three draws: what sees images and what sees draws differ in their rows
+        # two images, three draws: a layer's number of rows tells whether it sees images or draws
         probe = train.part(slice(0, 1))
         pixels = torch.from_numpy(np.repeat(probe.bytes, 2, axis=0)).to(kind.device, kind.dtype)
         labels = None if probe.labels is None else torch.from_numpy(np.repeat(probe.labels, 2))
@@ -217,11 +218,11 @@ class Influences:
 
 
 def loaded_network(checkpoint: VAECheckpoint) -> nn.Module:
-    """A checkpoint's network, its methods and numbers checked.
+    """The network of a checkpoint, after checks of its methods and weights.
 
     Raises:
-        InputError: no `encode` or `decode`.
-        RunError: damaged, of another network, or not finite.
+        InputError: the network has no `encode` or `decode`.
+        RunError: the file is damaged or of another network, or a weight is not finite.
     """
     network = checkpoint.load()
     check_network(network, checkpoint.name)
@@ -237,14 +238,14 @@ def loaded_network(checkpoint: VAECheckpoint) -> nn.Module:
 def content_noise(
     image: NDArray[np.uint8], key: Sequence[int], shape: tuple[int, int], *, antithetic: bool
 ) -> NDArray[np.float32]:
-    """Standard normal draws that depend on the image's pixels and the key, not on its place.
+    """Standard normal draws that depend on the image's pixels and the key, not on its row.
 
     Args:
         image: pixels.
-        key: seeds beside them.
+        key: further seeds.
         shape: (draws, latent).
-        antithetic: the second half of the draws is minus the first; of an odd number one stays
-            unpaired.
+        antithetic: the second half of the draws is minus the first half. An odd number of draws
+            leaves one draw without a partner.
     """
     digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
     seeds = [*key, *np.frombuffer(digest, np.uint32).tolist()]
@@ -256,7 +257,7 @@ def content_noise(
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
-    """0 … n in pieces."""
+    """The slices of 0 … n of at most `size` rows each."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
 
@@ -264,11 +265,11 @@ def slices(n: int, size: int) -> Iterator[slice]:
 def _latent(
     network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor | None, name: str
 ) -> int:
-    """Length of the code."""
-    known = () if labels is None else (labels,)
+    """Length of the network's code."""
+    label_arguments = () if labels is None else (labels,)
     try:
         with torch.no_grad():
-            mean, spread = network.encode(pixels, *known)  # type: ignore[operator]
+            mean, spread = network.encode(pixels, *label_arguments)  # type: ignore[operator]
     except (RuntimeError, ValueError, TypeError) as error:
         shape = "×".join(map(str, pixels.shape[1:]))
         raise InputError(

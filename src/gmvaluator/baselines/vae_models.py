@@ -1,4 +1,4 @@
-"""Checkpoints of a VAE's training: those of our own families, the authors', and a user's."""
+"""Checkpoints of VAEs: of this package's families, of the authors' code, and of users."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ OFFICIAL_BATCH = 64
 
 @dataclass(frozen=True)
 class VAECheckpoint:
-    """Weights after `step` updates, the last at `learning_rate`.
+    """Weights after `step` updates.
 
     Attributes:
-        name: in messages; the file's path where there is one.
-        step: updates so far.
-        learning_rate: η of the updates since the checkpoint before.
-        batch_size: images an update.
-        load: gives the network, on the CPU. It has `encode(pixels) → (mean, log variance)` and
-            `decode(codes) → pixel logits`, both with class numbers as second argument if it is
-            conditional.
+        name: name in messages, the file's path if there is a file.
+        step: number of updates so far.
+        learning_rate: learning rate η of the updates since the previous checkpoint.
+        batch_size: number of images per update.
+        load: () → network on the CPU. The network has `encode(pixels) → (mean, log variance)` and
+            `decode(codes) → pixel logits`. A conditional network takes class numbers as second
+            argument of both.
     """
 
     name: str
@@ -45,11 +45,11 @@ class VAECheckpoint:
 
 
 def checkpoints_of(generator: str | Path) -> list[VAECheckpoint]:
-    """What training a β-VAE of this package kept: `train_generator(…, keep=5)` before.
+    """The snapshots of a β-VAE of this package that was trained with `keep`.
 
     Raises:
-        InputError: another family.
-        RunError: no such file, or no snapshots beside it.
+        InputError: the generator is of another family.
+        RunError: the file is missing, or has no snapshots beside it.
     """
     path = Path(generator)
     model = load_generator(path)
@@ -63,10 +63,10 @@ def checkpoints_of(generator: str | Path) -> list[VAECheckpoint]:
             f"{path} has no snapshots of its training beside it; train it again with --keep 5 "
             "(train_generator(…, keep=5))"
         )
-    return [_own(snapshot, model) for snapshot in snapshots]
+    return [_snapshot_checkpoint(snapshot, model) for snapshot in snapshots]
 
 
-def _own(snapshot: Snapshot, final: GeneratorModel) -> VAECheckpoint:
+def _snapshot_checkpoint(snapshot: Snapshot, final: GeneratorModel) -> VAECheckpoint:
     def load() -> nn.Module:
         model = load_generator(snapshot.path)
         if (model.config, model.label_names) != (final.config, final.label_names):
@@ -88,11 +88,11 @@ def _own(snapshot: Snapshot, final: GeneratorModel) -> VAECheckpoint:
 def official_checkpoints(folder: str | Path) -> list[VAECheckpoint]:
     """The checkpoints of Kong & Chaudhuri's convolutional VAE for 64 × 64 colour images.
 
-    Files are named by the number of updates; others, such as `last`, are left out.
+    Files are named by the number of updates. Other files, such as `last`, are left out.
 
     Raises:
-        RunError: no such folder, no numbered file in it, or one that is damaged or of another
-            network; told when that checkpoint is loaded.
+        RunError: the folder is missing or holds no numbered file, or a file is damaged or of
+            another network. Damaged weights raise when their checkpoint is loaded.
     """
     where = Path(folder)
     files = [file for file in where.glob("*") if re.fullmatch(r"\d+", file.name)]
@@ -100,8 +100,8 @@ def official_checkpoints(folder: str | Path) -> list[VAECheckpoint]:
         raise RunError(
             f"{where} holds no checkpoints: files named by the number of updates, such as 300000"
         )
-    found = []
-    for file in sorted(files, key=lambda each: int(each.name)):
+    checkpoints = []
+    for file in sorted(files, key=lambda path: int(path.name)):
         stored = _stored(file)
         try:
             rate = float(stored["optim_states"]["optim"]["param_groups"][0]["lr"])
@@ -111,8 +111,10 @@ def official_checkpoints(folder: str | Path) -> list[VAECheckpoint]:
                 f"{file} has no {error} where the authors' checkpoints have it; wanted: iter, "
                 "model_states.net and optim_states.optim"
             ) from error
-        found.append(VAECheckpoint(str(file), step, rate, OFFICIAL_BATCH, _official_loader(file)))
-    return found
+        checkpoints.append(
+            VAECheckpoint(str(file), step, rate, OFFICIAL_BATCH, _official_loader(file))
+        )
+    return checkpoints
 
 
 def _official_loader(file: Path) -> Callable[[], nn.Module]:
@@ -136,11 +138,11 @@ def module_checkpoints(
     """Checkpoints of a user's own VAE.
 
     Args:
-        network: has `encode` and `decode` as `VAECheckpoint.load` describes; copied, not changed.
-        files: state dicts, of `torch.save` or safetensors.
-        learning_rate: of the training's updates.
-        batch_size: images an update.
-        steps: updates before each file (default: the numbers in the files' names).
+        network: a network with `encode` and `decode`; see `VAECheckpoint.load`. It is copied.
+        files: state dicts of `torch.save` or safetensors.
+        learning_rate: learning rate of the training.
+        batch_size: number of images per update.
+        steps: number of updates before each file. Default: the numbers in the files' names.
 
     Raises:
         InputError: `network` lacks a method, or a file's name holds no number.
@@ -161,11 +163,11 @@ def module_checkpoints(
         VAECheckpoint(str(path), step, learning_rate, batch_size, loader(path))
         for path, step in zip(paths, numbers, strict=True)
     ]
-    return sorted(made, key=lambda each: each.step)
+    return sorted(made, key=lambda checkpoint: checkpoint.step)
 
 
 def check_network(network: object, name: str) -> None:
-    """Raises `InputError` unless it has both methods."""
+    """Raises `InputError` unless the network has `encode` and `decode`."""
     missing = [
         method for method in ("encode", "decode") if not callable(getattr(network, method, None))
     ]

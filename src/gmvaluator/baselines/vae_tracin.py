@@ -34,29 +34,30 @@ from gmvaluator.progress import Progress
 
 
 class VAETracIn(InfluenceValuer):
-    """Values training images by their influence on generated ones; see `InfluenceValuer`.
+    """Values training images by their influence on generated images; see `InfluenceValuer`.
 
     Args:
-        checkpoints: of one training, by step; or a generator file with snapshots beside it.
-        draws: codes drawn for each image and checkpoint (S; 16 in the paper).
-        antithetic: draw codes in opposite pairs ε, −ε, which cancels the part of the gradient that
-            is odd in ε: four such draws find as many of the strongest proponents as sixteen
-            independent ones (docs/baselines.md). False draws as the authors did.
-        loss: what gradients are taken of; this package's VAEs are trained by `bce`, the authors'
-            colour networks by `squared-error`. See `vae_gradients.Objective`.
-        beta: factor of the KL term (default: the network's own `beta` or `config.beta`).
-        image_shape: (C, H, W) of the network's input (default: the network's own `image_shape` or
-            `config.image_shape`).
-        n_trained: images that the network was trained on (default: those given to `fit`).
-        seed: of the codes. An image's codes depend on its pixels, not on its place.
+        checkpoints: checkpoints of one training, or a generator file with snapshots beside it.
+        draws: S, number of codes per image and checkpoint. The paper takes 16.
+        antithetic: draw codes in opposite pairs ε, −ε. Pairs cancel the part of the gradient that
+            is odd in ε: four paired draws find as many of the strongest proponents as sixteen
+            independent draws (docs/baselines.md). False: independent draws, as in the paper.
+        loss: the loss that is differentiated. This package's VAEs are trained by `bce`, the
+            authors' colour networks by `squared-error`. See `vae_gradients.Objective`.
+        beta: factor of the KL term. Default: the network's `beta` or `config.beta`.
+        image_shape: (C, H, W) of the network's input. Default: the network's `image_shape` or
+            `config.image_shape`.
+        n_trained: number of images that the network was trained on. Default: the number of images
+            given to `fit`.
+        seed: seed of the codes. An image's codes depend on its pixels, not on its row.
         memory: budget such as `2GB` for gradients, products and sums.
-        work: folder where the sums are kept after each checkpoint: an interrupted valuation goes
-            on from there. Emptied of them at the end.
+        work: folder that stores the sums after each checkpoint, so that an interrupted valuation
+            goes on. The sums are deleted at the end.
         k, device, progress: see `InfluenceValuer`.
 
     Raises:
-        InputError: no checkpoint, numbers out of range, or a network that does not tell its β
-            or shape.
+        InputError: there is no checkpoint, a number is out of range, or the network has no β or
+            shape.
         RunError: the first checkpoint cannot be read.
     """
 
@@ -86,7 +87,7 @@ class VAETracIn(InfluenceValuer):
         counts = {"draws": draws, "n_trained": n_trained}
         super().__init__(k, counts, seed=seed, memory=memory, device=device, progress=progress)
         first = loaded_network(checkpoints[0])
-        self._checkpoints = tuple(sorted(checkpoints, key=lambda each: each.step))
+        self._checkpoints = tuple(sorted(checkpoints, key=lambda checkpoint: checkpoint.step))
         self._objective = Objective(loss, float(_setting(first, "beta", beta)))
         self._shape = tuple(_setting(first, "image_shape", image_shape))
         self._classes = tuple(getattr(first, "label_names", ()))
@@ -128,16 +129,16 @@ class VAETracIn(InfluenceValuer):
             "antithetic": self._antithetic,
             "loss": self._objective.loss,
             "beta": self._objective.beta,
-            "checkpoints": [each.step for each in self._checkpoints],
+            "checkpoints": [checkpoint.step for checkpoint in self._checkpoints],
         }
 
 
 def _setting(network: nn.Module, name: str, value: Any) -> Any:
-    """A setting: given, or told by the network or its config."""
+    """`value`, or the setting of the network or its config if `value` is None."""
     if value is not None:
         return value
     config = getattr(network, "config", None)
-    known = getattr(network, name, getattr(config, name, None))
-    if known is None:
+    setting = getattr(network, name, getattr(config, name, None))
+    if setting is None:
         raise InputError(f"{type(network).__name__} does not tell its {name}; pass {name}=…")
-    return known
+    return setting

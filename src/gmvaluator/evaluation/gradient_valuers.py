@@ -1,4 +1,4 @@
-"""Valuers that look into the generator: VAE-TracIn, TRAK and D-TRAK, bound to its file."""
+"""Valuers that read the generator's weights: VAE-TracIn, TRAK and D-TRAK, bound to its file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmvaluator.generators.files import list_snapshots, read_metadata
 if TYPE_CHECKING:
     from gmvaluator.baselines.functionals import Functional
 
-SNAPSHOTS = 5  # of a training, for VAE-TracIn
+SNAPSHOTS = 5  # per training, for VAE-TracIn
 TRACIN_SETTINGS = ("draws", "antithetic", "loss", "beta", "memory")
 TRAK_SETTINGS = ("draws", "projections", "damping", "models", "memory")
 _VAES = ("gmvaluator/beta-vae", "gmvaluator/conv-beta-vae")
@@ -22,15 +22,17 @@ _WITH_LOSS = (*_VAES, "gmvaluator/ddpm")
 
 
 def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    """VAE-TracIn with these arguments, as a study's valuer.
+    """VAE-TracIn as a study's valuer. It values images of a β-VAE whose training kept snapshots.
 
-    They are `TRACIN_SETTINGS`. It values what a β-VAE draws whose training kept snapshots.
+    Args:
+        name: name of the valuer.
+        settings: arguments of `VAETracIn`, from `TRACIN_SETTINGS`.
 
     Raises:
-        InputError: an argument that it does not take here.
+        InputError: a setting outside `TRACIN_SETTINGS`.
     """
     check_settings(name, settings, TRACIN_SETTINGS)
-    told = {"valuer": TRACIN, **settings}
+    record = {"valuer": TRACIN, **settings}
 
     def unbound(k: int, seed: int) -> Valuer:
         raise InputError(
@@ -39,7 +41,7 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         )
 
     def bind(generator: Path) -> NamedValuer | None:
-        if _format(generator) not in _VAES or not (kept := list_snapshots(generator)):
+        if _format(generator) not in _VAES or not (snapshots := list_snapshots(generator)):
             return None
 
         def make(k: int, seed: int) -> Valuer:
@@ -47,27 +49,33 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
 
             return VAETracIn(generator, k=k, seed=seed, **settings)
 
-        return NamedValuer(name, make, told | {"checkpoints": [each.step for each in kept]})
+        return NamedValuer(
+            name, make, record | {"checkpoints": [snapshot.step for snapshot in snapshots]}
+        )
 
-    return NamedValuer(name, unbound, told, bind)
+    return NamedValuer(name, unbound, record, bind)
 
 
 def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> NamedValuer:
-    """TRAK (`loss`) or D-TRAK (`square`) with these arguments, as a study's valuer.
+    """TRAK or D-TRAK as a study's valuer. It values images of a VAE or a ddpm.
 
-    They are `TRAK_SETTINGS`; `models` lists further generator files, trained as the generator is
-    with other seeds, whose scores are averaged with its own. It values what a VAE or a ddpm draws.
+    Args:
+        name: name of the valuer.
+        settings: arguments of `TRAK`, from `TRAK_SETTINGS`. `models` lists further generator
+            files, trained like the generator with other seeds. The scores of all of them are
+            averaged.
+        functional: `loss` for TRAK, `square` for D-TRAK.
 
     Raises:
-        InputError: an argument that it does not take here, or `models` that are no files.
+        InputError: a setting outside `TRAK_SETTINGS`, or a model that is no file.
     """
     check_settings(name, settings, TRAK_SETTINGS)
     others = _files(name, settings.get("models", ()))
-    own = {key: each for key, each in settings.items() if key != "models"}
-    told: dict[str, Any] = {"valuer": "trak" if functional == "loss" else "d-trak", **own}
+    arguments = {key: value for key, value in settings.items() if key != "models"}
+    record: dict[str, Any] = {"valuer": "trak" if functional == "loss" else "d-trak", **arguments}
     if others:
-        # paths say nothing of what is in the files
-        told["models"] = [hash_file(file)[:16] for file in others]
+        # a hash identifies the weights, a path does not
+        record["models"] = [hash_file(file)[:16] for file in others]
 
     def unbound(k: int, seed: int) -> Valuer:
         raise InputError(f"{name} looks into the generator: pass a VAE or a ddpm (--generator)")
@@ -82,23 +90,23 @@ def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> Name
             from gmvaluator.baselines.trak import TRAK
 
             models = [generator, *others]
-            return TRAK(models, functional=functional, k=k, seed=seed, **own)
+            return TRAK(models, functional=functional, k=k, seed=seed, **arguments)
 
-        return NamedValuer(name, make, told)
+        return NamedValuer(name, make, record)
 
-    return NamedValuer(name, unbound, told, bind)
+    return NamedValuer(name, unbound, record, bind)
 
 
 def snapshots_wanted(valuers: Sequence[NamedValuer], family: str) -> int:
-    """How many snapshots of a family's training some of the valuers look at."""
-    used = any(each.settings.get("valuer") == TRACIN for each in valuers)
+    """Number of snapshots of a family's training that the valuers need."""
+    used = any(valuer.settings.get("valuer") == TRACIN for valuer in valuers)
     return SNAPSHOTS if used and f"gmvaluator/{family}" in _VAES else 0
 
 
 def _files(name: str, models: object) -> list[Path]:
-    if not isinstance(models, list | tuple) or not all(isinstance(each, str) for each in models):
+    if not isinstance(models, list | tuple) or not all(isinstance(model, str) for model in models):
         raise InputError(f"valuer {name} has models = {models!r}; list generator files")
-    files = [Path(each) for each in models]
+    files = [Path(model) for model in models]
     if missing := [file for file in files if not file.is_file()]:
         raise InputError(f"valuer {name}: {missing[0]} is no file; list trained generator files")
     return files
@@ -109,6 +117,6 @@ def _format(generator: Path) -> str:
 
 
 def _made_as(generator: Path) -> tuple[str, str]:
-    """Family and config, as the file tells them."""
+    """(family, config) in the file's metadata."""
     metadata = read_metadata(generator)
     return metadata.get("format", ""), metadata.get("config", "")

@@ -73,7 +73,7 @@ def curves(
 def plot(
     panels: Mapping[str, Sequence[Line]], x_label: str, y_label: str, *, log: str = ""
 ) -> Draw:
-    """`curves` of these lines, to be drawn later."""
+    """A function that draws these lines by `curves`."""
 
     def draw(figure: Figure) -> None:
         curves(figure, panels, x_label, y_label, log=log)
@@ -97,7 +97,7 @@ def titled_panels(
 
 
 def legend_above(figure: Figure, panel: Axes, columns: int = 4) -> None:
-    """One legend for all panels, of the labels of one of them."""
+    """One legend for all panels, from the labels of one panel."""
     handles, names = panel.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=columns, fontsize="small")
 

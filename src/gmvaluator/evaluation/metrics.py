@@ -93,24 +93,26 @@ def chance_ratio(train_labels: NDArray[Any], generated_labels: NDArray[Any]) -> 
 
 
 def auroc(values: ArrayLike, positive: ArrayLike) -> float:
-    """Probability that a positive has a higher value than a negative; ties count half.
+    """Probability that a positive has a higher value than a negative. Ties count half.
 
-    For C3 pass the *negated* values and which images are out of distribution: 1 means that all of
-    them rank below every other image.
+    For C3, pass the *negated* values as values and the images out of distribution as positives.
+    Then 1 means that every image out of distribution ranks below every other image.
 
     Args:
         values: (n,) numbers.
-        positive: (n,) bool, some of each kind.
+        positive: (n,) bool, with at least one True and one False.
 
     Raises:
         InputError: shapes differ, or one kind is missing.
     """
     from scipy.stats import mannwhitneyu
 
-    numbers, chosen = np.asarray(values, dtype=np.float64), np.asarray(positive, dtype=bool)
-    if numbers.shape != chosen.shape or numbers.ndim != 1:
-        raise InputError(f"values {numbers.shape} and positive {chosen.shape}; pass two of (n,)")
-    first, second = numbers[chosen], numbers[~chosen]
+    numbers, is_positive = np.asarray(values, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if numbers.shape != is_positive.shape or numbers.ndim != 1:
+        raise InputError(
+            f"values {numbers.shape} and positive {is_positive.shape}; pass two of (n,)"
+        )
+    first, second = numbers[is_positive], numbers[~is_positive]
     if not len(first) or not len(second):
         raise InputError(f"{len(first)} positives and {len(second)} negatives; pass some of each")
     pairs_above = mannwhitneyu(first, second, method="asymptotic").statistic
@@ -151,9 +153,9 @@ class GroupTest:
 
     Attributes:
         t: Welch's statistic, positive where the first group's mean is higher.
-        log10_p: of the two-sided p-value; a logarithm, since p underflows below 1e-308.
+        log10_p: logarithm of the two-sided p-value, since p underflows below 1e-308.
         effect: Cohen's d, difference of the means in pooled standard deviations.
-        means: of both groups.
+        means: means of both groups.
     """
 
     t: float
@@ -190,19 +192,19 @@ def welch_test(first: ArrayLike, second: ArrayLike) -> GroupTest:
 
 
 def linear_datamodeling_score(scores: Floats, subsets: NDArray[np.bool_], losses: Floats) -> Floats:
-    """How well summed scores foretell what retraining on subsets does (LDS) → (m,).
+    """Linear datamodeling score (LDS) of each generated image → (m,).
 
-    For each generated image, Spearman's correlation over subsets S between Σ_{i ∈ S} score_ij and
-    the fall of its loss (Ilyas et al. 2022, section 3.2; Park et al. 2023, Eq. 4). NaN where
-    either is the same for every subset.
+    The LDS is Spearman's correlation over subsets S between Σ_{i ∈ S} score_ij and the negative
+    loss of generated image j under the model of S (Ilyas et al. 2022, section 3.2; Park et al.
+    2023, Eq. 4). NaN if the sums or the losses are the same for every subset.
 
     Args:
-        scores: (n, m), `Valuation.score_matrix`.
-        subsets: (s, n), the training images of each.
-        losses: (s, m) of models trained on them.
+        scores: (n, m) scores, such as `Valuation.score_matrix`.
+        subsets: (s, n) bool, the training images of each subset.
+        losses: (s, m) losses of the models trained on the subsets.
 
     Raises:
-        InputError: shapes that do not fit, or fewer than two subsets.
+        InputError: the shapes do not fit, or there are fewer than two subsets.
     """
     s, n = subsets.shape
     if s < 2 or scores.shape[0] != n or losses.shape != (s, scores.shape[1]):
@@ -215,11 +217,11 @@ def linear_datamodeling_score(scores: Floats, subsets: NDArray[np.bool_], losses
 
 @dataclass(frozen=True)
 class NoiseCeiling:
-    """How far losses of the same subset agree between trainings, and what follows from it.
+    """The agreement of losses between trainings on the same subset, and the best possible LDS.
 
     Attributes:
-        agreement: Spearman's correlation over subsets of two independent trainings' losses, mean
-            of all pairs and images with its interval over images.
+        agreement: Spearman's correlation over subsets between the losses of two independent
+            trainings. The mean is over all pairs and images, the interval over images.
         attainable: the correlation that the losses' true expectation would have with their mean
             over the seeds: √(R·a / (1 + (R − 1)·a)) for R seeds of agreement a (Spearman, 1910;
             Brown, 1910). No score can be expected to exceed it.
@@ -229,7 +231,7 @@ class NoiseCeiling:
     attainable: float
 
     def share(self, score: Interval) -> float:
-        """A mean LDS as a share of what is attainable; NaN where nothing is."""
+        """A mean LDS as a share of `attainable`. NaN if `attainable` is 0."""
         return score.mean / self.attainable if self.attainable else math.nan
 
 
@@ -243,8 +245,8 @@ def noise_ceiling(losses: NDArray[np.float64]) -> NoiseCeiling:
         raise InputError(f"losses {losses.shape}; pass (subsets, seeds, m), at least 2 of both")
     seeds = losses.shape[1]
     pairs = [(a, b) for a in range(seeds) for b in range(a)]
-    each = np.mean([rank_correlations(losses[:, a], losses[:, b]) for a, b in pairs], axis=0)
-    agreement = mean_interval(each)
+    agreements = np.mean([rank_correlations(losses[:, a], losses[:, b]) for a, b in pairs], axis=0)
+    agreement = mean_interval(agreements)
     common = max(0.0, agreement.mean)
     return NoiseCeiling(agreement, math.sqrt(seeds * common / (1 + (seeds - 1) * common)))
 

@@ -1,4 +1,4 @@
-"""What the paper reports, for the rows beside ours (Yang et al., ICLR 2025, arXiv 2304.10701)."""
+"""Figures that the paper reports (Yang et al., ICLR 2025, arXiv 2304.10701)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Spaces to ask for counterfactual signal, written as text, and the valuers that ask them.
+"""Spaces of the study `spaces`, written as text, and the valuers that compare images in them.
 
-A space is an encoder's name, or one of what a name cannot say, since it needs the training images
-or the generator: `pca:64@28` and `pca:64:whitened@28`, `generator#LAYER` (the generator's own, see
-`GeneratorEncoder`), and mixtures of any of these, `pixels@28 + 0.5 * generator#code`.
+A space is one of:
+- the name of an encoder;
+- principal components of the training images: `pca:64@28` or `pca:64:whitened@28`;
+- a layer of the generator: `generator#LAYER` (see `GeneratorEncoder`);
+- a mixture of spaces: `pixels@28 + 0.5 * generator#code`.
 """
 
 from __future__ import annotations
@@ -40,21 +42,26 @@ _PCA = re.compile(r"pca:(?P<components>\d+)(?P<whitened>:whitened)?@(?P<size>\d+
 
 @dataclass(frozen=True)
 class Space:
-    """A space as it was written, and its parts with their weights: one, or those of a mixture."""
+    """A space.
+
+    Attributes:
+        name: the text of the space.
+        parts: (text, weight) of each part. Only a mixture has more than one.
+    """
 
     name: str
     parts: tuple[tuple[str, float], ...]
 
     @staticmethod
     def parse(text: str) -> Space:
-        """Read a space.
+        """The space that the text describes.
 
         Raises:
-            InputError: a part that is no space.
+            InputError: a part is no space.
         """
         parts = []
-        for each in text.split("+"):
-            match = _PART.fullmatch(each.strip())
+        for part in text.split("+"):
+            match = _PART.fullmatch(part.strip())
             if match is None:
                 raise InputError(
                     f"space {text!r} cannot be read; write an encoder's name, pca:64@28, "
@@ -68,23 +75,23 @@ class Space:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers of the generator that it needs, without their times."""
+        """The generator layers of this space, without their times."""
         owned = [part.removeprefix(OWN) for part, _ in self.parts if part.startswith(OWN)]
         return tuple(layer.partition(":")[0] for layer in owned)
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """The encoders that it names."""
+        """The named encoders of this space."""
         return tuple(
             part for part, _ in self.parts if not part.startswith(OWN) and not _PCA.fullmatch(part)
         )
 
     def build(self, train: ImageSet, generator: Path | None, store: Store | None) -> Encoder:
-        """The encoder of this space, fitted on the training images where it has to be.
+        """The encoder of this space. Principal components and mixtures are fitted on `train`.
 
         Raises:
-            InputError: more components than images, or a layer that the generator lacks.
-            MissingPackageError, MissingWeightsError: what an encoder needs is not at hand.
+            InputError: there are more components than images, or the generator lacks a layer.
+            MissingPackageError, MissingWeightsError: a package or weights are missing.
         """
         from gmvaluator.encoders.mixture import Mixture
 
@@ -93,18 +100,18 @@ class Space:
 
 
 def default_spaces(side: int, n: int) -> tuple[str, ...]:
-    """What the study asks of n training images of `side` pixels."""
-    components = [each for each in COMPONENTS if each < n]
+    """The default spaces for n training images of `side` pixels."""
+    components = [count for count in COMPONENTS if count < n]
     full = f"pixels@{side}"
     return (
         full,
         f"pixels@{side // 2}",
         f"pixels@{side // 4}",
-        *(f"pca:{each}@{side}" for each in components),
-        *(f"pca:{each}:whitened@{side}" for each in components),
+        *(f"pca:{count}@{side}" for count in components),
+        *(f"pca:{count}:whitened@{side}" for count in components),
         f"random-conv:1@{side}",
         f"random-conv:2@{side}",
-        *(f"efficientnet-lite0:stage{each}@96" for each in (1, 3, 5)),
+        *(f"efficientnet-lite0:stage{stage}@96" for stage in (1, 3, 5)),
         "efficientnet-lite0:plain@96",
         "st-lpips:alex@32",
         f"{full} + pixels@{side // 4}",
@@ -119,11 +126,11 @@ def default_spaces(side: int, n: int) -> tuple[str, ...]:
 
 
 def at_hand(spaces: Sequence[Space]) -> tuple[list[Space], list[str]]:
-    """Those whose encoders' packages and weights are here, and a sentence on each other one."""
+    """The spaces whose packages and weights are installed, and a note on each other space."""
     able, notes = [], []
     for space in spaces:
         _, missing = usable(
-            [variant(each, {"encoder": each, "rerank": "none"}) for each in space.encoders]
+            [variant(encoder, {"encoder": encoder, "rerank": "none"}) for encoder in space.encoders]
         )
         if missing:
             alone = space.encoders == (space.name,)
@@ -134,12 +141,14 @@ def at_hand(spaces: Sequence[Space]) -> tuple[list[Space], list[str]]:
 
 
 def space_valuers(space: Space, train: ImageSet, store: Store | None) -> dict[str, NamedValuer]:
-    """A valuer of that space for each of `WEIGHTINGS`; they share one encoder.
+    """One valuer per entry of `WEIGHTINGS`. All of them share one encoder.
+
+    A space with generator layers gives valuers that must be bound to a generator.
 
     Args:
-        space: any; one that needs layers of the generator is bound to a generator that has them.
-        train: the training images that valuers will be fitted on.
-        store: keeps what named encoders compute.
+        space: the space.
+        train: the training images on which the valuers will be fitted.
+        store: cache of the vectors of named encoders.
     """
     build = cache(lambda generator: space.build(train, generator, store))
     return {
@@ -179,18 +188,18 @@ def _valuer(
 
         if not set(space.layers) <= set(layers_of(generator)):
             return None
-        known = {**settings, "generator": hash_file(generator)}
-        return NamedValuer(name, lambda k, seed: make(k, seed, generator), known)
+        bound_settings = {**settings, "generator": hash_file(generator)}
+        return NamedValuer(name, lambda k, seed: make(k, seed, generator), bound_settings)
 
     return NamedValuer(name, make, settings, bind if space.layers else None)
 
 
 def _files_of(space: Space) -> dict[str, Any]:
-    """What is in the generator files that a space names; their paths do not tell."""
+    """Hashes of the generator files that a space names. A path does not identify a file."""
     from gmvaluator.files.seals import hash_file
 
     named = [parse_name(part) for part in space.encoders]
-    variants = [each.variant or "" for each in named if each.family == "generator"]
+    variants = [encoder.variant or "" for encoder in named if encoder.family == "generator"]
     files = [Path(variant.partition("#")[0]) for variant in variants]
     return {"files": [hash_file(file) for file in files if file.is_file()]} if files else {}
 
@@ -199,7 +208,9 @@ def _check(part: str) -> None:
     from gmvaluator.encoders.generator import LAYERS
 
     if part.startswith(OWN):
-        layers = sorted({layer for each in LAYERS.values() for layer in each})
+        layers = sorted(
+            {layer for layers_of_family in LAYERS.values() for layer in layers_of_family}
+        )
         if part.removeprefix(OWN).partition(":")[0] not in layers:
             raise InputError(f"{part} names no layer of a generator; pass {', '.join(layers)}")
     elif part.startswith("pca:"):

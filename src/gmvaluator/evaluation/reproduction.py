@@ -1,4 +1,4 @@
-"""Every study of the paper with one call: what `docs/reproduction.md` shows."""
+"""Every study of the paper with one call, for `docs/reproduction.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gmvaluator.evaluation.valuers import (
     variant,
 )
 
-# What the paper attributes on MNIST. Labels of what they draw are known by construction.
+# The generators of the paper on MNIST. Labels of their images are known by construction.
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "beta-vae": Recipe("beta-vae", 8_000, {"beta": 4, "latent": 32}, conditional=True),
@@ -60,7 +60,7 @@ SOME = 2_000
 MIXED_SHARES = (0.2, 0.005)
 FEW = 1_000
 HALF = 300
-# memorising is what the test is about: small halves, seen hundreds of times, and no guidance
+# the test needs memorising: small halves, seen hundreds of times, and no guidance
 SUBSET_RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "ddpm": Recipe("ddpm", 3_000, {"guidance": 1, "warmup": 100}, conditional=True),
@@ -73,18 +73,18 @@ SUBSET_K = 5
 
 
 def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
-    """Run the studies one after the other; after all of them, what each of them took.
+    """Run the studies one after the other. A run of all studies ends with a table of minutes.
 
     Args:
-        setup: training set, generators, held-out images; valuers are the studies' own.
-        only: names of studies (default: all).
+        setup: training set, generators and held-out images. Each study has its own valuers.
+        only: names of studies. Default: all.
 
     Raises:
-        InputError: an unknown study.
+        InputError: a study is unknown.
     """
     if unknown := set(only) - set(STUDIES):
         raise InputError(f"no study {unknown.pop()}; choose from {', '.join(STUDIES)}")
-    kept = setup.work.pieces()
+    n_kept = setup.work.pieces()
     minutes: dict[str, float] = {}
     for name, study in STUDIES.items():
         if not only or name in only:
@@ -93,23 +93,23 @@ def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
             minutes[name] = (time.perf_counter() - start) / 60
             yield replace(result, name=f"{name}_{setup.train_name}")
     if not only:
-        yield _times(setup, minutes, kept)
+        yield _times(setup, minutes, n_kept)
 
 
-def _times(setup: Setup, minutes: Mapping[str, float], kept: int) -> StudyResult:
+def _times(setup: Setup, minutes: Mapping[str, float], n_kept: int) -> StudyResult:
     total = sum(minutes.values())
     rows = [*minutes.items(), ("all", total)]
     note = (
         "From an empty working folder; training the generators is part of the study that first "
         "asks for them."
-        if not kept
-        else f"Not from the start: {kept} pieces were kept from an earlier run."
+        if not n_kept
+        else f"Not from the start: {n_kept} pieces were kept from an earlier run."
     )
     return StudyResult(
         name=f"all_{setup.train_name}",
         title="What the studies took",
         tables=(Table("Minutes", ("study", "minutes"), grid(rows), digits=1),),
-        parameters={"train": setup.train_name, "n_train": len(setup.train), "kept_pieces": kept},
+        parameters={"train": setup.train_name, "n_train": len(setup.train), "kept_pieces": n_kept},
         notes=(note,),
     )
 
@@ -191,17 +191,17 @@ def _pq(setup: Setup) -> StudyResult:
 
 
 def _quick(setup: Setup, m: int) -> Setup:
-    """The setup with the quick ones of its generators and another m."""
-    chosen = {n: each for n, each in setup.generators.items() if n in QUICK_GENERATORS}
+    """The setup with its generators among `QUICK_GENERATORS`, and with another m."""
+    quick = {n: recipe for n, recipe in setup.generators.items() if n in QUICK_GENERATORS}
     generated = {} if setup.generators else setup.generated
-    return replace(setup, generators=chosen or setup.generators, generated=generated, m=m)
+    return replace(setup, generators=quick or setup.generators, generated=generated, m=m)
 
 
 def _varied(setup: Setup) -> Setup:
-    """The setup with our own recipes drawing by untruncated codes.
+    """The setup with recipes of ours that draw from untruncated codes.
 
-    Where an unused training image is to stand out, the used ones must be drawn in all their
-    variety, and truncation draws the typical ones.
+    Truncation draws typical images. A test of used against unused training images needs drawings
+    of all variety.
     """
     varied = {}
     for name, recipe in RECIPES.items():

@@ -1,4 +1,4 @@
-"""From what a user names to what a study works on."""
+"""From a user's names of sets, generators and valuers to the context of a study."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ CLASSIFIER_SIDE = 32
 
 @dataclass(frozen=True)
 class Setup:
-    """A study's ingredients, named by a user; generators are trained when a context is asked for.
+    """A study's inputs as a user names them. `context` trains the generators.
 
     Attributes:
         train: labelled training images.
-        train_name: in tables and keys.
+        train_name: name of the training set in tables and keys.
         generators: name → recipe to train, or generator file.
-        generated: name → labelled set to draw from.
-        held_out: labelled images for the classifier's accuracy.
-        valuers: what is evaluated.
-        seeds, m: repetitions and generated images each.
+        generated: name → labelled set of generated images.
+        held_out: labelled images that measure the classifier's accuracy.
+        valuers: the valuers to evaluate.
+        seeds: number of repetitions.
+        m: number of generated images per repetition.
         work: working folder.
-        progress: hears how far it is.
+        progress: receives the progress.
     """
 
     train: ImageSet
@@ -72,23 +73,24 @@ class Setup:
         attributed: bool = True,
         progress: Progress | None = None,
     ) -> Setup:
-        """Open the sets and check what needs no long work.
+        """Open the sets and check the arguments, without long work.
 
         Args:
             train, held_out: any source of `ImageSet`.
-            generators: families to train on `train`, or generator files; or recipes by name.
-            recipes: what else `generators` may name; a family's name then means this recipe.
-            conditional: train what is named so as class-conditional.
+            generators: names of families to train on `train`, generator files, or recipes by name.
+            recipes: further names for `generators`. A family's name here replaces its recipe.
+            conditional: train named families and recipes as class-conditional generators.
             generated: name → labelled source.
-            valuers, valuers_file: see `choose_valuers`; none for studies that bring their own.
-            n: take a random subset of the training images.
+            valuers, valuers_file: see `choose_valuers`. Empty for studies with their own valuers.
+            n: size of a random subset of the training images.
             work: see `Workspace`.
-            train_name: default: the name of the training set's file or folder.
-            attributed: False for studies that make the generated images themselves, and need no
-                generator and no set of them.
+            train_name: name of the training set. Default: the name of its file or folder.
+            attributed: False for studies that make the generated images themselves. Such studies
+                need neither generators nor sets.
 
         Raises:
-            InputError: nothing to attribute, unknown names, numbers out of range, bad sources.
+            InputError: there is nothing to attribute, a name is unknown, a number is out of range,
+                or a source cannot be opened.
         """
         if attributed and not generators and not generated:
             raise InputError("nothing to attribute; pass --generator NAME or --generated NAME=SET")
@@ -102,24 +104,24 @@ class Setup:
                 raise InputError(f"n={n} of {len(images)} training images; pass 1 to {len(images)}")
             images = random_subset(images, n)
         held_out = None if held_out is None else ImageSet.open(held_out)
-        workspace, said = Workspace(work), progress or Silent()
-        made = {IF4GAN: partial(_if4gan, held_out, workspace, said)}
+        workspace, listener = Workspace(work), progress or Silent()
+        made = {IF4GAN: partial(_if4gan, held_out, workspace, listener)}
         return Setup(
             train=images,
             train_name=train_name or location.stem,
             generators=_recipes(generators, recipes, conditional),
-            generated={name: ImageSet.open(each) for name, each in (generated or {}).items()},
+            generated={name: ImageSet.open(source) for name, source in (generated or {}).items()},
             held_out=held_out,
             valuers=choose_valuers(valuers, valuers_file, made) if valuers or valuers_file else (),
             seeds=seeds,
             m=m,
             work=workspace,
-            progress=said,
+            progress=listener,
         )
 
     @cached_property
     def size(self) -> int:
-        """Side in pixels of classifiers and planted sets: the images' own where it is usable."""
+        """Side in pixels of classifiers and planted sets: the images' own side if it is usable."""
         side = common_side(self.train)
         return side if side is not None and side % 4 == 0 and 8 <= side <= 64 else CLASSIFIER_SIDE
 
@@ -142,10 +144,12 @@ class Setup:
             InputError: a file among them.
         """
         recipes = {}
-        for name, each in self.generators.items():
-            if isinstance(each, Path):
-                raise InputError(f"{each} is trained already; pass a family: {', '.join(FAMILIES)}")
-            recipes[name] = each
+        for name, generator in self.generators.items():
+            if isinstance(generator, Path):
+                raise InputError(
+                    f"{generator} is trained already; pass a family: {', '.join(FAMILIES)}"
+                )
+            recipes[name] = generator
         return recipes
 
     def plant(self, n_noised: int, sigma: float) -> NoisedSet:
@@ -159,12 +163,12 @@ class Setup:
         subjects: bool = True,
         valuers: Sequence[NamedValuer] | None = None,
     ) -> Context:
-        """What a study works on; trains the generators that are missing.
+        """The context of a study. Missing generators are trained.
 
         Args:
-            planted: take this set for training, also for the generators.
-            subjects: False leaves the subjects out, for studies that make their own.
-            valuers: these instead of those the user named.
+            planted: a training set that replaces `train`, also for the generators.
+            subjects: False for studies that make their own subjects.
+            valuers: valuers that replace the valuers of the setup.
         """
         train = self.train if planted is None else planted.images
         return Context(
@@ -181,7 +185,7 @@ class Setup:
     def mixed(
         self, planted: NoisedSet, share: float, sigma: float
     ) -> tuple[Context, list[MixedSubject]]:
-        """A context whose generated images are noised in part."""
+        """A context in which part of the generated images is noised."""
         plain = self.context(planted)
         mixed = [
             MixedSubject(subject, share, self.work, size=self.size, sigma=sigma)
@@ -192,20 +196,20 @@ class Setup:
     def _subjects(self, train: ImageSet, planted: NoisedSet | None) -> list[Subject]:
         suffix = f"-n{len(self.train)}" + (f"-{planted.tag}" if planted else "")
         jobs = {
-            name: Job(f"{name}{suffix}", each, train)
-            for name, each in self.generators.items()
-            if isinstance(each, Recipe)
+            name: Job(f"{name}{suffix}", generator, train)
+            for name, generator in self.generators.items()
+            if isinstance(generator, Recipe)
         }
         files = dict(zip(jobs, trained(list(jobs.values()), self.work, self.progress), strict=True))
         subjects: list[Subject] = [
             DrawnSubject(
                 name,
-                each if isinstance(each, Path) else files[name],
+                generator if isinstance(generator, Path) else files[name],
                 self.work,
                 self.classifiers,
                 self.progress,
             )
-            for name, each in self.generators.items()
+            for name, generator in self.generators.items()
         ]
         subjects += [
             SetSubject(name, images, self.classifiers) for name, images in self.generated.items()
@@ -224,20 +228,22 @@ def _recipes(
     recipes: Mapping[str, Recipe],
     conditional: bool,
 ) -> dict[str, Recipe | Path]:
-    """What was named, by the name that tables give it."""
+    """Recipes and generator files by their names in tables."""
     if isinstance(generators, Mapping):
         return dict(generators)
-    known = {name: Recipe(name) for name in FAMILIES} | dict(recipes)
-    found: dict[str, Recipe | Path] = {}
+    recipe_of = {name: Recipe(name) for name in FAMILIES} | dict(recipes)
+    generators_by_label: dict[str, Recipe | Path] = {}
     for name in generators:
         path = Path(name)
-        if name not in known and not path.is_file():
+        if name not in recipe_of and not path.is_file():
             raise InputError(
                 f"{name} is neither a generator file nor a family; the families are "
-                f"{', '.join(known)}"
+                f"{', '.join(recipe_of)}"
             )
-        label = name if name in known else path.stem
-        if label in found:
+        label = name if name in recipe_of else path.stem
+        if label in generators_by_label:
             raise InputError(f"two generators are called {label}; rename a file or drop one")
-        found[label] = replace(known[name], conditional=conditional) if name in known else path
-    return found
+        generators_by_label[label] = (
+            replace(recipe_of[name], conditional=conditional) if name in recipe_of else path
+        )
+    return generators_by_label

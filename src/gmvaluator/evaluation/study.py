@@ -1,4 +1,4 @@
-"""What every study is given, and the grid of valuations that most of them walk."""
+"""The context of every study, and the grid of valuations that most studies walk."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from gmvaluator.scoring.weightings.softmax import softmax_weights
 
 @dataclass(frozen=True)
 class Context:
-    """What a study works on.
+    """The inputs of a study.
 
     Attributes:
         train: the training images.
-        subjects: what is attributed, each drawn anew for each seed.
-        valuers: what is evaluated.
-        seeds: repetitions; seeds are 0, 1, … .
-        m: generated images a repetition.
-        work: keeps every finished piece.
-        train_name: names the training set in keys and tables.
-        progress: hears how far it is.
+        subjects: the sources of generated images. Each subject is drawn anew for each seed.
+        valuers: the valuers to evaluate.
+        seeds: number of repetitions. The seeds are 0, 1, … .
+        m: number of generated images per repetition.
+        work: working folder that stores every finished piece.
+        train_name: name of the training set in keys and tables.
+        progress: receives the progress.
     """
 
     train: ImageSet
@@ -58,10 +58,10 @@ class Context:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Names of every (subject, valuer)."""
-        return [(subject.name, each.name) for subject in self.subjects for each in self.valuers]
+        return [(subject.name, valuer.name) for subject in self.subjects for valuer in self.valuers]
 
     def key(self, valuer: NamedValuer) -> dict[str, Any]:
-        """What every kept piece of a valuer depends on."""
+        """Key of every piece of a valuer: the valuer's settings and the training set."""
         return {
             "valuer": dict(valuer.settings),
             "train": self.train_name,
@@ -70,7 +70,7 @@ class Context:
 
     def reading_notes(self) -> tuple[str, ...]:
         """How well classes of drawn images are named, for results that rest on them."""
-        accuracies = {each.accuracy for each in self.subjects if each.accuracy is not None}
+        accuracies = {subject.accuracy for subject in self.subjects if subject.accuracy is not None}
         return tuple(
             f"The classifier that reads drawn images names {100 * share:.2f} % of held-out ones "
             "rightly."
@@ -78,7 +78,7 @@ class Context:
         )
 
     def parameters(self) -> dict[str, Any]:
-        """What to repeat a study with."""
+        """The parameters to repeat the study with."""
         return {
             "train": self.train_name,
             "n_train": len(self.train),
@@ -103,11 +103,11 @@ class Pieces(list[Piece]):
     """Everything that a study measured."""
 
     def results(self, valuer: str, subject: str) -> list[dict[str, Any]]:
-        """Results of one valuer on one subject, by seed; none where they do not suit."""
+        """Results of one valuer on one subject, by seed. Empty if the valuer does not suit it."""
         return [p.result for p in self if (p.valuer, p.subject) == (valuer, subject)]
 
     def mean(self, valuer: str, subject: str, *path: str) -> Interval:
-        """Mean and interval over the seeds of one number, which `path` leads to in a result.
+        """Mean and interval over the seeds of the number at `path` in a result.
 
         NaN where the valuer does not suit the subject.
         """
@@ -122,7 +122,7 @@ class Pieces(list[Piece]):
 
 
 class FittedValuer:
-    """A valuer, fitted before its first valuation; a baseline is fitted for each valuation."""
+    """A valuer that is fitted before its first valuation. A baseline is fitted for each one."""
 
     def __init__(self, valuer: NamedValuer, train: ImageSet, k: int) -> None:
         self._named = valuer
@@ -131,7 +131,7 @@ class FittedValuer:
         self._fitted: Valuer | None = None
 
     def value(self, generated: ImageSet, seed: int = 0) -> Valuation:
-        """The valuation of these images; only a baseline heeds the seed."""
+        """The valuation of these images. Only a baseline uses the seed."""
         if self._named.baseline:
             anew = self._named.make(self._k, seed)
             anew.fit(self._train)
@@ -148,26 +148,28 @@ def walk(
     key: Mapping[str, Any],
     prepare: Callable[[NamedValuer], Callable[[Subject, int], Mapping[str, Any]]],
 ) -> Pieces:
-    """Measure every valuer on every subject for every seed, and keep each result.
+    """Measure every valuer on every subject for every seed, and store each result.
 
     Args:
-        context: the study's.
-        kind: names the kept pieces.
-        key: what decides the results beside valuer, training set, subject, m and seed.
-        prepare: valuer → (subject, seed) → JSON; called once a valuer, or once a subject for
-            valuers that look into its generator. Those leave other subjects out.
+        context: context of the study.
+        kind: kind of the stored pieces.
+        key: every setting of the results but valuer, training set, subject, m and seed.
+        prepare: valuer → (subject, seed) → JSON. Called once per valuer. Called once per subject
+            for a valuer that reads generators; subjects that do not suit it are left out.
 
     Raises:
-        InputError: a valuer that looks into generators suits none of the subjects.
+        InputError: a valuer that reads generators suits none of the subjects.
     """
     total = len(context.valuers) * len(context.subjects) * context.seeds
     pieces = Pieces()
     with context.progress.stage(f"evaluate {kind}", total) as advance:
         for valuer in context.valuers:
             shared = None if valuer.bind else prepare(valuer)
-            suited = {each.name: valuer.suited(each.generator) for each in context.subjects}
+            suited = {
+                subject.name: valuer.suited(subject.generator) for subject in context.subjects
+            }
             if not any(suited.values()):
-                valuer.make(1, 0)  # tells what it needs
+                valuer.make(1, 0)  # raises an error that names the right generators
             for subject in context.subjects:
                 bound = suited[subject.name]
                 if bound is None:
@@ -196,14 +198,14 @@ def measure(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> Pieces:
-    """Value every subject by every valuer for every seed, and keep what is measured of each.
+    """Value every subject by every valuer for every seed, and store a measurement of each.
 
     Args:
-        context: the study's.
-        kind: names the kept pieces.
-        k: contributors a generated image.
+        context: context of the study.
+        kind: kind of the stored pieces.
+        k: number of contributors per generated image.
         measured: (valuation, sample) → JSON.
-        extra: more that decides what is measured.
+        extra: settings of `measured`, part of the pieces' keys.
     """
 
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], Mapping[str, Any]]:
@@ -238,11 +240,10 @@ def shares_of(
 
 
 def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
-    """(m, k) scores of a valuation's first k contributors, as if no others had been kept.
+    """(m, k) scores of a valuation's first k contributors, as if it had k contributors.
 
-    GMValuator's weights are shared out anew among the first k, and so are a baseline's own shares;
-    a baseline's influences stay as they are, and all of them where it values by the whole
-    generated set.
+    Weights of GMValuator and shares of a baseline are normalised again over the first k. Influences
+    of a baseline stay as they are. A baseline of the whole generated set keeps all scores.
     """
     settings = valuation.record.settings
     if settings.whole_set:
@@ -260,7 +261,7 @@ def check_ks(ks: Sequence[int]) -> None:
 
 def check_weighted(context: Context, has_no: str) -> None:
     """Raises `InputError` if a valuer's scores are not weights times quality."""
-    if fixed := [each.name for each in context.valuers if not each.weighted]:
+    if fixed := [valuer.name for valuer in context.valuers if not valuer.weighted]:
         raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
 
 

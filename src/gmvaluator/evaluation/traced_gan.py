@@ -24,7 +24,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.runs.valuation import Valuation
 
 RECIPE = GANRecipe()
-DTYPE = torch.float64  # in float32 rounding exceeds what one image changes
+DTYPE = torch.float64  # in float32, rounding exceeds the effect of one image
 CLASSIFIER_EPOCHS = 6
 MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
 
@@ -33,14 +33,14 @@ MOST_HELD_OUT = 5_000  # images that the metric's classifier learns from
 class TracedGANValuer:
     """Trains a fully connected GAN on the training set, then values by FID (`IF4GAN`).
 
-    What it is asked to value plays no part: the values are for what its own GAN draws.
+    The values hold for the images of this GAN. The generated images passed to `value` play no part.
 
     Args:
-        held_out: labelled images for the metric, which the GAN does not see.
-        work: keeps the trace.
-        seed: of the networks, the order and the codes.
-        recipe: of the GAN.
-        progress: hears how far it is.
+        held_out: labelled images for the metric. The GAN is not trained on them.
+        work: working folder that stores the trace.
+        seed: seed of the networks, the order and the codes.
+        recipe: recipe of the GAN.
+        progress: receives the progress.
     """
 
     held_out: ImageSet
@@ -50,7 +50,7 @@ class TracedGANValuer:
     progress: Progress
 
     def fit(self, train: ImageSet) -> Self:
-        """Train the GAN, or find its trace in the working folder."""
+        """Train the GAN, or read its trace from the working folder."""
         data = signed_images(train, self.progress).to(DTYPE)
         pair = mlp_gan(data.shape[1:], dtype=DTYPE, seed=self.seed)
         recipe = replace(self.recipe, seed=self.seed)
@@ -67,14 +67,14 @@ class TracedGANValuer:
             return self._valuer.value(generated)
 
     def _features(self, side: int) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
-        chosen = random_subset(self.held_out, MOST_HELD_OUT)
-        pixels = signed_images(chosen, self.progress)
+        images = random_subset(self.held_out, MOST_HELD_OUT)
+        pixels = signed_images(images, self.progress)
         if pixels.shape[-1] != side:
             raise InputError(
                 f"held-out images of {pixels.shape[-1]} pixels for training images of {side}; pass "
                 "images of the same size"
             )
-        labels = known_labels(chosen, "held-out images")
+        labels = known_labels(images, "held-out images")
         numbers = torch.from_numpy(class_numbers(labels, ordered_labels(labels.tolist())))
         model = train_metric_classifier(
             pixels, numbers, epochs=CLASSIFIER_EPOCHS, seed=self.seed, progress=self.progress

@@ -1,4 +1,4 @@
-"""What can be evaluated: named variants of GMValuator, trivial baselines, and a user's own."""
+"""Valuers by name: variants of GMValuator, baselines, and valuers of a user's TOML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gmvaluator.settings import PRESETS, SETTING_NAMES
 
 
 class Valuer(Protocol):
-    """Anything that values training images by generated ones, as `GMValuator` does."""
+    """Any object that values training images by generated images, with `GMValuator`'s interface."""
 
     def fit(self, train: Any, /) -> Any: ...
 
@@ -31,14 +31,14 @@ class Valuer(Protocol):
 
 @dataclass(frozen=True)
 class NamedValuer:
-    """A valuer as a study's table names it.
+    """A valuer with its name in a study's tables.
 
     Attributes:
-        name: in tables.
-        make: (k, seed) → an unfitted valuer of k contributors.
-        settings: what decides its values, as JSON; part of the key that results are kept under.
-        bind: of a valuer that looks into the generator itself: generator file → the valuer for
-            what it draws, None for a generator that it cannot look into.
+        name: name in tables.
+        make: (k, seed) → an unfitted valuer with k contributors.
+        settings: all settings of the values, as JSON. Part of the key of stored results.
+        bind: only for a valuer that reads the generator's weights: generator file → the valuer of
+            this generator's images, or None if the valuer cannot read the generator.
     """
 
     name: str
@@ -51,16 +51,16 @@ class NamedValuer:
 
     @property
     def baseline(self) -> bool:
-        """Whether it is no GMValuator: no index and no cache, and made anew for each seed."""
+        """Whether the valuer is no GMValuator. A baseline has no index and no cache."""
         return "valuer" in self.settings
 
     @property
     def weighted(self) -> bool:
-        """Whether its scores are weights of distances times quality, and not scores of its own."""
+        """Whether the scores are weights of distances times quality."""
         return not self.baseline or self.settings["valuer"] in TRIVIAL
 
     def suited(self, generator: Path | None) -> NamedValuer | None:
-        """This valuer for images drawn by a generator; None where it cannot value them."""
+        """This valuer for the images of a generator. None if it cannot value these images."""
         if self.bind is None:
             return self
         return None if generator is None else self.bind(generator)
@@ -100,7 +100,7 @@ TRAK = "trak"
 D_TRAK = "d-trak"
 NDA = "nda"
 NDA_SETTINGS = ("size", "t", "patch", "topk", "scales", "alpha", "candidates", "memory")
-IF4GAN = "if4gan"  # made by `traced_gan`, of what a study is given
+IF4GAN = "if4gan"  # made by `traced_gan` from a study's inputs
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
 ENCODERS = (
     "efficientnet-lite0@96",
@@ -136,10 +136,10 @@ def named_valuer(name: str) -> NamedValuer:
 
 
 def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    """A `GMValuator` with these arguments, as a study's valuer.
+    """A `GMValuator` with these settings, as a study's valuer.
 
     Raises:
-        InputError: an argument that GMValuator does not have.
+        InputError: GMValuator has no such setting.
     """
     extra = ("device", "backend", "cache", "memory", "weights")
     check_settings(name, settings, sorted((*SETTING_NAMES, *extra)))
@@ -160,10 +160,10 @@ def anew(valuer: NamedValuer) -> NamedValuer:
 
 
 def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
-    """A variant of GMValuator whose quality is realism among images that are known to be good.
+    """A variant of GMValuator whose quality is the realism among trusted images.
 
-    In the default encoder's space, whatever the variant recalls by. Realism among the training
-    images calls real whatever they are, noise too where they hold some.
+    The realism is computed in the default encoder's space, whatever the variant's encoder. Realism
+    among the training images would rate noise as real if the training images contain noise.
     """
     listed = repr((trusted.ids, trusted.origin))
     settings = {**valuer.settings, "quality": f"realism among {len(trusted)} trusted images"}
@@ -181,8 +181,8 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
         def quality(images: ImageSet) -> NDArray[np.float64]:
             return judge().value(images).quality
 
-        given = {**EACH_BY_ITSELF, **valuer.settings, "quality": quality}
-        return GMValuator(**{"k": k, "seed": seed, "null": "off", **given})
+        arguments = {**EACH_BY_ITSELF, **valuer.settings, "quality": quality}
+        return GMValuator(**{"k": k, "seed": seed, "null": "off", **arguments})
 
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 
@@ -206,10 +206,10 @@ def _d_trak(name: str, settings: Mapping[str, Any]) -> NamedValuer:
 
 
 def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    """NDA with these arguments (`NDA_SETTINGS`), as a study's valuer.
+    """NDA with these settings, as a study's valuer.
 
     Raises:
-        InputError: an argument that it does not take here.
+        InputError: a setting outside `NDA_SETTINGS`.
     """
     check_settings(name, settings, NDA_SETTINGS)
 
@@ -221,7 +221,7 @@ def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     return NamedValuer(name, make, {"valuer": NDA, **settings})
 
 
-# published methods that are no variant of GMValuator, by what `valuer = …` calls them in a file
+# published methods that are no variant of GMValuator, by the text of `valuer = …` in a file
 RIVALS: Mapping[str, Callable[[str, Mapping[str, Any]], NamedValuer]] = MappingProxyType(
     {TRACIN: _vae_tracin, NDA: nda, TRAK: _trak, D_TRAK: _d_trak}
 )
@@ -240,7 +240,7 @@ def distance_valuers() -> list[NamedValuer]:
 
 
 def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]]:
-    """Those whose packages and weights are at hand, and a sentence on each of the others."""
+    """The valuers whose packages and weights are installed, and a note on each other valuer."""
     able, notes = [], []
     for valuer in valuers:
         try:
@@ -258,9 +258,10 @@ def usable(valuers: Sequence[NamedValuer]) -> tuple[list[NamedValuer], list[str]
 
 
 def read_valuers(file: Path) -> list[NamedValuer]:
-    """Valuers described in TOML: one table a valuer, its keys the arguments of `GMValuator`.
+    """Valuers of a TOML file, one table per valuer. The keys are settings of `GMValuator`.
 
-    With `valuer = "nda"` in it, or another of `RIVALS`, the arguments of that one.
+    In a table with `valuer = "nda"`, or another name of `RIVALS`, the keys are settings of that
+    method.
 
     Raises:
         InputError: the file is missing, is not TOML, or a table has unknown settings.
@@ -281,13 +282,13 @@ def _described(name: str, table: dict[str, Any]) -> NamedValuer:
     if kind is None:
         return variant(name, table)
     if kind not in RIVALS:
-        wanted = " or ".join(repr(each) for each in RIVALS)
+        wanted = " or ".join(repr(rival) for rival in RIVALS)
         raise InputError(f"valuer {name} is a {kind!r}; write valuer = {wanted}, or leave it out")
     return RIVALS[kind](name, table)
 
 
 def check_settings(name: str, settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """Raises `InputError` for settings of a valuer that it does not have."""
+    """Raises `InputError` for settings outside `allowed`."""
     if unknown := set(settings) - set(allowed):
         raise InputError(
             f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
@@ -300,24 +301,24 @@ def choose_valuers(
     file: Path | None,
     made: Mapping[str, Callable[[], NamedValuer]] = MappingProxyType({}),
 ) -> list[NamedValuer]:
-    """Named valuers, then those of a file.
+    """Named valuers, then the valuers of a file.
 
     Args:
-        names: of `named_valuer`, or of `made`.
+        names: names for `named_valuer`, or keys of `made`.
         file: see `read_valuers`.
-        made: valuers that need what a study is given, by name.
+        made: functions that make valuers from a study's inputs, by name.
 
     Raises:
-        InputError: none at all, an unknown one, or a name twice.
+        InputError: there is no valuer, a name is unknown, or a name occurs twice.
     """
-    chosen = [made[name]() if name in made else named_valuer(name) for name in names]
-    chosen += read_valuers(file) if file else []
-    names = [valuer.name for valuer in chosen]
+    valuers = [made[name]() if name in made else named_valuer(name) for name in names]
+    valuers += read_valuers(file) if file else []
+    names = [valuer.name for valuer in valuers]
     if not names:
         raise InputError("no valuer was named; pass one, such as default")
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"valuer {twice.pop()} is named twice; rename or drop one")
-    return chosen
+    return valuers
 
 
 def _trivial(name: str, k: int, seed: int) -> Valuer:

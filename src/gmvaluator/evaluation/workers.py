@@ -1,4 +1,4 @@
-"""Independent work side by side: one process a processor, one thread each."""
+"""Independent tasks side by side: one process per processor, one thread per process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from gmvaluator.progress import Progress
 
 
 def side_by_side(tasks: Sequence[Callable[[], None]], stage: str, progress: Progress) -> None:
-    """Run all tasks, each in a process of its own kind, and tell how many are done.
+    """Run all tasks in several processes, and report their number as they finish.
 
-    Small networks gain little from a second thread. A task keeps its result in a file; when one
-    fails or this process is interrupted or killed, the others end too, and what is in files stays.
+    A small network gains little from a second thread. A task writes its result to a file. If a task
+    fails, or if this process is interrupted or killed, the other tasks end too, and finished files
+    stay.
 
     Args:
         tasks: callables that can be pickled.
-        stage: what the progress calls it.
+        stage: name of the stage in the progress.
+        progress: receives the progress.
     """
     if not tasks:
         return
@@ -36,13 +38,13 @@ def side_by_side(tasks: Sequence[Callable[[], None]], stage: str, progress: Prog
                 done.result()
                 advance(1)
         except BaseException:
-            for each in running:
-                each.cancel()
+            for future in running:
+                future.cancel()
             raise
 
 
 def _end_with_parent() -> None:
-    """In a worker: stop when the process that asked for it is gone, even if it was killed."""
+    """In a worker: end when the parent process has ended, even if it was killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -35,16 +35,16 @@ DEMO_WEIGHTS = "demo_beta_vae.safetensors"
 
 
 class Generator(Protocol):
-    """What every generator of this package can do."""
+    """The interface of every generator of this package."""
 
     @property
     def classes(self) -> int:
-        """How many classes can be asked for; 0 = the generator takes no labels."""
+        """Number of classes. 0: the generator takes no labels."""
         ...
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the classes are called, in the order of their numbers."""
+        """Names of the classes, in the order of their numbers."""
         ...
 
     def sample(
@@ -59,18 +59,18 @@ def generator_class(name: str) -> type[GeneratorModel]:
     if name not in FAMILIES:
         raise InputError(f"There is no generator {name!r}; pass one of: {', '.join(FAMILIES)}.")
     module, attribute = FAMILIES[name]
-    found: type[GeneratorModel] = getattr(importlib.import_module(module), attribute)
-    return found
+    family: type[GeneratorModel] = getattr(importlib.import_module(module), attribute)
+    return family
 
 
 def load_generator(path: str | Path, **sampling: Any) -> GeneratorModel:
-    """The generator saved in a safetensors file by this package, of any family.
+    """A generator of any family, from a safetensors file of this package.
 
-    `sampling` replaces settings of the drawing that the file holds: `sampling_steps` and
-    `guidance` of a ddpm, `truncation` of the GANs, `sampling_scale` of the VAEs.
+    `sampling` replaces settings of the drawing in the file: `sampling_steps` and `guidance` of a
+    ddpm, `truncation` of the GANs, `sampling_scale` of the VAEs.
 
-    Raises `RunError` if the file is missing, damaged or not a generator of this package, and
-    `InputError` if its family has no such setting.
+    Raises `RunError` if the file is missing, damaged or no generator of this package, and
+    `InputError` if the family has no such setting.
     """
     from gmvaluator.generators.files import read_metadata
 

@@ -1,4 +1,4 @@
-"""What the GANs of logistic loss share: settings, drawing, and the alternating updates."""
+"""Base classes of the GANs with logistic loss: settings, drawing and alternating updates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gmvaluator.generators.layers import frozen, to_signed, to_unit
 
 @dataclass(frozen=True)
 class AdversarialConfig(GeneratorConfig):
-    """The latent code, the generator's Adam optimizer, and what is saved."""
+    """Settings of the latent code, the generator's Adam optimizer, and the saved weights."""
 
     latent: int = limited(100, 1)
     learning_rate: float = positive(2e-4)
@@ -46,11 +46,11 @@ class AdversarialModel(GeneratorModel):
 
 
 class AdversarialLearner(Learner):
-    """Alternates one update of the discriminator and one of the generator.
+    """Alternates one update of the discriminator and one update of the generator.
 
-    The discriminator maps images in [−1, 1] and labels to logits (B,), positive = taken for a
-    training image. It minimises softplus(−D(x)) + softplus(D(G(z))), the generator
-    softplus(−D(G(z))): the non-saturating form of Goodfellow et al. 2014, section 3.
+    The discriminator maps images in [−1, 1] and labels to logits (B,), high for training images. It
+    minimises softplus(−D(x)) + softplus(D(G(z))). The generator minimises softplus(−D(G(z))), the
+    non-saturating loss of Goodfellow et al. 2014, section 3.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AdversarialLearner(Learner):
         return {"generator": loss.item(), "discriminator": critic_loss.item()}
 
     def critic_loss(self, real: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """What the discriminator minimises; the generator gets no gradient."""
+        """Loss of the discriminator, without gradients for the generator."""
         with torch.no_grad():
             drawn = self.model(noise, labels)
         return (
@@ -97,11 +97,11 @@ class AdversarialLearner(Learner):
         )
 
     def generator_loss(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """What the generator minimises."""
+        """Loss of the generator."""
         return F.softplus(-self.critic(self.model(noise, labels), labels)).mean()
 
     def finished(self) -> GeneratorModel:
-        """The last weights, or the averaged ones with batch statistics of their own drawings."""
+        """The last weights, or the averaged weights with batch statistics of their drawings."""
         if not self.averages:
             return self.model
         model = copy.deepcopy(self.average)

@@ -1,4 +1,4 @@
-"""What adversarial families share when drawing: averaged weights, standing statistics, truncation.
+"""Drawing of adversarial families: averaged weights, standing statistics, truncation.
 
 Source: Brock et al. 2019 (arXiv 1809.11096), sections 3.1 and 4.1, appendices A and C.
 """
@@ -11,20 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from gmvaluator.generators.base import GeneratorModel
-from gmvaluator.generators.layers import average_into
 from gmvaluator.generators.randomness import STATISTICS, image_noise
 
 _STANDING = (16, 64)  # batches and their size behind the saved batch statistics
 
 
+@torch.no_grad()
 def average_step(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """One step of the moving average, whose decay starts low: early weights are forgotten."""
-    average_into(average, network, min(decay, (1 + step) / (10 + step)))
+    """average ← decay · average + (1 − decay) · network. Buffers are copied.
+
+    The decay starts low, so that early weights are forgotten.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1.0 - decay)
+    for held, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        held.copy_(buffer)
 
 
 @torch.no_grad()
 def restate(model: GeneratorModel) -> None:
-    """Standing statistics: those of 1,024 images drawn by `model` itself."""
+    """Set standing statistics: the batch statistics of 1,024 images drawn by `model`."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     batches, size = _STANDING
     for norm in norms:
@@ -44,9 +51,9 @@ def restate(model: GeneratorModel) -> None:
 
 
 def truncated(noise: Tensor, limit: float) -> Tensor:
-    """Standard normal numbers → normal numbers conditioned on |z| ≤ limit; 0 = unchanged.
+    """Standard normal numbers → normal numbers conditioned on |z| ≤ limit. 0: no change.
 
-    By inverting the distribution function, so that each number stays a function of its own noise.
+    The distribution function is inverted, so that each number is a function of one noise number.
     """
     if limit == 0.0:
         return noise

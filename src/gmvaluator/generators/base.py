@@ -1,4 +1,4 @@
-"""What every family is made of: a model that draws and is saved, a learner that trains it."""
+"""Base classes of every family: a model that draws and is saved, and a learner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = 128  # images drawn at once
 
 
 class GeneratorModel(nn.Module):
-    """A network that turns noise, and a class where it has classes, into images.
+    """A network that maps noise, and a class if it has classes, to images.
 
     A subclass sets `config_class`, `noise_shape` and `sampling` (the settings that may change
     when drawing), and implements `draw` and `learner`.
@@ -51,12 +51,12 @@ class GeneratorModel(nn.Module):
 
     @property
     def classes(self) -> int:
-        """How many classes can be asked for; 0: it was told none."""
+        """Number of classes. 0: unconditional."""
         return self.config.classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What these are called, in the order of their numbers."""
+        """Names of the classes, in the order of their numbers."""
         return self.label_names if self.classes else ()
 
     @property
@@ -75,7 +75,7 @@ class GeneratorModel(nn.Module):
 
     @abstractmethod
     def learner(self, steps: int, seed: int = 0) -> Learner:
-        """What trains this model for `steps` steps; `seed` is for the weights of its critic."""
+        """The learner of this model for `steps` steps. `seed` is the seed of a critic's weights."""
 
     @torch.no_grad()
     def sample(
@@ -83,10 +83,10 @@ class GeneratorModel(nn.Module):
     ) -> NDArray[np.uint8]:
         """Draw `n` images: (n, H, W) uint8 grey or (n, H, W, 3) uint8 RGB.
 
-        Each image has its own noise, derived from the seed and its number, so it does not depend
-        on n; at most 128 are computed at once. Without labels a conditional model takes its
-        classes in turn: 0, 1, …, 0, 1, …
-        Raises `InputError` for labels the model does not have.
+        The noise of an image follows from the seed and its number, not from n. At most 128 images
+        are computed at once. Without labels, a conditional model takes its classes in turn: 0, 1,
+        …, 0, 1, …
+        Raises `InputError` for unknown labels.
         """
         if n < 0 or seed < 0:
             raise InputError(f"n={n} images with seed={seed} asked for; pass n ≥ 0 and seed ≥ 0.")
@@ -100,8 +100,8 @@ class GeneratorModel(nn.Module):
         for start in range(0, n, CHUNK):
             rows = slice(start, min(start + CHUNK, n))
             noise = image_noise(range(rows.start, rows.stop), self.noise_shape, seed).to(device)
-            asked = None if targets is None else targets[rows].to(device)
-            shades = self.draw(noise, asked).mul(255).round().clamp(0, 255)
+            classes = None if targets is None else targets[rows].to(device)
+            shades = self.draw(noise, classes).mul(255).round().clamp(0, 255)
             images[rows] = shades.to("cpu", torch.uint8).numpy()
         self.train(training)
         return images[:, 0] if self.config.channels == 1 else images.transpose(0, 2, 3, 1)
@@ -131,16 +131,16 @@ class GeneratorModel(nn.Module):
 
         Raises `RunError` if the file cannot be written or its folder does not exist.
         """
-        own = {
+        header = {
             "format": f"gmvaluator/{self.config.name}",
             "config": json.dumps(asdict(self.config)),
             "label_names": json.dumps(self.label_names),
         }
-        write_tensors(Path(path), self.state_dict(), dtype, {**(metadata or {}), **own})
+        write_tensors(Path(path), self.state_dict(), dtype, {**(metadata or {}), **header})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file written by `save`; raises `RunError` if it is anything else."""
+        """Read a file of `save`. Raises `RunError` for any other file."""
         return read_tensors(Path(path), cls)
 
 
@@ -156,8 +156,8 @@ class TrainingBatch:
 class Learner:
     """Networks and optimizers of one training; `update` is one step.
 
-    `networks` and `optimizers` are all that a checkpoint holds. The learning rate follows from
-    the step number alone.
+    A checkpoint holds `networks` and `optimizers`, nothing else. The learning rate follows from the
+    step number alone.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Learner:
         raise NotImplementedError
 
     def finished(self) -> GeneratorModel:
-        """The model as it would be saved now."""
+        """The model with its present weights, ready to be saved."""
         raise NotImplementedError
 
     def rate(self, step: int) -> float:
@@ -183,7 +183,7 @@ class Learner:
         return 1.0
 
     def set_rates(self, step: int) -> float:
-        """Bring the optimizers to step `step`; returns the first one's learning rate."""
+        """Set the learning rates of step `step`. Returns the rate of the first optimizer."""
         factor = self.rate(step)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
@@ -222,8 +222,8 @@ def check_labels(
             raise InputError("Labels were given to a model without classes; pass labels=None.")
         return None
     if labels is None or len(labels) != n:
-        given = "no labels" if labels is None else f"{len(labels)} labels"
-        raise InputError(f"Got {given} for {n} images; pass one class number for each image.")
+        count = "no labels" if labels is None else f"{len(labels)} labels"
+        raise InputError(f"Got {count} for {n} images; pass one class number for each image.")
     numbers = np.asarray(labels)
     if n and not (np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1):
         raise InputError(f"Labels must be whole numbers from 0 to {classes - 1}.")

@@ -162,8 +162,8 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def quieten(layer: nn.Module) -> None:
     """Shrink an encoder's last layer.
 
-    At full scale it starts with codes far from the prior, and exp of the log variance can
-    overflow in the first steps.
+    At full scale, the first codes are far from the prior, and exp of the log variance can overflow
+    in the first steps.
     """
     with torch.no_grad():
         for parameter in layer.parameters():

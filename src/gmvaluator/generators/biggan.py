@@ -67,7 +67,7 @@ class BigGANConfig(AdversarialConfig):
 
 
 class BigGAN(AdversarialModel):
-    """The generator; its discriminator exists during training only."""
+    """The generator. The discriminator exists during training only."""
 
     config_class: ClassVar[type[GeneratorConfig]] = BigGANConfig
     config: BigGANConfig
@@ -103,7 +103,7 @@ class BigGAN(AdversarialModel):
 
 
 class UpBlock(nn.Module):
-    """Residual block that doubles the side; both of its norms depend on the condition."""
+    """Residual block that doubles the side. Both norms depend on the condition."""
 
     def __init__(self, inputs: int, outputs: int, condition: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ConditionalNorm(nn.Module):
 
 
 class Critic(nn.Module):
-    """Projection discriminator: images in [−1, 1] and labels → one number each, high = real."""
+    """Projection discriminator: images in [−1, 1] and labels → numbers (B,), high for real."""
 
     def __init__(self, config: BigGANConfig, seed: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: published whole, and only for the request they belong to."""
+"""Checkpoints of an unfinished training, written whole and read only for the same request."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Checkpoint:
         return self.target.with_name(f"{self.target.name}.checkpoint")
 
     def load(self, *, overwrite: bool) -> tuple[Progressed, dict[str, Any]] | None:
-        """How far an earlier, interrupted call came and its learner's state; None = start anew.
+        """Step and learner's state of an interrupted call. None without a checkpoint.
 
-        Raises `RunError` if the file belongs to another request or is damaged, unless
-        `overwrite`: then it is ignored.
+        Raises `RunError` if the file belongs to another request or is damaged. With `overwrite`,
+        such a file is ignored.
         """
         for name in (self.target.stem, self.path.stem):
             remove_leftovers(self.target.parent, glob.escape(name))

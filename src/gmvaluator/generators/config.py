@@ -28,11 +28,11 @@ def positive(default: float) -> Any:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What all families share; saved with the weights.
+    """Base class of the families' settings, which are saved with the weights.
 
     `size` is the side of the square images in pixels, `channels` 1 (grey) or 3 (RGB), `classes`
-    the number of classes that can be asked for (0 = unconditional). The type of a field and
-    `limited` say which values a config takes; all others are an `InputError`.
+    the number of classes (0 = unconditional). The type of a field and `limited` define the valid
+    values. Other values raise `InputError`.
     """
 
     size: int = limited(28, 1)
@@ -47,16 +47,16 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         kinds = typing.get_type_hints(type(self))
-        for each in fields(self):
-            value, kind = getattr(self, each.name), kinds[each.name]
-            low, high, open_low = each.metadata.get("limits", (1, math.inf, False))
+        for setting in fields(self):
+            value, kind = getattr(self, setting.name), kinds[setting.name]
+            low, high, open_low = setting.metadata.get("limits", (1, math.inf, False))
             if typing.get_origin(kind) is Literal:
-                self.one_of(each.name, *typing.get_args(kind))
+                self.one_of(setting.name, *typing.get_args(kind))
             elif kind is int:
-                self.at_least(low, each.name)
+                self.at_least(low, setting.name)
             elif typing.get_origin(kind) is tuple:
                 if not value or any(not isinstance(width, int) or width < 1 for width in value):
-                    self.refuse(each.name, "at least one width ≥ 1")
+                    self.refuse(setting.name, "at least one width ≥ 1")
             # written so that NaN fails the test
             elif not (
                 isinstance(value, int | float)
@@ -64,7 +64,7 @@ class GeneratorConfig:
                 and not (open_low and value == low)
             ):
                 most = "" if high == math.inf else f" and ≤ {high:g}"
-                self.refuse(each.name, f"a number {'>' if open_low else '≥'} {low:g}{most}")
+                self.refuse(setting.name, f"a number {'>' if open_low else '≥'} {low:g}{most}")
         self.one_of("channels", 1, 3)
         if self.sizes:
             self.one_of("size", *self.sizes)
@@ -88,7 +88,7 @@ class GeneratorConfig:
             self.refuse(name, f"a whole number ≥ {lowest}")
 
     def one_of(self, name: str, *allowed: object) -> None:
-        """Refuse a setting that is none of these."""
+        """Refuse a setting that is not in `allowed`."""
         if getattr(self, name) not in allowed:
             self.refuse(name, f"one of: {', '.join(map(str, allowed))}")
 
@@ -116,8 +116,8 @@ def parse_settings(config: type[GeneratorConfig], settings: Mapping[str, object]
 def config_from_json(config: type[Config], stored: Mapping[str, Any]) -> Config:
     """The config whose `dataclasses.asdict` went through JSON; raises as `parse_settings`."""
     kinds = typing.get_type_hints(config)
-    known = {field.name for field in fields(config)}
-    unknown = sorted(set(stored) - known)
+    names = {field.name for field in fields(config)}
+    unknown = sorted(set(stored) - names)
     if unknown:
         raise InputError(f"{config.name} has no setting {', '.join(unknown)}.")
     return config(**{name: _typed(name, value, kinds[name]) for name, value in stored.items()})

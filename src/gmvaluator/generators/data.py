@@ -25,8 +25,8 @@ class TrainingData:
     Attributes:
         images: (N, C, S, S) uint8; C is 1 if every image is grey, else 3.
         labels: (N,) int64 class numbers, or None.
-        label_names: what the classes are called, in the order of their numbers.
-        fingerprint: changes with any pixel, label or label name.
+        label_names: names of the classes, in the order of their numbers.
+        fingerprint: hash of all pixels, labels and label names.
         skipped: images that could not be read.
     """
 
@@ -47,7 +47,7 @@ def read_training_data(
 ) -> TrainingData:
     """Read a set at `size` × `size` pixels, with its labels if `conditional`.
 
-    Raises `InputError` if no image can be read, or if labels are wanted and not all are known.
+    Raises `InputError` if no image can be read, or if `conditional` and a label is missing.
     """
     data = ImageSet.open(source)
     names, numbers = _class_numbers(data) if conditional else ((), None)
@@ -83,7 +83,7 @@ def common_side(source: Any) -> int | None:
         try:
             shapes.add(data[row].shape[:2])
         except ImageError:
-            continue  # told when the set is read
+            continue  # reported when the set is read
     (height, width) = shapes.pop() if len(shapes) == 1 else (0, 1)
     return int(height) if height == width else None
 
@@ -110,14 +110,14 @@ def _class_numbers(data: ImageSet) -> tuple[tuple[str, ...], NDArray[np.int64]]:
             f"{data!r} has no labels, and a conditional generator learns by them; pass a set with "
             "labels (a folder with a sub-folder a class, say)."
         )
-    known = [label for label in labels if label is not None]
-    if len(known) < len(labels):
+    present = [label for label in labels if label is not None]
+    if len(present) < len(labels):
         raise InputError(
-            f"{len(labels) - len(known)} of {len(labels)} images have no label; label them, or "
+            f"{len(labels) - len(present)} of {len(labels)} images have no label; label them, or "
             "leave them out of the set."
         )
-    names = ordered_labels(known)
-    return names, class_numbers(known, names)
+    names = ordered_labels(present)
+    return names, class_numbers(present, names)
 
 
 def _fingerprint(

@@ -40,7 +40,7 @@ class DDPMConfig(GeneratorConfig):
     width: int = limited(48, 8)  # U-Net: channels at half of the side; twice at a quarter
     blocks: int = limited(1, 1)  # U-Net: residual blocks at each resolution, down and up
     hidden: tuple[int, ...] = (512, 512, 512)  # fully connected: widths of the hidden layers
-    predicts: Literal["noise", "image"] = "noise"  # what the network's output means
+    predicts: Literal["noise", "image"] = "noise"  # the meaning of the network's output
     times: int = limited(1000, 2)  # steps T of the forward process
     schedule: Literal["cosine", "linear"] = "cosine"  # of the noise
     label_dropout: float = limited(0.1, 0.0, 1.0)  # share of labels hidden in training
@@ -91,24 +91,27 @@ def ddim(
 ) -> Tensor:
     """Deterministic DDIM (Song et al., Eq. 12 with σ = 0) from noise to images in [−1, 1].
 
-    `predict` maps noisy images (B, C, H, W) and their time 0 … T − 1 to the noise in them; it is
-    asked at `steps` evenly spaced times, the last first. The predicted image is clipped to
-    [−1, 1] at each step, and the noise brought in line with it.
+    `predict` maps noisy images (B, C, H, W) and their time 0 … T − 1 to the noise in the images. It
+    is called at `steps` evenly spaced times, the last time first. At each step the predicted image
+    is clipped to [−1, 1], and the noise is computed again from the clipped image.
     """
     times = torch.linspace(len(shares) - 1, 0, steps).round().to(torch.int64).tolist()
     x = image = noise
     for time, following in zip(times, [*times[1:], None], strict=True):
         share = shares[time]
-        found = predict(x, time)
-        image = ((x - (1.0 - share).sqrt() * found) / share.sqrt()).clamp(-1.0, 1.0)
+        predicted_noise = predict(x, time)
+        image = ((x - (1.0 - share).sqrt() * predicted_noise) / share.sqrt()).clamp(-1.0, 1.0)
         if following is not None:
-            found = (x - share.sqrt() * image) / (1.0 - share).sqrt()
-            x = shares[following].sqrt() * image + (1.0 - shares[following]).sqrt() * found
+            predicted_noise = (x - share.sqrt() * image) / (1.0 - share).sqrt()
+            x = (
+                shares[following].sqrt() * image
+                + (1.0 - shares[following]).sqrt() * predicted_noise
+            )
     return image
 
 
 class DDPM(GeneratorModel):
-    """A network that predicts the noise in noisy images; class `nobody` stands for no class."""
+    """A network that predicts the noise in noisy images. The class `nobody` means no class."""
 
     config_class: ClassVar[type[GeneratorConfig]] = DDPMConfig
     sampling: ClassVar[tuple[str, ...]] = ("sampling_steps", "guidance")
@@ -132,7 +135,7 @@ class DDPM(GeneratorModel):
 
     @property
     def classes(self) -> int:
-        """As of any generator; one whose training hid every label was told no class."""
+        """Number of classes. 0 if the training dropped every label."""
         return 0 if self.config.label_dropout == 1 else self.config.classes
 
     @property
@@ -154,8 +157,8 @@ class DDPM(GeneratorModel):
     def errors(self, images: Tensor, noise: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """(B, C, H, W) images in [−1, 1] and noise, (B,) times and classes → (B,) training losses.
 
-        The mean squared error of what the network predicts: the noise (Ho et al., Eq. 14), or the
-        image.
+        The loss is the mean squared error of the network's prediction: the noise (Ho et al., Eq.
+        14), or the image.
         """
         shares = self.shares.to(images.device)
         noisy = add_noise(images, noise, shares[times])
@@ -168,7 +171,7 @@ class DDPM(GeneratorModel):
 
         The images are noised to `time`, 0 … T − 1, and have no class.
         """
-        # by shape: len would be a constant for what traces this
+        # by shape: a traced network would take len as a constant
         times = torch.full((images.shape[0],), time, device=images.device)
         nobody = torch.full_like(times, self.nobody)
         noisy = add_noise(images, noise, self.shares.to(images.device)[times])
@@ -187,11 +190,11 @@ class DDPM(GeneratorModel):
     def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Images by `sampling_steps` DDIM steps, of classes under `guidance`."""
         nobody = torch.full((len(noise),), self.nobody, device=noise.device)
-        asked = nobody if labels is None else labels
+        classes = nobody if labels is None else labels
 
         def predict(noisy: Tensor, time: int) -> Tensor:
             times = torch.full((len(noisy),), time, device=noisy.device)
-            return self.guided(noisy, times, asked)
+            return self.guided(noisy, times, classes)
 
         shares = self.shares.to(noise.device)
         return to_unit(ddim(noise, shares, self.config.sampling_steps, predict))
@@ -202,7 +205,7 @@ class DDPM(GeneratorModel):
 
 
 class DDPMLearner(Learner):
-    """Minimises the squared error of what the network predicts."""
+    """Minimises the squared error of the network's prediction."""
 
     def __init__(self, model: DDPM, steps: int) -> None:
         self.model, self.steps, config = model, steps, model.config

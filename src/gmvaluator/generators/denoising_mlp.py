@@ -20,7 +20,7 @@ class DenoisingMLP(nn.Module):
     images, whichever its model predicts.
 
     Class `classes` is the null class of classifier-free guidance. `hidden` are the widths of the
-    layers between, with SiLU.
+    hidden layers, with SiLU.
     """
 
     def __init__(
@@ -33,18 +33,20 @@ class DenoisingMLP(nn.Module):
         self.layers = mlp(widths, lambda _width, _place: [nn.SiLU()])
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        predicted: Tensor = self.layers(self._known(images, times, labels))
+        predicted: Tensor = self.layers(self._inputs(images, times, labels))
         return predicted.reshape(images.shape)
 
     def middle(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         """The middle hidden layer after its SiLU, (B, width)."""
         hidden = len(self.layers) // 2  # each with its SiLU, then the output layer
-        found: Tensor = self.layers[: 2 * ((hidden + 1) // 2)](self._known(images, times, labels))
-        return found
+        hidden_layer: Tensor = self.layers[: 2 * ((hidden + 1) // 2)](
+            self._inputs(images, times, labels)
+        )
+        return hidden_layer
 
-    def _known(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        known = torch.cat([images.flatten(1), time_waves(times, TIME)], dim=1)
-        return with_class(known, labels, self.classes + 1)
+    def _inputs(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
+        inputs = torch.cat([images.flatten(1), time_waves(times, TIME)], dim=1)
+        return with_class(inputs, labels, self.classes + 1)
 
     def silence_outputs(self) -> None:
         """Zero the last layer's weights: start by predicting zeros."""

@@ -42,12 +42,12 @@ def list_snapshots(path: str | Path) -> tuple[Snapshot, ...]:
 
     Raises `RunError` if one of them cannot be read.
     """
-    found = []
+    snapshots = []
     for file in snapshot_folder(path).glob(f"*{SUFFIX}"):
         if re.fullmatch(r"\d+", file.stem):
             rate = read_metadata(file).get("learning_rate", "nan")
-            found.append(Snapshot(file, int(file.stem), float(rate)))
-    return tuple(sorted(found, key=lambda snapshot: snapshot.step))
+            snapshots.append(Snapshot(file, int(file.stem), float(rate)))
+    return tuple(sorted(snapshots, key=lambda snapshot: snapshot.step))
 
 
 def write_tensors(
@@ -75,7 +75,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path, model: type[Model]) -> Model:
-    """The model of this class that a file holds; `RunError` if it holds anything else."""
+    """The model of this class in a file. `RunError` for any other file."""
     import torch
     from safetensors.torch import load_file
 
@@ -101,7 +101,7 @@ def read_tensors(path: Path, model: type[Model]) -> Model:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; `RunError` if there is no readable one."""
+    """The metadata of a safetensors file. `RunError` if the file is missing or cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

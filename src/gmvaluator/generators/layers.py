@@ -24,7 +24,7 @@ _INITIAL: dict[Scheme, Callable[[Tensor, torch.Generator], Any]] = {
 
 @contextmanager
 def untouched_randomness() -> Iterator[None]:
-    """Layers may draw default weights in here; torch's global generator is as it was after."""
+    """Restore torch's global generator afterwards, so that layers may draw default weights."""
     with torch.random.fork_rng(devices=[]):
         yield
 
@@ -43,7 +43,7 @@ def initialise(
 
 
 def mlp(widths: tuple[int, ...], between: Callable[[int, int], list[nn.Module]]) -> nn.Sequential:
-    """Linear layers of these widths; `between(width, place)` gives what follows hidden ones."""
+    """Linear layers of these widths. `between(width, place)`: the modules after a hidden layer."""
     modules: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(pairwise(widths)):
         modules.append(nn.Linear(inputs, outputs))
@@ -63,21 +63,12 @@ def with_class(inputs: Tensor, labels: Tensor | None, classes: int, scale: float
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through the network, and none are computed for its weights."""
+    """Compute no gradients of the network's weights. Gradients pass through the network."""
     network.requires_grad_(False)
     try:
         yield
     finally:
         network.requires_grad_(True)
-
-
-@torch.no_grad()
-def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average ← decay · average + (1 − decay) · network, buffers copied."""
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1.0 - decay)
-    for held, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        held.copy_(buffer)
 
 
 def to_signed(images: Tensor) -> Tensor:
@@ -91,9 +82,9 @@ def to_unit(signed: Tensor) -> Tensor:
 
 
 def fast_precision() -> Literal["float32", "bfloat16"]:
-    """bfloat16 where this processor multiplies it in hardware, else float32."""
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return "bfloat16" if known is not None and known() else "float32"
+    """bfloat16 if this processor multiplies bfloat16 in hardware, else float32."""
+    supports_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return "bfloat16" if supports_bfloat16 is not None and supports_bfloat16() else "float32"
 
 
 def autocast(precision: str) -> torch.autocast:

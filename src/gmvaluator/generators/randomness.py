@@ -1,7 +1,7 @@
-"""Seeds derived from what is drawn, never from what was drawn before.
+"""Random generators by step and by image, independent of earlier draws.
 
-A training step or an image has its own generator, so that a run that was killed and goes on
-draws what it would have drawn, and an image does not depend on how many are drawn with it.
+Every training step and every image has its own random generator. So an interrupted training draws
+the same numbers when it goes on, and an image does not depend on the number of drawn images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def generator(*numbers: int) -> torch.Generator:
 
 
 def image_noise(n: Sequence[int] | range, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal noise (len(n), *shape) of the images numbered `n`, each by its own seed."""
+    """Standard normal noise (len(n), *shape) of the images of numbers `n`, one seed per image."""
     import torch
 
     rows = [torch.randn(shape, generator=generator(seed, IMAGE, i)) for i in n]
@@ -44,7 +44,7 @@ def image_noise(n: Sequence[int] | range, shape: tuple[int, ...], seed: int) -> 
 def batch_rows(seed: int, step: int, n: int, size: int) -> NDArray[np.int64]:
     """The `size` rows of n images that training step `step` (from 0) sees.
 
-    Epochs are permutations, one after the other; a batch goes on into the next epoch, so every
+    Epochs are permutations, one after the other. A batch goes on into the next epoch, so that every
     batch is full and every image is seen equally often.
     """
     places = np.arange(step * size, (step + 1) * size)
@@ -59,15 +59,16 @@ def batch_rows(seed: int, step: int, n: int, size: int) -> NDArray[np.int64]:
 def replaced_rows(
     rows: NDArray[np.int64], removed: NDArray[np.bool_], seed: int, step: int
 ) -> NDArray[np.int64]:
-    """The rows of a batch, with kept images in the places of removed ones.
+    """The rows of a batch, with other images in the places of removed images.
 
-    A place goes through a random order of images that follows from seed, step and place alone,
-    and takes the first kept one: removing more images changes no place that held kept ones.
+    Each place has a random order of images that follows from seed, step and place alone. The first
+    image of this order that is not removed takes the place. So removing further images changes only
+    the places of these images.
 
     Args:
-        rows: (B,) as `batch_rows` gives them.
-        removed: (n,) bool, not all of them.
-        seed, step: of the training.
+        rows: (B,) rows of `batch_rows`.
+        removed: (n,) bool, with at least one False.
+        seed, step: seed and step of the training.
     """
     chance = np.random.default_rng([seed, REPLACEMENT, step])
     while (gone := removed[rows]).any():

@@ -30,9 +30,9 @@ _LOSS_POINTS = 100  # entries of the loss history
 
 @dataclass
 class Run:
-    """One training: its data, what learns, and how far it is.
+    """One training: its data, its learner, and its progress.
 
-    `removed` is (N,) bool: the images of the data that no batch shows.
+    `removed` is (N,) bool: the images that no batch contains.
     """
 
     target: Path
@@ -44,7 +44,7 @@ class Run:
     done: Progressed = field(default_factory=Progressed)
 
     def start(self, *, overwrite: bool) -> int:
-        """Go to where an earlier call stopped; returns its step, 0 = from the start."""
+        """Go to the checkpoint of an earlier call. Returns its step, 0 without a checkpoint."""
         held = self.checkpoint.load(overwrite=overwrite)
         if held is not None:
             self.done, state = held
@@ -151,7 +151,7 @@ class Run:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of tearing a step apart; a second one ends at once."""
+    """Ctrl-C sets the event, so that a step is finished. A second Ctrl-C ends at once."""
     stopped = threading.Event()
     usual = signal.getsignal(signal.SIGINT)
     ours = threading.current_thread() is threading.main_thread()

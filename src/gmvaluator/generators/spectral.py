@@ -16,8 +16,8 @@ from gmvaluator.generators.randomness import derived_seed
 def normalise(network: nn.Module, *seed: int) -> None:
     """Divide each linear and convolutional weight by its estimated largest singular value.
 
-    The estimates start from random vectors, drawn by `seed`, and are brought near the present
-    weights. Weights of files that an earlier version wrote are renamed when they are loaded.
+    The estimates start from random vectors of `seed` and are iterated to the present weights.
+    Weights in files of earlier versions are renamed when they are loaded.
     """
     with untouched_randomness():
         torch.manual_seed(derived_seed(*seed))

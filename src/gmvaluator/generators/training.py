@@ -1,7 +1,7 @@
-"""Training any family of generators on an image set; killed and started again, it goes on.
+"""Training of generators of any family on an image set. An interrupted training goes on.
 
-What a step sees and draws follows from the seed and the step's number, so a training that was
-interrupted ends with the same weights, bit for bit, as one that was not.
+The images and random numbers of a step follow from the seed and the step's number. So an
+interrupted training ends with the same weights, bit for bit, as an uninterrupted training.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class TrainedGenerator:
         path: the generator file.
         family: name of its family.
         steps: updates taken.
-        seconds: spent on them, interrupted calls included.
-        losses: (step, mean of each loss since the entry before), about 100 entries.
-        n_images: training images, removed ones left out.
+        seconds: seconds of all updates, with those of interrupted calls.
+        losses: (step, mean of each loss since the previous entry), about 100 entries.
+        n_images: number of training images without the removed images.
         label_names: names of the classes, in the order of their numbers; () = unconditional.
         n_parameters: numbers in the model that draws.
         skipped: images that could not be read.
@@ -105,27 +105,27 @@ def train_generator(
         data: any source of `ImageSet`. A set whose images are all grey trains a grey model.
         steps: updates; None = the family's own number, chosen on MNIST.
         seed: the same data, settings, seed, threads and machine give the same weights.
-        settings: fields of the family's config, by name; texts are read as the type wanted.
-            `size` is by default 28 or 32 if the images are, else the family's own.
-        conditional: learn classes from the labels; None = only if the family always does.
-        checkpoint_every: steps between checkpoints, kept as `out` + ".checkpoint" until the
-            training is done; None = twenty in all.
-        keep: how many evenly spaced snapshots to keep as `<stem of out>.steps/<step>.safetensors`,
-            the last one being the final weights.
-        threads: processor threads; None = torch's setting.
-        overwrite: replace `out`, and drop a checkpoint of another request.
-        without: rows of the readable images that are removed, to see what they did: everything
-            else happens as with all images. Batches, their order and the noise of each step stay
-            those of the whole set; only the places of removed images are taken by others, drawn
-            by seed, step and place.
-        progress: told of the stages "read train" and "train <name>".
+        settings: fields of the family's config, by name. Texts are converted to the field's type.
+            Default of `size`: 28 or 32 if the images have this side, else the family's default.
+        conditional: learn classes from the labels. None: only if the family requires classes.
+        checkpoint_every: steps between checkpoints. A checkpoint is the file `out` + ".checkpoint"
+            until the training is done. None: twenty checkpoints in all.
+        keep: number of evenly spaced snapshots `<stem of out>.steps/<step>.safetensors`. The last
+            snapshot has the final weights.
+        threads: number of processor threads. None: torch's setting.
+        overwrite: replace `out`, and delete a checkpoint of another request.
+        without: rows of readable images to remove, to measure their effect. Batches, their order
+            and the noise of each step stay those of the whole set. Other images take the places of
+            removed images, drawn by seed, step and place.
+        progress: receives the stages "read train" and "train <name>".
 
     Raises:
-        InputError: unknown family or setting, bad values, no labels where they are needed, or
-            `without` names an image twice, one that is not there, or all of them.
-        RunError: `out` exists or cannot be written, a checkpoint of another request is there, or
-            a loss is no longer a finite number. Nothing is published then.
-        KeyboardInterrupt: stopped; a checkpoint holds what was done, and the same call goes on.
+        InputError: the family or a setting is unknown, a value is out of range, labels are missing,
+            or `without` names an image twice, an unknown image, or all images.
+        RunError: `out` exists or cannot be written, there is a checkpoint of another request, or a
+            loss is not finite. `out` is not written then.
+        KeyboardInterrupt: the training was stopped. A checkpoint is written, and the same call goes
+            on from this checkpoint.
     """
     target = Path(out)
     _check_target(target, overwrite=overwrite)
@@ -139,9 +139,9 @@ def train_generator(
     config_class(**options, classes=int(labelled))
     images = ImageSet.open(data)
     config_size = options.pop("size", None) or _size(config_class, images)
-    said = progress or Silent()
+    listener = progress or Silent()
     with torch_threads(threads):
-        read = read_training_data(images, config_size, said, conditional=labelled)
+        read = read_training_data(images, config_size, listener, conditional=labelled)
         config = config_class(
             **options,
             size=config_size,
@@ -163,7 +163,7 @@ def train_generator(
         learner, checkpoint = model.learner(steps, seed), Checkpoint(target, request)
         run = Run(target, read, learner, checkpoint, every, removed)
         resumed_at = run.start(overwrite=overwrite)
-        with said.stage(f"train {name}", steps) as advance:
+        with listener.stage(f"train {name}", steps) as advance:
             run.finish(advance)
     return TrainedGenerator(
         target,
@@ -241,14 +241,14 @@ def _size(config: type[GeneratorConfig], images: ImageSet) -> int:
 
 
 def _plain(config: GeneratorConfig) -> dict[str, Any]:
-    """The config as JSON keeps it, so that it equals itself read from a file."""
+    """The config after a round trip through JSON, to compare with a config from a file."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
 
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many processor threads for a while; None leaves its setting."""
+    """Set the number of torch's processor threads inside the `with` block. None: no change."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -61,7 +61,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.leave(F.silu(self.leave_norm(h))), 2)
 
     def middle(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
-        """What the lowest resolution holds before the way up, (B, 2 · width, S/4, S/4)."""
+        """Activations of the lowest resolution before the way up, (B, 2 · width, S/4, S/4)."""
         condition = self._condition(times, labels)
         h, _, _ = self._descend(images, condition)
         return self._middle(h, condition)
@@ -72,7 +72,7 @@ class UNet(nn.Module):
     def _descend(
         self, images: Tensor, condition: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The way down: where it ends, and what each block at both resolutions hands across."""
+        """The way down: its output, and the skip connections of the blocks at both resolutions."""
         h = self.enter(F.pixel_unshuffle(images, 2))  # (B, width, S/2, S/2)
         high, low = [], []
         for block in self.down_high:

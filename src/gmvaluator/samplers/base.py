@@ -1,4 +1,4 @@
-"""What a sampler is, and what all kinds of models share."""
+"""The sampler, the interface to all kinds of models."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ DrawBatch = Callable[[int, int, Sequence[Label] | None], object]
 
 @dataclass(frozen=True)
 class Sampler:
-    """A model that images can be drawn from.
+    """A model from which images can be drawn.
 
     Attributes:
-        name: how the model was named; part of the request that a folder holds.
-        draw: (n, seed, labels) → n images in a form that `to_images` takes.
-        takes_labels: whether the model can be asked for a class or prompt for each image.
-        label_names: what the classes are called, in the order of their numbers. With no labels
-            given, images go to these in turn.
-        pixel_range: what the floats of its images span: [0, 1] (unit) or [−1, 1] (symmetric).
-        fingerprint: changes with the model's file where it has one, else empty.
+        name: name of the model, part of the request in a folder.
+        draw: (n, seed, labels) → n images in a form that `to_images` accepts.
+        takes_labels: whether the model takes a class or prompt per image.
+        label_names: names of the classes, in the order of their numbers. Without labels, images
+            take the classes in turn.
+        pixel_range: range of float images: [0, 1] (unit) or [−1, 1] (symmetric).
+        fingerprint: hash of the model's file. Empty without a file.
     """
 
     name: str
@@ -35,6 +35,6 @@ class Sampler:
 
 
 def reason(error: Exception) -> str:
-    """The last line of a library's message: the others are its traceback or advice."""
+    """The last line of a library's message, without its traceback or advice."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Drawing into a folder: one request a folder, finished files only, resumed after a kill."""
+"""Drawing into a folder: one request per folder, whole files only. A killed draw goes on."""
 
 from __future__ import annotations
 
@@ -45,25 +45,24 @@ def draw(
 ) -> Drawn:
     """Write m images as PNG files 000000.png … into `out`, in a sub-folder a label if known.
 
-    `labels` has one entry an image, a name or number of a class; by default images go to the
-    classes in turn. A text that is a name is read as the name.
+    `labels` has one entry per image: a name or number of a class. Without labels, images take the
+    classes in turn. A text that is a name and a number is read as a name.
 
-    Each batch has its own seed, derived from `seed` and its number, so a draw that was
-    interrupted and is started again ends with the same files as one that was not. Files are
-    published whole: a killed draw leaves no half image. A callable is known by its name only:
-    after a change to it, draw into a new folder. `progress` is told of a stage "draw" of m
-    images and, in it, of each batch.
+    The seed of a batch follows from `seed` and the batch's number. So an interrupted draw ends with
+    the same files as an uninterrupted draw. Files are written whole: a killed draw leaves no half
+    image. A callable is identified by its name only: after a change, draw into a new folder.
+    `progress` receives a stage "draw" of m images, batch by batch.
 
     Raises:
-        InputError: labels do not fit, or the model returned something that is not n images.
-        RunError: `out` holds another request (unless `overwrite`), holds files that no draw
-            wrote, or cannot be written.
+        InputError: the labels do not fit, or the model did not return n images.
+        RunError: `out` holds another request (unless `overwrite`), holds files of no draw, or
+            cannot be written.
     """
     if m < 1 or batch_size < 1 or seed < 0:
         raise InputError(f"m={m}, batch_size={batch_size}, seed={seed}; pass m ≥ 1, batch_size ≥ 1"
                          " and seed ≥ 0.")  # fmt: skip
     folder = Path(out)
-    chosen = _labels(sampler, m, labels)
+    image_labels = _labels(sampler, m, labels)
     request = {
         "sampler": sampler.name,
         "fingerprint": sampler.fingerprint,
@@ -71,9 +70,9 @@ def draw(
         "seed": seed,
         "batch_size": batch_size,
         "pixel_range": sampler.pixel_range,
-        "labels": None if chosen is None else list(chosen),
+        "labels": None if image_labels is None else list(image_labels),
     }
-    paths = _paths(folder, m, chosen)
+    paths = _paths(folder, m, image_labels)
     _claim(folder, request, overwrite=overwrite)
     n_kept = 0
     with (progress or Silent()).stage("draw", m) as advance:
@@ -82,16 +81,16 @@ def draw(
             missing = [i for i in rows if not paths[i].is_file()]
             n_kept += len(rows) - len(missing)
             if missing:
-                asked = None if chosen is None else chosen[start : rows.stop]
+                batch_labels = None if image_labels is None else image_labels[start : rows.stop]
                 images = to_images(
-                    sampler.draw(len(rows), derived_seed(seed, start // batch_size), asked),
+                    sampler.draw(len(rows), derived_seed(seed, start // batch_size), batch_labels),
                     len(rows),
                     sampler.pixel_range,
                 )
                 for i in missing:
                     _publish(paths[i], encode_png(images[i - start]))
             advance(len(rows))
-    return Drawn(folder, paths, chosen, n_kept)
+    return Drawn(folder, paths, image_labels, n_kept)
 
 
 def _labels(sampler: Sampler, m: int, labels: Sequence[Label] | None) -> tuple[Label, ...] | None:
@@ -108,14 +107,14 @@ def _labels(sampler: Sampler, m: int, labels: Sequence[Label] | None) -> tuple[L
 
 
 def _name(label: Label, names: Sequence[str]) -> str:
-    """The name of a class from its name or, where that is no name, its number."""
+    """The name of a class, from its name or its number. Names take precedence."""
     if isinstance(label, str) and label in names:
         return label
     numbers = {str(i): name for i, name in enumerate(names)}
     if str(label) not in numbers:
-        some = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        first_names = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
         raise InputError(
-            f"Label {label!r} is not one of the classes 0 to {len(names) - 1} ({some})."
+            f"Label {label!r} is not one of the classes 0 to {len(names) - 1} ({first_names})."
         )
     return numbers[str(label)]
 
@@ -129,7 +128,7 @@ def _paths(folder: Path, m: int, labels: tuple[Label, ...] | None) -> tuple[Path
 
 
 def _folder_name(label: str) -> str:
-    """The label itself where every file system takes it, else a readable, distinct stand-in."""
+    """The label itself if it is valid on every file system, else a readable, distinct name."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9 _-]{0,60}", label) and not label.endswith(" "):
         return label
     digest = hashlib.blake2b(label.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
@@ -137,7 +136,7 @@ def _folder_name(label: str) -> str:
 
 
 def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
-    """Make `folder` hold this request: new, or the same one to go on with."""
+    """Write the request to a new folder, or check that the folder holds the same request."""
     manifest = folder / MANIFEST
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +164,12 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
 
 
 def _changed(held: dict[str, Any], request: dict[str, Any]) -> list[str]:
-    """What a draw differs in; the same model file in another folder is no difference."""
-    found = [key for key in request if held.get(key) != request[key]]
-    if found != ["sampler"] or not request["fingerprint"]:
-        return found
-    names = {Path(str(each.get("sampler"))).name for each in (held, request)}
-    return [] if len(names) == 1 else found
+    """Keys that differ between two requests. The same model file in another folder is equal."""
+    differences = [key for key in request if held.get(key) != request[key]]
+    if differences != ["sampler"] or not request["fingerprint"]:
+        return differences
+    names = {Path(str(record.get("sampler"))).name for record in (held, request)}
+    return [] if len(names) == 1 else differences
 
 
 def _remove(folder: Path, paths: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Opening a model to draw from: which kind it is, and the kinds made of Python code."""
+"""Opening models: detects the kind of a model, and makes samplers of Python callables."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def load_sampler(
             pipeline (folder, hub id or object); a .safetensors file saved by
             `gmvaluator.generators`; or 'demo'. Callables and pipelines run their code: load only
             models you trust.
-        latent: length or shape of one latent code; a .pt2 file knows it, a .pt file does not.
-        pixel_range: what the floats of a callable's or file's images span.
+        latent: length or shape of one latent code. Needed for a .pt file; a .pt2 file has it.
+        pixel_range: range of float images of a callable or file.
         inference_steps: denoising steps of a diffusers pipeline or a ddpm; None = its own.
         guidance: scale of a ddpm's classifier-free guidance; None = its own.
         truncation: bound on the codes of a GAN, 0 = none; None = its own.
         device: torch device for files and pipelines.
 
     Raises:
-        InputError: `spec` is none of these, or its file cannot be opened as what it says.
+        InputError: `spec` is no such model, or its file cannot be opened.
         MissingPackageError: diffusers is needed and not installed.
         MissingWeightsError: a hub id cannot be reached.
     """
@@ -87,17 +87,17 @@ def load_sampler(
 def _import(spec: str) -> Callable[..., object]:
     module_name, _, attribute = spec.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"Cannot import {spec}: {error}. Check the name and that its folder is on the "
             "Python path (PYTHONPATH=.)."
         ) from error
-    if not callable(found):
-        raise InputError(f"{spec} is a {type(found).__name__}; wanted a callable f(n, seed).")
-    function: Callable[..., object] = found
+    if not callable(target):
+        raise InputError(f"{spec} is a {type(target).__name__}; wanted a callable f(n, seed).")
+    function: Callable[..., object] = target
     return function
 
 
@@ -149,25 +149,25 @@ def _from_callable(function: Callable[..., object], name: str, pixel_range: Pixe
 def _from_generator(
     path: Path | None, sampling: Mapping[str, float | None], device: str
 ) -> Sampler:
-    """A generator file, or the packaged one; `sampling` holds the settings asked for."""
+    """A sampler of a generator file or the packaged generator. `sampling`: settings to change."""
     from gmvaluator import generators
 
-    given = {setting: value for setting, value in sampling.items() if value is not None}
+    settings = {setting: value for setting, value in sampling.items() if value is not None}
     model: GeneratorModel
     if path is None:
-        model, name = generators.demo_generator().with_sampling(**given), "demo"
+        model, name = generators.demo_generator().with_sampling(**settings), "demo"
         weights = resources.files(generators) / generators.DEMO_WEIGHTS
         fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
     else:
-        model, name = generators.load_generator(path, **given), str(path)
+        model, name = generators.load_generator(path, **settings), str(path)
         fingerprint = hash_file(path)
     model = model.to(device)
     names = model.class_names
     number = {label: i for i, label in enumerate(names)}
 
     def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
-        asked = None if labels is None else [number[str(label)] for label in labels]
-        return model.sample(n, asked, seed)
+        classes = None if labels is None else [number[str(label)] for label in labels]
+        return model.sample(n, classes, seed)
 
-    name += "".join(f", {setting}={value:g}" for setting, value in given.items())
+    name += "".join(f", {setting}={value:g}" for setting, value in settings.items())
     return Sampler(name, draw_batch, bool(names), names, fingerprint=fingerprint)

@@ -16,14 +16,14 @@ def network_sampler(
     path: Path, latent: int | tuple[int, ...] | None, pixel_range: PixelRange, device: str
 ) -> Sampler:
     """A sampler of a .pt or .pt2 file; see `load_sampler`."""
-    network, fixed_batch, known = _open_network(path, device)
-    shape = known or code_shape(str(path), latent)
+    network, fixed_batch, fixed_shape = _open_network(path, device)
+    shape = fixed_shape or code_shape(str(path), latent)
     draw_batch = code_drawer(network, str(path), shape, fixed_batch, device)
     return Sampler(str(path), draw_batch, pixel_range=pixel_range, fingerprint=hash_file(path))
 
 
 def code_shape(name: str, latent: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape of one latent code; `InputError` that names the network if it is not known."""
+    """The shape of one latent code. `InputError` if it is unknown."""
     shape = (latent,) if isinstance(latent, int) else latent
     if not shape or min(shape) < 1:
         raise InputError(f"{name} does not say how long a latent code is; pass latent=…, say 128.")
@@ -37,7 +37,7 @@ def code_drawer(
     fixed_batch: int | None,
     device: str,
 ) -> DrawBatch:
-    """Standard normal codes (B, *shape) through a network, B at a time if its batch is fixed."""
+    """A function that draws images from standard normal codes, `fixed_batch` at a time if set."""
     import torch
 
     def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
@@ -63,7 +63,7 @@ def code_drawer(
 def _open_network(
     path: Path, device: str
 ) -> tuple[Callable[..., Any], int | None, tuple[int, ...] | None]:
-    """The network in a .pt or .pt2 file, its fixed batch size and its code shape, where known."""
+    """The network in a .pt or .pt2 file, its fixed batch size and its code shape, or None."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""What models return for n images → n uint8 arrays."""
+"""Conversion of the models' outputs to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gmvaluator.samplers.base import PixelRange
 
 
 def to_images(output: object, n: int, pixel_range: PixelRange = "unit") -> list[NDArray[np.uint8]]:
-    """What a model returned for n images → n arrays, (H, W) uint8 grey or (H, W, 3) uint8 RGB.
+    """A model's output for n images → n arrays, (H, W) uint8 grey or (H, W, 3) uint8 RGB.
 
-    Accepted: an array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, uint8
-    or float that spans `pixel_range`; or a list of PIL images or of such single images. Where
-    both orders are possible a tensor is read as channels first, an array as channels last.
-    Floats up to 0.01 out of range are clipped. Raises `InputError` for anything else.
+    Accepted are an array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, uint8
+    or float in `pixel_range`, and a list of PIL images or of single arrays. If both orders are
+    possible, a tensor is read as channels first, an array as channels last. Floats up to 0.01 out
+    of range are clipped. Raises `InputError` for any other output.
     """
     channels_first = hasattr(output, "detach")
     if isinstance(output, list | tuple):

@@ -40,7 +40,7 @@ def open_pipeline(name: str, inference_steps: int | None, device: str) -> Sample
 
 
 def pipeline_sampler(pipeline: Any, name: str, inference_steps: int | None, device: str) -> Sampler:
-    """A sampler of a pipeline in memory; its prompts or classes are the labels."""
+    """A sampler of a pipeline in memory. Labels are prompts or classes."""
     import torch
 
     pipeline.set_progress_bar_config(disable=True)

@@ -1,4 +1,4 @@
-"""Generated images whose sources are known: what is known of them, and their files."""
+"""Generated images whose sources are known: their truth, and their files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.planted.transformations import Images
+from gmvaluator.evaluation.subjects.classifier import as_rgb
 from gmvaluator.evaluation.subjects.subject import Sample, Subject
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
@@ -20,19 +21,20 @@ from gmvaluator.generators.data import common_side
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.images.pixels import load_pixels
 
-LARGEST_SIDE, MIXED_SIDE = 256, 64  # of images of one size, and where sizes differ
+LARGEST_SIDE = 256  # of images of one size
+MIXED_SIDE = 64  # of images of several sizes
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Training images that copies are made of.
+    """Training images from which generated images are made.
 
     Attributes:
-        train: all n of them, readable.
-        side: in pixels, of what is made.
-        colour: whether any of them is in colour.
-        single: rows of the images that no other training image equals.
-        digest: changes with any image.
+        train: all n training images, each of them readable.
+        side: side of the generated images in pixels.
+        colour: whether a training image is in colour.
+        single: rows of the images that equal no other training image.
+        digest: hash of all images.
     """
 
     train: ImageSet
@@ -43,10 +45,10 @@ class Pool:
 
     @staticmethod
     def read(train: ImageSet) -> Pool:
-        """Look at every training image once.
+        """Read every training image once.
 
         Raises:
-            ImageError: one cannot be read.
+            ImageError: an image cannot be read.
         """
         keys: list[str] = []
         colour = False
@@ -60,18 +62,16 @@ class Pool:
         return Pool(train, min(side, LARGEST_SIDE), colour, single, digest)
 
     def pixels(self, rows: NDArray[np.int64]) -> Images:
-        """(r, side, side, 3) of these training images, (r, side, side) if all of them are grey."""
+        """(r, side, side, 3) pixels of these rows; (r, side, side) if the pool is grey."""
         distinct, inverse = np.unique(rows, return_inverse=True)
         stack = load_pixels(self.train.select(distinct), self.side)
-        if self.colour and stack.ndim == 3:
-            stack = np.repeat(stack[..., None], 3, axis=3)
-        return np.ascontiguousarray(stack[inverse])
+        return np.ascontiguousarray((as_rgb(stack) if self.colour else stack)[inverse])
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Rows of distinct training images without a twin.
+        """Rows of `count` distinct training images that equal no other training image.
 
         Raises:
-            InputError: more than there are.
+            InputError: `count` exceeds the number of such images.
         """
         if count > len(self.single):
             raise InputError(
@@ -83,15 +83,15 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What generated images were made of.
+    """The sources of generated images.
 
     Attributes:
-        kinds: (g,) text, how each was made.
-        sources: (g, s) rows of the training images that each was made of, −1 where of none.
-        weights: (g, s) how much of it each source is; rows sum to 1.
-        owners: (n,) owner of each training image, or (0,) where nobody asks.
-        sets: names of the sets that owners' shares are known of, among `kinds`.
-        known: (sets, owners) share of each owner in each, NaN where it is not known.
+        kinds: (g,) kind of each generated image.
+        sources: (g, s) rows of the training images from which each image was made, −1 for none.
+        weights: (g, s) share of each source in the image. Rows sum to 1.
+        owners: (n,) owner of each training image; (0,) if there are no owners.
+        sets: the names among `kinds` for which owners' shares are known.
+        known: (sets, owners) known share of each owner in each set, NaN if unknown.
     """
 
     kinds: NDArray[np.str_]
@@ -105,24 +105,30 @@ class Truth:
     def of_sources(
         kinds: NDArray[np.str_], sources: NDArray[np.int64], weights: NDArray[np.float64]
     ) -> Truth:
-        """Where nobody asks for owners."""
+        """A truth without owners."""
         names, nobody = np.array([], dtype="U1"), np.empty(0, dtype=np.int64)
         return Truth(kinds, sources, weights, nobody, names, np.empty((0, 0)))
 
     def with_owners(self, owners: NDArray[np.int64], sets: NDArray[np.str_]) -> Truth:
-        """And the shares of owners in these sets, as the sources have them."""
-        known = np.zeros((len(sets), int(owners.max()) + 1))
-        for row, name in zip(known, sets, strict=True):
-            chosen = (self.kinds == name)[:, None] & (self.sources >= 0)
-            held = owners[self.sources[chosen]]
-            row += np.bincount(held, self.weights[chosen], minlength=len(row))
+        """This truth with owners, and the owners' shares in these sets counted from the sources."""
+        shares = np.zeros((len(sets), int(owners.max()) + 1))
+        for row, name in zip(shares, sets, strict=True):
+            in_set = (self.kinds == name)[:, None] & (self.sources >= 0)
+            held = owners[self.sources[in_set]]
+            row += np.bincount(held, self.weights[in_set], minlength=len(row))
             row /= (self.kinds == name).sum()
-        return replace(self, owners=owners, sets=sets, known=known)
+        return replace(self, owners=owners, sets=sets, known=shares)
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Pixels and the truth of them; training images too where they are others than the pool's."""
+    """What a maker returns.
+
+    Attributes:
+        images: pixels of the generated images.
+        truth: their sources.
+        train: pixels of the training images. None if they are those of the pool.
+    """
 
     images: Images
     truth: Truth
@@ -131,7 +137,7 @@ class Made:
 
 @dataclass(frozen=True, eq=False)
 class PlantedSet:
-    """Generated images with the truth of them, and the training images they are to be valued by."""
+    """Generated images, their truth, and the training images to value."""
 
     images: ImageSet
     truth: Truth
@@ -142,13 +148,14 @@ Make = Callable[[Pool, int, int], Made]
 
 
 class PlantedSubject(Subject):
-    """One kind of generated images, as studies take it.
+    """One kind of generated images as a subject of studies.
 
     Args:
-        name: of the kind.
-        recipe: everything that decides what is made, beside pool, m and seed.
+        name: name of the kind.
+        recipe: every setting of `make` but pool, m and seed, as text.
         make: (pool, m, seed) → images and truth.
-        work: keeps them.
+        pool: the training images.
+        work: working folder that stores the images.
     """
 
     def __init__(self, name: str, recipe: str, make: Make, pool: Pool, work: Workspace) -> None:
@@ -168,17 +175,19 @@ class PlantedSubject(Subject):
         return Sample(self.planted(m, seed).images, None)
 
     def planted(self, m: int, seed: int) -> PlantedSet:
-        """m images of every sort of this kind; made once, then read from their file."""
+        """m images per sort of this kind. They are made once, then read from their file."""
         stem = f"planted-{self.name}-{self._fingerprint}-m{m}-seed{seed}"
-        file, own = (self._work.path("sets", f"{stem}{tail}.npz") for tail in ("", "-train"))
+        file, train_file = (self._work.path("sets", f"{stem}{tail}.npz") for tail in ("", "-train"))
         if not file.is_file():
             made = self._make(self._pool, m, seed)
             if made.train is not None:
-                _write(own, images=made.train)
-            _write(file, images=made.images, **vars(made.truth))  # last: it says all are there
-        with np.load(file, allow_pickle=False) as kept:
-            truth = Truth(**{each.name: kept[each.name] for each in fields(Truth)})
-        train = ImageSet.open(own) if own.is_file() else self._pool.train
+                _write(train_file, images=made.train)
+            _write(
+                file, images=made.images, **vars(made.truth)
+            )  # last: `file` marks the set as complete
+        with np.load(file, allow_pickle=False) as arrays:
+            truth = Truth(**{field.name: arrays[field.name] for field in fields(Truth)})
+        train = ImageSet.open(train_file) if train_file.is_file() else self._pool.train
         return PlantedSet(ImageSet.open(file), truth, train)
 
 

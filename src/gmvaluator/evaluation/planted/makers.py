@@ -1,7 +1,7 @@
-"""Makers of generated images with known sources, by seed.
+"""Makers of generated images with known sources: (pool, m, seed) → images and their truth.
 
-Copies under `transformations`, mixtures of two training images, and sets in which each owner of
-training images is the source of a known share.
+`copies` applies `transformations` to training images, `mixtures` mixes two training images, and
+`owned` and `in_style` make sets in which each owner of training images has a known share.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from gmvaluator.images.pixels import random_subset
 
 MIXTURES = {"mixture 0.5": 0.5, "mixture 0.7": 0.7, "mixture 0.9": 0.9}
 SPLICE = "splice"
-OVERSAMPLED = 0.5  # the share of one owner in the first set of owners, and of the style
+OVERSAMPLED = 0.5  # share of one owner in the first set of owners, and of the styled images
 OWNER_SETS = 5
-MIXED_SHARE = 0.25  # of the images made for owners; the others have one source each
-STYLE = 0  # the owner whose training images are in a style
+MIXED_SHARE = 0.25  # share of owners' images that have two sources; the others have one
+STYLE = 0  # number of the owner whose training images are in a style
 STYLE_COPIES, STYLE_NEW = "copies", "new images"
-STYLE_TRAIN = 5_000  # images at most: those in the style are kept as pixels
+STYLE_TRAIN = 5_000  # most training images of `in_style`, which keeps their pixels in memory
 
 
 def planted_subjects(pool: Pool, work: Workspace, *, owners: int) -> dict[str, PlantedSubject]:
-    """Each kind by its name.
+    """One subject per kind, by the name of the kind.
 
     Raises:
-        InputError: fewer than two owners, or more than training images.
+        InputError: fewer than two owners, or more owners than training images.
     """
     if not 2 <= owners <= len(pool.train):
         raise InputError(f"owners={owners} of {len(pool.train)} images; pass at least 2, not more")
-    copied = repr([each.name for each in suited(pool.colour)])
+    copied = repr([transformation.name for transformation in suited(pool.colour)])
     shared = repr((owners, MILD, OVERSAMPLED, OWNER_SETS, MIXED_SHARE, STYLE_TRAIN))
     recipes: dict[str, tuple[str, Make]] = {
         "copies": (copied, copies),
@@ -62,13 +62,13 @@ def planted_subjects(pool: Pool, work: Workspace, *, owners: int) -> dict[str, P
 def copies(
     pool: Pool, m: int, seed: int, used: Sequence[Transformation] = (), stream: int = 0
 ) -> Made:
-    """The same m training images under each transformation (default: all that suit the pool)."""
+    """The same m training images under each transformation. Default: `suited(pool.colour)`."""
     rng = np.random.default_rng([seed, stream])
     rows = pool.draw(m, rng)
     originals = pool.pixels(rows)
     used = used or suited(pool.colour)
-    images = np.concatenate([each.apply(originals, rng) for each in used])
-    kinds = np.repeat([each.name for each in used], m)
+    images = np.concatenate([transformation.apply(originals, rng) for transformation in used])
+    kinds = np.repeat([transformation.name for transformation in used], m)
     sources = np.tile(rows, len(used))[:, None]
     return Made(images, Truth.of_sources(kinds, sources, np.ones(sources.shape)))
 
@@ -87,17 +87,18 @@ def mixtures(pool: Pool, m: int, seed: int) -> Made:
 
 
 def owned(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
-    """Sets of m images in which owners have known shares; training images are dealt at random.
+    """Sets of m images in which owners have known shares. Training images are dealt at random.
 
-    In the first set one owner has half and the others as much as each other; shares in the others
-    are drawn evenly from all that are possible. Some images are mixtures of two owners' images.
+    In the first set one owner has half, and the others share the rest equally. The shares of the
+    other sets are drawn uniformly from all possible shares. A quarter of the images are mixtures of
+    two owners' images.
     """
     rng = np.random.default_rng([seed, 2])
     owner_of = _dealt(len(pool.train), owners, rng)
     even = np.r_[OVERSAMPLED, np.full(owners - 1, (1 - OVERSAMPLED) / (owners - 1))]
     designs = [even, *rng.dirichlet(np.ones(owners), OWNER_SETS - 1)]
     images, sources, weights = zip(
-        *(_of_shares(pool, owner_of, _whole(each, m), rng) for each in designs), strict=True
+        *(_of_shares(pool, owner_of, _whole(shares, m), rng) for shares in designs), strict=True
     )
     names = np.array([f"set {number + 1}" for number in range(OWNER_SETS)])
     truth = Truth.of_sources(np.repeat(names, m), np.concatenate(sources), np.concatenate(weights))
@@ -105,10 +106,10 @@ def owned(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
 
 
 def in_style(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
-    """Half of the generated images in the style that one owner's training images have.
+    """Two sets of m images. Half of each set has the style of one owner's training images.
 
-    Two sets: mild copies of training images; and m training images that are taken out of the
-    training set, half of them put into the style, whose content is nobody's.
+    The first set holds mild copies of training images. The second set holds images that are taken
+    out of the training set, so that their content belongs to no owner.
     """
     rng = np.random.default_rng([seed, 3])
     part = random_subset(pool.train, STYLE_TRAIN, seed)
@@ -118,14 +119,14 @@ def in_style(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
             f"m={m} of {len(part)} training images are taken out for the style; pass m ≤ half"
         )
     order = rng.permutation(len(part))
-    some = Pool(part, pool.side, pool.colour, np.arange(len(part)), pool.digest)
-    train, new = some.pixels(order[:n]), some.pixels(order[n:])
+    subset = Pool(part, pool.side, pool.colour, np.arange(len(part)), pool.digest)
+    train, new = subset.pixels(order[:n]), subset.pixels(order[n:])
     owner_of = _dealt(n, owners, rng)
     train[owner_of == STYLE] = styled(train[owner_of == STYLE])
     count = round(OVERSAMPLED * m)
     new[:count] = styled(new[:count])
-    own, others = np.flatnonzero(owner_of == STYLE), np.flatnonzero(owner_of != STYLE)
-    rows = np.r_[rng.choice(own, count), rng.choice(others, m - count)]
+    styled_rows, other_rows = np.flatnonzero(owner_of == STYLE), np.flatnonzero(owner_of != STYLE)
+    rows = np.r_[rng.choice(styled_rows, count), rng.choice(other_rows, m - count)]
     sources = np.r_[rows, np.full(m, -1)][:, None]
     names = np.array([STYLE_COPIES, STYLE_NEW])
     truth = Truth.of_sources(np.repeat(names, m), sources, np.ones(sources.shape))
@@ -138,10 +139,11 @@ def in_style(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
 def _of_shares(
     pool: Pool, owner_of: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[Images, NDArray[np.int64], NDArray[np.float64]]:
-    """So many images of each owner: pixels, (m, 2) sources and (m, 2) weights."""
+    """`counts[o]` images of each owner o: pixels, (m, 2) sources and (m, 2) weights."""
     drawn = np.repeat(np.arange(len(counts)), counts)
     pairs = np.stack(
-        [_of_owners(pool, owner_of, each, rng) for each in (drawn, rng.permutation(drawn))], axis=1
+        [_of_owners(pool, owner_of, owners, rng) for owners in (drawn, rng.permutation(drawn))],
+        axis=1,
     )
     blended = (rng.random(len(drawn)) < MIXED_SHARE) & (pairs[:, 0] != pairs[:, 1])
     pairs[~blended, 1] = -1
@@ -155,12 +157,12 @@ def _of_shares(
 
 
 def _dealt(n: int, owners: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(n,) owner of each image: as many each, give or take one, at random."""
+    """(n,) owner of each image, at random. Numbers of images per owner differ by at most one."""
     return rng.permutation(np.arange(n) % owners)
 
 
 def _whole(shares: NDArray[np.float64], m: int) -> NDArray[np.int64]:
-    """Whole numbers that sum to m and are nearest to shares · m."""
+    """The whole numbers nearest to shares · m that sum to m."""
     counts = np.floor(shares * m).astype(np.int64)
     missing = m - int(counts.sum())
     counts[np.argsort(counts - shares * m, kind="stable")[:missing]] += 1
@@ -173,7 +175,7 @@ def _of_owners(
     wanted: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """A random training image without a twin of each wanted owner; some may come twice."""
+    """For each wanted owner, the row of a random image without a twin. Rows may repeat."""
     rows = np.empty(len(wanted), dtype=np.int64)
     for owner in np.unique(wanted):
         held = pool.single[owner_of[pool.single] == owner]

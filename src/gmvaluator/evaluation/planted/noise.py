@@ -1,4 +1,4 @@
-"""Training sets with known foreign bodies: noised images among clean ones (C3, Appendix I)."""
+"""Training sets with noised images among clean images (C3, Appendix I)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class NoisedSet:
     """Clean training images followed by noised copies of some of them.
 
     Attributes:
-        images: the whole set, clean ones first.
-        noised: (n,) bool, which are noised.
-        tag: names the set in keys and files.
+        images: the whole set, clean images first.
+        noised: (n,) bool, whether an image is noised.
+        tag: name of the set in keys and files.
     """
 
     images: ImageSet
@@ -51,14 +51,14 @@ def plant_noised(
     sigma: float = SIGMA,
     seed: int = 0,
 ) -> NoisedSet:
-    """The training images with noised copies of `n_noised` random ones added, kept as one file.
+    """The training images and noised copies of `n_noised` of them, stored in one file.
 
     Args:
-        train: labelled clean images; noised copies keep the label of their original.
-        size: side in pixels that all images are brought to.
+        train: labelled clean images. A noised copy keeps the label of its original.
+        size: side in pixels to which all images are resized.
 
     Raises:
-        InputError: more noised images asked for than there are, no labels, or no noise.
+        InputError: `n_noised` exceeds the number of images, labels are missing, or the noise is 0.
     """
     if not 1 <= n_noised <= len(train):
         raise InputError(f"{n_noised} noised of {len(train)} images; pass 1 to {len(train)}")

@@ -1,7 +1,8 @@
-"""How well contributors and their scores find sources that are known, as functions on arrays.
+"""Measures of contributors and scores against known sources, as functions on arrays.
 
-Everywhere (m, k) `rows` are the contributors of generated images, best first, (m, k) `shares` what
-part of its image's score each has, and (m, s) `sources` the rows of true sources, −1 for none.
+In every function, (m, k) `rows` are the contributors of generated images, best first. (m, k)
+`shares` are the contributors' shares of their image's score. (m, s) `sources` are the rows of the
+true sources, −1 for none.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def found_sources(rows: Rows, sources: Rows, first: int) -> NDArray[np.bool_]:
 
 
 def source_shares(rows: Rows, shares: Floats, sources: Rows) -> Floats:
-    """(m, s) part of the score that each source got: 0 where it is no contributor."""
+    """(m, s) share of the score of each source. 0 for a source that is no contributor."""
     same = rows[:, None, :] == sources[:, :, None]
     # not by multiplying alone: an image without shares stays NaN
     return np.asarray((same * shares[:, None, :]).sum(axis=2), dtype=np.float64)
@@ -56,12 +57,12 @@ def source_shares(rows: Rows, shares: Floats, sources: Rows) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predictions by confidence: how sure they were, and how often right.
+    """Predictions by confidence: their mean confidence and how often they are right.
 
     Attributes:
-        counts: (b,) predictions in each bin of `BIN_EDGES`, lower edge left out.
-        confidence: (b,) sum of what they said.
-        right: (b,) how many were right.
+        counts: (b,) number of predictions in each bin of `BIN_EDGES`, lower edge excluded.
+        confidence: (b,) sum of their confidences.
+        right: (b,) number of right predictions.
     """
 
     counts: NDArray[np.int64]
@@ -70,15 +71,15 @@ class Reliability:
 
     @staticmethod
     def of(confidence: Floats, right: NDArray[np.bool_]) -> Reliability:
-        """Of predictions of any shape; those of confidence NaN do not count."""
-        said, was = confidence[~np.isnan(confidence)], right[~np.isnan(confidence)]
+        """From predictions of any shape. Predictions of confidence NaN do not count."""
+        scored, correct = confidence[~np.isnan(confidence)], right[~np.isnan(confidence)]
         # a sum of shares may exceed 1 by rounding
-        places = np.searchsorted(BIN_EDGES[1:-1], said, side="left")
+        places = np.searchsorted(BIN_EDGES[1:-1], scored, side="left")
         bins = len(BIN_EDGES) - 1
         return Reliability(
             np.bincount(places, minlength=bins),
-            np.bincount(places, said, minlength=bins).astype(np.float64),
-            np.bincount(places[was], minlength=bins),
+            np.bincount(places, scored, minlength=bins).astype(np.float64),
+            np.bincount(places[correct], minlength=bins),
         )
 
     @property
@@ -106,7 +107,7 @@ def brier_scores(rows: Rows, shares: Floats, sources: Rows) -> Floats:
 
 
 def split_of(of_sources: Floats) -> Floats:
-    """(m,) first source's part of what both sources got of (m, 2); NaN where neither got any."""
+    """(m,) first source's part of the score of both sources, from (m, 2). NaN if both have 0."""
     return shares_of_total(of_sources, np.nan)[:, 0]
 
 

@@ -1,8 +1,8 @@
-"""Copies of images under graded transformations, each by a name that tells its grade.
+"""Copies of images under graded transformations. A transformation's name includes its grade.
 
-Every transformation takes (b, S, S) grey or (b, S, S, 3) colour images, uint8, and gives as many
-of the same shape. What an edge leaves free takes the colour of the edge. Lengths in pixels are
-those at 32 px and grow with the side.
+A transformation maps (b, S, S) grey or (b, S, S, 3) colour images, uint8, to images of the same
+shape. Pixels outside the image take the colour of the nearest edge. Lengths in pixels hold for a
+side of 32 px and grow with the side.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SEPIA = (1.0, 0.78, 0.5)
 
 @dataclass(frozen=True)
 class Transformation:
-    """A way to copy images.
+    """A transformation of images.
 
     Attributes:
-        name: what it does, and how much.
+        name: name with the grade.
         apply: (images, random numbers) → images of the same shape.
-        colour: whether it needs colour images.
+        colour: whether the transformation needs colour images.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Transformation:
 
 
 def mixed(first: Images, second: Images, share: float | NDArray[np.float64]) -> Images:
-    """Pixel by pixel share · first + (1 − share) · second; one share, or one that broadcasts."""
+    """share · first + (1 − share) · second, per pixel. `share` is a number or broadcasts."""
     return _bytes(share * first.astype(np.float64) + (1 - share) * second)
 
 
@@ -59,7 +59,7 @@ def spliced(first: Images, second: Images) -> Images:
 
 
 def styled(images: Images) -> Images:
-    """In a style that no photograph and no written digit has: grey inverted, colour in sepia."""
+    """Images in an artificial style: grey images are inverted, colour images turn to sepia."""
     if images.ndim == 3:
         return np.asarray(255 - images)
     light = images.astype(np.float64) @ np.array(LUMINANCE)
@@ -67,7 +67,7 @@ def styled(images: Images) -> Images:
 
 
 def _bytes(pixels: NDArray[np.floating[Any]]) -> Images:
-    """Rounded; within 0 … 255."""
+    """Rounded to uint8. Pixels must be within 0 … 255."""
     return np.asarray(np.rint(pixels), dtype=np.uint8)
 
 
@@ -85,21 +85,23 @@ def _compressed(quality: int, images: Images, rng: np.random.Generator) -> Image
 
 
 def _cropped(share: float, images: Images, rng: np.random.Generator) -> Images:
-    """`share` of each side cut off, the rest as large as the whole was."""
+    """`share` of the side is cut off at each edge. The rest is enlarged to the old size."""
     return _resampled(images, np.eye(2) * (1 - 2 * share))
 
 
 def cropped_anywhere(share: float, images: Images, rng: np.random.Generator) -> Images:
-    """2 · `share` of the width and of the height cut off in all, as much on each side as chance
-    has it; the rest as large as the whole was."""
+    """2 · `share` of the width and of the height are cut off, at random on either side.
+
+    The rest is enlarged to the old size.
+    """
     whole, size = images.copy(), images.shape[1]
     cut = max(1, round(2 * share * size))
     for image, (top, left) in zip(
         whole, rng.integers(0, cut + 1, (len(images), 2)).tolist(), strict=True
     ):
-        # of whole pixels, so that what is kept is nobody's average
-        kept = image[top : top + size - cut, left : left + size - cut]
-        image[:] = _resized(kept, size)
+        # whole pixels only, so that no pixel is an average before the enlargement
+        inner = image[top : top + size - cut, left : left + size - cut]
+        image[:] = _resized(inner, size)
     return whole
 
 
@@ -113,14 +115,14 @@ def _resized(image: Images, size: int) -> Images:
 
 
 def _rotated(degrees: float, images: Images, rng: np.random.Generator) -> Images:
-    """Anticlockwise, as the image is seen."""
+    """Rotated anticlockwise."""
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     return _resampled(images, np.array([[cos, -sin], [sin, cos]]))
 
 
 def _resampled(images: Images, matrix: NDArray[np.float64]) -> Images:
-    """Bilinear; (2, 2) from places (x, y) of the result to places of the image, centre = 0."""
+    """Bilinear. `matrix` (2, 2) maps places (x, y) of the result to the image; centre = 0."""
     planes = torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).double()
     affine = torch.from_numpy(np.hstack([matrix, np.zeros((2, 1))])).expand(len(planes), 2, 3)
     grid = functional.affine_grid(affine, list(planes.shape), align_corners=False)
@@ -130,7 +132,7 @@ def _resampled(images: Images, matrix: NDArray[np.float64]) -> Images:
 
 
 def _shifted(pixels: int, images: Images, rng: np.random.Generator) -> Images:
-    """To the right."""
+    """Shifted to the right."""
     by = max(1, round(pixels * images.shape[2] / REFERENCE_SIDE))
     return np.concatenate([np.repeat(images[:, :, :1], by, axis=2), images[:, :, :-by]], axis=2)
 
@@ -153,7 +155,7 @@ def _brighter(gain: float, images: Images, rng: np.random.Generator) -> Images:
 
 
 def _flatter(gain: float, images: Images, rng: np.random.Generator) -> Images:
-    """Less contrast: pixels drawn towards the middle grey."""
+    """Less contrast: pixels move towards the middle grey."""
     return _bytes((images - 127.5) * gain + 127.5)
 
 
@@ -187,24 +189,26 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("channels", _recoloured, colour=True),
     Transformation("grey square", _occluded),
 )
-# that hardly anyone would call another image
+# a person would hardly call the result another image
 EASY = ("identity", "JPEG 90", "JPEG 50", "JPEG 20", "crop 5 %")
-# that generated images are made by where it is owners that are asked for
+# the transformations of generated images in sets of owners
 MILD = ("JPEG 50", "crop 5 %", "shift 1 px", "rotation 5°", "noise 0.05", "brightness × 1.3")
 
 
 def suited(colour: bool) -> tuple[Transformation, ...]:
-    """Those that apply to colour or to grey images."""
-    return tuple(each for each in TRANSFORMATIONS if colour or not each.colour)
+    """The transformations that apply to colour or to grey images."""
+    return tuple(
+        transformation for transformation in TRANSFORMATIONS if colour or not transformation.colour
+    )
 
 
 def mildly(images: Images, rng: np.random.Generator) -> Images:
-    """Each image under one of the `MILD` transformations, drawn at random."""
-    named = {each.name: each for each in TRANSFORMATIONS}
+    """Each image under a random transformation of `MILD`."""
+    named = {transformation.name: transformation for transformation in TRANSFORMATIONS}
     drawn = rng.integers(0, len(MILD), len(images))
     copies = images.copy()
     for number, name in enumerate(MILD):
-        chosen = drawn == number
-        if chosen.any():
-            copies[chosen] = named[name].apply(images[chosen], rng)
+        selected = drawn == number
+        if selected.any():
+            copies[selected] = named[name].apply(images[selected], rng)
     return copies

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Study(NamedTuple):
-    """Where a study is, and one sentence on what it asks."""
+    """A study's place in the code, and its question in one sentence."""
 
     place: str  # module:function
     about: str
 
     def load(self) -> Callable[..., StudyResult]:
-        """The function that runs it."""
+        """The function that runs the study."""
         module, _, function = self.place.partition(":")
         run: Callable[..., StudyResult] = getattr(
             importlib.import_module(f"{__name__}.{module}"), function

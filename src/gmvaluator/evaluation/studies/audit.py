@@ -52,31 +52,31 @@ def audit(
     """Recall, precision and false alarms of an audit, by transformation and by threshold.
 
     Args:
-        context: its training set gives the sources; its subjects and valuers are not used, and m
-            is the number of copies of each transformation.
-        held_out: real images none of which is in the training set.
-        innocents: of them taken a repetition.
-        settings: of the audit; `false_alarms` is what the tables are for.
-        name: of the result.
+        context: its training set gives the sources. Its m is the number of copies per
+            transformation. Its subjects and valuers are not used.
+        held_out: real images outside the training set.
+        innocents: number of held-out images per repetition.
+        settings: settings of the audit. The tables hold for its `false_alarms`.
+        name: name of the result.
 
     Raises:
         InputError: too few images.
         ImageError: a training image cannot be read.
     """
-    chosen = settings or CopySettings()
+    copy_settings = settings or CopySettings()
     if not 1 <= innocents <= len(held_out):
         raise InputError(
             f"innocents={innocents} of {len(held_out)} held-out images; pass 1 to {len(held_out)}"
         )
     pool = Pool.read(context.train)
     used = audited(pool.colour)
-    recipe = repr([each.name for each in used])
+    recipe = repr([transformation.name for transformation in used])
     make = partial(copies, used=used, stream=4)
     subject = PlantedSubject("audited", recipe, make, pool, context.work)
 
     @cache
     def finder() -> CopyFinder:
-        return CopyFinder(context.train, chosen, progress=context.progress)
+        return CopyFinder(context.train, copy_settings, progress=context.progress)
 
     def compute(seed: int) -> dict[str, Any]:
         """Distances of copies and of innocent images, and the thresholds of all levels."""
@@ -100,22 +100,22 @@ def audit(
                 "innocents": innocents,
                 "m": context.m,
                 "seed": seed,
-                "settings": vars(chosen) | {"false_alarms": None},
+                "settings": vars(copy_settings) | {"false_alarms": None},
                 "levels": LEVELS,
                 "placements": len(PLACEMENTS),
             }
             pieces.append(context.work.piece("audit", key, partial(compute, seed)))
             advance(1)
     measured = Measured(pieces)
-    parameters = context.parameters() | {"innocents": innocents, "settings": vars(chosen)}
+    parameters = context.parameters() | {"innocents": innocents, "settings": vars(copy_settings)}
     return StudyResult(
         name=name,
         title="Near copies of training images",
         tables=(
             measured.by_kind(
                 f"{context.train_name}, n = {len(context.train)}, false alarms "
-                f"{chosen.false_alarms:g} asked for",
-                chosen.false_alarms,
+                f"{copy_settings.false_alarms:g} asked for",
+                copy_settings.false_alarms,
             ),
             measured.by_level(f"{context.train_name}: false alarms and recall by threshold"),
         ),
@@ -133,13 +133,13 @@ def audit(
         details={"levels": LEVELS, "pieces": pieces},
         plots={
             "recall": measured.draw_recall,
-            "distances": partial(measured.draw_distances, level=chosen.false_alarms),
+            "distances": partial(measured.draw_distances, level=copy_settings.false_alarms),
         },
     )
 
 
 def audited(colour: bool) -> tuple[Transformation, ...]:
-    """Those of the study of known sources, crops out of the middle, and three at once."""
+    """`suited(colour)`, crops at random places, and three transformations in a row."""
     return (
         *suited(colour),
         *(
@@ -151,14 +151,14 @@ def audited(colour: bool) -> tuple[Transformation, ...]:
 
 
 def _altered(images: Images, rng: np.random.Generator) -> Images:
-    named = {each.name: each for each in suited(colour=False)}
+    named = {transformation.name: transformation for transformation in suited(colour=False)}
     for name in ("flip", "crop 5 %", "JPEG 50"):
         images = named[name].apply(images, rng)
     return images
 
 
 def _of_kinds(planted: PlantedSet, matches: Matches) -> dict[str, Any]:
-    """By transformation: the least distance of each copy, and whether it is to the source."""
+    """By transformation, the nearest distance of each copy and whether the source is nearest."""
     kinds, sources = planted.truth.kinds, planted.truth.sources[:, 0]
     nearest, best = matches.distances[:, 0], matches.candidates[:, 0]
     recalled = (matches.candidates == sources[:, None]).any(axis=1)
@@ -175,10 +175,10 @@ def _of_kinds(planted: PlantedSet, matches: Matches) -> dict[str, Any]:
 
 
 class Measured:
-    """What every repetition measured.
+    """Tables and plots of all repetitions.
 
     Args:
-        pieces: one a repetition, as `audit` keeps them.
+        pieces: one piece of `audit` per repetition.
     """
 
     def __init__(self, pieces: Sequence[Mapping[str, Any]]) -> None:
@@ -191,7 +191,7 @@ class Measured:
         """Recall and precision of each transformation at one level.
 
         Raises:
-            InputError: a level that the study does not keep.
+            InputError: the level is not in `LEVELS`.
         """
         thresholds = self._at(level)
         columns = (
@@ -204,7 +204,7 @@ class Measured:
         )
         rows: list[list[Cell]] = []
         for kind in self._kinds:
-            recall, called = self._found(kind, thresholds), self._called(kind, thresholds)
+            recall, called = self._recalled(kind, thresholds), self._called(kind, thresholds)
             alarms = called + self._alarms(thresholds)
             # NaN where nothing is called a copy
             precision = np.full(len(recall), np.nan)
@@ -227,7 +227,7 @@ class Measured:
                 f"{level:g}",
                 float(thresholds.mean()),
                 mean_interval(self._alarms(thresholds)),
-                *(float(self._found(kind, thresholds).mean()) for kind in kinds),
+                *(float(self._recalled(kind, thresholds).mean()) for kind in kinds),
             ]
             for level, thresholds in zip(LEVELS, self._thresholds.T, strict=True)
         )
@@ -238,9 +238,14 @@ class Measured:
         """Recall against the false alarms that held-out images show, by threshold."""
         thresholds = np.quantile(self._innocent, np.linspace(0, 0.2, 60))
         spread = [np.full(len(self._pieces), threshold) for threshold in thresholds]
-        alarms = [float(self._alarms(each).mean()) for each in spread]
+        alarms = [float(self._alarms(thresholds_of_run).mean()) for thresholds_of_run in spread]
         lines = [
-            Line(kind, alarms, [float(self._found(kind, t).mean()) for t in spread], {"marker": ""})
+            Line(
+                kind,
+                alarms,
+                [float(self._recalled(kind, t).mean()) for t in spread],
+                {"marker": ""},
+            )
             for kind in self._drawn()
         ]
         axes = curves(figure, {"": lines}, "false alarms among held-out images", "recall")
@@ -273,7 +278,7 @@ class Measured:
 
     # each takes (repetitions,) thresholds and gives (repetitions,) shares
 
-    def _found(self, kind: str, thresholds: Floats) -> Floats:
+    def _recalled(self, kind: str, thresholds: Floats) -> Floats:
         right = np.array([piece["kinds"][kind]["right"] for piece in self._pieces], dtype=bool)
         return _share((self._distances(kind) <= thresholds[:, None]) & right)
 

@@ -1,7 +1,7 @@
-"""Appendix I: what the quality q_j does when low-quality images are among the generated ones.
+"""Appendix I: the effect of the quality q_j when some generated images are of low quality.
 
-Noised copies of generated images are mixed in. Without calibration they hand out as much as good
-images, partly to noised training images; with it they hand out little (Figures 8 and 9).
+Some generated images are noised. Without calibration, a noised image hands out as much as a good
+image, partly to noised training images. With calibration it hands out little (Figures 8 and 9).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ BINS = 20
 
 
 class MixedSubject(Subject):
-    """Another subject's images, the last `share` of them noised.
+    """The images of another subject. The last `share` of them is noised.
 
     Args:
-        subject: draws the images.
-        share: of noised ones, between 0 and 1.
-        work: keeps the mixed sets.
+        subject: the other subject.
+        share: share of noised images, between 0 and 1.
+        work: working folder that stores the mixed sets.
         size: side in pixels.
     """
 
@@ -66,7 +66,7 @@ class MixedSubject(Subject):
         return f"{self._subject.fingerprint}|{self._share}|{self._sigma}|{self._size}"
 
     def n_noised(self, m: int) -> int:
-        """How many of m images are noised: the last ones."""
+        """Number of noised images among m images. They are the last ones."""
         return max(1, round(self._share * m))
 
     def sample(self, m: int, seed: int) -> Sample:
@@ -90,17 +90,17 @@ def calibration(
     *,
     name: str = "calibration",
 ) -> StudyResult:
-    """Calibration on and off.
+    """Scores of noised generated images with and without calibration.
 
     Args:
-        context: its training set is `planted.images`; its subjects are `mixed`.
-        mixed: generated images with noised ones among them.
-        planted: which training images are noised.
-        k: contributors a generated image.
-        name: of the result.
+        context: its training set is `planted.images`. Its subjects are `mixed`.
+        mixed: subjects whose images are noised in part.
+        planted: the training set with noised images.
+        k: number of contributors per generated image.
+        name: name of the result.
 
     Raises:
-        InputError: a valuer whose scores are not weights times quality.
+        InputError: a valuer's scores are not weights times quality.
     """
     check_weighted(context, "quality")
     n_noised = mixed[0].n_noised(context.m)
@@ -174,7 +174,7 @@ def _part(results: Sequence[dict[str, Any]], which: str, planted: NoisedSet) -> 
 
 
 def _draw(figure: Figure, context: Context, pieces: Pieces) -> None:
-    """Distribution of what a good and a noised generated image hand out, as in Figure 8."""
+    """Distribution of the scores that good and noised generated images hand out, as in Figure 8."""
     ends = dict.fromkeys([context.valuers[0].name, context.valuers[-1].name])
     places = [(valuer, subject.name) for valuer in ends for subject in context.subjects]
     titles = [f"{subject}, {valuer}" for valuer, subject in places]

@@ -1,4 +1,4 @@
-"""Is it true? Training images are removed, models retrained, and what they draw is compared."""
+"""Is it true? Training images are removed, models retrained, and their drawings compared."""
 
 from __future__ import annotations
 
@@ -52,23 +52,25 @@ def counterfactual(
     parts: Sequence[str] = PARTS,
     name: str = "counterfactual",
 ) -> StudyResult:
-    """Remove what valuers call important, retrain, and see.
+    """Remove the training images that valuers call important, retrain, and compare the drawings.
 
-    The nearest pixels and random images are always removed too.
+    The study adds two removals to those of the valuers: nearest pixels, and random images.
 
     Args:
-        context: its subjects are not used; its seeds are draws of random images.
-        recipes: name → unconditional generator.
-        ks: training images removed for each generated image.
-        images: generated images of the first part.
-        shares: of the training images, removed by value.
-        k: contributors a generated image where values are summed over the context's m images.
-        real: images that drawn ones should be like (default: the training images).
+        context: its seeds are the draws of random images. Its subjects are not used.
+        recipes: name → recipe of an unconditional generator.
+        ks: part `image`: numbers of training images removed per generated image.
+        images: part `image`: number of generated images.
+        shares: part `model`: shares of the training images removed by value.
+        k: part `model`: number of contributors per generated image. Values are sums over the
+            context's m images.
+        real: part `model`: real images to which drawn images are compared. Default: the training
+            images.
         parts: `image` (remove for one image), `model` (remove by total value), or both.
-        name: of the result.
+        name: name of the result.
 
     Raises:
-        InputError: an unknown part, no recipe, or numbers that do not fit.
+        InputError: a part is unknown, there is no recipe, or a number is out of range.
     """
     if not recipes or not parts or (unknown := set(parts) - set(PARTS)):
         problem = f"part {unknown.pop()}" if recipes and parts else "no generator or part"
@@ -80,7 +82,7 @@ def counterfactual(
         moved = removal_for_images(context, recipes, sorted(ks), images)
         tables += movement_tables(context, moved)
         notes += [_moved_note(context), *_left_out(context, moved, "single images")]
-        details["image"] = [vars(each) for each in moved]
+        details["image"] = [vars(removal) for removal in moved]
         plots["moved"] = partial(draw_movement, moved=moved)
     if "model" in parts:
         reference = context.train if real is None else real
@@ -88,15 +90,17 @@ def counterfactual(
         tables += curve_tables(context, curves)
         notes.append(_model_note(context, reference, held_out=real is not None))
         notes += _left_out(context, curves, "what the model draws")
-        details["model"] = [vars(each) for each in curves]
-        plots |= {each: partial(draw_curves, removals=curves, measure=each) for each in MEASURES}
+        details["model"] = [vars(curve) for curve in curves]
+        plots |= {
+            measure: partial(draw_curves, removals=curves, measure=measure) for measure in MEASURES
+        }
     numbers = {"ks": sorted(ks), "images": images, "shares": sorted(shares), "k": k}
     return StudyResult(
         name=name,
         title="Counterfactuals: training images removed, models retrained",
         tables=tuple(tables),
         parameters=context.parameters()
-        | {"recipes": {each: asdict(recipe) for each, recipe in recipes.items()}}
+        | {"recipes": {generator: asdict(recipe) for generator, recipe in recipes.items()}}
         | {**numbers, "parts": list(parts)},
         notes=tuple(notes),
         details=details,
@@ -105,21 +109,21 @@ def counterfactual(
 
 
 def _compared(valuers: Sequence[NamedValuer]) -> list[NamedValuer]:
-    """With the nearest pixels; random images are drawn several times by the study itself."""
-    compared = [each for each in valuers if each.settings.get("valuer") != RANDOM]
-    if all(each.name != NEAREST_PIXEL for each in compared):
+    """The valuers with `nearest-pixel` and without `random`, which the study draws by itself."""
+    compared = [valuer for valuer in valuers if valuer.settings.get("valuer") != RANDOM]
+    if all(valuer.name != NEAREST_PIXEL for valuer in compared):
         compared.append(named_valuer(NEAREST_PIXEL))
     return compared
 
 
 def _left_out(context: Context, measured: Sequence[Moved | Curve], what: str) -> list[str]:
-    """A sentence on each valuer that could not judge a generator."""
-    there = {(each.generator, each.valuer) for each in measured}
+    """A sentence on each valuer that could not value a generator's images."""
+    judged = {(removal.generator, removal.valuer) for removal in measured}
     return [
         f"{valuer.name} is left out of {generator}: it does not value {what} of this generator."
-        for generator in dict.fromkeys(each.generator for each in measured)
+        for generator in dict.fromkeys(removal.generator for removal in measured)
         for valuer in context.valuers
-        if (generator, valuer.name) not in there
+        if (generator, valuer.name) not in judged
     ]
 
 

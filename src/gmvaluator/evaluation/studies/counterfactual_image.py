@@ -1,8 +1,8 @@
-"""Removing the contributors of one generated image: does it move? (D-TRAK's protocol)
+"""How far does a generated image move when its contributors are removed? (D-TRAK's protocol)
 
 Zheng et al., "Intriguing properties of data attribution on diffusion models", ICLR 2024 (arXiv
-2311.00500), section on counterfactual evaluation: remove the images of the highest scores for one
-generated image, train again with the same seed, draw it again from the same noise.
+2311.00500), section on counterfactual evaluation: remove the training images of the highest scores
+for one generated image, retrain with the same seed, and draw the image again from the same noise.
 """
 
 from __future__ import annotations
@@ -37,20 +37,21 @@ from gmvaluator.evaluation.valuers import NamedValuer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# (m, m): row j holds how far each image moves when images are removed for image j
+# (m, m): entry (j, i) is the distance that image i moves when images are removed for image j
 Moves = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """What one way to choose K images for removal did to the images of one generator.
+    """Movement of one generator's images when a valuer's K best training images are removed.
 
     Attributes:
-        generator, valuer: names; `random` for images drawn at random.
-        k: images removed.
-        own: by distance, (m,) how far each image moved when images were removed for it; for
-            `random` the mean of several draws.
-        others: by distance, (m,) how far the other images moved then, on average.
+        generator: name of the generator.
+        valuer: name of the valuer, or `random` for random training images.
+        k: number of removed images.
+        own: by distance, (m,) movement of each image when images are removed for that image. For
+            `random`, the mean over several draws.
+        others: by distance, (m,) mean movement of the other images in the same retraining.
     """
 
     generator: str
@@ -63,16 +64,16 @@ class Moved:
 def removal_for_images(
     context: Context, recipes: Mapping[str, Recipe], ks: Sequence[int], m: int
 ) -> list[Moved]:
-    """Remove the K contributors of highest score of each of m generated images, and redraw it.
+    """Remove the K best contributors of each of m generated images, retrain, and redraw the image.
 
     Args:
-        context: its seeds are draws of random images.
-        recipes: name → unconditional generator.
-        ks: images removed, ascending.
-        m: generated images.
+        context: its seeds are the draws of random images.
+        recipes: name → recipe of an unconditional generator.
+        ks: numbers of removed images, ascending.
+        m: number of generated images.
 
     Raises:
-        InputError: numbers that do not fit, or a conditional recipe.
+        InputError: `ks` or `m` is out of range, or a recipe is conditional.
     """
     n = len(context.train)
     if not ks or list(ks) != sorted(set(ks)) or not 1 <= ks[0] <= ks[-1] < n or m < 1:
@@ -92,7 +93,7 @@ def _of_generator(
 ) -> list[Moved]:
     whole = whole_job(name, recipe, context.train, context.train_name)
     (originals,) = drawn_by([whole], m, context.work, context.progress)
-    # valuer → orders of removal, one for each generated image or for each random draw
+    # valuer → orders of removal, one per generated image or per random draw
     orders = {RANDOM: [random_order(len(context.train), seed) for seed in range(context.seeds)]}
     orders |= _contributors(context, whole, originals, max(ks))
     ways = {
@@ -115,14 +116,14 @@ def _of_generator(
 def _contributors(
     context: Context, whole: Job, originals: Images, k: int
 ) -> dict[str, list[NDArray[np.int64]]]:
-    """m times (k,) training rows by valuer, those of the highest score first."""
+    """By valuer, m arrays of (k,) training rows, highest score first."""
     valued = Valued(context, whole, k)
     contributors = {}
     for valuer in valued.suited():
         key = valued.key(valuer, len(originals))
         rank = partial(_ranked, valued, valuer, originals, k)
         rows = context.work.piece("counterfactual-contributors", key, rank)["rows"]
-        # a valuer of the whole set says nothing of a single image
+        # a valuer of the whole set has no scores of single images
         if rows is not None:
             contributors[valuer.name] = list(np.asarray(rows, dtype=np.int64))
     return contributors
@@ -159,7 +160,7 @@ def _moved(
 ) -> Moved:
     own, others = {}, {}
     for distance in DISTANCES:
-        moves: Moves = np.array([each[distance] for each in by_job])
+        moves: Moves = np.array([moves_of_job[distance] for moves_of_job in by_job])
         if valuer == RANDOM:
             moves = np.repeat(moves.mean(axis=0)[None], m, axis=0)
         itself = np.diagonal(moves)
@@ -170,7 +171,7 @@ def _moved(
 
 
 def movement_tables(context: Context, moved: Sequence[Moved]) -> list[Table]:
-    """One table a generator and distance."""
+    """One table per generator and distance."""
     columns = (
         "removed by",
         "K",
@@ -184,42 +185,46 @@ def movement_tables(context: Context, moved: Sequence[Moved]) -> list[Table]:
             f"{context.train_name}, images of {generator}, {distance}: "
             f"{len(moved[0].own[distance])} images, each without K training images of its own",
             columns,
-            (_row(each, moved, distance) for each in moved if each.generator == generator),
+            (_row(removal, moved, distance) for removal in moved if removal.generator == generator),
         )
-        for generator in dict.fromkeys(each.generator for each in moved)
+        for generator in dict.fromkeys(removal.generator for removal in moved)
         for distance in DISTANCES
     ]
 
 
 def _row(removal: Moved, moved: Sequence[Moved], distance: str) -> list[Cell]:
-    own = removal.own[distance]
-    row: list[Cell] = [removal.valuer, removal.k, mean_interval(own)]
+    moves = removal.own[distance]
+    row: list[Cell] = [removal.valuer, removal.k, mean_interval(moves)]
     if removal.valuer == RANDOM:
         return [*row, None, None, None]
     chance = _chance(removal, moved)
     return [
         *row,
-        ratio_interval(own, chance.own[distance]),
-        float(np.mean(np.array(own) > np.array(chance.own[distance]))),
+        ratio_interval(moves, chance.own[distance]),
+        float(np.mean(np.array(moves) > np.array(chance.own[distance]))),
         ratio_interval(removal.others[distance], chance.others[distance]).mean,
     ]
 
 
 def _chance(removal: Moved, moved: Sequence[Moved]) -> Moved:
-    """The random removal of as many images."""
+    """The random removal with the same generator and K."""
     at = (removal.generator, RANDOM, removal.k)
-    return next(each for each in moved if (each.generator, each.valuer, each.k) == at)
+    return next(
+        candidate
+        for candidate in moved
+        if (candidate.generator, candidate.valuer, candidate.k) == at
+    )
 
 
 def draw_movement(figure: Figure, moved: Sequence[Moved]) -> None:
-    """Movement of pixels relative to random removal over K, a panel a generator."""
-    ks = sorted({each.k for each in moved})
+    """Movement of pixels relative to random removal over K, one panel per generator."""
+    ks = sorted({removal.k for removal in moved})
     panels: dict[str, dict[str, list[float]]] = {}
-    for each in moved:
-        lines = panels.setdefault(each.generator, {})
-        chance = _chance(each, moved)
-        ratio = ratio_interval(each.own[PIXELS], chance.own[PIXELS]).mean
-        lines.setdefault(each.valuer, []).append(ratio)
+    for removal in moved:
+        lines = panels.setdefault(removal.generator, {})
+        chance = _chance(removal, moved)
+        ratio = ratio_interval(removal.own[PIXELS], chance.own[PIXELS]).mean
+        lines.setdefault(removal.valuer, []).append(ratio)
     dotted = {RANDOM: {"color": "black", "linestyle": ":", "marker": ""}}
     axes = curves(
         figure,

@@ -1,4 +1,4 @@
-"""Removing the images of the lowest or the highest value: what becomes of the model?"""
+"""How do a model's drawings change when images of the lowest or highest value are removed?"""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ class Curve:
     """How a model's drawings change as more of its training images are removed.
 
     Attributes:
-        generator, valuer: names; `random` for images drawn at random.
-        end: which images are removed, `lowest` or `highest` values; empty for `random`.
-        shares: of the training images that are removed, ascending from 0.
-        measured: by measure, one list over the shares for each random draw (one for a valuer).
+        generator: name of the generator.
+        valuer: name of the valuer, or `random` for random training images.
+        end: `lowest` or `highest` values are removed. Empty for `random`.
+        shares: shares of the training images that are removed, ascending from 0.
+        measured: by measure, one list over the shares per random draw. A valuer has one list.
     """
 
     generator: str
@@ -61,7 +62,7 @@ class Curve:
     measured: dict[str, list[list[float]]]
 
     def area(self, measure: str) -> Interval:
-        """Area under the curve over the width of the shares: a mean height."""
+        """Area under the curve divided by its width: the mean height."""
         heights = np.array(self.measured[measure])
         trapezoids = (heights[:, 1:] + heights[:, :-1]) / 2 * np.diff(self.shares)
         return mean_interval(trapezoids.sum(axis=1) / self.shares[-1])
@@ -70,18 +71,18 @@ class Curve:
 def removal_by_value(
     context: Context, recipes: Mapping[str, Recipe], shares: Sequence[float], k: int, real: ImageSet
 ) -> list[Curve]:
-    """Remove the images of the lowest or highest total value over m generated ones, and retrain.
+    """Remove the images of the lowest or highest total value over m generated images, and retrain.
 
     Args:
-        context: its m images are valued, and as many are drawn from every model; its seeds are
-            draws of random images.
-        recipes: name → unconditional generator.
-        shares: of the training images to remove, ascending, between 0 and 1.
-        k: contributors a generated image.
-        real: images that drawn ones should be like.
+        context: m images are valued, and m images are drawn from every retrained model. The seeds
+            are the draws of random images.
+        recipes: name → recipe of an unconditional generator.
+        shares: shares of the training images to remove, ascending, between 0 and 1.
+        k: number of contributors per generated image.
+        real: real images to which drawn images are compared.
 
     Raises:
-        InputError: shares that do not fit, or a conditional recipe.
+        InputError: the shares are not ascending between 0 and 1, or a recipe is conditional.
     """
     n = len(context.train)
     counts = [round(share * n) for share in shares]
@@ -126,7 +127,7 @@ def _of_generator(
             end,
             [0.0, *shares],
             {
-                name: np.reshape([each[name] for each in by_job], (-1, len(counts))).tolist()
+                name: np.reshape([of_job[name] for of_job in by_job], (-1, len(counts))).tolist()
                 for name in MEASURES
             },
         )
@@ -135,10 +136,9 @@ def _of_generator(
 
 
 def ascending_rows(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(n,) rows from the lowest value to the highest; equal ones in a random, fixed order.
+    """(n,) rows from the lowest value to the highest. Equal values come in a random, fixed order.
 
-    Images that are nobody's contributors all have value 0, and their order in the set may mean
-    something.
+    All images without a score have value 0, and the order of the set may not be random.
     """
     chance = np.random.default_rng(0).permutation(len(values))
     return np.asarray(np.lexsort((chance, values)), dtype=np.int64)
@@ -178,7 +178,7 @@ def _reference(context: Context, real: ImageSet) -> Path:
 def _measured(
     context: Context, jobs: Sequence[Job], reference: Path
 ) -> list[dict[str, NDArray[Any]]]:
-    """Likeness of what each job's model draws; the missing models are trained side by side."""
+    """Likeness of the drawings of each job's model. Missing models are trained side by side."""
     return outcomes(
         jobs,
         partial(_measure, m=context.m, reference=reference),
@@ -191,16 +191,16 @@ def _measured(
 
 
 def _measure(model: GeneratorModel, m: int, reference: Path) -> dict[str, float]:
-    """How like the real images a model's drawings are."""
+    """FID, precision and recall of a model's drawings against the real images."""
     features = image_features(as_set(model.sample(m, seed=SEED)))
     return asdict(likeness(np.load(reference), features))
 
 
 def curve_tables(context: Context, removals: Sequence[Curve]) -> list[Table]:
-    """One table a generator and measure, and one of the areas."""
+    """One table per generator and measure, and one table of the areas."""
     shares = [f"{100 * share:g} %" for share in removals[0].shares[1:]]
     areas: list[list[Cell]] = []
-    places = {(each.generator, each.valuer, each.end): each for each in removals}
+    places = {(curve.generator, curve.valuer, curve.end): curve for curve in removals}
     for generator, valuer, end in places:
         for measure in MEASURES if end == LOWEST else ():
             low, high = (places[generator, valuer, e].area(measure).mean for e in (LOWEST, HIGHEST))
@@ -214,15 +214,15 @@ def curve_tables(context: Context, removals: Sequence[Curve]) -> list[Table]:
                 ("valuer", "removed first", "none", *shares),
                 (
                     [
-                        each.valuer,
-                        each.end,
-                        *map(mean_interval, np.transpose(each.measured[measure])),
+                        curve.valuer,
+                        curve.end,
+                        *map(mean_interval, np.transpose(curve.measured[measure])),
                     ]
-                    for each in removals
-                    if each.generator == generator
+                    for curve in removals
+                    if curve.generator == generator
                 ),
             )
-            for generator in dict.fromkeys(each.generator for each in removals)
+            for generator in dict.fromkeys(curve.generator for curve in removals)
             for measure in MEASURES
         ),
         table(
@@ -234,15 +234,15 @@ def curve_tables(context: Context, removals: Sequence[Curve]) -> list[Table]:
 
 
 def draw_curves(figure: Figure, removals: Sequence[Curve], measure: str) -> None:
-    """A panel a generator: highest values removed as solid lines, lowest as dashed ones."""
-    valuers = [name for name in dict.fromkeys(each.valuer for each in removals) if name != RANDOM]
+    """One panel per generator. Solid lines: highest values removed; dashed: lowest values."""
+    valuers = [name for name in dict.fromkeys(curve.valuer for curve in removals) if name != RANDOM]
     colours = {RANDOM: "black"} | {name: f"C{place}" for place, name in enumerate(valuers)}
     styles = {HIGHEST: "-", LOWEST: "--", "": ":"}
     panels: dict[str, list[Line]] = {}
-    for each in removals:
-        style = {"color": colours[each.valuer], "linestyle": styles[each.end], "marker": "."}
-        percent = [100 * share for share in each.shares]
-        heights = np.mean(each.measured[measure], axis=0).tolist()
-        line = Line(f"{each.valuer} {each.end}".strip(), percent, heights, style)
-        panels.setdefault(each.generator, []).append(line)
+    for curve in removals:
+        style = {"color": colours[curve.valuer], "linestyle": styles[curve.end], "marker": "."}
+        percent = [100 * share for share in curve.shares]
+        heights = np.mean(curve.measured[measure], axis=0).tolist()
+        line = Line(f"{curve.valuer} {curve.end}".strip(), percent, heights, style)
+        panels.setdefault(curve.generator, []).append(line)
     curves(figure, panels, "training images removed, %", measure, share_y=False)

@@ -30,12 +30,12 @@ PAPER_ROW = {"st-lpips": "lpips"}
 
 
 def efficiency(context: Context, k: int = 50, *, name: str = "c4") -> StudyResult:
-    """Seconds of a whole valuation with nothing kept from earlier runs.
+    """Seconds of a whole valuation without any result of earlier runs.
 
     Args:
         context: its m images are drawn before the clock starts.
-        k: contributors a generated image.
-        name: of the result.
+        k: number of contributors per generated image.
+        name: name of the result.
     """
     n = len(context.train)
     pieces = _timed(context, "c4", [n], k)

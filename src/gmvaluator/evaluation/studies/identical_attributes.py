@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KS = (5, 10, 15)
-# said in the paper's text on Table 3; other data, so for orientation only
+# from the paper's text on Table 3, on other data, so for orientation only
 PAPER_NOTE = (
     "The paper reports at k = 5 for CelebA, re-ranked by DreamSim, at least 0.96 for hats, 0.95 "
     "for eyeglasses and 0.98 for gender (Table 3)."
@@ -56,18 +56,18 @@ def identical_attributes(
     """The identical attributes test.
 
     Args:
-        context: training images with a metadata column an attribute. Generated images carry the
-            same columns, or a label that decides them (see `subjects.attributes`).
-        attributes: the columns.
-        ks: how many of the nearest contributors are looked at.
-        combinations: attributes that must agree together (default: every pair, and all).
-        name: of the result.
-        title: of the table.
-        readers: also train a classifier for each attribute, and tell how often it reads what a
-            generated image should show.
+        context: training images with one metadata column per attribute. Generated images have the
+            same columns, or labels that decide them (see `subjects.attributes`).
+        attributes: names of the columns.
+        ks: numbers of nearest contributors.
+        combinations: groups of attributes that must agree together. Default: every pair, and all.
+        name: name of the result.
+        title: title of the table.
+        readers: train a classifier per attribute, and report how often it reads the attribute
+            that a generated image should show.
 
     Raises:
-        InputError: no k, no or unknown attributes, or columns without values.
+        InputError: there is no k, no attribute, an unknown attribute, or a column without values.
     """
     check_ks(ks)
     groups = attribute_groups(attributes, combinations)
@@ -106,23 +106,24 @@ def identical_attributes(
 def attribute_groups(
     attributes: Sequence[str], combinations: Sequence[Sequence[str]] | None = None
 ) -> list[Combination]:
-    """Each attribute alone, then the combinations (default: every pair, then all of them).
+    """Each attribute alone, then the combinations. Default: every pair, then all attributes.
 
     Raises:
-        InputError: no attribute, one twice, or a combination of fewer than two or unknown ones.
+        InputError: there is no attribute or the same attribute twice, or a combination has fewer
+            than two attributes or an unknown one.
     """
     if not attributes or len(set(attributes)) < len(attributes):
         raise InputError(f"attributes {list(attributes)}; pass at least one, each once")
-    chosen = combinations
-    if chosen is None:
-        chosen = [*subsets(attributes, 2), tuple(attributes)]
-    for group in chosen:
+    groups = combinations
+    if groups is None:
+        groups = [*subsets(attributes, 2), tuple(attributes)]
+    for group in groups:
         if (combinations is not None and len(set(group)) < 2) or set(group) - set(attributes):
             raise InputError(
                 f"combination {list(group)}; pass two or more of {', '.join(attributes)}"
             )
     single = [(name,) for name in attributes]
-    return list(dict.fromkeys([*single, *(tuple(group) for group in chosen)]))
+    return list(dict.fromkeys([*single, *(tuple(group) for group in groups)]))
 
 
 def agreement(
@@ -186,7 +187,7 @@ def _table(
 
 
 def _read(context: Context, of_train: Attributes) -> dict[str, dict[str, Interval | float]]:
-    """By subject and attribute, how often classifiers read what images should show."""
+    """By subject and attribute, the share of images whose attribute the classifiers read."""
     readers = AttributeReaders(
         context.train, of_train, context.work, tag=context.train_name, progress=context.progress
     )

@@ -42,12 +42,12 @@ def identical_class(
     Args:
         context: labelled training images and subjects.
         ks: numbers of nearest contributors.
-        name: of the result.
-        title: of the result.
-        notes: more sentences under the tables.
+        name: name of the result.
+        title: title of the result.
+        notes: further sentences under the tables.
 
     Raises:
-        InputError: no k, or labels are missing.
+        InputError: there is no k, or labels are missing.
     """
     check_ks(ks)
     train_labels = context.train_labels

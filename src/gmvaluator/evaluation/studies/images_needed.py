@@ -39,19 +39,19 @@ def ladder(most: int) -> list[int]:
 def images_needed(
     context: Context, ms: Sequence[int], k: int = 50, *, name: str = "images_needed"
 ) -> StudyResult:
-    """Values from the first m of the context's m images, against those of an independent draw.
+    """Agreement of values from m generated images with values from an independent draw.
 
-    Contributors of one generated image do not depend on the others, so one valuation of all
-    images serves every m.
+    The contributors of a generated image do not depend on the other generated images. So one
+    valuation of all images serves every m.
 
     Args:
-        context: its m is the largest number; at least two seeds.
+        context: its m is the largest number. It has at least two seeds.
         ms: numbers of generated images, ascending.
-        k: contributors a generated image.
-        name: of the result.
+        k: number of contributors per generated image.
+        name: name of the result.
 
     Raises:
-        InputError: fewer than two seeds, or numbers out of range.
+        InputError: there are fewer than two seeds, or a number is out of range.
     """
     if context.seeds < 2:
         raise InputError("values are compared between draws; pass at least 2 seeds")
@@ -75,7 +75,11 @@ def images_needed(
                     fitted.value(subject.sample(context.m, seed).images)
                     for seed in range(context.seeds)
                 )
-                return {"seeds": compare_draws([_prefixes(each, ms) for each in valuations], ms)}
+                return {
+                    "seeds": compare_draws(
+                        [_prefixes(valuation, ms) for valuation in valuations], ms
+                    )
+                }
 
             result = context.work.piece("images_needed", key, compute)
             pieces += [
@@ -117,7 +121,7 @@ def images_needed(
 
 
 def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) -> list[Any]:
-    """For each draw and m, agreement with the next draw and what is known of it alone."""
+    """For each draw and m, the agreement with the next draw and the intervals of the draw alone."""
     compared = []
     for seed, draw in enumerate(draws):
         other = draws[(seed + 1) % len(draws)]

@@ -33,20 +33,20 @@ MEASURES = {
 def index_choice(
     context: Context, indexes: Sequence[str] = INDEXES, k: int = 50, *, name: str = "pq"
 ) -> StudyResult:
-    """The same valuer with exact and with approximate search.
+    """Compare approximate search with exact search, for the same valuer.
 
     Args:
-        context: each of its valuers is run with every index.
-        indexes: the first is what the others are compared with.
-        k: contributors a generated image.
-        name: of the result.
+        context: each of its valuers runs with every index.
+        indexes: names of indexes. All others are compared with the first.
+        k: number of contributors per generated image.
+        name: name of the result.
 
     Raises:
-        InputError: a valuer that is no variant of GMValuator, or fewer than two indexes.
+        InputError: a valuer is no variant of GMValuator, or there are fewer than two indexes.
     """
     if len(indexes) < 2:
         raise InputError(f"indexes {list(indexes)}; pass at least two to compare")
-    if fixed := [each.name for each in context.valuers if each.baseline]:
+    if fixed := [valuer.name for valuer in context.valuers if valuer.baseline]:
         raise InputError(f"valuer {fixed[0]} has no index; pass variants of GMValuator")
 
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
@@ -59,7 +59,9 @@ def index_choice(
 
         def compute(subject: Subject, seed: int) -> dict[str, Any]:
             images = subject.sample(context.m, seed).images
-            return _compare({index: each.value(images) for index, each in fitted.items()})
+            return _compare(
+                {index: fitted_valuer.value(images) for index, fitted_valuer in fitted.items()}
+            )
 
         return compute
 
@@ -88,11 +90,13 @@ def _compare(valuations: dict[str, Valuation]) -> dict[str, Any]:
     return {
         name: {
             "overlap": float(
-                np.mean(contributor_overlap(each.contributions.rows, exact.contributions.rows))
+                np.mean(contributor_overlap(valuation.contributions.rows, exact.contributions.rows))
             ),
-            "agreement": rank_correlation(each.values, exact.values),
-            "ratio": float(class_ratio(contributor_labels(each), generated_labels(each)).mean()),
-            "recall": float(each.record.seconds["recall"]),
+            "agreement": rank_correlation(valuation.values, exact.values),
+            "ratio": float(
+                class_ratio(contributor_labels(valuation), generated_labels(valuation)).mean()
+            ),
+            "recall": float(valuation.record.seconds["recall"]),
         }
-        for name, each in valuations.items()
+        for name, valuation in valuations.items()
     }

@@ -1,8 +1,8 @@
-"""Counterfactual truth: do summed scores foretell what retraining on subsets does (LDS)?
+"""Counterfactual truth: do summed scores foretell the losses of retrained models (LDS)?
 
-Ilyas et al. 2022 (arXiv 2202.00622), Park et al. 2023 (arXiv 2303.14186). Every figure stands
-beside the noise ceiling: a retrained model differs from another of the same subset by its random
-start and order too, and what no score can know should not count against one.
+Ilyas et al. 2022 (arXiv 2202.00622), Park et al. 2023 (arXiv 2303.14186). The tables show the noise
+ceiling beside every LDS: two models of the same subset differ by their random start and order, and
+no score can foretell this difference.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def lds(
     """LDS of every valuer for every generator, with the noise ceiling.
 
     Args:
-        context: `seeds` is how often each subset is trained on, `m` how many generated images are
-            looked at; its subjects are not used.
-        recipes: unconditional generators by name.
-        subsets: random halves of the training images.
-        k: contributors a generated image.
-        name: of the result.
+        context: `seeds` is the number of trainings per subset, `m` the number of generated images.
+            Its subjects are not used.
+        recipes: recipes of unconditional generators by name.
+        subsets: number of random halves of the training images.
+        k: number of contributors per generated image.
+        name: name of the result.
 
     Raises:
-        InputError: a conditional recipe, fewer than two subsets or trainings of each.
+        InputError: a recipe is conditional, or there are fewer than two subsets or seeds.
     """
     truths = truths_of(context, recipes, subsets)
     valuers = [valuer for valuer in context.valuers if valuer.settings.get("valuer") != IF4GAN]

@@ -1,7 +1,7 @@
 """C3: do noised training images rank low? (Figure 5)
 
-The generators are trained on the clean and the noised images together, as they would be where
-noise slipped into a data set.
+The generators are trained on the clean and the noised images together, as if noise had slipped
+into the data set.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ MEASURES = {
 
 
 def rank_noised(values: NDArray[np.float64], noised: NDArray[np.bool_]) -> dict[str, Any]:
-    """How low noised images rank.
+    """Measures of the ranks of noised images.
 
     Args:
-        values: (n,) of all training images.
-        noised: (n,) bool.
+        values: (n,) values of all training images.
+        noised: (n,) bool, whether an image is noised.
 
     Returns:
-        `auroc` that a noised image ranks below a clean one (ties count half); `percentiles` of
-        the noised ranks, 100 = lowest of all; `zero_clean` and `zero_noised`, the shares without
-        any value, which bound what ties allow; `mean_clean` and `mean_noised` values.
+        `auroc`: probability that a noised image ranks below a clean image; ties count half.
+        `percentiles`: percentiles of the noised ranks, 100 = lowest value of all.
+        `zero_clean`, `zero_noised`: shares of images of value 0, which are tied.
+        `mean_clean`, `mean_noised`: mean values.
     """
     ranks = average_ranks(values)
     return {
@@ -59,18 +60,19 @@ def out_of_distribution(
     """Out-of-distribution detection.
 
     Args:
-        context: its training set is `planted.images`, its subjects are trained on that set.
-        planted: which training images are noised.
-        ks: contributors a generated image; smaller numbers take the first ones of the largest.
-        name: of the result.
+        context: its training set is `planted.images`. Its subjects are trained on that set.
+        planted: the training set with noised images.
+        ks: numbers of contributors per generated image. A smaller number uses the first
+            contributors of the largest.
+        name: name of the result.
     """
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
-        found = {}
+        ranks = {}
         for k in ks:
             values = values_of(valuation, scores_of(valuation, k))
-            found[str(k)] = rank_noised(values, planted.noised)
-        return found | {"agreement": valuation.record.extras.get("agreement")}
+            ranks[str(k)] = rank_noised(values, planted.noised)
+        return ranks | {"agreement": valuation.record.extras.get("agreement")}
 
     extra = {"planted": planted.tag, "ks": sorted(ks)}
     pieces = measure(context, "c3", max(ks), measured, extra=extra)

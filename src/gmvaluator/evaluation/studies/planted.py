@@ -1,7 +1,8 @@
-"""Do valuers find the sources of generated images where these are known?
+"""Do valuers find the sources of generated images whose sources are known?
 
-Copies of training images under graded transformations, mixtures of two, and sets in which owners of
-training images are the source of known shares. No generator is needed, and no label.
+The generated images are copies of training images under graded transformations, mixtures of two
+training images, and sets in which each owner of training images has a known share. The study needs
+neither a generator nor labels.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ def planted(
     """Recall of known sources, calibration of scores, and shares of owners.
 
     Args:
-        context: its training set gives the sources; its subjects are not used, and m is the number
-            of images of every sort: of each transformation, of each mixture, of each set of owners.
-        k: contributors a generated image, at least 10.
-        owners: that the training images are dealt among.
-        name: of the result.
+        context: its training set gives the sources. Its m is the number of images of each
+            transformation, of each mixture and of each set of owners. Its subjects are not used.
+        k: number of contributors per generated image, at least 10.
+        owners: number of owners. Each training image is dealt to one of them.
+        name: name of the result.
 
     Raises:
-        InputError: a valuer without shares, numbers that do not fit, or too few training images.
+        InputError: a valuer's scores are no shares, k or owners is out of range, or there are too
+            few training images.
         ImageError: a training image cannot be read.
     """
     _check(context, k)
@@ -104,73 +106,75 @@ def _check(context: Context, k: int) -> None:
 
 
 def measure_copies(valuation: Valuation, truth: Truth) -> dict[str, Any]:
-    """Recall and share of the source by transformation; reliability over all of them."""
+    """Recall and share of the source by transformation; reliability over all copies."""
     rows, shares = _shares(valuation)
     sources = truth.sources
     of_source = source_shares(rows, shares, sources)[:, 0]
     at_once, soon = (found_sources(rows, sources, first)[:, 0] for first in (1, FIRST))
-    each = {
+    by_kind = {
         str(kind): {
-            "recall@1": float(at_once[chosen].mean()),
-            f"recall@{FIRST}": float(soon[chosen].mean()),
-            "share": _mean(of_source[chosen]),
-            "quality": float(valuation.quality[chosen].mean()),
+            "recall@1": float(at_once[of_kind].mean()),
+            f"recall@{FIRST}": float(soon[of_kind].mean()),
+            "share": _mean(of_source[of_kind]),
+            "quality": float(valuation.quality[of_kind].mean()),
         }
-        for kind, chosen in _by_kind(truth)
+        for kind, of_kind in _by_kind(truth)
     }
     is_source = rows == sources
-    # the best has the highest score, whatever the order
+    # the best contributor has the highest score; rows are in the order of distances
     best = np.argmax(np.nan_to_num(shares), axis=1)[:, None]
     surest = [np.take_along_axis(part, best, axis=1) for part in (shares, is_source)]
     return {
-        "kinds": each,
+        "kinds": by_kind,
         f"recall@{FIRST}": float(soon.mean()),
-        "all": _told(Reliability.of(shares, is_source)),
-        "best": _told(Reliability.of(surest[0], surest[1].astype(bool))),
+        "all": _reliability_record(Reliability.of(shares, is_source)),
+        "best": _reliability_record(Reliability.of(surest[0], surest[1].astype(bool))),
         "brier": _mean(brier_scores(rows, shares, sources)),
         "without score": int(np.isnan(shares[:, 0]).sum()),
     }
 
 
 def measure_mixtures(valuation: Valuation, truth: Truth) -> dict[str, Any]:
-    """Recall of both sources by mixture, and how their scores follow the shares mixed."""
+    """Recall of both sources by mixture, and the agreement of scores with the mixed shares."""
     rows, shares = _shares(valuation)
     recalled = found_sources(rows, truth.sources, FIRST)
     of_sources = source_shares(rows, shares, truth.sources)
     split = split_of(of_sources)
-    each = {
+    by_kind = {
         str(kind): {
-            "first": float(recalled[chosen, 0].mean()),
-            "second": float(recalled[chosen, 1].mean()),
-            "both": float(recalled[chosen].all(axis=1).mean()),
-            "share": _mean(of_sources[chosen].sum(axis=1)),
-            "split": _mean(split[chosen]),
+            "first": float(recalled[of_kind, 0].mean()),
+            "second": float(recalled[of_kind, 1].mean()),
+            "both": float(recalled[of_kind].all(axis=1).mean()),
+            "share": _mean(of_sources[of_kind].sum(axis=1)),
+            "split": _mean(split[of_kind]),
         }
-        for kind, chosen in _by_kind(truth)
+        for kind, of_kind in _by_kind(truth)
     }
     blended = np.isin(truth.kinds, list(MIXTURES))
     mixed, scored = truth.weights[blended, 0], split[blended]
-    known = ~np.isnan(scored)
-    varied = known.sum() > 1 and np.ptp(scored[known]) > 0 and np.ptp(mixed[known]) > 0
+    has_split = ~np.isnan(scored)
+    varied = has_split.sum() > 1 and np.ptp(scored[has_split]) > 0 and np.ptp(mixed[has_split]) > 0
     return {
-        "kinds": each,
-        "correlation": float(np.corrcoef(mixed[known], scored[known])[0, 1]) if varied else None,
+        "kinds": by_kind,
+        "correlation": float(np.corrcoef(mixed[has_split], scored[has_split])[0, 1])
+        if varied
+        else None,
         "error": _mean(np.abs(scored - mixed)),
-        "with split": float(known.mean()),
+        "with split": float(has_split.mean()),
     }
 
 
 def measure_owners(valuation: Valuation, truth: Truth) -> dict[str, Any]:
-    """Owners' shares by values and by first contributors beside the known ones, by set."""
+    """Known shares of owners, shares by values, and shares by first contributors, by set."""
     rows, scores = valuation.contributions.rows, valuation.contributions.scores
     first = np.ones((len(rows), 1))
     by_set = {}
-    for name, known in zip(truth.sets, truth.known, strict=True):
-        chosen = truth.kinds == name
-        by_values = owner_shares(rows[chosen], scores[chosen], truth.owners)
-        by_first = owner_shares(rows[chosen, :1], first[chosen], truth.owners)
+    for name, known_shares in zip(truth.sets, truth.known, strict=True):
+        in_set = truth.kinds == name
+        by_values = owner_shares(rows[in_set], scores[in_set], truth.owners)
+        by_first = owner_shares(rows[in_set, :1], first[in_set], truth.owners)
         by_set[str(name)] = {
-            "known": listed(known),
+            "known": listed(known_shares),
             "values": listed(by_values),
             "first": listed(by_first),
         }
@@ -195,7 +199,7 @@ def _by_kind(truth: Truth) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(kind, truth.kinds == kind) for kind in kinds]
 
 
-def _told(reliability: Reliability) -> dict[str, Any]:
+def _reliability_record(reliability: Reliability) -> dict[str, Any]:
     return {
         "counts": reliability.counts.tolist(),
         "confidence": reliability.confidence.tolist(),
@@ -205,6 +209,6 @@ def _told(reliability: Reliability) -> dict[str, Any]:
 
 
 def _mean(numbers: NDArray[np.float64]) -> float | None:
-    """Of what is known; None where nothing is."""
-    known = numbers[~np.isnan(numbers)]
-    return float(known.mean()) if len(known) else None
+    """Mean of the numbers that are not NaN. None if all are NaN."""
+    finite = numbers[~np.isnan(numbers)]
+    return float(finite.mean()) if len(finite) else None

@@ -1,4 +1,4 @@
-"""Tables and plots of the study of known sources, from its kept pieces."""
+"""Tables and plots of the study of known sources, from its pieces."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ SPLITS = {
     "images with a source that has score": "with split",
 }
 SHARES_BY = {"values": "values", "first": "first contributors"}
-LEAST_KNOWN = 0.05  # share of an owner below which a relative error says little
-NEAR = 0.1  # an owner's share counts as right within this, in points or as part of the known one
+LEAST_KNOWN = 0.05  # least known share of an owner whose relative error counts
+NEAR = 0.1  # largest error of an owner's share that counts as right, absolute or relative
 NOTES = (
     "Calibration: contributors by the part of the score that they have, and how often they are the "
     "true source. Its expected error is small too where scores say little, such as 1/k for each; "
@@ -60,7 +60,7 @@ class PlantedTables:
 
     Args:
         pieces: results of the subjects `copies`, `mixtures`, `owners` and `style`.
-        valuers: names.
+        valuers: names of the valuers.
     """
 
     def __init__(self, pieces: Pieces, valuers: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ class PlantedTables:
         self._kinds = list(pieces.results(valuers[0], "copies")[0]["kinds"])
 
     def all(self, about: str) -> tuple[Table, ...]:
-        """Every table; each title starts with `about`."""
+        """Every table. Each title starts with `about`."""
         mean, valuers = self._pieces.mean, self._valuers
         return (
             *(
@@ -116,7 +116,7 @@ class PlantedTables:
         """Recall of copies by transformation."""
         (panel,) = titled_panels(figure, [""])
         places = np.arange(len(self._kinds))
-        # many are 1, and would hide each other
+        # an offset per valuer, since many recalls are 1
         beside = np.linspace(-0.3, 0.3, len(self._valuers) + 2)[1:-1]
         for valuer, offset in zip(self._valuers, beside, strict=True):
             recall = [self._of_kind(valuer, kind, RECALL).mean for kind in self._kinds]
@@ -127,7 +127,7 @@ class PlantedTables:
         legend_above(figure, panel)
 
     def draw_calibration(self, figure: Figure) -> None:
-        """How often contributors are the source, by their part of the score."""
+        """Share of contributors that are the source, by their part of the score."""
         lines = [Line("", [1e-4, 1], [1e-4, 1], {"color": "grey", "linestyle": ":", "marker": ""})]
         for valuer in self._valuers:
             bins = self._bins(valuer)
@@ -143,13 +143,13 @@ class PlantedTables:
         )
 
     def draw_owners(self, figure: Figure) -> None:
-        """Found shares of owners against known ones."""
+        """Owners' shares by the valuers against their known shares."""
         panels = titled_panels(figure, [f"by {shown}" for shown in SHARES_BY.values()])
         for panel, by in zip(panels, SHARES_BY, strict=True):
             panel.fill_between([0, 1], [-NEAR, 1 - NEAR], [NEAR, 1 + NEAR], color="grey", alpha=0.2)
             for valuer in self._valuers:
-                known, shares = np.concatenate(self._owner_shares(valuer, by)).T
-                panel.scatter(known, shares, s=9, alpha=0.6, label=valuer)
+                known_shares, shares = np.concatenate(self._owner_shares(valuer, by)).T
+                panel.scatter(known_shares, shares, s=9, alpha=0.6, label=valuer)
             panel.set_xlabel("known share of an owner")
             panel.set_ylim(0, 1)
         panels[0].set_ylabel(f"found share (grey: ± {NEAR:g})")
@@ -168,23 +168,25 @@ class PlantedTables:
         rows: list[list[Cell]] = []
         for valuer in self._valuers:
             results = self._pieces.results(valuer, "copies")
-            least = [min(each["kinds"][kind][RECALL] for kind in EASY) for each in results]
+            least = [min(result["kinds"][kind][RECALL] for kind in EASY) for result in results]
             rows.append(
                 [
                     valuer,
                     mean_interval(least),
                     self._of_kind(valuer, "flip", RECALL),
                     *(self._pieces.mean(valuer, "copies", *path) for path in columns.values()),
-                    sum(each["without score"] for each in results),
+                    sum(result["without score"] for result in results),
                 ]
             )
         first = ("valuer", f"{RECALL}, least of identity, JPEG, crop 5 %", "flip")
         return table(title, (*first, *columns, "images without score"), rows)
 
     def _bins(self, valuer: str) -> NDArray[np.float64]:
-        """(bins, 3) contributors, mean part of the score, how often the source; of all seeds."""
+        """(bins, 3) contributors, mean part of the score, share of sources, over all seeds."""
         counts, confidence, right = (
-            np.sum([each["all"][part] for each in self._pieces.results(valuer, "copies")], axis=0)
+            np.sum(
+                [result["all"][part] for result in self._pieces.results(valuer, "copies")], axis=0
+            )
             for part in ("counts", "confidence", "right")
         )
         with np.errstate(invalid="ignore"):
@@ -200,12 +202,12 @@ class PlantedTables:
                     yield [valuer, f"{low:.3g} – {high:.3g}", int(count), confidence, right]
 
     def _owner_shares(self, valuer: str, by: str) -> list[NDArray[np.float64]]:
-        """(sets · owners, 2) known and found shares for each seed, where both are known."""
+        """(sets · owners, 2) known and valuer's shares per seed, without rows that have NaN."""
         shares = []
         for result in self._pieces.results(valuer, "owners"):
             sets = result["sets"].values()
             # None becomes NaN
-            columns = [np.ravel([each[part] for each in sets]) for part in ("known", by)]
+            columns = [np.ravel([owner_set[part] for owner_set in sets]) for part in ("known", by)]
             pairs = np.stack(columns, axis=1).astype(np.float64)
             shares.append(pairs[~np.isnan(pairs).any(axis=1)])
         return shares
@@ -218,7 +220,7 @@ class PlantedTables:
                 errors = [np.abs(pair[:, 1] - pair[:, 0]) for pair in pairs]
                 relative = [
                     np.abs(pair[:, 1] - pair[:, 0]) / pair[:, 0]
-                    for pair in (each[each[:, 0] >= LEAST_KNOWN] for each in pairs)
+                    for pair in (of_seed[of_seed[:, 0] >= LEAST_KNOWN] for of_seed in pairs)
                 ]
                 largest = mean_interval([error.max(initial=0) for error in errors])
                 rows.append(
@@ -243,27 +245,27 @@ class PlantedTables:
             valuer: next(iter(self._pieces.results(valuer, "owners")[0]["sets"].values()))
             for valuer in self._valuers
         }
-        known = shares[self._valuers[0]]["known"]
-        rows: list[list[Cell]] = [["known", "", *known]]
+        known_shares = shares[self._valuers[0]]["known"]
+        rows: list[list[Cell]] = [["known", "", *known_shares]]
         rows += [[v, text, *shares[v][by]] for v in shares for by, text in SHARES_BY.items()]
-        owners = (f"owner {number + 1}" for number in range(len(known)))
+        owners = (f"owner {number + 1}" for number in range(len(known_shares)))
         return table(title, ("valuer", "shares by", *owners), rows)
 
     def _style(self, title: str) -> Table:
         rows: list[list[Cell]] = []
         for valuer in self._valuers:
             results = self._pieces.results(valuer, "style")
-            held = mean_interval([each["held"][STYLE] for each in results])
+            held = mean_interval([result["held"][STYLE] for result in results])
             for name in results[0]["sets"]:
-                known, by_values, by_first = np.array(
+                known_shares, by_values, by_first = np.array(
                     [
-                        [each["sets"][name][part][STYLE] for each in results]
+                        [result["sets"][name][part][STYLE] for result in results]
                         for part in ("known", *SHARES_BY)
                     ],
                     dtype=np.float64,
                 )
-                error = np.abs(by_values - known)
-                numbers = (known, by_values, by_first, error, error / known)
+                error = np.abs(by_values - known_shares)
+                numbers = (known_shares, by_values, by_first, error, error / known_shares)
                 rows.append([valuer, name, held, *map(mean_interval, numbers)])
         columns = (
             "valuer",
@@ -279,10 +281,12 @@ class PlantedTables:
 
 
 def _over(errors: Sequence[NDArray[Any]]) -> Interval:
-    """Mean within each seed, interval over seeds."""
-    return mean_interval([float(each.mean()) if len(each) else float("nan") for each in errors])
+    """Mean of each seed, and the interval over seeds."""
+    return mean_interval(
+        [float(of_seed.mean()) if len(of_seed) else float("nan") for of_seed in errors]
+    )
 
 
 def _near(errors: Sequence[NDArray[np.float64]]) -> Interval:
-    """How many are within `NEAR`."""
-    return _over([each <= NEAR for each in errors])
+    """Share of errors of at most `NEAR`."""
+    return _over([of_seed <= NEAR for of_seed in errors])

@@ -38,24 +38,24 @@ def spaces(
     """LDS of every space under every weighting for every generator, with the noise ceiling.
 
     Args:
-        context: `seeds` is how often each subset is trained on, `m` how many generated images are
-            looked at; its subjects and valuers are not used.
-        recipes: unconditional generators by name.
-        names: spaces, as `Space.parse` reads them.
-        subsets: random halves of the training images.
-        k: contributors a generated image.
-        name: of the result.
+        context: `seeds` is the number of trainings per subset, `m` the number of generated images.
+            Its subjects and valuers are not used.
+        recipes: recipes of unconditional generators by name.
+        names: texts of spaces; see `Space.parse`.
+        subsets: number of random halves of the training images.
+        k: number of contributors per generated image.
+        name: name of the result.
 
     Raises:
-        InputError: unknown spaces, none that is at hand and suits a generator, a conditional
-            recipe, fewer than two subsets or trainings of each.
+        InputError: a space is unknown, no space is installed and suits a generator, a recipe is
+            conditional, or there are fewer than two subsets or seeds.
     """
-    able, missing = at_hand([Space.parse(each) for each in dict.fromkeys(names)])
+    able, missing = at_hand([Space.parse(text) for text in dict.fromkeys(names)])
     if not able:
         raise InputError(f"no space is left. {' '.join(missing)}")
     truths = truths_of(context, recipes, subsets)
     store = Store(context.work.path("embeddings"))
-    valuers = {each.name: space_valuers(each, context.train, store) for each in able}
+    valuers = {space.name: space_valuers(space, context.train, store) for space in able}
     flat = [valuer for by_weighting in valuers.values() for valuer in by_weighting.values()]
     lds_of = measured(context, truths, flat, k, kind="spaces", fresh=False)
     if not lds_of.scores:

@@ -1,8 +1,8 @@
-"""Images without a contributor: how often real ones are said to have none, and strangers are not.
+"""Error rates of the test for images without a contributor, on sets of known origin.
 
-No image of these sets was made of the training set, so what the test should say of each is known.
-Held-out images of the same kind are exchangeable with the null sample, and the level bounds how
-many are said to have no contributor; of strangers it should be nearly all, of copies none.
+Held-out images of the training set's kind are exchangeable with the null sample, so the level
+bounds the share of them that the test withholds. The test should withhold nearly all images of
+other domains, and no copy of a training image.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ def strangers(
     level: float = DEFAULT_LEVEL,
     name: str = "strangers",
 ) -> StudyResult:
-    """The share of each set's images that the test says have no contributor.
+    """The share of each set's images that the test calls images without a contributor.
 
     Args:
-        context: each of its valuers is tested; its subjects take no part.
-        held_out: images of the training set's kind that are not in it. Each repetition takes one
-            part of them for the null sample `holdout` and another to test.
+        context: each of its valuers is tested. Its subjects are not used.
+        held_out: images of the training set's kind outside the training set. Each repetition takes
+            one part as the null sample `holdout` and tests another part.
         others: sets of other domains by name.
-        side: of the noise images in pixels.
-        level: what the null samples are sized for.
-        name: of the result.
+        side: side of the noise images in pixels.
+        level: level of the test, which sets the size of the null samples.
+        name: name of the result.
 
     Raises:
-        InputError: a valuer that is no variant of GMValuator, or too few held-out images.
+        InputError: a valuer is no variant of GMValuator, or there are too few held-out images.
     """
     if held_out is None:
         raise InputError("real images outside the training set are wanted; pass --held-out SET")
-    if fixed := [each.name for each in context.valuers if each.baseline]:
+    if fixed := [valuer.name for valuer in context.valuers if valuer.baseline]:
         raise InputError(f"valuer {fixed[0]} has no test; pass variants of GMValuator")
     wanted = null_size(level) + 1
     if len(held_out) < wanted:
@@ -81,7 +81,7 @@ def strangers(
         | {
             "level": level,
             "n_held_out": len(held_out),
-            "others": {each: len(images) for each, images in others.items()},
+            "others": {set_name: len(images) for set_name, images in others.items()},
         },
         notes=(_cost(pieces),),
         details={"pieces": pieces},
@@ -89,8 +89,8 @@ def strangers(
 
 
 def _fitted(valuer: NamedValuer, train: ImageSet, level: float) -> GMValuator:
-    asked = {"null": "report", "null_level": level}
-    return GMValuator(**{**EACH_BY_ITSELF, **valuer.settings, **asked}).fit(train)
+    test = {"null": "report", "null_level": level}
+    return GMValuator(**{**EACH_BY_ITSELF, **valuer.settings, **test}).fit(train)
 
 
 def _sets(
@@ -101,7 +101,7 @@ def _sets(
     seed: int,
     level: float,
 ) -> tuple[dict[str, ImageSet], ImageSet]:
-    """What is tested, at most m images a set, and the holdout."""
+    """The sets to test, at most m images each, and the holdout."""
     rng = np.random.default_rng([seed, len(held_out)])
     order, n = rng.permutation(len(held_out)), null_size(level)
     m = context.m
@@ -145,7 +145,7 @@ def _table(context: Context, pieces: Sequence[dict[str, Any]]) -> Table:
 
 
 def _cost(pieces: Sequence[dict[str, Any]]) -> str:
-    """What the default null sample cost where it was made; it is kept for the next set."""
+    """The seconds of the default null sample, which is made once and cached."""
     first = pieces[0]
     spent, total = first["seconds"]["null"], first["seconds"]["all"]
     return (

@@ -1,4 +1,4 @@
-"""How every criterion moves with the temperature τ of Eq. 6.
+"""Every criterion as a function of the temperature τ of Eq. 6.
 
 Contributors and distances do not depend on τ, so one valuation serves all temperatures.
 """
@@ -56,13 +56,13 @@ def temperature(
 
     Args:
         context: its training set is `planted.images`, labelled.
-        planted: which training images are noised.
-        k: contributors a generated image.
+        planted: the training set with noised images.
+        k: number of contributors per generated image.
         temperatures: numbers above 0, or `auto`.
-        name: of the result.
+        name: name of the result.
 
     Raises:
-        InputError: a valuer whose scores are not weights times quality.
+        InputError: a valuer's scores are not weights times quality.
     """
 
     check_weighted(context, "temperature")

@@ -1,7 +1,7 @@
-"""Appendix D: are images that a generator was trained on valued higher than its siblings?
+"""Appendix D: do images on which a generator was trained get higher values than other images?
 
-The training images are split at random into two halves of the same classes; a generator sees one
-half; both halves are valued together by what it draws (Table 6, Figure 1).
+The training images are split at random into two halves of the same classes. A generator is trained
+on one half. Both halves are valued together by the generator's images (Table 6, Figure 1).
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ def two_subsets(
     *,
     name: str = "two_subsets",
 ) -> StudyResult:
-    """The two-subset test; each seed splits anew and trains a generator of its own.
+    """The two-subset test. Each seed has its own split and its own generator.
 
     Args:
-        context: its training set is split; its subjects are not used.
-        recipes: name → generator to train on the used half.
-        n: images in each half.
-        k: contributors a generated image.
-        name: of the result.
+        context: its training set is split. Its subjects are not used.
+        recipes: name → recipe of the generator that is trained on the used half.
+        n: number of images per half.
+        k: number of contributors per generated image.
+        name: name of the result.
     """
-    # what is missing is trained side by side
+    # missing generators are trained side by side
     jobs = [
         _job(split_in_two(context.train, n, seed), family, recipe, n, seed)
         for seed in range(context.seeds)
@@ -108,7 +108,7 @@ def two_subsets(
         title="Two-subset test (Appendix D)",
         tables=(table(title, columns, rows),),
         parameters=context.parameters()
-        | {"recipes": {name: asdict(each) for name, each in recipes.items()}, "n": n, "k": k},
+        | {"recipes": {name: asdict(recipe) for name, recipe in recipes.items()}, "n": n, "k": k},
         notes=(
             "Welch's t-test of the values of both halves. AUROC: probability that a used image "
             "is valued higher than an unused one.",

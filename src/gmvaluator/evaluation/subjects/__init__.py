@@ -1,1 +1,1 @@
-"""What a study attributes: generators to train, the images they draw, and readers of these."""
+"""Subjects of studies: generators to train, their images, and classifiers that read the images."""

@@ -1,7 +1,7 @@
-"""Attributes of images: where they come from, what chance gives, and how legible they are.
+"""Attributes of images, the attribute ratio of random contributors, and classifiers of attributes.
 
-Attributes are columns of a manifest, such as `gender` or `hat`. Drawn images have no manifest:
-theirs follow from the label that the generator was asked for, where all training images of that
+Attributes are columns of a manifest, such as `gender` or `hat`. Drawn images have no manifest.
+Their attributes follow from the label that the generator was given, if all training images of this
 label agree.
 """
 
@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import chance_ratio
-from gmvaluator.evaluation.subjects.classifier import BATCH, Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import (
+    BATCH,
+    Classifier,
+    as_rgb,
+    train_classifier,
+)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
@@ -35,10 +40,10 @@ def known_attributes(images: ImageSet, names: Sequence[str], what: str) -> Attri
 
     Args:
         names: the columns.
-        what: names the set in an error.
+        what: name of the set in an error.
 
     Raises:
-        InputError: a column is not there, or has no value for an image.
+        InputError: a column is missing, or has no value for an image.
     """
     if missing := [name for name in names if name not in images.metadata]:
         raise InputError(
@@ -46,7 +51,7 @@ def known_attributes(images: ImageSet, names: Sequence[str], what: str) -> Attri
             f"{', '.join(images.metadata) or 'none'}. Pass a CSV or Parquet manifest with a "
             "column for each attribute."
         )
-    found = {}
+    by_name = {}
     for name in names:
         values = [label_text(value) for value in images.metadata[name]]
         if empty := values.count(None):
@@ -54,15 +59,16 @@ def known_attributes(images: ImageSet, names: Sequence[str], what: str) -> Attri
                 f"column {name} is empty for {empty} of the {len(images)} {what}; fill it in, or "
                 "leave these images out"
             )
-        found[name] = np.asarray(values, dtype=object)
-    return found
+        by_name[name] = np.asarray(values, dtype=object)
+    return by_name
 
 
 def carried_attributes(images: ImageSet, train: ImageSet, names: Sequence[str]) -> Attributes:
-    """Attributes of generated images, (m,) each: their own columns, else what their labels imply.
+    """(m,) attributes of generated images, from their columns or else from their labels.
 
     Raises:
-        InputError: neither is there, or a label occurs in `train` with several values.
+        InputError: there are neither columns nor labels, or a label occurs in `train` with several
+            values.
     """
     if all(name in images.metadata for name in names):
         return known_attributes(images, names, "generated images")
@@ -119,14 +125,15 @@ def possible_agreement(
 
 
 class AttributeReaders:
-    """A classifier for each attribute, trained on the training images on first use and kept.
+    """One classifier per attribute, trained on the training images on first use and stored.
 
-    How often it reads what a drawn image was asked to show bounds what a valuer can agree with.
+    A valuer can hardly agree with an attribute more often than the classifier reads it.
 
     Args:
-        attributes: of the training images, (n,) each.
+        attributes: (n,) values of each attribute of the training images.
         size: side of the input, a multiple of 4.
-        steps: updates that a reader learns by at least, at least four passes over the images.
+        steps: least number of updates. A classifier also makes at least four passes over the
+            images.
     """
 
     def __init__(
@@ -153,8 +160,8 @@ class AttributeReaders:
         return {name: self._reader(name).config.accuracy for name in self._attributes}
 
     def agreement(self, images: ImageSet, attributes: Attributes) -> dict[str, float]:
-        """By attribute: share of images read as these values, (m,) each."""
-        pixels = _rgb(load_pixels(images, self._size))
+        """By attribute, the share of images that the classifier reads as the given (m,) values."""
+        pixels = as_rgb(load_pixels(images, self._size))
         return {
             name: float(np.mean(self._reader(name).name(pixels) == values))
             for name, values in attributes.items()
@@ -184,28 +191,24 @@ class AttributeReaders:
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
-        return _rgb(load_pixels(self._train, self._size))
+        return as_rgb(load_pixels(self._train, self._size))
 
 
 def _by_label(train: ImageSet, name: str) -> dict[str, str]:
-    """What a label says of an attribute."""
+    """The value of an attribute by label."""
     values = known_attributes(train, (name,), "training images")[name]
-    found: dict[str, str] = {}
+    value_of: dict[str, str] = {}
     for label, value in zip(train.labels or (), values.tolist(), strict=False):
-        if found.setdefault(str(label), value) != value:
+        if value_of.setdefault(str(label), value) != value:
             raise InputError(
                 f"label {label!r} does not decide {name}: training images of it have "
-                f"{found[str(label)]!r} and {value!r}; pass a manifest of the generated images "
+                f"{value_of[str(label)]!r} and {value!r}; pass a manifest of the generated images "
                 f"with a column {name}"
             )
-    return found
+    return value_of
 
 
 def _joined(attributes: Sequence[NDArray[np.object_]]) -> NDArray[np.object_]:
     """Several attributes as one, (n,)."""
     texts = ["\x1f".join(values) for values in zip(*attributes, strict=True)]
     return np.asarray(texts, dtype=object)
-
-
-def _rgb(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(stack[..., None], 3, axis=3) if stack.ndim == 3 else stack

@@ -1,4 +1,4 @@
-"""A small classifier: names the class of what an unconditional generator drew."""
+"""A small classifier that labels the images of unconditional generators."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PREDICT_BATCH = 512
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of a classifier and what it was measured at; saved with its weights.
+    """Shape and accuracy of a classifier, saved with its weights.
 
     Attributes:
         size: side of the square input in pixels.
         channels: 1 grey, 3 RGB.
         label_names: class number → label.
-        seed, epochs: of the training.
-        accuracy: share of held-out images named rightly; NaN before it was measured.
-        n_held_out: how many these were.
+        seed, epochs: seed and epochs of the training.
+        accuracy: share of held-out images with the right label. NaN before the measurement.
+        n_held_out: number of held-out images.
     """
 
     size: int
@@ -144,18 +144,18 @@ def train_classifier(
 ) -> Classifier:
     """Train on labelled images and measure on held-out ones.
 
-    AdamW under a one-cycle learning rate, images shifted by up to two pixels; the same seed,
-    data, threads and machine give the same weights.
+    The optimizer is AdamW with a one-cycle learning rate. Images are shifted by up to two pixels.
+    The same seed, data, threads and machine give the same weights.
 
     Args:
         images: (n, S, S) grey or (n, S, S, 3) RGB uint8, S a multiple of 4.
         labels: (n,) strings.
-        held_out: images and labels that the reported accuracy is of.
+        held_out: images and labels on which the accuracy is measured.
         epochs: passes over the images.
-        seed: of the weights, order and shifts.
+        seed: seed of the weights, order and shifts.
 
     Raises:
-        InputError: no images, one class only, or shapes that do not fit.
+        InputError: there are no images or one class only, or the shapes do not fit.
     """
     names = ordered_labels(labels.tolist())
     if len(names) < 2:
@@ -216,3 +216,8 @@ def as_pixels(images: NDArray[np.uint8], config: ClassifierConfig) -> Tensor:
             f"(n, {', '.join(map(str, wanted))})"
         )
     return torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 1, 2)))
+
+
+def as_rgb(stack: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, S, S) grey images as (n, S, S, 3). Colour images are returned as they are."""
+    return np.repeat(stack[..., None], 3, axis=3) if stack.ndim == 3 else stack

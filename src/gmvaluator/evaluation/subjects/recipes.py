@@ -1,4 +1,4 @@
-"""Generators that a study trains: how, on what, and where they are kept."""
+"""Generators that a study trains: recipes, jobs and files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gmvaluator.progress import Progress
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a generator is trained for a study.
+    """The training settings of a study's generator.
 
     Attributes:
-        family: as `gmvaluator train-generator` takes it.
-        steps: None = the family's own.
+        family: name of the family; see `gmvaluator train-generator`.
+        steps: number of updates. None: the family's default.
         settings: fields of the family's config.
-        conditional: learn classes, so that labels of what it draws are known.
+        conditional: train a class-conditional generator, whose images have known labels.
     """
 
     family: str
@@ -71,11 +71,11 @@ class Job:
     """One generator to train: a recipe on a training set.
 
     Attributes:
-        name: of the file; must tell training sets in one working folder apart.
-        recipe: what to train.
-        train: on what.
-        seed: of the training.
-        without: rows of the training images that are removed, ascending; see `train_generator`.
+        name: name of the file. Two training sets in one working folder need different names.
+        recipe: recipe of the generator.
+        train: the training images.
+        seed: seed of the training.
+        without: rows of the removed training images, ascending; see `train_generator`.
     """
 
     name: str
@@ -99,10 +99,10 @@ class Job:
 
 
 def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Path]:
-    """The generator files of all jobs; the missing ones are trained side by side.
+    """The generator files of all jobs. Missing generators are trained side by side.
 
-    The weights do not depend on how many processors there are. A training that was interrupted
-    goes on from its checkpoint.
+    The weights do not depend on the number of processors. An interrupted training goes on from its
+    checkpoint.
     """
     files = [job.file(work) for job in jobs]
     missing = {str(f): job for f, job in zip(files, jobs, strict=True) if not f.is_file()}
@@ -112,9 +112,9 @@ def trained(jobs: Sequence[Job], work: Workspace, progress: Progress) -> list[Pa
 
 
 def train_job(job: Job, file: str | Path, keep: int = 0) -> None:
-    """Train one generator in this process, with one thread; `keep` as `train_generator` takes it.
+    """Train one generator in this process, with one thread. `keep` as in `train_generator`.
 
-    What is kept does not change the weights.
+    The number of snapshots does not change the weights.
     """
     train_generator(
         job.recipe.family,

@@ -1,7 +1,7 @@
-"""What is attributed: labelled generated images, drawn by seed.
+"""Subjects of studies: sources of labelled generated images.
 
-A subject gives m labelled images for a seed: drawn from a generator, or taken from a set. Labels
-of unconditional generators come from a classifier; legibility says how far labels can be trusted.
+A subject gives m labelled images for a seed, from a generator or from a set. A classifier labels
+the images of unconditional generators. The legibility measures how far labels can be trusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
+from gmvaluator.evaluation.subjects.classifier import Classifier, as_rgb, train_classifier
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
@@ -38,10 +38,10 @@ class Sample:
     """Labelled generated images.
 
     Attributes:
-        images: with a label each.
-        legibility: share of images whose label a second classifier (of an unconditional
-            generator) or the classifier (of a conditional one, or of real images) reads too; None
-            where there is no classifier. A class ratio is hardly higher than this.
+        images: the images, each with a label.
+        legibility: share of images whose label a classifier confirms: the second classifier for an
+            unconditional generator, else the first. None without a classifier. A class ratio is
+            hardly higher than the legibility.
     """
 
     images: ImageSet
@@ -52,9 +52,9 @@ class Subject(ABC):
     """A source of generated images.
 
     Attributes:
-        name: in tables and file names.
-        generator: the generator's file, None where there is none.
-        classifiers: read the images' classes; None where nobody reads them.
+        name: name in tables and file names.
+        generator: file of the generator. None without a generator.
+        classifiers: classifiers of the images. None if the study needs no labels.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Subject(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with what is drawn."""
+        """Hash of the source of the images."""
 
     @property
     def accuracy(self) -> float | None:
@@ -73,48 +73,42 @@ class Subject(ABC):
 
     @abstractmethod
     def sample(self, m: int, seed: int) -> Sample:
-        """m labelled images; the same seed gives the same ones."""
+        """m labelled images. The same seed gives the same images."""
 
 
+@dataclass(frozen=True, eq=False)
 class Classifiers:
-    """Two classifiers of a labelled training set, trained on first use and kept.
+    """Two classifiers of a labelled training set, trained on first use and stored.
 
-    The first names classes; how often the second agrees says how legible images are.
+    The first classifier labels images. The share of images on which the second one agrees is the
+    images' legibility.
 
-    Args:
-        train: labelled images, all of them readable.
-        held_out: labelled images that accuracy is measured on; by default a tenth of `train`,
+    Attributes:
+        train: labelled images, all readable.
+        held_out: labelled images on which the accuracy is measured. Default: a tenth of `train`,
             which is then left out of the training.
+        work: working folder that stores the classifiers.
         size: side of the input, a multiple of 4.
-        tag: tells training sets in one working folder apart.
+        tag: name of the training set in file names.
+        progress: receives the progress.
     """
 
-    def __init__(
-        self,
-        train: ImageSet,
-        held_out: ImageSet | None,
-        work: Workspace,
-        *,
-        size: int,
-        tag: str,
-        progress: Progress,
-    ) -> None:
-        self._tag = tag
-        self._train = train
-        self._held_out = held_out
-        self._work = work
-        self.size = size
-        self._progress = progress
+    train: ImageSet
+    held_out: ImageSet | None
+    work: Workspace
+    size: int
+    tag: str
+    progress: Progress
 
     @cached_property
     def pair(self) -> tuple[Classifier, Classifier]:
-        """The classifier and the one that checks it."""
+        """The classifier that labels images, and the second classifier."""
         first, second = (self._get(seed) for seed in CLASSIFIER_SEEDS)
         return first, second
 
     @property
     def accuracy(self) -> float:
-        """Share of held-out images that the first one names rightly."""
+        """Share of held-out images that the first classifier labels rightly."""
         return self.pair[0].config.accuracy
 
     @property
@@ -123,16 +117,16 @@ class Classifiers:
         return self.pair[0].config.channels
 
     def pixels(self, images: ImageSet) -> NDArray[np.uint8]:
-        """Images as these classifiers take them."""
+        """Pixels in the size and channels of the classifiers."""
         stack = load_pixels(images, self.size)
-        if self.channels == 3 and stack.ndim == 3:
-            return np.repeat(stack[..., None], 3, axis=3)
+        if self.channels == 3:
+            return as_rgb(stack)
         if self.channels == 1 and stack.ndim == 4:
             return np.asarray(stack.mean(axis=3).round(), dtype=np.uint8)
         return stack
 
     def _get(self, seed: int) -> Classifier:
-        file = self._work.path("classifiers", f"{self._tag}-{self.size}-{seed}.safetensors")
+        file = self.work.path("classifiers", f"{self.tag}-{self.size}-{seed}.safetensors")
         if not file.is_file():
             pixels, labels = self._data
             held_out, rest = self._measured_on
@@ -143,24 +137,24 @@ class Classifiers:
                 held_out=held_out,
                 epochs=epochs,
                 seed=seed,
-                progress=self._progress,
+                progress=self.progress,
             ).save(file)
         return Classifier.load(file)
 
     @cached_property
     def _data(self) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
-        labels = known_labels(self._train, "training images")
-        return load_pixels(self._train, self.size), labels
+        labels = known_labels(self.train, "training images")
+        return load_pixels(self.train, self.size), labels
 
     @property
     def _measured_on(
         self,
     ) -> tuple[tuple[NDArray[np.uint8], NDArray[np.object_]], NDArray[np.int64]]:
         """((images, labels) held out, rows of the training set to train on)."""
-        everything = np.arange(len(self._train))
-        if self._held_out is not None:
-            labels = known_labels(self._held_out, "held-out images")
-            return (load_pixels(self._held_out, self.size), labels), everything
+        everything = np.arange(len(self.train))
+        if self.held_out is not None:
+            labels = known_labels(self.held_out, "held-out images")
+            return (load_pixels(self.held_out, self.size), labels), everything
         shuffled = np.random.default_rng(0).permutation(everything)
         out, rest = shuffled[: len(shuffled) // 10], np.sort(shuffled[len(shuffled) // 10 :])
         pixels, labels = self._data
@@ -168,7 +162,7 @@ class Classifiers:
 
 
 class DrawnSubject(Subject):
-    """Images drawn from a generator file; unconditional ones are labelled by the classifier."""
+    """Images drawn from a generator file. A classifier labels unconditional images."""
 
     generator: Path
     classifiers: Classifiers
@@ -221,7 +215,7 @@ def _write_manifest(file: Path, paths: Sequence[Path], labels: Sequence[object])
 
 
 class SetSubject(Subject):
-    """Random draws from a labelled set, such as real test images that stand in for generated ones.
+    """Random draws from a labelled set, such as real test images in place of generated images.
 
     Raises:
         InputError: an image has no label.
@@ -242,8 +236,8 @@ class SetSubject(Subject):
         if m > len(self._images):
             raise InputError(f"m={m} exceeds the {len(self._images)} images of {self.name}")
         rows = np.random.default_rng([seed, m]).choice(len(self._images), m, replace=False)
-        chosen = self._images.select(np.sort(rows))
+        images = self._images.select(np.sort(rows))
         if self.classifiers is None:
-            return Sample(chosen, None)
-        read = self.classifiers.pair[0].name(self.classifiers.pixels(chosen))
-        return Sample(chosen, float(np.mean(read == known_labels(chosen, "images"))))
+            return Sample(images, None)
+        read = self.classifiers.pair[0].name(self.classifiers.pixels(images))
+        return Sample(images, float(np.mean(read == known_labels(images, "images"))))

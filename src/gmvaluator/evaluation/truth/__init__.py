@@ -1,1 +1,1 @@
-"""What retraining says: generators trained without some images, and what becomes of them."""
+"""Truth by retraining: generators trained without some images, and their losses and drawings."""

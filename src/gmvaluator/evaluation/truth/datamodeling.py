@@ -57,9 +57,8 @@ class Score:
 
     Attributes:
         lds: mean over the generated images.
-        by_others: LDS by the scores of other generated images; None where an older version kept
-            the piece.
-        seconds: of fitting and valuing.
+        by_others: LDS by the scores of other generated images. None in pieces of older versions.
+        seconds: seconds of fitting and valuing.
     """
 
     lds: Interval
@@ -82,7 +81,7 @@ class Measured:
     unsuited: tuple[tuple[str, str], ...]
 
     def notes(self) -> list[str]:
-        """What the losses are, and how far two trainings on one subset agree."""
+        """A description of the losses, and the agreement of two trainings on one subset."""
         losses = dict.fromkeys(loss for _, loss in self.ceilings)
         return [
             *(f"Loss {loss}: {WHAT[loss]}." for loss in losses),
@@ -96,12 +95,12 @@ class Measured:
     def tables(
         self, train_name: str, titles: Mapping[str, Mapping[str, str]], *, seconds: bool
     ) -> tuple[Table, ...]:
-        """One table a generator and loss, a row a valuer.
+        """One table per generator and loss, with one row per valuer.
 
         Args:
-            train_name: in titles.
+            train_name: name of the training set in titles.
             titles: valuer → its first cells, by column.
-            seconds: whether to show them.
+            seconds: whether to show a column of seconds.
         """
         heads = next(iter(titles.values()))
         made = []
@@ -142,11 +141,11 @@ class Measured:
         }
 
     def draw_bars(self, figure: Figure, rows: Mapping[str, Mapping[str, str]]) -> None:
-        """A panel a generator and loss: bars with intervals, a row a name, a colour a series.
+        """Bars with intervals, one panel per generator and loss. Names are rows, series colours.
 
         Args:
-            figure: an empty one.
-            rows: name → series → valuer; a valuer without a score has no bar.
+            figure: an empty figure.
+            rows: name → series → valuer. A valuer without a score has no bar.
         """
         series = list(next(iter(rows.values())))
         width, height = figure.get_size_inches()
@@ -217,18 +216,18 @@ def measured(
     kind: str,
     fresh: bool,
 ) -> Measured:
-    """The LDS of every valuer for every generator; each pair is kept when it is done.
+    """The LDS of every valuer for every generator. Each result is stored when it is done.
 
     Args:
-        context: the study's; its valuers are not used.
-        truths: by generator; at least two trainings of at least two subsets.
-        valuers: asked one after the other.
-        k: contributors a generated image.
-        kind: of the kept pieces, and what the progress calls it.
-        fresh: embed anew for each, for honest seconds; else as each valuer was made to.
+        context: context of the study. Its valuers are not used.
+        truths: ground truths by generator, of at least two trainings of at least two subsets.
+        valuers: the valuers to measure.
+        k: number of contributors per generated image.
+        kind: kind of the stored pieces, and name of the stage in the progress.
+        fresh: turn off each valuer's cache, so that the seconds include all embedding.
 
     Raises:
-        InputError: a single training or subset.
+        InputError: a truth has a single training or subset.
     """
     ceilings = {
         (generator, loss): noise_ceiling(losses)
@@ -256,12 +255,12 @@ def measured(
 def parameters(
     context: Context, recipes: Mapping[str, Recipe], subsets: int, k: int
 ) -> dict[str, Any]:
-    """What to repeat such a study with."""
+    """The parameters to repeat such a study with."""
     return context.parameters() | {
         "subsets": subsets,
         "trainings_of_each": context.seeds,
         "k": k,
-        "recipes": {each: asdict(recipe) for each, recipe in recipes.items()},
+        "recipes": {generator: asdict(recipe) for generator, recipe in recipes.items()},
     }
 
 
@@ -293,12 +292,12 @@ def _scored(
     means = {loss: losses.mean(axis=1) for loss, losses in truth.losses.items()}
     return {
         "lds": {
-            loss: listed(linear_datamodeling_score(scores, truth.subsets, each))
-            for loss, each in means.items()
+            loss: listed(linear_datamodeling_score(scores, truth.subsets, mean_losses))
+            for loss, mean_losses in means.items()
         },
         "by_others": {
-            loss: listed(np.array([score_by_others(scores, truth.subsets, each)]))[0]
-            for loss, each in means.items()
+            loss: listed(np.array([score_by_others(scores, truth.subsets, mean_losses)]))[0]
+            for loss, mean_losses in means.items()
         },
         "seconds": round(seconds, 3),
     }
@@ -307,12 +306,12 @@ def _scored(
 def score_by_others(
     scores: NDArray[np.float64], subsets: NDArray[np.bool_], losses: NDArray[np.float64]
 ) -> float:
-    """Mean LDS when each generated image is given the scores of another, for up to `TURNS` others.
+    """Mean LDS of each generated image by the scores of up to `TURNS` other generated images.
 
-    Near 0 for scores that tell images apart. Scores that are much the same for all images can
-    foretell only what the losses have in common, and that well or badly by the chance of a single
-    draw of subsets, which intervals over images do not show. Arguments as of
-    `linear_datamodeling_score`; NaN for a single image.
+    The mean is near 0 if scores distinguish images. Scores that are similar for all images foretell
+    only the common part of all losses. That LDS depends on the single draw of subsets, a chance
+    that intervals over images do not show. NaN for a single image. Arguments: see
+    `linear_datamodeling_score`.
     """
     m = scores.shape[1]
     if m < 2:
@@ -321,5 +320,5 @@ def score_by_others(
     by_turn = [
         linear_datamodeling_score(np.roll(scores, turn, axis=1), subsets, losses) for turn in turns
     ]
-    known = np.array(by_turn)[~np.isnan(by_turn)]
-    return float(known.mean()) if len(known) else math.nan
+    scores_of_others = np.array(by_turn)[~np.isnan(by_turn)]
+    return float(scores_of_others.mean()) if len(scores_of_others) else math.nan

@@ -1,7 +1,7 @@
-"""Counterfactual ground truth: what models trained on random subsets say of generated images.
+"""Counterfactual ground truth: losses at generated images of models trained on random halves.
 
-Ilyas et al. 2022 (arXiv 2202.00622) and Park et al. 2023 (arXiv 2303.14186): train on many random
-halves of the training set, and ask of a score whether its sum over a half foretells the loss.
+Ilyas et al. 2022 (arXiv 2202.00622) and Park et al. 2023 (arXiv 2303.14186) train models on many
+random halves of the training set. A score is good if its sum over a half foretells the loss.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SHARE = 0.5  # of the training images in a subset
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """Retrained models' losses at the generated images of the model of all training images.
+    """Losses of retrained models at images that the model of all training images drew.
 
     Attributes:
-        name: of the generator.
-        generated: m images drawn by the model that all n training images trained.
-        generator: that model's file.
+        name: name of the generator.
+        generated: m images drawn by the model of all n training images.
+        generator: file of that model.
         subsets: (s, n) bool, the training images of each subset.
-        losses: by name of the loss, (s, r, m): of the model trained on subset s with seed r.
+        losses: by name of the loss, (s, r, m) losses of the model of subset s and seed r.
     """
 
     name: str
@@ -47,17 +47,17 @@ class GroundTruth:
 
 
 def random_subsets(n: int, count: int, seed: int = 0) -> NDArray[np.bool_]:
-    """(count, n) bool: random halves; a smaller count gives the first of them.
+    """(count, n) bool random halves. A smaller count gives the first halves of a larger one.
 
     Raises:
-        InputError: fewer than two images, or no subset.
+        InputError: fewer than two images, or a count below 1.
     """
     if n < 2 or count < 1:
         raise InputError(f"{count} halves of {n} images; pass at least 1 of at least 2")
     subsets = np.zeros((count, n), dtype=bool)
     for number, row in enumerate(subsets):
-        chosen = np.random.default_rng([seed, number]).permutation(n)[: round(n * SHARE)]
-        row[chosen] = True
+        half = np.random.default_rng([seed, number]).permutation(n)[: round(n * SHARE)]
+        row[half] = True
     return subsets
 
 
@@ -74,28 +74,30 @@ def ground_truth(
     progress: Progress,
     keep: int = 0,
 ) -> GroundTruth:
-    """Train on all and on random halves, and measure; what a run before has done is kept.
+    """Train a model on all images and models on random halves, and measure their losses.
+
+    Models and losses of an earlier run in the same working folder are read, not computed again.
 
     Args:
-        name: of the generator, in tables and file names.
-        recipe: unconditional; it trains every model.
+        name: name of the generator in tables and file names.
+        recipe: recipe of every model, unconditional.
         train: the n training images.
-        train_name: in file names.
-        m: generated images.
-        subsets: halves.
-        seeds: trainings of each half; seeds are 0, 1, … and the same for every half.
-        work: keeps models and losses.
-        progress: hears how far it is.
-        keep: snapshots of the training on all images, for valuers that look at them.
+        train_name: name of the training set in file names.
+        m: number of generated images.
+        subsets: number of halves.
+        seeds: number of trainings per half. The seeds 0, 1, … are the same for every half.
+        work: working folder that stores models and losses.
+        progress: receives the progress.
+        keep: number of snapshots of the training on all images, for valuers that need them.
 
     Raises:
-        InputError: a conditional recipe, or numbers too small.
-        RunError: snapshots that cannot be had; see `keep_snapshots`.
+        InputError: the recipe is conditional, or a number is too small.
+        RunError: snapshots cannot be made; see `keep_snapshots`.
     """
     if seeds < 1 or m < 1:
         raise InputError(f"{seeds} seeds and {m} generated images; pass at least 1 of each")
     job = whole_job(name, recipe, train, train_name)
-    chosen = random_subsets(len(train), subsets)
+    halves = random_subsets(len(train), subsets)
     (whole,) = trained([job], work, progress)
     keep_snapshots(job, keep, work, progress)
     folder = work.path("samples", f"{whole.stem}-m{m}-unlabelled")
@@ -104,10 +106,10 @@ def ground_truth(
     tag = hashlib.sha256("".join(generated.ids).encode() + whole.read_bytes()).hexdigest()[:8]
     jobs = [
         replace(job, name=f"half{number}-{job.name}", train=half, seed=seed)
-        for number, half in enumerate(train.select(np.flatnonzero(each)) for each in chosen)
+        for number, half in enumerate(train.select(np.flatnonzero(members)) for members in halves)
         for seed in range(seeds)
     ]
-    kept = outcomes(
+    losses_of_jobs = outcomes(
         jobs,
         partial(losses, images=generated),
         folder="losses",
@@ -116,7 +118,8 @@ def ground_truth(
         work=work,
         progress=progress,
     )
-    found = {
-        loss: np.stack([each[loss] for each in kept]).reshape(subsets, seeds, m) for loss in kept[0]
+    by_loss = {
+        loss: np.stack([of_job[loss] for of_job in losses_of_jobs]).reshape(subsets, seeds, m)
+        for loss in losses_of_jobs[0]
     }
-    return GroundTruth(name, generated, whole, chosen, found)
+    return GroundTruth(name, generated, whole, halves, by_loss)

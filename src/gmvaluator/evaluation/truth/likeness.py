@@ -1,4 +1,4 @@
-"""How near the images that a model draws come to real ones: FID, precision and recall."""
+"""Likeness of drawn images to real images: FID, precision and recall."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True)
 class Likeness:
-    """What distinguishes drawn images from real ones.
+    """Measures of drawn images against real images.
 
     Attributes:
         fid: Fréchet distance of Gaussians fitted to both, 0 = alike.
@@ -42,10 +42,10 @@ class Likeness:
 
 @cache
 def fixed_encoder(name: str) -> Encoder:
-    """An encoder by name, on the processor; compiled once in a process that measures many models.
+    """An encoder by name, on the processor. It is compiled once per process.
 
     Raises:
-        MissingPackageError, MissingWeightsError: what it needs is not at hand.
+        MissingPackageError, MissingWeightsError: a package or weights are missing.
     """
     return load_encoder(name, Weights(), Runtime("cpu"))
 
@@ -63,8 +63,8 @@ def image_features(images: ImageSet, progress: Progress | None = None) -> Vector
 def likeness(real: Vectors, drawn: Vectors, seed: int = 0) -> Likeness:
     """Compare features of (r, F) real and (d, F) drawn images.
 
-    FID takes all of them (Heusel et al., NeurIPS 2017, Eq. 6). Precision and recall take as many
-    of one as of the other, as published; of the larger set a random part.
+    FID uses all features (Heusel et al., NeurIPS 2017, Eq. 6). Precision and recall use the same
+    number of both, as published: a random part of the larger set.
 
     Raises:
         InputError: too few images.
@@ -75,14 +75,14 @@ def likeness(real: Vectors, drawn: Vectors, seed: int = 0) -> Likeness:
             f"{len(real)} real and {len(drawn)} drawn images; pass more than {NEIGHBOURS} of each"
         )
     first, second = (
-        np.ascontiguousarray(each[np.random.default_rng(seed).permutation(len(each))[:n]])
-        for each in (real, drawn)
+        np.ascontiguousarray(features[np.random.default_rng(seed).permutation(len(features))[:n]])
+        for features in (real, drawn)
     )
     return Likeness(frechet_distance(real, drawn), *precision_and_recall(first, second, NEIGHBOURS))
 
 
 def frechet_distance(first: Vectors, second: Vectors) -> float:
-    """Of Gaussians fitted to (a, F) and (b, F) vectors: ‖μ − μ'‖² + tr(C + C' − 2 (C C')^½)."""
+    """‖μ − μ'‖² + tr(C + C' − 2 (C C')^½) of Gaussians fitted to (a, F) and (b, F) vectors."""
     metric = FrechetDistance(lambda vectors: vectors, torch.from_numpy(np.asarray(first)))
     with torch.no_grad():
         return float(metric(torch.from_numpy(np.asarray(second))))
@@ -92,7 +92,7 @@ def precision_and_recall(real: Vectors, drawn: Vectors, k: int) -> tuple[float, 
     """Share of drawn vectors within the manifold of the real ones, and the other way round.
 
     Kynkäänniemi et al., NeurIPS 2019, Eq. 1 and 2: a manifold is the union of spheres around its
-    vectors, each of which reaches to the k-th nearest other one.
+    vectors. The radius of a sphere is the distance to the k-th nearest other vector.
 
     Args:
         real, drawn: (n, F) each.
@@ -110,7 +110,7 @@ def _share_within(squared: NDArray[np.float64], centres: Vectors, k: int) -> flo
 
 
 def _squared(first: Vectors, second: Vectors) -> NDArray[np.float64]:
-    """(a, F), (b, F) → (a, b) squared distances; those of equal vectors are exactly 0."""
+    """(a, F), (b, F) → (a, b) squared distances. Equal vectors have distance exactly 0."""
     # float32 would leave no digits of a small distance
     squared, sums = squared_by_product(first, second)
     return np.where(squared <= EQUAL * sums, 0.0, squared)

@@ -1,7 +1,7 @@
-"""What a generative model says of an image: the quantity that retraining changes.
+"""Losses of generative models at images: the quantity that retraining changes.
 
-A low loss means that the model would draw the image, or one like it. The randomness of a loss is
-the same for every model that it is asked of, so that differences are the models'.
+A low loss means that the model would draw the image, or one like it. Every model is measured with
+the same random numbers, so that losses differ by the models alone.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ WHAT: Mapping[str, str] = {
 
 
 def losses(model: GeneratorModel, images: ImageSet) -> Losses:
-    """The losses of a model at images, by name, each (m,); `WHAT` describes them.
+    """(m,) losses of a model at images, by name of the loss. `WHAT` describes the losses.
 
-    A VAE has its own loss and a diffusion model too. A GAN has none, and is asked how near its
-    drawings come to the image, in fixed spaces: an estimate of its density there (the nearest
-    neighbours of Loftsgaarden & Quesenberry, 1965).
+    A VAE and a diffusion model have losses of their own. A GAN has none: its loss is the distance
+    of the image to its nearest drawings in fixed spaces. This distance estimates the GAN's density
+    at the image (the nearest neighbours of Loftsgaarden & Quesenberry, 1965).
 
     Raises:
-        InputError: a model with classes, of another family, or images it does not draw.
+        InputError: the model has classes or is of another family, or the images do not fit the
+            model.
     """
     for kind, measure in _MEASURES:
         if isinstance(model, kind):
@@ -64,7 +65,7 @@ def losses(model: GeneratorModel, images: ImageSet) -> Losses:
 
 
 def _pixels(model: GeneratorModel, images: ImageSet) -> Tensor:
-    """(m, C, S, S) uint8, as the model was trained on them."""
+    """(m, C, S, S) uint8 in the model's size and channels."""
     read = read_training_data(images, model.config.size, Silent(), conditional=False)
     if read.skipped or read.images.shape[1] > model.config.channels:
         raise InputError(
@@ -102,14 +103,14 @@ def _denoising(model: Any, images: ImageSet) -> Losses:
 
 def _nearness(model: Any, images: ImageSet) -> Losses:
     drawn = ImageSet.open(list(model.sample(DRAWN, seed=SEED)))
-    found = {}
+    by_space = {}
     for name, encoder in (("pixels", f"pixels@{model.config.size}"), ("features", ENCODER)):
         built = fixed_encoder(encoder)
-        asked, offered = (embed(each, built).vectors for each in (images, drawn))
-        space = Space.fit(built.metric, offered)
-        squared, _ = nearest(space.place(asked), space.place(offered), NEIGHBOURS)
-        found[name] = np.sqrt(squared.astype(np.float64)).mean(axis=1)
-    return found
+        queries, points = (embed(image_set, built).vectors for image_set in (images, drawn))
+        space = Space.fit(built.metric, points)
+        squared, _ = nearest(space.place(queries), space.place(points), NEIGHBOURS)
+        by_space[name] = np.sqrt(squared.astype(np.float64)).mean(axis=1)
+    return by_space
 
 
 _MEASURES: tuple[tuple[Any, Callable[[Any, ImageSet], Losses]], ...] = (

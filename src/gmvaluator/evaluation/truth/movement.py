@@ -1,4 +1,4 @@
-"""How far a generated image moves when its generator is trained without some images."""
+"""Distance between a generated image and the same image drawn by a retrained generator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Movement:
 
     Args:
         originals: (m, H, W[, 3]) uint8.
-        train: training images, all readable; they place the centre of the encoders' spaces.
+        train: training images, all readable. Their mean is the centre of the encoders' spaces.
     """
 
     def __init__(self, originals: NDArray[np.uint8], train: ImageSet) -> None:
@@ -36,28 +36,32 @@ class Movement:
         self._train = train
 
     def of(self, redrawn: NDArray[np.uint8]) -> dict[str, list[float]]:
-        """(m, H, W[, 3]) uint8 → by name of the distance, m numbers.
+        """m distances by name of the distance. `redrawn` is (m, H, W[, 3]) uint8.
 
         `pixels` is the root of the mean squared difference of pixels in [0, 1].
 
         Raises:
-            InputError: another shape.
+            InputError: the shape differs from that of the originals.
         """
         if redrawn.shape != self._originals.shape:
             raise InputError(
                 f"{redrawn.shape} redrawn images of {self._originals.shape}; pass as many"
             )
-        apart = (redrawn.astype(np.float64) - self._originals.astype(np.float64)) / 255
-        found = {PIXELS: np.sqrt(np.square(apart).reshape(len(apart), -1).mean(axis=1)).tolist()}
+        difference = (redrawn.astype(np.float64) - self._originals.astype(np.float64)) / 255
+        distances = {
+            PIXELS: np.sqrt(
+                np.square(difference).reshape(len(difference), -1).mean(axis=1)
+            ).tolist()
+        }
         for name, (encoder, space, originals) in self._spaces.items():
             placed = space.place(embed(ImageSet.open(list(redrawn)), encoder).vectors)
             squared = np.square(placed - originals).sum(axis=1, dtype=np.float64)
-            found[name] = space.distance(squared).tolist()
-        return found
+            distances[name] = space.distance(squared).tolist()
+        return distances
 
     @cached_property
     def _spaces(self) -> dict[str, tuple[Encoder, Space, NDArray[np.float32]]]:
-        """Each encoder with its space and the originals placed in it; built when first asked."""
+        """(encoder, space, originals placed in the space) by name of the encoder."""
         spaces = {}
         for name in ENCODERS:
             encoder = fixed_encoder(name)
@@ -73,16 +77,17 @@ class Movement:
 def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, level: float = 0.95) -> Interval:
     """Ratio of the means of two measurements of the same items, and its confidence interval.
 
-    By the residuals of the ratio estimator (Cochran, Sampling Techniques, 1977, chapter 6) and
-    Student's t; unlike a mean of ratios it bears single denominators near 0. NaN where the
-    denominators are 0, low and high are NaN for a single item.
+    The interval comes from the residuals of the ratio estimator (Cochran, Sampling Techniques,
+    1977, chapter 6) and Student's t. Unlike a mean of ratios, the ratio of means bears single
+    denominators near 0. The ratio is NaN if the denominators are 0. Low and high are NaN for a
+    single item.
 
     Raises:
-        InputError: no item, or another number of both.
+        InputError: there is no item, or the two numbers of items differ.
     """
     from scipy.stats import t
 
-    above, below = (np.asarray(each, dtype=np.float64) for each in (numerators, denominators))
+    above, below = (np.asarray(numbers, dtype=np.float64) for numbers in (numerators, denominators))
     n = len(above)
     if n == 0 or above.shape != below.shape:
         raise InputError(f"ratio of {above.shape} and {below.shape} numbers; pass two of (n,)")

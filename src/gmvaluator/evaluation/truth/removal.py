@@ -1,4 +1,4 @@
-"""Models retrained without some training images, and what they draw from the same noise."""
+"""Models retrained without some training images, and their drawings from the same noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gmvaluator.runs.valuation import Valuation
 Images = NDArray[np.uint8]
 Way = TypeVar("Way", bound=Hashable)
 Outcome = TypeVar("Outcome")
-SEED = 0  # of the training and of what is drawn; every model has the same
+SEED = 0  # of the training and the drawing of every model
 
 NEAREST_PIXEL, RANDOM = "nearest-pixel", "random"
 
@@ -43,11 +43,11 @@ def random_order(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def drawn_by(jobs: Sequence[Job], m: int, work: Workspace, progress: Progress) -> list[Images]:
-    """What the models of all jobs draw, (m, H, W[, 3]) each; the missing are trained side by side.
+    """(m, H, W[, 3]) drawings of the model of each job. Missing models are trained side by side.
 
-    Image i has its own noise, the same for every model.
+    Image i is drawn from the same noise by every model.
     """
-    kept = outcomes(
+    drawings = outcomes(
         jobs,
         partial(_drawn, m=m),
         folder="drawn",
@@ -56,13 +56,13 @@ def drawn_by(jobs: Sequence[Job], m: int, work: Workspace, progress: Progress) -
         work=work,
         progress=progress,
     )
-    return [each["images"] for each in kept]
+    return [drawing["images"] for drawing in drawings]
 
 
 def by_way(
     ways: Mapping[Way, Sequence[Job]], run: Callable[[Sequence[Job]], Sequence[Outcome]]
 ) -> dict[Way, list[Outcome]]:
-    """What `run` gives for the jobs of each way to remove images, all jobs in one call."""
+    """The outcomes of the jobs of each way to remove images, from a single call of `run`."""
     outcomes = iter(run([job for jobs in ways.values() for job in jobs]))
     return {way: [next(outcomes) for _ in jobs] for way, jobs in ways.items()}
 
@@ -77,12 +77,12 @@ def as_set(images: Images) -> ImageSet:
 
 
 class Valued:
-    """Valuations of what the model of all images draws.
+    """Valuations of the drawings of the model of all training images.
 
     Args:
-        context: the study's.
-        job: of that model; it is trained already.
-        k: contributors a generated image.
+        context: context of the study.
+        job: job of that model. The model must be trained.
+        k: number of contributors per generated image.
     """
 
     def __init__(self, context: Context, job: Job, k: int) -> None:
@@ -96,11 +96,11 @@ class Valued:
         context = self._context
         count = snapshots_wanted(context.valuers, self._job.recipe.family)
         keep_snapshots(self._job, count, context.work, context.progress)
-        found = [each.suited(self._model) for each in context.valuers]
-        return [each for each in found if each is not None]
+        bound = [valuer.suited(self._model) for valuer in context.valuers]
+        return [valuer for valuer in bound if valuer is not None]
 
     def key(self, valuer: NamedValuer, m: int) -> dict[str, object]:
-        """What decides a valuation."""
+        """Key of a valuation's piece: everything that the valuation depends on."""
         return {
             **self._context.key(valuer),
             "generator": hash_file(self._model),
@@ -109,7 +109,10 @@ class Valued:
         }
 
     def value(self, valuer: NamedValuer, images: Images) -> Valuation:
-        """Raises `InputError` if a training image cannot be read: rows would name others."""
+        """The valuation of images. InputError if a training image cannot be read.
+
+        Rows of such a valuation would name other training images than rows of the set.
+        """
         train = self._context.train
         valuation = FittedValuer(valuer, train, self._k).value(as_set(images), SEED)
         if tuple(valuation.train_ids) != tuple(train.ids):

@@ -1,4 +1,4 @@
-"""Models trained again and again, and what is measured of each: kept one file a model."""
+"""Retrained models and their measurements, one file per model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def whole_job(name: str, recipe: Recipe, train: ImageSet, train_name: str) -> Jo
     """The training of a generator on all images.
 
     Raises:
-        InputError: a conditional recipe.
+        InputError: the recipe is conditional.
     """
     if recipe.conditional:
         raise InputError(f"{name} is conditional; a class would tell what images cannot")
@@ -46,17 +46,19 @@ def outcomes(
     work: Workspace,
     progress: Progress,
 ) -> list[Arrays]:
-    """What `measure` finds of the model of each job, by name.
+    """The results of `measure` for the model of each job.
 
-    Missing models are trained, and the missing measured, side by side with one thread each; what
-    an earlier run has finished is read.
+    Missing models are trained and measured side by side, with one thread each. Results of an
+    earlier run are read.
 
     Args:
-        jobs: the same one may come several times.
-        measure: model → arrays or numbers by name; must be picklable.
-        folder: of the working folder, that keeps them.
-        tail: of the files' names: everything that decides what is measured, beside the model.
-        stage: what the progress calls it.
+        jobs: a job may occur several times.
+        measure: model → arrays or numbers by name. Must be picklable.
+        folder: folder of the results in the working folder.
+        tail: end of the files' names: every setting of `measure`.
+        stage: name of the stage in the progress.
+        work: working folder.
+        progress: receives the progress.
     """
     files = [work.path(folder, f"{job.file(work).stem}-{tail}.npz") for job in jobs]
     missing = {file: job for file, job in zip(files, jobs, strict=True) if not file.is_file()}
@@ -66,15 +68,15 @@ def outcomes(
 
 
 def _keep(job: Job, model: Path, measure: Measure, file: Path) -> None:
-    """Train one model unless it is there, and keep what is measured of it."""
+    """Train one model unless its file exists, and write its measurements."""
     if not model.is_file():
         train_job(job, model)
     with torch_threads(1):
-        found = measure(load_generator(model))
+        arrays = measure(load_generator(model))
     with publish_file(file) as part, part.open("wb") as handle:
-        np.savez_compressed(handle, **dict(found))
+        np.savez_compressed(handle, **dict(arrays))
 
 
 def _read(file: Path) -> Arrays:
-    with np.load(file, allow_pickle=False) as kept:
-        return dict(kept)
+    with np.load(file, allow_pickle=False) as archive:
+        return dict(archive)

@@ -1,4 +1,4 @@
-"""Snapshots of the training of a generator that a study keeps, for valuers that look into it."""
+"""Snapshots of a generator's training, for valuers that read the generator's weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gmvaluator.progress import Progress
 
 
 def keep_snapshots(job: Job, count: int, work: Workspace, progress: Progress) -> None:
-    """Put snapshots beside a generator that is trained already; nothing if some are there.
+    """Put snapshots beside a trained generator. Existing snapshots are left as they are.
 
-    It is trained once more, elsewhere, with the same seed: the kept file and its name stay as they
-    are whoever asks for snapshots, and the new weights must equal its own bit by bit.
+    The generator is trained once more in another folder, with the same seed. The generator's file
+    does not change. The weights of both trainings must be equal bit by bit.
 
     Args:
-        job: of the generator.
-        count: evenly spaced snapshots, at most one a step, the last of the final weights; 0: none
-            are needed.
-        work: where it is.
-        progress: hears how far it is.
+        job: the training of the generator.
+        count: number of evenly spaced snapshots, at most one per step, the last one with the final
+            weights. 0: no snapshots.
+        work: working folder of the generator.
+        progress: receives the progress.
 
     Raises:
         RunError: the second training gives other weights, as on another machine.
