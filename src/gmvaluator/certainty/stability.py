@@ -348,23 +348,23 @@ def _anew(
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    found = valuator.value(source, holdout=others)
+    revalued = valuator.value(source, holdout=others)
     # an extended run of an older one has no fingerprint
-    same = recorded.fingerprint in (None, found.record.inputs.generated.fingerprint)
-    if not same or found.generated_ids != valuation.generated_ids:
+    same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
+    if not same or revalued.generated_ids != valuation.generated_ids:
         raise RunError(
             f"the generated images of run {folder} have changed since; make the run again"
         )
-    if found.train_ids != valuation.train_ids:
+    if revalued.train_ids != valuation.train_ids:
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    if others is not None and _null_fingerprint(found) != _null_fingerprint(valuation):
+    if others is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
             "(holdout=…, --holdout), or make the run again"
         )
-    return found
+    return revalued
 
 
 def _null_fingerprint(valuation: Valuation) -> str | None:

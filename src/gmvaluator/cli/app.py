@@ -390,10 +390,6 @@ def main() -> None:
         usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
         click.echo(message or usual, err=True)
         status = 130
-    except BrokenPipeError:
-        # the reader left (head, less); what it wanted was printed
-        sys.stderr.close()
-        status = 141
     sys.exit(status if isinstance(status, int) else 0)
 
 

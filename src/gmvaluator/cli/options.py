@@ -20,12 +20,12 @@ Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 
 
-def options(*chosen: Option[Any]) -> Callable[[Command], Command]:
+def options(*decorators: Option[Any]) -> Callable[[Command], Command]:
     """All of these options, listed by `--help` in this order."""
 
     def decorate(command: Command) -> Command:
-        for each in reversed(chosen):
-            command = each(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return decorate

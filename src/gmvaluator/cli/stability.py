@@ -77,7 +77,7 @@ def stability(
     cache: Path | None,
     as_json: bool,
     quiet: bool,
-    **more: tuple[Any, ...],
+    **named_by_option: tuple[Any, ...],
 ) -> None:
     """Measure how much the ranking depends on the settings.
 
@@ -92,11 +92,11 @@ def stability(
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images)
-    given = _given(**more)
-    wanted = vary or (() if given else SETTINGS)
-    found = stability_run(
+    named = _named_variants(**named_by_option)
+    wanted = vary or (() if named else SETTINGS)
+    analysis = stability_run(
         run,
-        [*default_variants(opened.valuation.record.settings, wanted), *given],
+        [*default_variants(opened.valuation.record.settings, wanted), *named],
         train=train_images,
         generated=generated_images,
         holdout=holdout,
@@ -104,13 +104,13 @@ def stability(
         progress=as_progress(not quiet and not as_json),
         **({} if cache is None else {"cache": cache}),
     )
-    result = found.result()
+    result = analysis.result()
     files = result.save(run)
     written = f"written: {', '.join(file.name for file in files)} in {run}"
     print_result(result.as_json(), f"{result.as_text()}\n\n{written}", as_json=as_json)
 
 
-def _given(
+def _named_variants(
     encoders: tuple[str, ...],
     ks: tuple[int, ...],
     distances: tuple[str, ...],

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import CacheWarning, RunError
 from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
+from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import hash_file
 
 SHARD_ROWS = 1_024
@@ -303,7 +304,7 @@ class IndexFile:
                     save(part)
                     note = {"checksum": checksum(part), "made": time.time(), **self.description}
                 with publish_file(self.path.with_suffix(".json")) as part:
-                    part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+                    write_record(note, part)
         except (OSError, RunError) as error:
             self.faults.report("write", error)
 

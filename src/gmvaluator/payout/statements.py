@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms
 from gmvaluator.payout.settlement import Line, Settlement
 from gmvaluator.progress import Progress
 from gmvaluator.report.html import data_uri, page_template, write_page
-from gmvaluator.runs.folder import Run, RunSide
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.images import RunSide
 
 STATEMENTS = "statements"
 INDEX = "index.html"
@@ -105,13 +107,13 @@ def write_statements(context: Context, folder: Path, progress: Progress) -> None
     template = page_template(__package__, "statement.html.j2")
     lines = context.settlement.lines
     shared = _shared(context)
-    pictures = _Pictures(context.run)
+    of_generated = lru_cache(CACHED_PICTURES)(partial(_picture, context.run.generated))
     groups = {name: group for group, name in enumerate(context.ownership.owners)}
     owners = [line for line in lines if line.is_owner]
     with progress.stage("statements", len(owners)) as advance:
         for line in owners:
             group = groups.get(line.owner)
-            evidence = () if group is None else _evidence(context, group, pictures)
+            evidence = () if group is None else _evidence(context, group, of_generated)
             html = template.render(
                 **shared, part="statement", line=line, evidence=evidence, shown=len(evidence)
             )
@@ -160,8 +162,15 @@ def _bounds(line: Line, budget: int) -> tuple[int, int]:
     return round(low * budget), round(high * budget)
 
 
-def _evidence(context: Context, group: int, pictures: _Pictures) -> tuple[Evidence, ...]:
-    """The owner's most valuable training images, each with those it contributed to most."""
+def _evidence(
+    context: Context, group: int, of_generated: Callable[[int], tuple[str | None, str]]
+) -> tuple[Evidence, ...]:
+    """The owner's most valuable training images, each with those it contributed to most.
+
+    Args:
+        of_generated: `_picture` of a generated image, by row.
+    """
+    train, drawn = context.run.train, context.run.generated
     order, starts = context.by_owner
     terms = order[starts[group] : starts[group + 1]]
     scores, generated = context.terms.scores[terms], context.terms.generated[terms]
@@ -172,29 +181,15 @@ def _evidence(context: Context, group: int, pictures: _Pictures) -> tuple[Eviden
         of_row = np.flatnonzero(row_of_term == place)
         top = of_row[np.argsort(-scores[of_row], kind="stable")[:GENERATED_SHOWN]]
         supported = tuple(
-            pictures.generated(int(generated[t]) + context.start, float(scores[t])) for t in top
+            Picture(drawn.ids[row], *of_generated(row), score)
+            for row, score in zip(
+                (generated[top] + context.start).tolist(), scores[top].tolist(), strict=True
+            )
         )
-        picture = pictures.train(int(rows[place]), float(values[place]))
+        row = int(rows[place])
+        picture = Picture(train.ids[row], *_picture(train, row), float(values[place]))
         evidence.append(Evidence(picture, len(of_row), supported))
     return tuple(evidence)
-
-
-@dataclass(eq=False)
-class _Pictures:
-    """Images of a run as data URIs; those of generated images are cached for the next owner."""
-
-    run: Run
-    _cache: dict[int, tuple[str | None, str]] = field(default_factory=dict)
-
-    def train(self, row: int, score: float) -> Picture:
-        return Picture(self.run.train.ids[row], *_picture(self.run.train, row), score)
-
-    def generated(self, row: int, score: float) -> Picture:
-        if row not in self._cache:
-            if len(self._cache) >= CACHED_PICTURES:
-                self._cache.clear()
-            self._cache[row] = _picture(self.run.generated, row)
-        return Picture(self.run.generated.ids[row], *self._cache[row], score)
 
 
 def _picture(side: RunSide, row: int) -> tuple[str | None, str]:
