@@ -134,8 +134,7 @@ def value_intervals(
     _check(scores, level)
     m, n = len(scores), contributions.n_train
     rows = contributions.rows.ravel()
-    sums = np.bincount(rows, weights=scores.ravel(), minlength=n)
-    squares = np.bincount(rows, weights=np.square(scores).ravel(), minlength=n)
+    sums, squares = _sums(contributions)
     worst, best = np.full(n, np.inf), np.zeros(n)
     np.maximum.at(best, rows, scores.ravel())
     np.minimum.at(worst, rows, scores.ravel())
@@ -179,12 +178,21 @@ def effective_images(contributions: Contributions) -> Floats:
 
     Source: Kish (1965), Survey Sampling, on unequal weights.
     """
-    rows, n = contributions.rows.ravel(), contributions.n_train
-    sums = np.bincount(rows, weights=contributions.scores.ravel(), minlength=n)
-    squares = np.bincount(rows, weights=np.square(contributions.scores).ravel(), minlength=n)
-    effective: Floats = np.zeros(n)
+    sums, squares = _sums(contributions)
+    effective: Floats = np.zeros(len(sums))
     np.divide(sums**2, squares, out=effective, where=squares > 0)
     return effective
+
+
+def _sums(contributions: Contributions) -> tuple[Floats, Floats]:
+    """(n,) sum and (n,) sum of squares of each training image's scores."""
+    rows, n = contributions.rows.ravel(), contributions.n_train
+    scores = contributions.scores.ravel()
+    sums, squares = (
+        np.bincount(rows, weights=weights, minlength=n).astype(np.float64)
+        for weights in (scores, np.square(scores))
+    )
+    return sums, squares
 
 
 def _share_ends(

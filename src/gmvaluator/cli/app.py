@@ -24,6 +24,7 @@ from gmvaluator.cli.options import (
     TRAIN_IMAGES,
     WEIGHING,
     Purposes,
+    distance_terms,
     example,
     flag,
     option,
@@ -338,23 +339,14 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     if arguments.pop("no_cache"):
         arguments["cache"] = False
     if "rerank" in arguments:
-        arguments["rerank"] = _rerank(arguments["rerank"])
+        wanted = "--rerank NAME or NAME=WEIGHT"
+        arguments["rerank"] = distance_terms(arguments["rerank"], wanted)
     if "temperature" in arguments:
         arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
     as_json = click.get_current_context().params.get("as_json", False)
     return arguments | {"progress": not quiet and not as_json}
-
-
-def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
-    if texts == ("none",):
-        return "none"
-    wanted = "--rerank NAME or NAME=WEIGHT"
-    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in texts]
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise InputError(f"--rerank names a distance twice ({', '.join(texts)}); give it a weight")
-    return dict(pairs)
 
 
 def _load_quality(file: Path) -> Any:

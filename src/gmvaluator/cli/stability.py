@@ -15,11 +15,11 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
+    distance_terms,
     example,
     option,
     options,
 )
-from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
     from gmvaluator.certainty.stability import Variant
@@ -120,26 +120,12 @@ def _named_variants(
     from gmvaluator.certainty import stability as library
     from gmvaluator.settings import read_temperature
 
+    wanted = "--distance NAME, NAME=WEIGHT or A=1+B=0.5"
+    terms = [distance_terms(text.split("+"), wanted) for text in distances]
+    numbers = [read_temperature(text) for text in temperatures]
     return [
-        *(library.encoder_variant(name, asked=True) for name in encoders),
-        *(library.k_variant(k, asked=True) for k in ks),
-        *(library.distance_variant(_distance(text), asked=True) for text in distances),
-        *(library.temperature_variant(read_temperature(text), asked=True) for text in temperatures),
+        *(library.encoder_variant(name, requested=True) for name in encoders),
+        *(library.k_variant(k, requested=True) for k in ks),
+        *(library.distance_variant(rerank, requested=True) for rerank in terms),
+        *(library.temperature_variant(number, requested=True) for number in numbers),
     ]
-
-
-def _distance(text: str) -> dict[str, float] | str:
-    if text == "none":
-        return "none"
-    terms: dict[str, float] = {}
-    for part in text.split("+"):
-        name, _, weight = part.partition("=")
-        if name in terms:
-            raise InputError(f"--distance {text!r} names {name!r} twice; give it a weight")
-        try:
-            terms[name] = float(weight) if weight else 1.0
-        except ValueError:
-            raise InputError(
-                f"--distance {text!r} cannot be read; write NAME, NAME=WEIGHT or A=1+B=0.5"
-            ) from None
-    return terms

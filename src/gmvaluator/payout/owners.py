@@ -52,10 +52,15 @@ class Ownership:
     gone: NDArray[np.bool_] | None = None
 
     @property
+    def stays(self) -> NDArray[np.bool_]:
+        """(n_train,) training images that were not withdrawn."""
+        return np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
+
+    @property
     def n_images(self) -> NDArray[np.int64]:
         """(G + 1,) number of training images that each owner has a share of; last, of nobody."""
         owned = np.bincount(self.groups, minlength=len(self.owners))
-        unowned = np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
+        unowned = self.stays
         unowned[self.rows] = False
         return np.append(owned, np.count_nonzero(unowned))
 
@@ -253,8 +258,7 @@ def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _H
     """Owners of each image that scores: of copies that count once, the owners of all copies."""
     if representatives is None:
         return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
-    n = ownership.n_train
-    stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
+    n, stays = ownership.n_train, ownership.stays
     sizes = np.bincount(representatives[stays], minlength=n)
     owned = ~stays
     owned[ownership.rows] = True

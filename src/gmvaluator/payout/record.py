@@ -26,7 +26,7 @@ from gmvaluator.payout.ledger import (
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
-from gmvaluator.payout.statements import STATEMENTS, Context, write_statements
+from gmvaluator.payout.statements import STATEMENTS, write_statements
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
 from gmvaluator.scoring.weightings import recorded_weighting
@@ -181,17 +181,7 @@ class Payout:
             if self.contested:
                 _write_contested(self, scratch / CONTESTED)
             if statements:
-                context = Context(
-                    self.run,
-                    self.ownership,
-                    self.settlement,
-                    self.terms,
-                    self.start,
-                    self.made,
-                    self.withdrawn,
-                    recorded_weighting(self.weighting).withdrawal,
-                )
-                write_statements(context, scratch / STATEMENTS, progress or Silent())
+                write_statements(self, scratch / STATEMENTS, progress or Silent())
             if self.ledger is None:
                 write_record(sealed(self.as_json(), scratch), scratch / PAYOUT_RECORD)
             else:

@@ -175,23 +175,23 @@ class Valuation:
         return frame
 
     def open_images(
-        self, side: Literal["train", "generated"], given: ImageSource | None = None
+        self, side: Literal["train", "generated"], source: ImageSource | None = None
     ) -> RunSide:
         """The training or generated images.
 
         Args:
             side: which images.
-            given: a source of `ImageSet` that has them now; None: open the recorded source.
+            source: a source of `ImageSet` that has the images now. Default: the recorded source.
 
         Raises:
-            InputError: `given` cannot be opened.
+            InputError: `source` cannot be opened.
         """
         inputs = self.record.inputs
         if side == "train":
             ids, keys, labels = self.train_ids, self.train_keys, self.train_labels
-            return open_side(ids, keys, labels, inputs.train, given)
+            return open_side(ids, keys, labels, inputs.train, source)
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
-        return open_side(ids, keys, labels, inputs.generated, given)
+        return open_side(ids, keys, labels, inputs.generated, source)
 
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold.
