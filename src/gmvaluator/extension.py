@@ -91,13 +91,13 @@ def extend_run(
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     refuse_ids(old, [prefix + name for name in images.ids])
-    others = recorded_holdout(record, holdout, f"run {folder}")
+    held_out = recorded_holdout(record, holdout, f"run {folder}")
     # `auto` chooses an index by the number of images; the run's choice holds for the new images
     used = set((record.settings.index_used or "none").split(", "))
     if record.settings.index == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    new = valuator.value(images, holdout=others, strict=strict)
+    new = valuator.value(images, holdout=held_out, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     # payouts of the shorter run stay payouts of this run
     joined = replace(joined, record=replace(joined.record, earlier_seals=record.seals))

@@ -152,16 +152,16 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
             f"{run} already holds an audit; pass --overwrite (overwrite=True) to replace it"
         )
     # an audit that was interrupted leaves files as well
-    there = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
-    if there and not overwrite and not (folder / AUDIT_RECORD).exists():
+    leftovers = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
+    if leftovers and not overwrite and not (folder / AUDIT_RECORD).exists():
         raise RunError(
-            f"{there[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
+            f"{leftovers[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
             "--overwrite (overwrite=True) to replace it"
         )
     blocked = [file for file in (folder / AUDIT_RECORD, folder / AUDIT_TABLE) if file.is_dir()]
     if evidence and pages.exists():
-        others = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
-        blocked += [pages] if others or not pages.is_dir() else []
+        foreign = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
+        blocked += [pages] if foreign or not pages.is_dir() else []
     if blocked:
         raise RunError(f"{blocked[0]} is in the way, and no audit wrote it; move it away")
     check_into(folder, AUDIT_RECORD, overwrite=True)
@@ -263,22 +263,24 @@ def _check_same(
         RunError: an image cannot be read, or has changed since.
     """
     rows = range(len(side.ids)) if expected is None else expected.tolist()
-    now = dict(zip(ids, keys, strict=True))
-    lost = [side.ids[row] for row in rows if side.ids[row] not in now]
-    other: list[str] = []
+    key_of = dict(zip(ids, keys, strict=True))
+    lost = [side.ids[row] for row in rows if side.ids[row] not in key_of]
+    changed: list[str] = []
     if side.keys is not None:
-        then = {side.ids[row]: side.keys[row] for row in rows}
-        other = [name for name, key in now.items() if key != then.get(name, key)]
+        valued = {side.ids[row]: side.keys[row] for row in rows}
+        changed = [name for name, key in key_of.items() if key != valued.get(name, key)]
     elif (
         not lost
         and len(rows) == len(side.ids)
         and side.fingerprint not in (None, set_fingerprint(ids, keys))
     ):
-        other = ["one of them; this older run does not say which"]
-    if lost or other:
-        what = f"{len(lost)} can no longer be read" if lost else f"{len(other)} have changed since"
+        changed = ["one of them; this older run does not say which"]
+    if lost or changed:
+        what = (
+            f"{len(lost)} can no longer be read" if lost else f"{len(changed)} have changed since"
+        )
         raise RunError(
-            f"{name} images of run {run.folder}: {what}, first {(lost or other)[0]!r}; "
+            f"{name} images of run {run.folder}: {what}, first {(lost or changed)[0]!r}; "
             f"restore them, pass where they are (--{name} SET), or make the run again"
         )
 

@@ -167,9 +167,9 @@ def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> 
     shares = shares[~np.isnan(shares)]
     if bool(np.any((shares < 0) | (shares > 1))):
         raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
-    both = np.column_stack([shares, 1 - shares])
+    complements = np.column_stack([shares, 1 - shares])
     # a criterion has no first contributor: the best image bounds what one more image could add
-    low, high = bootstrap_shares(both, largest=np.zeros(len(shares)), level=level, seed=seed)
+    low, high = bootstrap_shares(complements, largest=np.zeros(len(shares)), level=level, seed=seed)
     return Interval(float(shares.mean()), float(low[0]), float(high[0]), len(shares))
 
 

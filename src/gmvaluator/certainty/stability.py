@@ -340,15 +340,15 @@ def _anew(
             "(generated=…, --generated-images)"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
-    others = None
+    held_out = None
     test = valuation.record.unattributed
     if test is not None and test.applied:
-        others = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
+        held_out = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
     else:
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    revalued = valuator.value(source, holdout=others)
+    revalued = valuator.value(source, holdout=held_out)
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:
@@ -359,7 +359,7 @@ def _anew(
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    if others is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
+    if held_out is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
             "(holdout=…, --holdout), or make the run again"

@@ -117,9 +117,9 @@ def value(
     check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
-    others = _holdout(train, holdout)
+    held_out = _holdout(train, holdout)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
-    valuation = valuator.value(images, holdout=others, strict=strict)
+    valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
     page = None
     if not no_report:

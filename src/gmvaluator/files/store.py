@@ -10,7 +10,7 @@ that share a cache cannot disturb one another, and a damaged shard is noticed, r
 out. docs/performance.md says why shards are safetensors files and not Lance or Zarr.
 
 No run needs the cache. Where the cache cannot be read, vectors are computed again; where it cannot
-be written, vectors stay in memory for this run. Both are said once, as a `CacheWarning`. Only a
+be written, vectors stay in memory for this run. A `CacheWarning` reports either once. Only a
 wrong checksum counts as damage: a file that cannot be read now may be whole.
 """
 

@@ -123,7 +123,7 @@ class ImageSet:
     def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
         """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
 
-        Equal where two images look the same pixel by pixel, whatever their files. None where an
+        Equal where two images look the same pixel by pixel, even from different files. None where an
         image cannot be read.
         """
         selected = self._check_rows(rows)
@@ -216,7 +216,7 @@ class ImageSet:
         One thread reads, `workers` threads (default: the processors at hand) decode; both end
         with the iterator. Every row is in exactly one batch, as a survivor or skipped; with
         `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
-        `known` (asked from the decoding threads) are not decoded and have no pixels.
+        `known` (called in the decoding threads) are not decoded and have no pixels.
         """
         if batch_size < 1 or (workers is not None and workers < 1):
             raise InputError(

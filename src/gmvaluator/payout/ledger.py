@@ -144,10 +144,10 @@ class Ledger:
         Raises:
             RunError: another currency, fewer images, or images or scores that differ.
         """
-        mine = self.currency
-        if mine is not None and mine != currency:
+        settled_in = self.currency
+        if settled_in is not None and settled_in != currency:
             raise RunError(
-                f"ledger {self.path} is in {mine.code} ({mine.digits} decimals), not "
+                f"ledger {self.path} is in {settled_in.code} ({settled_in.digits} decimals), not "
                 f"{currency.code} ({currency.digits}); start another ledger for another currency"
             )
         m = len(valuation.generated_ids)

@@ -172,8 +172,8 @@ class Payout:
         """
         out = self.run.folder if folder is None else Path(folder)
         if self.ledger is not None:
-            now = read_ledger(self.ledger.path)
-            check_earlier(now, out, self.run, self.settlement.rules.currency)
+            ledger = read_ledger(self.ledger.path)
+            check_earlier(ledger, out, self.run, self.settlement.rules.currency)
         with publish_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / PAYOUT_TABLE)
             if self.before is not None:

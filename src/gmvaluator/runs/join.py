@@ -117,11 +117,11 @@ def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
     Raises:
         InputError: some of `names` are ids of generated images of `old`.
     """
-    both = sorted(set(_all_ids(old)) & set(names))
-    if both:
+    common = sorted(set(_all_ids(old)) & set(names))
+    if common:
         raise InputError(
-            f"{len(both)} new images have ids that the run has already ({', '.join(both[:3])}"
-            f"{' …' if len(both) > 3 else ''}); rename them, or pass --prefix TEXT (prefix=…) to "
+            f"{len(common)} new images have ids that the run has already ({', '.join(common[:3])}"
+            f"{' …' if len(common) > 3 else ''}); rename them, or pass --prefix TEXT (prefix=…) to "
             "write before the new ids"
         )
 

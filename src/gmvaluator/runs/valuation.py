@@ -175,23 +175,23 @@ class Valuation:
         return frame
 
     def open_images(
-        self, side: Literal["train", "generated"], source: ImageSource | None = None
+        self, side: Literal["train", "generated"], given: ImageSource | None = None
     ) -> RunSide:
         """The training or generated images.
 
         Args:
             side: which images.
-            source: a source of `ImageSet` that has the images now. Default: the recorded source.
+            given: a source of `ImageSet` that has the images now. Default: the recorded source.
 
         Raises:
-            InputError: `source` cannot be opened.
+            InputError: `given` cannot be opened.
         """
         inputs = self.record.inputs
         if side == "train":
             ids, keys, labels = self.train_ids, self.train_keys, self.train_labels
-            return open_side(ids, keys, labels, inputs.train, source)
+            return open_side(ids, keys, labels, inputs.train, given)
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
-        return open_side(ids, keys, labels, inputs.generated, source)
+        return open_side(ids, keys, labels, inputs.generated, given)
 
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold.
