@@ -125,9 +125,7 @@ def world_of(valuation: Valuation) -> World:
     owned += [("alike 1 %", held.rows[seed]) for seed in seeds[:15]]
     owned += [("alike 0.1 %", held.rows[seed][:5]) for seed in seeds[15:]]
     kept = np.setdiff1d(np.arange(len(held.rows)), seeds)
-    part = replace(
-        held, rows=held.rows[kept], distances=held.distances[kept], scores=held.scores[kept]
-    )
+    part = held.select(kept)
     member = np.zeros((n, len(owned)), dtype=bool)
     for owner, (_, rows) in enumerate(owned):
         member[rows, owner] = True
@@ -241,16 +239,10 @@ def advice_check(valuation: Valuation) -> list[dict[str, float]]:
     for m in MS[1:]:
         for seed in range(5):
             chosen = np.random.default_rng(seed).permutation(len(valuation.generated_ids))[:m]
-            held = valuation.contributions
             small = replace(
                 valuation,
                 generated_ids=tuple(valuation.generated_ids[row] for row in chosen),
-                contributions=replace(
-                    held,
-                    rows=held.rows[chosen],
-                    distances=held.distances[chosen],
-                    scores=held.scores[chosen],
-                ),
+                contributions=valuation.contributions.select(chosen),
             )
             curve = halves(small, seed=seed, repeats=4)
             growth = Growth.fit([each.m for each in curve], [each.ranks for each in curve])

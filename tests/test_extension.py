@@ -177,7 +177,7 @@ def test_parts_keep_their_order_whatever_their_prefixes(folder: Path) -> None:
     assert [prefix for prefix, _ in source] == ["", "b/", ""]
     assert ImageSet.open(source).ids == valuation.generated_ids
     # so that valuing again finds the same set
-    assert stability_run(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    assert stability_run(folder / "run", [k_variant(6, requested=True)], cache=False).comparisons
 
 
 def test_columns_that_all_parts_have_are_kept(folder: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_older_run_without_content_keys(folder: Path) -> None:
     replace(older, train_keys=None, generated_keys=None).save(folder / "run")
     extended = extend_run(folder / "run", folder / "two", cache=False).valuation
     assert extended.info["inputs"]["generated"]["fingerprint"] is None
-    assert stability_run(folder / "run", [k_variant(6, asked=True)], cache=False).comparisons
+    assert stability_run(folder / "run", [k_variant(6, requested=True)], cache=False).comparisons
     (folder / "two" / "b9.png").write_bytes(encode(random_images(1, 28)[0]))
     with pytest.raises(RunError, match=r"generated images of run .* have changed since"):
         stability_run(folder / "run", [k_variant(7)], cache=False)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gmvaluator.lazy import lazy_names
+
 if TYPE_CHECKING:
     from gmvaluator.errors import (
         GMValuatorError,
@@ -20,21 +22,6 @@ if TYPE_CHECKING:
     from gmvaluator.runs.valuation import Valuation
     from gmvaluator.valuator import GMValuator
     from gmvaluator.weights import Weights
-
-_HOMES = {
-    "GMValuator": "valuator",
-    "Valuation": "runs.valuation",
-    "ImageSet": "images",
-    "Preprocessing": "images",
-    "Skip": "images",
-    "Weights": "weights",
-    "GMValuatorError": "errors",
-    "ImageError": "errors",
-    "InputError": "errors",
-    "MissingPackageError": "errors",
-    "MissingWeightsError": "errors",
-    "RunError": "errors",
-}
 
 __all__ = [
     "GMValuator",
@@ -51,15 +38,29 @@ __all__ = [
     "Weights",
 ]
 
+# the command line answers before torch is imported
+_lazy = lazy_names(
+    __name__,
+    {
+        "GMValuator": "valuator",
+        "Valuation": "runs.valuation",
+        "ImageSet": "images",
+        "Preprocessing": "images",
+        "Skip": "images",
+        "Weights": "weights",
+        "GMValuatorError": "errors",
+        "ImageError": "errors",
+        "InputError": "errors",
+        "MissingPackageError": "errors",
+        "MissingWeightsError": "errors",
+        "RunError": "errors",
+    },
+)
+
 
 def __getattr__(name: str) -> Any:
-    # names load on first use, so that the command line answers before torch is imported
     if name == "__version__":
         from importlib.metadata import version
 
         return version("gmvaluator")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gmvaluator' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"gmvaluator.{_HOMES[name]}"), name)
+    return _lazy(name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.files.atomic import publish_folder
+from gmvaluator.files.records import write_record
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
 from gmvaluator.images import ImageSource
 from gmvaluator.images.sources.base import image_format
@@ -190,8 +190,8 @@ def curate_run(
         if fitted is not None:
             distinct = fitted.in_whole(np.arange(len(fitted.vectors)))
             nearest[distinct] = nearest_other(fitted, progress=as_progress(progress))
-    known = np.flatnonzero(~np.isnan(nearest))
-    farthest = known[np.argsort(-nearest[known], kind="stable")]
+    measured = np.flatnonzero(~np.isnan(nearest))
+    farthest = measured[np.argsort(-nearest[measured], kind="stable")]
     clusters = valuation.clusters or _by_content(valuation.train_keys)
     copies = np.empty(0, dtype=np.int64)
     if clusters is not None:
@@ -225,9 +225,9 @@ def nearest_other(fitted: Trained, *, progress: Progress | None = None) -> NDArr
             squared = pair_squared(vectors, np.repeat(rows, count), vectors, others.ravel())
             nearest[block] = np.where(squared > 0, squared, np.inf).reshape(-1, count).min(axis=1)
             advance(len(rows))
-    known = np.isfinite(nearest)
-    nearest[known] = fitted.space.distance(nearest[known])
-    nearest[~known] = np.nan
+    has_other = np.isfinite(nearest)
+    nearest[has_other] = fitted.space.distance(nearest[has_other])
+    nearest[~has_other] = np.nan
     return nearest
 
 
@@ -274,8 +274,7 @@ def export_curation(
             "images": len(copied),
             "left_out": sum(row["state"] not in ("ok", "unknown") for row in rows),
         }
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        (folder / MARKER).write_text(text + "\n", encoding="utf-8")
+        write_record(summary, folder / MARKER)
     return summary
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import RunError
-from gmvaluator.files.atomic import check_output
+from gmvaluator.files.atomic import check_output, locked
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.join import join, refuse_ids
 from gmvaluator.runs.record import MARKER, read_record
@@ -94,17 +91,23 @@ def extend_run(
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     refuse_ids(old, [prefix + name for name in images.ids])
-    others = recorded_holdout(record, holdout, f"run {folder}")
+    held_out = recorded_holdout(record, holdout, f"run {folder}")
     # `auto` chooses an index by the number of images; the run's choice holds for the new images
     used = set((record.settings.index_used or "none").split(", "))
     if record.settings.index == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
     valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    new = valuator.value(images, holdout=others, strict=strict)
+    new = valuator.value(images, holdout=held_out, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     # payouts of the shorter run stay payouts of this run
     joined = replace(joined, record=replace(joined.record, earlier_seals=record.seals))
-    with _locked(folder) if in_place else nullcontext():
+    with ExitStack() as lock:
+        if in_place:
+            home = folder.resolve()
+            try:
+                lock.enter_context(locked(home.with_name(f".{home.name}.extend.lock"), timeout=-1))
+            except OSError as error:
+                raise RunError(f"cannot write beside run {run}: {error.strerror}") from error
         # valuing takes long: another process may have saved to the run meanwhile
         if read_record(folder) != record:
             raise RunError(
@@ -112,25 +115,3 @@ def extend_run(
             )
         joined.save(target, overwrite=overwrite or in_place)
     return Extension(joined, len(old.generated_ids), len(new.generated_ids), target)
-
-
-@contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """Let one process or thread at a time check a run and save over it; the others wait.
-
-    The lock is on a hidden empty file beside the run. The file stays; the lock ends with its
-    process.
-
-    Raises:
-        RunError: the file cannot be made.
-    """
-    folder = run.resolve()
-    lock = FileLock(folder.with_name(f".{folder.name}.extend.lock"))
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise RunError(f"cannot write beside run {run}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()

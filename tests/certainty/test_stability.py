@@ -117,12 +117,12 @@ def held_out(made: Path, tmp_path: Path) -> Path:
 
 def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) -> None:
     run, holdout = held_out / "run", held_out / "holdout"
-    variant = encoder_variant("pixels@4", asked=True)
+    variant = encoder_variant("pixels@4", requested=True)
     anew = GMValuator.refit(run, cache=False, **variant.changes)
     after = anew.value(made / "generated", holdout=holdout)
     agreed(stability_run(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
     moved = holdout.rename(held_out / "moved")
-    other = encoder_variant("pixels@2", asked=True)
+    other = encoder_variant("pixels@2", requested=True)
     with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
         stability_run(run, [other], cache=False)
     next(moved.iterdir()).unlink()
@@ -147,7 +147,9 @@ def test_a_test_that_is_only_reported_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gmvaluator.engine.null_sample.leave_one_out", _forbidden)
-    assert stability_run(run, [encoder_variant("pixels@4", asked=True)], cache=False).comparisons
+    assert stability_run(
+        run, [encoder_variant("pixels@4", requested=True)], cache=False
+    ).comparisons
 
 
 def test_another_run_in_the_folder_is_compared_anew(made: Path, run: Path) -> None:
@@ -224,9 +226,9 @@ def test_what_cannot_work_is_left_out_unless_asked_for(run: Path) -> None:
     assert found.notes[0].startswith("k 99 is left out: ")
     assert "24 training images" in found.notes[0]
     with pytest.raises(InputError, match="k=99 exceeds the 24 training images"):
-        stability_run(run, [k_variant(99, asked=True)], cache=False)
+        stability_run(run, [k_variant(99, requested=True)], cache=False)
     with pytest.raises(InputError, match="temperature=-1"):
-        stability_run(run, [temperature_variant(-1.0, asked=True)], cache=False)
+        stability_run(run, [temperature_variant(-1.0, requested=True)], cache=False)
 
 
 def test_images_that_are_others_now_are_refused(made: Path, run: Path, tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_the_command(run: Path) -> None:
     [
         (["--temperature", "warm"], "--temperature 'warm' is no number"),
         (["--temperature", "inf"], "temperature=inf"),
-        (["--distance", "l2+l2=3"], "--distance 'l2+l2=3' names 'l2' twice"),
+        (["--distance", "l2+l2=3"], "--distance names 'l2' twice (l2, l2=3)"),
         (["--distance", "l2=much"], "--distance 'l2=much' cannot be read"),
         (["--by", "author"], "no column 'author'; choose one of: label"),
     ],

@@ -78,7 +78,7 @@ def test_a_run_that_recorded_a_flag_is_taken_up_as_before(folder: Path, null: st
     for name in ("earlier", "now"):
         assert verify_run(folder / name).intact
         assert GMValuator.refit(folder / name, cache=False).settings.null == null
-    variant = encoder_variant("pixels@4", asked=True)
+    variant = encoder_variant("pixels@4", requested=True)
     earlier, now = (
         stability_run(folder / name, [variant], cache=False).comparisons[0]
         for name in ("earlier", "now")

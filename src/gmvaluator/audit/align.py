@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import torch
@@ -98,78 +98,59 @@ def _length(shift: tuple[int, ...]) -> int:
 PLACEMENTS = tuple(_placements())
 
 
-class Aligner:
-    """Aligns images with candidates.
+@cache
+def _softener() -> torch.Tensor:
+    """(SIDE, SIDE) a Gaussian along one axis, cut off at the edges."""
+    at = torch.arange(SIDE, dtype=torch.float32)
+    bell = torch.exp(-((at[:, None] - at) ** 2) / (2 * SOFT**2))
+    return bell / bell.sum(1, keepdim=True)
 
-    Args:
-        candidates: (n, SIDE, SIDE) training images, as `grey_pixels` gives them.
-    """
 
-    def __init__(self, candidates: NDArray[np.uint8]) -> None:
-        self._candidates = torch.from_numpy(candidates)
+@cache
+def _grids() -> torch.Tensor:
+    """(w, SIDE, SIDE, 2) positions in the image, for each placement."""
+    stacked = np.stack([placement.matrix for placement in PLACEMENTS])
+    matrices = torch.from_numpy(stacked).float()
+    size = [len(matrices), 1, SIDE, SIDE]
+    return functional.affine_grid(matrices, size, align_corners=False)
 
-    def distances(
-        self, image: NDArray[np.uint8], rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Distance of one image from some candidates, and the best placement over each of them.
 
-        Args:
-            image: (SIDE, SIDE).
-            rows: (k,) candidates.
+@cache
+def _masks() -> torch.Tensor:
+    """(w, D) 1 for pixels of the candidate that the image covers, else 0."""
+    return (_grids().abs() <= 1).all(-1).flatten(1).float()
 
-        Returns:
-            (k,) √(2 − 2ρ) for the highest correlation ρ: 0 for a copy, √2 for unrelated images;
-            (k,) place of that placement in `PLACEMENTS`.
-        """
-        plain = self._candidates[torch.from_numpy(rows)].float() / 255
-        soft = self._softener @ plain @ self._softener.T
-        # (D, 2k): candidates as they are, then softened
-        points = torch.cat([plain, soft]).flatten(1).T.contiguous()
-        placed = functional.grid_sample(
-            (torch.from_numpy(image).float() / 255).expand(len(PLACEMENTS), 1, SIDE, SIDE),
-            self._grids,
-            padding_mode="border",
-            align_corners=False,
-        ).flatten(1)
-        placed = placed * self._masks
-        mean = placed.sum(1, keepdim=True) / self._seen
-        spread = (placed**2).sum(1, keepdim=True) / self._seen - mean**2
-        means = self._masks @ points / self._seen
-        spreads = self._masks @ points**2 / self._seen - means**2
-        shared = placed @ points / self._seen - mean * means
-        least = LEAST_VARIANCE
-        rho = shared / (spread.clamp(min=least) * spreads.clamp(min=least)).sqrt()
-        # two images without detail count as equal
-        rho = torch.where((spread < least) & (spreads < least), 1.0, rho)
-        best, places = rho.max(0)
-        both, which = best.reshape(2, -1).max(0)
-        places = places.reshape(2, -1).gather(0, which[None])[0]
-        return (2 - 2 * both).clamp(min=0).sqrt().numpy(), places.numpy()
 
-    @cached_property
-    def _softener(self) -> torch.Tensor:
-        """(SIDE, SIDE) a Gaussian along one axis, cut off at the edges."""
-        at = torch.arange(SIDE, dtype=torch.float32)
-        bell = torch.exp(-((at[:, None] - at) ** 2) / (2 * SOFT**2))
-        return bell / bell.sum(1, keepdim=True)
-
-    @cached_property
-    def _grids(self) -> torch.Tensor:
-        """(w, SIDE, SIDE, 2) positions in the image, for each placement."""
-        stacked = np.stack([placement.matrix for placement in PLACEMENTS])
-        matrices = torch.from_numpy(stacked).float()
-        size = [len(matrices), 1, SIDE, SIDE]
-        return functional.affine_grid(matrices, size, align_corners=False)
-
-    @cached_property
-    def _masks(self) -> torch.Tensor:
-        """(w, D) 1 for pixels of the candidate that the image covers, else 0."""
-        return (self._grids.abs() <= 1).all(-1).flatten(1).float()
-
-    @cached_property
-    def _seen(self) -> torch.Tensor:
-        """(w, 1) number of covered pixels."""
-        return self._masks.sum(1, keepdim=True)
+def _align(
+    image: NDArray[np.uint8], candidates: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """`aligned_distances` of one image, (SIDE, SIDE), from its candidates, (k, SIDE, SIDE)."""
+    masks = _masks()
+    covered = masks.sum(1, keepdim=True)  # (w, 1) number of pixels
+    plain = torch.from_numpy(candidates).float() / 255
+    soft = _softener() @ plain @ _softener().T
+    # (D, 2k): candidates as they are, then softened
+    points = torch.cat([plain, soft]).flatten(1).T.contiguous()
+    placed = functional.grid_sample(
+        (torch.from_numpy(image).float() / 255).expand(len(PLACEMENTS), 1, SIDE, SIDE),
+        _grids(),
+        padding_mode="border",
+        align_corners=False,
+    ).flatten(1)
+    placed = placed * masks
+    mean = placed.sum(1, keepdim=True) / covered
+    spread = (placed**2).sum(1, keepdim=True) / covered - mean**2
+    means = masks @ points / covered
+    spreads = masks @ points**2 / covered - means**2
+    shared = placed @ points / covered - mean * means
+    least = LEAST_VARIANCE
+    rho = shared / (spread.clamp(min=least) * spreads.clamp(min=least)).sqrt()
+    # two images without detail count as equal
+    rho = torch.where((spread < least) & (spreads < least), 1.0, rho)
+    best, places = rho.max(0)
+    both, which = best.reshape(2, -1).max(0)
+    places = places.reshape(2, -1).gather(0, which[None])[0]
+    return (2 - 2 * both).clamp(min=0).sqrt().numpy(), places.numpy()
 
 
 def aligned_distances(
@@ -187,14 +168,14 @@ def aligned_distances(
         rows: (m, k) candidates of each image.
 
     Returns:
-        (m, k) each, in the order of `rows`; see `Aligner.distances`.
+        (m, k) √(2 − 2ρ) for the highest correlation ρ: 0 for a copy, √2 for unrelated images;
+        (m, k) place of that placement in `PLACEMENTS`. Both in the order of `rows`.
     """
-    aligner = Aligner(candidates)
     distances = np.empty(rows.shape, dtype=np.float32)
     places = np.empty(rows.shape, dtype=np.int64)
     with (progress or Silent()).stage(stage, len(images)) as advance, torch.inference_mode():
         for j, image in enumerate(images):
-            distances[j], places[j] = aligner.distances(image, rows[j])
+            distances[j], places[j] = _align(image, candidates[rows[j]])
             advance(1)
     return distances, places
 

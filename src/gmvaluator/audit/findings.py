@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,7 +17,8 @@ from gmvaluator.audit.near_copies import Calibration, CopyFinder, CopySettings, 
 from gmvaluator.audit.pages import FIRST, drop_pages
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import check_into, publish_file
-from gmvaluator.files.seals import FILES, RUN_SEAL, SEAL, hash_file, seal_of
+from gmvaluator.files.records import write_record
+from gmvaluator.files.seals import RUN_SEAL, sealed
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
 from gmvaluator.runs.folder import Run, open_run
@@ -124,11 +124,8 @@ class Audit:
             pq.write_table(self.table(), part)
         pages = self._write_pages(folder / AUDIT_PAGES, evidence)
         names = [AUDIT_TABLE, *(f"{AUDIT_PAGES}/{page.name}" for page in pages)]
-        hashes = {name: hash_file(folder / name) for name in names}
-        content = json.loads(json.dumps(self.as_json() | {FILES: hashes}))
-        text = json.dumps(content | {SEAL: seal_of(content)}, indent=2, ensure_ascii=False)
         with publish_file(folder / AUDIT_RECORD) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+            write_record(sealed(self.as_json(), folder, names), part)
         return folder / AUDIT_RECORD
 
     def _write_pages(self, folder: Path, most: int) -> list[Path]:
@@ -155,16 +152,16 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
             f"{run} already holds an audit; pass --overwrite (overwrite=True) to replace it"
         )
     # an audit that was interrupted leaves files as well
-    there = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
-    if there and not overwrite and not (folder / AUDIT_RECORD).exists():
+    leftovers = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
+    if leftovers and not overwrite and not (folder / AUDIT_RECORD).exists():
         raise RunError(
-            f"{there[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
+            f"{leftovers[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
             "--overwrite (overwrite=True) to replace it"
         )
     blocked = [file for file in (folder / AUDIT_RECORD, folder / AUDIT_TABLE) if file.is_dir()]
     if evidence and pages.exists():
-        others = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
-        blocked += [pages] if others or not pages.is_dir() else []
+        foreign = pages.is_dir() and any(pages.iterdir()) and not (pages / FIRST).is_file()
+        blocked += [pages] if foreign or not pages.is_dir() else []
     if blocked:
         raise RunError(f"{blocked[0]} is in the way, and no audit wrote it; move it away")
     check_into(folder, AUDIT_RECORD, overwrite=True)
@@ -206,7 +203,7 @@ def audit_run(
         for side, name in ((opened.train, "train"), (opened.generated, "generated"))
     )
     m = len(opened.generated.ids)
-    chosen = evenly_spread(m, m if most is None else most)
+    audited = evenly_spread(m, m if most is None else most)
     finder = CopyFinder(
         training,
         settings,
@@ -217,15 +214,15 @@ def audit_run(
     )
     fitted = finder.fitted.train
     _check_same(opened, opened.train, "train", fitted.ids, fitted.keys)
-    matches = finder.match(drawn.select(chosen))
-    ids = tuple(drawn.ids[chosen[row]] for row in matches.rows)
-    _check_same(opened, opened.generated, "generated", ids, matches.keys, chosen)
+    matches = finder.match(drawn.select(audited))
+    ids = tuple(drawn.ids[audited[row]] for row in matches.rows)
+    _check_same(opened, opened.generated, "generated", ids, matches.keys, audited)
     return Audit(
         run=opened,
         settings=finder.settings,
         calibration=finder.calibration,
-        pairs=tuple(matches.pairs(finder.calibration.threshold, chosen)),
-        n_audited=len(chosen),
+        pairs=tuple(matches.pairs(finder.calibration.threshold, audited)),
+        n_audited=len(audited),
         versions=versions.installed(),
     )
 
@@ -254,34 +251,36 @@ def _check_same(
     name: str,
     ids: Sequence[str],
     keys: Sequence[str],
-    chosen: NDArray[np.int64] | None = None,
+    expected: NDArray[np.int64] | None = None,
 ) -> None:
     """Refuse images that differ from the valued images.
 
     Args:
         ids, keys: of the images that can be read now.
-        chosen: rows in the run of the images that should be there; None: all.
+        expected: rows in the run of the images that should be there; None: all.
 
     Raises:
         RunError: an image cannot be read, or has changed since.
     """
-    rows = range(len(side.ids)) if chosen is None else chosen.tolist()
-    now = dict(zip(ids, keys, strict=True))
-    lost = [side.ids[row] for row in rows if side.ids[row] not in now]
-    other: list[str] = []
+    rows = range(len(side.ids)) if expected is None else expected.tolist()
+    key_of = dict(zip(ids, keys, strict=True))
+    lost = [side.ids[row] for row in rows if side.ids[row] not in key_of]
+    changed: list[str] = []
     if side.keys is not None:
-        then = {side.ids[row]: side.keys[row] for row in rows}
-        other = [each for each, key in now.items() if key != then.get(each, key)]
+        valued = {side.ids[row]: side.keys[row] for row in rows}
+        changed = [name for name, key in key_of.items() if key != valued.get(name, key)]
     elif (
         not lost
         and len(rows) == len(side.ids)
         and side.fingerprint not in (None, set_fingerprint(ids, keys))
     ):
-        other = ["one of them; this older run does not say which"]
-    if lost or other:
-        what = f"{len(lost)} can no longer be read" if lost else f"{len(other)} have changed since"
+        changed = ["one of them; this older run does not say which"]
+    if lost or changed:
+        what = (
+            f"{len(lost)} can no longer be read" if lost else f"{len(changed)} have changed since"
+        )
         raise RunError(
-            f"{name} images of run {run.folder}: {what}, first {(lost or other)[0]!r}; "
+            f"{name} images of run {run.folder}: {what}, first {(lost or changed)[0]!r}; "
             f"restore them, pass where they are (--{name} SET), or make the run again"
         )
 

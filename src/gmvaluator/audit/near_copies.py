@@ -288,10 +288,10 @@ class CopyFinder:
         """(c,) distance of training images from the nearest other one, and (c,) surroundings."""
         spread = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
         # spread by content, so that the order of the training set does not matter
-        chosen = np.sort(self.fitted.order[spread])
-        images = self._images.select(self.fitted.train.rows[chosen])
+        sample = np.sort(self.fitted.order[spread])
+        images = self._images.select(self.fitted.train.rows[sample])
         compared = self._compare(images, "calibration")
-        same = self._contents[compared.candidates] == self._contents[chosen][:, None]
+        same = self._contents[compared.candidates] == self._contents[sample][:, None]
         raw = np.where(same, np.nan, compared.distances)
         return _nearest(raw), _surroundings(raw, self._repeated(compared.candidates))
 
@@ -344,10 +344,10 @@ def calibrate(
     Raises:
         InputError: fewer than `LEAST_TRAIN` distances are left.
     """
-    known = np.isfinite(nearest) & np.isfinite(around) & (around > 0)
-    alone = int((~known).sum())
-    floor = FLOOR_SHARE * float(np.median(around[known])) if known.any() else 0.0
-    relative = nearest[known] / np.maximum(around[known], floor)
+    measured = np.isfinite(nearest) & np.isfinite(around) & (around > 0)
+    alone = int((~measured).sum())
+    floor = FLOOR_SHARE * float(np.median(around[measured])) if measured.any() else 0.0
+    relative = nearest[measured] / np.maximum(around[measured], floor)
     distances = np.sort(relative)
     for _ in range(ROUNDS):
         centre, spread = _spread(distances)
@@ -402,12 +402,12 @@ def _surroundings(raw: NDArray[np.float64], repeated: NDArray[np.bool_]) -> NDAr
 
     NaN with fewer than two known distances.
     """
-    known = np.sort(np.where(repeated, np.nan, raw), axis=1)  # NaN last
-    counts = (~np.isnan(known)).sum(axis=1)
-    around = np.full(len(known), np.nan)
+    ascending = np.sort(np.where(repeated, np.nan, raw), axis=1)  # NaN last
+    counts = (~np.isnan(ascending)).sum(axis=1)
+    around = np.full(len(ascending), np.nan)
     for count in np.unique(counts[counts >= 2]):
         rows = counts == count
-        around[rows] = np.median(known[rows, 1:count], axis=1)
+        around[rows] = np.median(ascending[rows, 1:count], axis=1)
     return around
 
 

@@ -134,8 +134,7 @@ def value_intervals(
     _check(scores, level)
     m, n = len(scores), contributions.n_train
     rows = contributions.rows.ravel()
-    sums = np.bincount(rows, weights=scores.ravel(), minlength=n)
-    squares = np.bincount(rows, weights=np.square(scores).ravel(), minlength=n)
+    sums, squares = _sums(contributions)
     worst, best = np.full(n, np.inf), np.zeros(n)
     np.maximum.at(best, rows, scores.ravel())
     np.minimum.at(worst, rows, scores.ravel())
@@ -168,9 +167,9 @@ def bootstrap_interval(parts: ArrayLike, level: float = 0.95, seed: int = 0) -> 
     shares = shares[~np.isnan(shares)]
     if bool(np.any((shares < 0) | (shares > 1))):
         raise InputError("parts of generated images must lie between 0 and 1; see class_ratio")
-    both = np.column_stack([shares, 1 - shares])
+    complements = np.column_stack([shares, 1 - shares])
     # a criterion has no first contributor: the best image bounds what one more image could add
-    low, high = bootstrap_shares(both, largest=np.zeros(len(shares)), level=level, seed=seed)
+    low, high = bootstrap_shares(complements, largest=np.zeros(len(shares)), level=level, seed=seed)
     return Interval(float(shares.mean()), float(low[0]), float(high[0]), len(shares))
 
 
@@ -179,12 +178,21 @@ def effective_images(contributions: Contributions) -> Floats:
 
     Source: Kish (1965), Survey Sampling, on unequal weights.
     """
-    rows, n = contributions.rows.ravel(), contributions.n_train
-    sums = np.bincount(rows, weights=contributions.scores.ravel(), minlength=n)
-    squares = np.bincount(rows, weights=np.square(contributions.scores).ravel(), minlength=n)
-    effective: Floats = np.zeros(n)
+    sums, squares = _sums(contributions)
+    effective: Floats = np.zeros(len(sums))
     np.divide(sums**2, squares, out=effective, where=squares > 0)
     return effective
+
+
+def _sums(contributions: Contributions) -> tuple[Floats, Floats]:
+    """(n,) sum and (n,) sum of squares of each training image's scores."""
+    rows, n = contributions.rows.ravel(), contributions.n_train
+    scores = contributions.scores.ravel()
+    sums, squares = (
+        np.bincount(rows, weights=weights, minlength=n).astype(np.float64)
+        for weights in (scores, np.square(scores))
+    )
+    return sums, squares
 
 
 def _share_ends(

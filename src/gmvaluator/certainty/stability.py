@@ -55,14 +55,14 @@ class Variant:
         setting: `encoder`, `k`, `distance` or `temperature`.
         name: name of the new setting.
         changes: arguments of `GMValuator`.
-        asked: whether the user asked for the variant. A variant that nobody asked for is left out
-            if it cannot work.
+        requested: whether the user named the variant. Any other variant is left out if it cannot
+            work.
     """
 
     setting: str
     name: str
     changes: Mapping[str, Any]
-    asked: bool = False
+    requested: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,30 +179,30 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     ]
 
 
-def encoder_variant(name: str, *, asked: bool = False) -> Variant:
+def encoder_variant(name: str, *, requested: bool = False) -> Variant:
     """Another encoder for recall, and for quality `realism`."""
-    return Variant("encoder", name, {"encoder": name}, asked)
+    return Variant("encoder", name, {"encoder": name}, requested)
 
 
-def k_variant(k: int, *, asked: bool = False) -> Variant:
+def k_variant(k: int, *, requested: bool = False) -> Variant:
     """Another number of contributors."""
-    return Variant("k", str(k), {"k": k}, asked)
+    return Variant("k", str(k), {"k": k}, requested)
 
 
-def distance_variant(rerank: Mapping[str, float] | str, *, asked: bool = False) -> Variant:
+def distance_variant(rerank: Mapping[str, float] | str, *, requested: bool = False) -> Variant:
     """Another re-rank distance: names with weights, or `none`."""
     terms = rerank_terms(rerank)
     if not terms:
-        return Variant("distance", "none", {"rerank": {}}, asked)
+        return Variant("distance", "none", {"rerank": {}}, requested)
     weights = {name_of(encoder): weight for encoder, weight in terms}
     name = " + ".join(n if weight == 1 else f"{weight:g} {n}" for n, weight in weights.items())
-    return Variant("distance", name, {"rerank": weights}, asked)
+    return Variant("distance", name, {"rerank": weights}, requested)
 
 
-def temperature_variant(temperature: float | str, *, asked: bool = False) -> Variant:
+def temperature_variant(temperature: float | str, *, requested: bool = False) -> Variant:
     """Another temperature of the softmax."""
     name = temperature if isinstance(temperature, str) else f"{temperature:.4g}"
-    return Variant("temperature", name, {"temperature": temperature}, asked)
+    return Variant("temperature", name, {"temperature": temperature}, requested)
 
 
 def stability_run(
@@ -233,7 +233,7 @@ def stability_run(
         options: more arguments of `GMValuator` that decide no value, such as `cache`.
 
     Raises:
-        InputError: a variant that the user asked for cannot work, or groups of another length.
+        InputError: a requested variant cannot work, or groups of another length.
         RunError: no run there, or its images have changed since.
     """
     folder = Path(run)
@@ -258,7 +258,7 @@ def stability_run(
                 piece = work.piece("variant", key, partial(compute, variant))
                 comparisons.append(_comparison(variant, piece))
             except (MissingPackageError, MissingWeightsError, InputError) as error:
-                if variant.asked:
+                if variant.requested:
                     raise
                 notes.append(f"{variant.setting} {variant.name} is left out: {error}")
             advance(1)
@@ -340,31 +340,31 @@ def _anew(
             "(generated=…, --generated-images)"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
-    others = None
+    held_out = None
     test = valuation.record.unattributed
     if test is not None and test.applied:
-        others = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
+        held_out = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
     else:
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    found = valuator.value(source, holdout=others)
+    revalued = valuator.value(source, holdout=held_out)
     # an extended run of an older one has no fingerprint
-    same = recorded.fingerprint in (None, found.record.inputs.generated.fingerprint)
-    if not same or found.generated_ids != valuation.generated_ids:
+    same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
+    if not same or revalued.generated_ids != valuation.generated_ids:
         raise RunError(
             f"the generated images of run {folder} have changed since; make the run again"
         )
-    if found.train_ids != valuation.train_ids:
+    if revalued.train_ids != valuation.train_ids:
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    if others is not None and _null_fingerprint(found) != _null_fingerprint(valuation):
+    if held_out is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
             "(holdout=…, --holdout), or make the run again"
         )
-    return found
+    return revalued
 
 
 def _null_fingerprint(valuation: Valuation) -> str | None:

@@ -373,14 +373,7 @@ def _class_test(valuation: Valuation, level: float, seed: int) -> dict[str, Inte
 
 
 def _values_from(valuation: Valuation, images: NDArray[np.int64]) -> Floats:
-    contributions = valuation.contributions
-    part = replace(
-        contributions,
-        rows=contributions.rows[images],
-        distances=contributions.distances[images],
-        scores=contributions.scores[images],
-    )
-    return replace(valuation, contributions=part).values
+    return replace(valuation, contributions=valuation.contributions.select(images)).values
 
 
 def _standing(uncertainty: Uncertainty) -> Table:

@@ -24,6 +24,7 @@ from gmvaluator.cli.options import (
     TRAIN_IMAGES,
     WEIGHING,
     Purposes,
+    distance_terms,
     example,
     flag,
     option,
@@ -116,9 +117,9 @@ def value(
     check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
-    others = _holdout(train, holdout)
+    held_out = _holdout(train, holdout)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
-    valuation = valuator.value(images, holdout=others, strict=strict)
+    valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
     page = None
     if not no_report:
@@ -338,23 +339,14 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     if arguments.pop("no_cache"):
         arguments["cache"] = False
     if "rerank" in arguments:
-        arguments["rerank"] = _rerank(arguments["rerank"])
+        wanted = "--rerank NAME or NAME=WEIGHT"
+        arguments["rerank"] = distance_terms(arguments["rerank"], wanted)
     if "temperature" in arguments:
         arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
     as_json = click.get_current_context().params.get("as_json", False)
     return arguments | {"progress": not quiet and not as_json}
-
-
-def _rerank(texts: tuple[str, ...]) -> str | dict[str, float]:
-    if texts == ("none",):
-        return "none"
-    wanted = "--rerank NAME or NAME=WEIGHT"
-    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in texts]
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise InputError(f"--rerank names a distance twice ({', '.join(texts)}); give it a weight")
-    return dict(pairs)
 
 
 def _load_quality(file: Path) -> Any:
@@ -390,10 +382,6 @@ def main() -> None:
         usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
         click.echo(message or usual, err=True)
         status = 130
-    except BrokenPipeError:
-        # the reader left (head, less); what it wanted was printed
-        sys.stderr.close()
-        status = 141
     sys.exit(status if isinstance(status, int) else 0)
 
 

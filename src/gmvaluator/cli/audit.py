@@ -95,7 +95,7 @@ def audit(
 
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
-    found = audit_run(
+    result = audit_run(
         run,
         train=train_images,
         generated=generated_images,
@@ -103,22 +103,22 @@ def audit(
         most=most,
         cache=False if no_cache else cache or True,
         progress=not quiet and not as_json,
-        **{name: given for name, given in runtime.items() if given is not None},
+        **{name: value for name, value in runtime.items() if value is not None},
     )
     pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""
-    record = found.save(overwrite=overwrite, evidence=evidence)
-    ids, trained = found.run.generated.ids, found.run.train.ids
+    record = result.save(overwrite=overwrite, evidence=evidence)
+    ids, trained = result.run.generated.ids, result.run.train.ids
     columns = ("distance", "generated image", "copy of", "placement")
     rows = [
         (f"{pair.distance:.3f}", ids[pair.generated], trained[pair.train], str(pair.placement))
-        for pair in found.copies[:10]
+        for pair in result.copies[:10]
     ]
     lines = [
-        f"{len(found.copies)} of {found.n_audited} generated images are near copies "
-        f"(distance ≤ {found.calibration.threshold:.3f}; 0 the same, 1 as usual)",
-        found.calibration.stated,
+        f"{len(result.copies)} of {result.n_audited} generated images are near copies "
+        f"(distance ≤ {result.calibration.threshold:.3f}; 0 the same, 1 as usual)",
+        result.calibration.stated,
         *([table(columns, rows, left=columns[1:])] if rows else []),
         f"saved in {run / AUDIT_TABLE}, {record}{pages}",
     ]
-    summary = found.as_json() | {"out": str(run)}
+    summary = result.as_json() | {"out": str(run)}
     print_result(summary, "\n".join(lines), as_json=as_json)

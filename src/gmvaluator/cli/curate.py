@@ -61,7 +61,7 @@ def curate(
 
     check_output(out, curation.MARKER, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
-    found = curation.curate_run(
+    lists = curation.curate_run(
         run,
         lowest=lowest,
         off_manifold=off_manifold,
@@ -69,12 +69,12 @@ def curate(
         progress=not quiet and not as_json,
         **changes,
     )
-    told = curation.export_curation(found, out, images=not no_images, overwrite=overwrite)
+    summary = curation.export_curation(lists, out, images=not no_images, overwrite=overwrite)
     text = (
-        f"{told['listed']} of {told['n_train']} training images listed in {out}: "
-        f"{told['lowest_value']} of the lowest value, {told['off_manifold']} off the manifold, "
-        f"{told['duplicate']} copies of others"
+        f"{summary['listed']} of {summary['n_train']} training images listed in {out}: "
+        f"{summary['lowest_value']} of the lowest value, {summary['off_manifold']} off the "
+        f"manifold, {summary['duplicate']} copies of others"
     )
-    if told["left_out"]:
-        text += f"; {told['left_out']} are missing or changed and have no image there"
-    print_result({"out": str(out), **told}, text, as_json=as_json)
+    if summary["left_out"]:
+        text += f"; {summary['left_out']} are missing or changed and have no image there"
+    print_result({"out": str(out), **summary}, text, as_json=as_json)

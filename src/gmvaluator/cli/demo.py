@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmvaluator.certainty.agreement import contributor_labels, generated_labels, same_label
 from gmvaluator.errors import MissingPackageError
 from gmvaluator.files.atomic import check_output, publish_file
 from gmvaluator.files.store import cache_base
@@ -68,8 +69,7 @@ def label_agreement(valuation: Valuation) -> float:
     """Share of all contributors whose label is that of the generated image they support."""
     if valuation.train_labels is None or valuation.generated_labels is None:
         return float("nan")
-    contributing = np.asarray(valuation.train_labels)[valuation.contributions.rows]
-    return float((contributing == np.asarray(valuation.generated_labels)[:, None]).mean())
+    return float(same_label(contributor_labels(valuation), generated_labels(valuation)).mean())
 
 
 def digits(file: Path) -> Path:

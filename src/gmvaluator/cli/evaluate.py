@@ -241,7 +241,9 @@ def _compared_classes(request: Request, kind: str, title: str) -> StudyResult:
 def _two_subsets(request: Request) -> StudyResult:
     request.refuse(generated="it trains its generators; pass --generator NAME")
     setup = request.setup()
-    recipes = {name: replace(each, steps=request.steps) for name, each in setup.recipes().items()}
+    recipes = {
+        name: replace(recipe, steps=request.steps) for name, recipe in setup.recipes().items()
+    }
     return request.run(setup.context(subjects=False), recipes, request.half, request.k)
 
 
@@ -578,7 +580,7 @@ def everything(only: tuple[str, ...], **arguments: Any) -> None:
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
     study = Study("all", _simple)
-    chosen = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
-    for result in reproduce(Request(study, arguments | chosen).setup(), only):
+    defaults = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
+    for result in reproduce(Request(study, arguments | defaults).setup(), only):
         result.save(arguments["out"])
         print_result(result.as_json(), result.as_text() + "\n", as_json=arguments["as_json"])

@@ -178,5 +178,5 @@ def sample(
         progress=as_progress(not quiet and not as_json),
     )
     summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
-    kept = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
-    print_result(summary, f"{len(drawn.paths)} images in {out}{kept}", as_json=as_json)
+    earlier = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""
+    print_result(summary, f"{len(drawn.paths)} images in {out}{earlier}", as_json=as_json)

@@ -20,12 +20,12 @@ Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 
 
-def options(*chosen: Option[Any]) -> Callable[[Command], Command]:
+def options(*decorators: Option[Any]) -> Callable[[Command], Command]:
     """All of these options, listed by `--help` in this order."""
 
     def decorate(command: Command) -> Command:
-        for each in reversed(chosen):
-            command = each(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return decorate
@@ -116,6 +116,28 @@ def pair(text: str, wanted: str, convert: Callable[[str], Value]) -> tuple[str, 
     except ValueError:
         option = wanted.partition(" ")[0]
         raise InputError(f"{option} {text!r} cannot be read; write {wanted}") from None
+
+
+def distance_terms(parts: Sequence[str], wanted: str) -> str | dict[str, float]:
+    """Weights of re-rank distances by name, or `none`.
+
+    Args:
+        parts: NAME or NAME=WEIGHT each; without a weight it is 1.
+        wanted: as for `pair`.
+
+    Raises:
+        InputError: a part cannot be read, or a name occurs twice.
+    """
+    if tuple(parts) == ("none",):
+        return "none"
+    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in parts]
+    names = [name for name, _ in pairs]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"{wanted.partition(' ')[0]} names {repeated[0]!r} twice ({', '.join(parts)}); give it "
+            "a weight"
+        )
+    return dict(pairs)
 
 
 RUN = click.argument("run", type=PATH)

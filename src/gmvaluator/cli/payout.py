@@ -123,11 +123,11 @@ def payout(
 
     opened = open_run(run, train=train_images, generated=generated_images)
     check_into(out or run, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
-    found = payout_run(opened, owners=owners, **rules)
+    result = payout_run(opened, owners=owners, **rules)
     progress = as_progress(not quiet and not as_json)
-    folder = found.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
+    folder = result.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
     record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
-    print_result(record, f"{_text(found)}\nsaved in {folder}", as_json=as_json)
+    print_result(record, f"{_text(result)}\nsaved in {folder}", as_json=as_json)
 
 
 @click.command(epilog=example("ledger settled.ledger"))
@@ -179,7 +179,7 @@ def extend(
     from gmvaluator.extension import extend_run
 
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
-    found = extend_run(
+    extension = extend_run(
         run,
         generated,
         train=train_images,
@@ -189,7 +189,7 @@ def extend(
         **options,
         **changes,
     )
-    print_result(found.as_json(), found.as_text(), as_json=as_json)
+    print_result(extension.as_json(), extension.as_text(), as_json=as_json)
 
 
 def _text(payout: Payout) -> str:
@@ -215,10 +215,11 @@ def _text(payout: Payout) -> str:
     if payout.contested is None:
         lines.append("copies with different owners: not searched, since the run has --dedup none")
     if payout.contested:
+        n_contested = sum(len(cluster.rows) for cluster in payout.contested)
         lines.append(
             f"{100 * payout.contested_share:.2f} % of the value is of copies that have different "
-            f"owners ({sum(len(each.rows) for each in payout.contested)} images in {CONTESTED}): "
-            "find out who owns these images before you pay"
+            f"owners ({n_contested} images in {CONTESTED}): find out who owns these images before "
+            "you pay"
         )
     lines.append(_shares(payout))
     if payout.changes:

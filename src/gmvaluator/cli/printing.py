@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 import warnings
 from collections.abc import Collection, Iterable, Sequence
@@ -197,4 +199,14 @@ def warn_plainly() -> None:
 
 
 def print_result(summary: Any, text: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)
+    """Print the result of a command: `summary` as JSON, or `text`.
+
+    A reader that leaves early (head, less) ends the command with exit code 141, as a shell reports
+    a program that a closed pipe ended. Click's own code, 1, would say that a check failed.
+    """
+    try:
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.get_current_context().exit(141)

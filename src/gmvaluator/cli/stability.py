@@ -15,11 +15,11 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
+    distance_terms,
     example,
     option,
     options,
 )
-from gmvaluator.errors import InputError
 
 if TYPE_CHECKING:
     from gmvaluator.certainty.stability import Variant
@@ -77,7 +77,7 @@ def stability(
     cache: Path | None,
     as_json: bool,
     quiet: bool,
-    **more: tuple[Any, ...],
+    **named_by_option: tuple[Any, ...],
 ) -> None:
     """Measure how much the ranking depends on the settings.
 
@@ -92,11 +92,11 @@ def stability(
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images)
-    given = _given(**more)
-    wanted = vary or (() if given else SETTINGS)
-    found = stability_run(
+    named = _named_variants(**named_by_option)
+    wanted = vary or (() if named else SETTINGS)
+    analysis = stability_run(
         run,
-        [*default_variants(opened.valuation.record.settings, wanted), *given],
+        [*default_variants(opened.valuation.record.settings, wanted), *named],
         train=train_images,
         generated=generated_images,
         holdout=holdout,
@@ -104,13 +104,13 @@ def stability(
         progress=as_progress(not quiet and not as_json),
         **({} if cache is None else {"cache": cache}),
     )
-    result = found.result()
+    result = analysis.result()
     files = result.save(run)
     written = f"written: {', '.join(file.name for file in files)} in {run}"
     print_result(result.as_json(), f"{result.as_text()}\n\n{written}", as_json=as_json)
 
 
-def _given(
+def _named_variants(
     encoders: tuple[str, ...],
     ks: tuple[int, ...],
     distances: tuple[str, ...],
@@ -120,26 +120,12 @@ def _given(
     from gmvaluator.certainty import stability as library
     from gmvaluator.settings import read_temperature
 
+    wanted = "--distance NAME, NAME=WEIGHT or A=1+B=0.5"
+    terms = [distance_terms(text.split("+"), wanted) for text in distances]
+    numbers = [read_temperature(text) for text in temperatures]
     return [
-        *(library.encoder_variant(name, asked=True) for name in encoders),
-        *(library.k_variant(k, asked=True) for k in ks),
-        *(library.distance_variant(_distance(text), asked=True) for text in distances),
-        *(library.temperature_variant(read_temperature(text), asked=True) for text in temperatures),
+        *(library.encoder_variant(name, requested=True) for name in encoders),
+        *(library.k_variant(k, requested=True) for k in ks),
+        *(library.distance_variant(rerank, requested=True) for rerank in terms),
+        *(library.temperature_variant(number, requested=True) for number in numbers),
     ]
-
-
-def _distance(text: str) -> dict[str, float] | str:
-    if text == "none":
-        return "none"
-    terms: dict[str, float] = {}
-    for part in text.split("+"):
-        name, _, weight = part.partition("=")
-        if name in terms:
-            raise InputError(f"--distance {text!r} names {name!r} twice; give it a weight")
-        try:
-            terms[name] = float(weight) if weight else 1.0
-        except ValueError:
-            raise InputError(
-                f"--distance {text!r} cannot be read; write NAME, NAME=WEIGHT or A=1+B=0.5"
-            ) from None
-    return terms

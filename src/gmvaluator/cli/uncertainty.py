@@ -22,7 +22,7 @@ def uncertainty(run: Path, level: float, seed: int, as_json: bool, quiet: bool) 
     from gmvaluator.progress import as_progress
 
     progress = as_progress(not quiet and not as_json)
-    found = uncertainty_run(run, level=level, seed=seed, progress=progress)
-    files, result = found.save(run), found.result()
+    analysis = uncertainty_run(run, level=level, seed=seed, progress=progress)
+    files, result = analysis.save(run), analysis.result()
     written = f"written: {', '.join(file.name for file in files)} in {run}"
     print_result(result.as_json(), f"{result.as_text()}\n\n{written}", as_json=as_json)

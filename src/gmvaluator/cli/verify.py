@@ -54,7 +54,7 @@ def verify(
     from gmvaluator.cli.printing import print_result
     from gmvaluator.runs.verify import verify_run
 
-    found = verify_run(
+    verification = verify_run(
         run,
         train=train_images,
         generated=generated_images,
@@ -63,5 +63,5 @@ def verify(
         quick=quick,
         progress=not quiet and not as_json,
     )
-    print_result(found.as_json(), found.as_text(), as_json=as_json)
-    click.get_current_context().exit(0 if found.intact else 1)
+    print_result(verification.as_json(), verification.as_text(), as_json=as_json)
+    click.get_current_context().exit(0 if verification.intact else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from gmvaluator.images import Preprocessing
 from gmvaluator.weights import WeightFile
 
 Function = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Vectors = TypeVar("Vectors", torch.Tensor, NDArray[np.float32])
 
 UNIT_MEAN = (0.0, 0.0, 0.0)
 UNIT_STD = (1.0, 1.0, 1.0)
@@ -90,10 +92,7 @@ class Normalised(torch.nn.Module):
         vectors = self.module((pixels.float() / 255 - self.mean) / self.std)
         if not isinstance(vectors, torch.Tensor):
             raise InputError(_wrong_kind(self.name, vectors))
-        # a number without a batch stays as it is: `check_vectors` says what is wrong with it
-        return (
-            vectors.reshape(len(vectors), math.prod(vectors.shape[1:])) if vectors.ndim else vectors
-        )
+        return _flat(vectors)
 
 
 class FunctionEncoder:
@@ -121,9 +120,14 @@ class FunctionEncoder:
             vectors = np.asarray(result, dtype=np.float32)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(_wrong_kind(self.name, result)) from error
-        return (
-            vectors.reshape(len(vectors), math.prod(vectors.shape[1:])) if vectors.ndim else vectors
-        )
+        return _flat(vectors)
+
+
+def _flat(vectors: Vectors) -> Vectors:
+    """(B, …) as (B, dim). A number without a batch stays; `check_vectors` refuses it."""
+    if not vectors.ndim:
+        return vectors
+    return vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
 
 
 def _wrong_kind(name: str, result: object) -> str:

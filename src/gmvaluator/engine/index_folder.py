@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_folder
+from gmvaluator.files.records import MALFORMED, write_record
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -25,8 +25,6 @@ from gmvaluator.scoring.quality import RealismReference
 
 INDEX_MARKER = "index.json"
 FORMAT = 1
-DAMAGE = (OSError, AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""What reading a damaged file may raise, beside the errors of its format."""
 
 
 def save_trained(
@@ -80,8 +78,7 @@ def save_trained(
             "weights": trained.weights,
             "seconds": trained.seconds,
         }
-        text = json.dumps(marker, indent=2, ensure_ascii=False)
-        (folder / INDEX_MARKER).write_text(text + "\n", encoding="utf-8")
+        write_record(marker, folder / INDEX_MARKER)
 
 
 def load_trained(folder: Path, marker: Mapping[str, Any], context: Context) -> Trained:
@@ -118,7 +115,7 @@ def load_trained(folder: Path, marker: Mapping[str, Any], context: Context) -> T
             marker, load_file(folder / "vectors.safetensors"), train, clusters, context
         )
         same = trained.train.fingerprint == marker["fingerprint"]
-    except (*DAMAGE, SafetensorError) as error:
+    except (OSError, *MALFORMED, SafetensorError) as error:
         raise RunError(f"index {folder} is damaged ({error}); make the index again") from error
     sizes = {len(trained.order), *(len(space.vectors) for space in trained.spaces)}
     if not same or sizes != {len(trained.distinct.ids)}:

@@ -1,2 +1,3 @@
-"""Folders written whole or not at all (atomic), hashes and seals over them (seals), a study's
-pieces (pieces), and the cache of vectors and indexes (store, prune)."""
+"""Folders written whole or not at all (atomic), records as JSON
+(records), hashes and seals over them (seals), a study's pieces (pieces), and the cache of vectors
+and indexes (store, prune)."""

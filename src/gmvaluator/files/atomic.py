@@ -175,6 +175,10 @@ def locked(file: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
 
     A lock whose holder was killed keeps nobody out.
 
+    Args:
+        file: of the lock, in a folder that exists.
+        timeout: seconds to wait for the lock; −1: without end.
+
     Raises:
         OSError: the file cannot be made, or somebody else holds the lock for `timeout` seconds
             (`TimeoutError`).

@@ -11,6 +11,7 @@ from typing import Any
 
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_file, remove_leftovers
+from gmvaluator.files.records import UNREADABLE
 
 
 class Workspace:
@@ -79,6 +80,6 @@ def _read(file: Path) -> dict[str, Any] | None:
     """The content of a finished piece; None where the file is missing or damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except UNREADABLE:
         return None
     return content if isinstance(content, dict) and "result" in content else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,22 @@ def hash_file(file: Path, algorithm: str | Callable[[], Any] = "sha256") -> str:
         return hashlib.file_digest(handle, algorithm).hexdigest()
 
 
-def sealed(info: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`info` with the hashes of all files of `folder`, and a seal over both.
+def sealed(
+    info: Mapping[str, Any], folder: Path, names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """`info` with the hashes of files of `folder`, and a seal over both.
 
     Args:
         info: content of the folder's marker file, as JSON takes it.
-        folder: holds every file but the marker, in sub-folders too.
+        folder: of the files.
+        names: of the files. Default: all that are in the folder, in sub-folders too.
     """
-    listed = sorted(file for file in folder.rglob("*") if file.is_file())
-    files = {file.relative_to(folder).as_posix(): hash_file(file) for file in listed}
+    if names is None:
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        names = [file.relative_to(folder).as_posix() for file in files]
+    hashes = {name: hash_file(folder / name) for name in names}
     # as JSON will give it back: keys that are numbers become strings, and sort as strings
-    content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: files}))
+    content: dict[str, Any] = json.loads(json.dumps(unsealed(info) | {FILES: hashes}))
     return content | {SEAL: seal_of(content)}
 
 

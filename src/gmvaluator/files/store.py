@@ -10,7 +10,7 @@ that share a cache cannot disturb one another, and a damaged shard is noticed, r
 out. docs/performance.md says why shards are safetensors files and not Lance or Zarr.
 
 No run needs the cache. Where the cache cannot be read, vectors are computed again; where it cannot
-be written, vectors stay in memory for this run. Both are said once, as a `CacheWarning`. Only a
+be written, vectors stay in memory for this run. A `CacheWarning` reports either once. Only a
 wrong checksum counts as damage: a file that cannot be read now may be whole.
 """
 
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import CacheWarning, RunError
 from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
+from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import hash_file
 
 SHARD_ROWS = 1_024
@@ -303,7 +304,7 @@ class IndexFile:
                     save(part)
                     note = {"checksum": checksum(part), "made": time.time(), **self.description}
                 with publish_file(self.path.with_suffix(".json")) as part:
-                    part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+                    write_record(note, part)
         except (OSError, RunError) as error:
             self.faults.report("write", error)
 

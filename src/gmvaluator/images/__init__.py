@@ -1,14 +1,9 @@
 """Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids."""
 
-from gmvaluator.images.imageset import (
-    Batch,
-    ImageDataset,
-    ImageSet,
-    ImageSource,
-    Preprocessing,
-    Skip,
-    set_fingerprint,
-)
+from gmvaluator.images.batching import Batch
+from gmvaluator.images.decoding import Preprocessing
+from gmvaluator.images.imageset import ImageDataset, ImageSet, ImageSource, set_fingerprint
+from gmvaluator.images.sources import Skip
 
 __all__ = [
     "Batch",

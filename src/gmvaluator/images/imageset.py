@@ -32,21 +32,10 @@ from gmvaluator.images.decoding import (
     shrink,
     unless_error,
 )
-from gmvaluator.images.sources import Listing, Raw, Skip, open_source
+from gmvaluator.images.sources import Listing, Raw, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-__all__ = [
-    "PIXEL_LIMIT",
-    "Batch",
-    "ImageDataset",
-    "ImageSet",
-    "ImageSource",
-    "Preprocessing",
-    "Skip",
-    "set_fingerprint",
-]
 
 # JPEG blurs digits and icons, and saves little on them
 LOSSLESS_SIDE = 64
@@ -134,10 +123,10 @@ class ImageSet:
     def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
         """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
 
-        Equal where two images look the same pixel by pixel, whatever their files. None where an
+        Equal where two images look the same pixel by pixel, even from different files. None where an
         image cannot be read.
         """
-        chosen = self._check_rows(rows)
+        selected = self._check_rows(rows)
 
         def key(raw: Raw | ImageError) -> str | None:
             try:
@@ -147,8 +136,8 @@ class ImageSet:
             return content_key_of(np.asarray(picture.convert("RGB")))
 
         with quiet_pillow(), ThreadPoolExecutor(processors(), "gmvaluator-decode") as pool:
-            for at in range(0, len(chosen), batch_size):
-                yield from pool.map(key, self._read(chosen[at : at + batch_size].tolist()))
+            for at in range(0, len(selected), batch_size):
+                yield from pool.map(key, self._read(selected[at : at + batch_size].tolist()))
 
     def read_bytes(self, index: int) -> bytes:
         """The encoded image as stored, or a PNG of an image that is not encoded."""
@@ -189,14 +178,14 @@ class ImageSet:
 
         Raises `InputError` if a row is out of range or given twice.
         """
-        chosen = self._check_rows(rows)
-        if len(np.unique(chosen)) != len(chosen):
+        selected = self._check_rows(rows)
+        if len(np.unique(selected)) != len(selected):
             raise InputError("select was given a row twice; wanted distinct rows: ids are unique.")
 
         def pick(values: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(values[row] for row in chosen)
+            return tuple(values[row] for row in selected)
 
-        labels = _Deferred(self, chosen)
+        labels = _Deferred(self, selected)
         subset = ImageSet(
             Listing(
                 self._reader,
@@ -208,9 +197,9 @@ class ImageSet:
             pixel_limit=self._limit,
         )
         subset.origin = self.origin
-        if np.array_equal(chosen, np.arange(len(self))):
+        if np.array_equal(selected, np.arange(len(self))):
             subset.location = self.location
-        subset._source_rows = chosen if self._source_rows is None else self._source_rows[chosen]
+        subset._source_rows = selected if self._source_rows is None else self._source_rows[selected]
         return subset
 
     def batches(
@@ -227,7 +216,7 @@ class ImageSet:
         One thread reads, `workers` threads (default: the processors at hand) decode; both end
         with the iterator. Every row is in exactly one batch, as a survivor or skipped; with
         `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
-        `known` (asked from the decoding threads) are not decoded and have no pixels.
+        `known` (called in the decoding threads) are not decoded and have no pixels.
         """
         if batch_size < 1 or (workers is not None and workers < 1):
             raise InputError(
@@ -235,8 +224,8 @@ class ImageSet:
             )
         if on_error not in ("skip", "raise"):
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
-        chosen = np.arange(len(self)) if rows is None else self._check_rows(rows)
-        parts = [chosen[at : at + batch_size] for at in range(0, len(chosen), batch_size)]
+        selected = np.arange(len(self)) if rows is None else self._check_rows(rows)
+        parts = [selected[at : at + batch_size] for at in range(0, len(selected), batch_size)]
         pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers, known)
         produced = pipeline.run(parts)
         return raising(produced) if on_error == "raise" else produced
@@ -249,19 +238,19 @@ class ImageSet:
         return row % len(self)
 
     def _check_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
-        chosen = np.asarray(rows)
-        if chosen.size == 0:
+        array = np.asarray(rows)
+        if array.size == 0:
             return np.empty(0, np.int64)
-        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InputError(
-                f"rows of {chosen.dtype}, shape {chosen.shape} were given; wanted a list of row "
+                f"rows of {array.dtype}, shape {array.shape} were given; wanted a list of row "
                 "numbers: use numpy.flatnonzero on a mask."
             )
-        if chosen.min() < 0 or chosen.max() >= len(self):
+        if array.min() < 0 or array.max() >= len(self):
             raise InputError(
-                f"rows {chosen.min()}..{chosen.max()} were given; wanted 0..{len(self) - 1}."
+                f"rows {array.min()}..{array.max()} were given; wanted 0..{len(self) - 1}."
             )
-        return chosen.astype(np.int64)
+        return array.astype(np.int64)
 
     def _read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
         if self._source_rows is not None:

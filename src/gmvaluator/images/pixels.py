@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.images.imageset import ImageSet, Preprocessing
+from gmvaluator.images.decoding import Preprocessing
+from gmvaluator.images.imageset import ImageSet
 
 
 def load_pixels(images: ImageSet, size: int) -> NDArray[np.uint8]:

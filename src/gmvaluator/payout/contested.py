@@ -55,8 +55,7 @@ def contested(
         contributions: (m, k) scores to settle.
         representatives: (n,) representative of each training image's cluster.
     """
-    n = ownership.n_train
-    stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
+    n, stays = ownership.n_train, ownership.stays
     values = sum_values(contributions)
     sizes = np.bincount(representatives[stays], minlength=n)
     copies = stays & (sizes[representatives] > 1) & (values[representatives] > 0)

@@ -12,17 +12,17 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gmvaluator.errors import RunError
-from gmvaluator.files.atomic import publish_file, remove_leftovers
+from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
+from gmvaluator.files.records import MALFORMED
 from gmvaluator.files.seals import RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
@@ -144,10 +144,10 @@ class Ledger:
         Raises:
             RunError: another currency, fewer images, or images or scores that differ.
         """
-        mine = self.currency
-        if mine is not None and mine != currency:
+        settled_in = self.currency
+        if settled_in is not None and settled_in != currency:
             raise RunError(
-                f"ledger {self.path} is in {mine.code} ({mine.digits} decimals), not "
+                f"ledger {self.path} is in {settled_in.code} ({settled_in.digits} decimals), not "
                 f"{currency.code} ({currency.digits}); start another ledger for another currency"
             )
         m = len(valuation.generated_ids)
@@ -270,7 +270,7 @@ def read_ledger(path: str | Path) -> Ledger:
         try:
             entry = json.loads(line)
             trouble = _trouble(entry, entries)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             trouble = f"is no entry ({error})"
         if trouble:
             raise RunError(
@@ -361,30 +361,24 @@ def differences(entry: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep a second settlement out while one is under way.
-
-    The lock is on a hidden empty file beside the ledger. The file stays; the lock ends with its
-    process.
+def hold(path: Path) -> Iterator[None]:
+    """Keep a second settlement in the ledger `path` out while one is under way.
 
     Raises:
         RunError: another process or thread holds the ledger, or the lock cannot be made.
     """
     file = Path(os.path.realpath(path))
-    lock = FileLock(file.with_name(f".{file.name}.lock"), blocking=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(
-            f"another settlement holds ledger {path}; wait for it and settle again"
-        ) from error
-    except OSError as error:
-        raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
-    try:
+    with ExitStack() as lock:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(locked(file.with_name(f".{file.name}.lock"), timeout=0))
+        except TimeoutError as error:
+            raise RunError(
+                f"another settlement holds ledger {path}; wait for it and settle again"
+            ) from error
+        except OSError as error:
+            raise RunError(f"cannot lock ledger {path}: {error.strerror}") from error
         yield
-    finally:
-        lock.release()
 
 
 def check_head(ledger: Ledger, head: str) -> None:

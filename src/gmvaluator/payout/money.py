@@ -42,17 +42,17 @@ class Currency:
             InputError: the code is unknown and `digits` is None, or ISO 4217 says other digits.
         """
         name = code.strip().upper()
-        known = CURRENCY_DIGITS.get(name)
+        listed = CURRENCY_DIGITS.get(name)
         if not name:
             raise InputError("no currency was given; pass an ISO 4217 code such as EUR")
-        decimals = known if digits is None else digits
+        decimals = listed if digits is None else digits
         if decimals is None:
             raise InputError(
                 f"currency {code!r} is unknown; pass an ISO 4217 code (EUR, USD, JPY, KWD …), or "
                 "say how many decimals it has (--digits, digits=…)"
             )
-        if known not in (None, decimals):
-            raise InputError(f"{name} has {known} decimals, not {digits}; leave digits out")
+        if listed not in (None, decimals):
+            raise InputError(f"{name} has {listed} decimals, not {digits}; leave digits out")
         if not 0 <= decimals <= MOST_DIGITS:
             raise InputError(f"digits={digits} was given; pass 0 to {MOST_DIGITS}")
         return Currency(name, decimals)

@@ -52,10 +52,15 @@ class Ownership:
     gone: NDArray[np.bool_] | None = None
 
     @property
+    def stays(self) -> NDArray[np.bool_]:
+        """(n_train,) training images that were not withdrawn."""
+        return np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
+
+    @property
     def n_images(self) -> NDArray[np.int64]:
         """(G + 1,) number of training images that each owner has a share of; last, of nobody."""
         owned = np.bincount(self.groups, minlength=len(self.owners))
-        unowned = np.ones(self.n_train, dtype=bool) if self.gone is None else ~self.gone
+        unowned = self.stays
         unowned[self.rows] = False
         return np.append(owned, np.count_nonzero(unowned))
 
@@ -253,8 +258,7 @@ def _held(ownership: Ownership, representatives: NDArray[np.int64] | None) -> _H
     """Owners of each image that scores: of copies that count once, the owners of all copies."""
     if representatives is None:
         return _Held(ownership.rows, ownership.groups, ownership.shares, ownership.rows)
-    n = ownership.n_train
-    stays = np.ones(n, dtype=bool) if ownership.gone is None else ~ownership.gone
+    n, stays = ownership.n_train, ownership.stays
     sizes = np.bincount(representatives[stays], minlength=n)
     owned = ~stays
     owned[ownership.rows] = True
@@ -392,9 +396,9 @@ def _refuse_repeats(table: _Rows, rows: NDArray[np.int64], groups: NDArray[np.in
 
 
 def _refuse_sums(table: _Rows, rows: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    known = rows >= 0
-    sums = np.bincount(rows[known], weights=shares[known], minlength=1)
-    wrong = known & (np.abs(sums[rows] - 1) > SHARE_TOLERANCE * (1 + 1e-9))
+    in_set = rows >= 0
+    sums = np.bincount(rows[in_set], weights=shares[in_set], minlength=1)
+    wrong = in_set & (np.abs(sums[rows] - 1) > SHARE_TOLERANCE * (1 + 1e-9))
     if wrong.any():
         first = {int(rows[place]): int(place) for place in np.flatnonzero(wrong)[::-1]}
         images = [
@@ -414,9 +418,9 @@ def _ownership(
     n_train: int,
     origin: dict[str, Any],
 ) -> Ownership:
-    n_given, known = len(rows), np.flatnonzero(rows >= 0)
+    n_rows, in_set = len(rows), np.flatnonzero(rows >= 0)
     # one order whatever the file's: sums of shares are then the same to the last digit
-    order = known[np.lexsort((groups[known], rows[known]))]
+    order = in_set[np.lexsort((groups[in_set], rows[in_set]))]
     rows, groups, shares = rows[order], groups[order], shares[order]
     sums = np.bincount(rows, weights=shares, minlength=n_train)
     return Ownership(
@@ -426,7 +430,7 @@ def _ownership(
         shares=shares / sums[rows],
         n_train=n_train,
         origin=origin,
-        n_skipped=n_given - len(known),
+        n_skipped=n_rows - len(in_set),
     )
 
 

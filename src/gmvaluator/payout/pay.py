@@ -134,9 +134,9 @@ def _book(path: Path, run: Run, currency: Currency) -> tuple[Ledger, dict[str, A
     again = None
     if book.settled == len(run.valuation.generated_ids):
         recorded = record_in(run.folder).get("ledger")
-        known = isinstance(recorded, dict) and recorded.get(SEAL) == book.head
+        has_payout = isinstance(recorded, dict) and recorded.get(SEAL) == book.head
         again = book.entries[-1] if book.entries else {}
-        if known or again.get(RUN_SEAL) != run.seal:
+        if has_payout or again.get(RUN_SEAL) != run.seal:
             raise book.all_settled()
     check_earlier(book, run.folder, run, currency)
     return (book if again is None else book.without_last), again
@@ -157,13 +157,7 @@ def _ownership(run: Run, owners: str | Path | None, by: str | None) -> Ownership
 
 def _open_part(run: Run, start: int) -> tuple[Contributions, NDArray[np.float64] | None]:
     """Contributions and unattributed parts of the generated images from `start` on."""
-    whole = run.valuation.contributions
-    part = replace(
-        whole,
-        rows=whole.rows[start:],
-        distances=whole.distances[start:],
-        scores=whole.scores[start:],
-    )
+    part = run.valuation.contributions.select(slice(start, None))
     test = run.valuation.record.unattributed
     return part, run.valuation.unattributed[start:] if test and test.applied else None
 

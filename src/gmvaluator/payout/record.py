@@ -12,6 +12,7 @@ from typing import Any
 
 from gmvaluator import versions
 from gmvaluator.files.atomic import check_into, publish_into, sync_files
+from gmvaluator.files.records import UNREADABLE, write_record
 from gmvaluator.files.seals import RUN_SEAL, SEAL, sealed
 from gmvaluator.payout.contested import Contested
 from gmvaluator.payout.ledger import (
@@ -19,13 +20,13 @@ from gmvaluator.payout.ledger import (
     append_entry,
     check_head,
     entry_of,
-    locked,
+    hold,
     read_ledger,
 )
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
-from gmvaluator.payout.statements import STATEMENTS, Context, write_statements
+from gmvaluator.payout.statements import STATEMENTS, write_statements
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
 from gmvaluator.scoring.weightings import recorded_weighting
@@ -171,8 +172,8 @@ class Payout:
         """
         out = self.run.folder if folder is None else Path(folder)
         if self.ledger is not None:
-            now = read_ledger(self.ledger.path)
-            check_earlier(now, out, self.run, self.settlement.rules.currency)
+            ledger = read_ledger(self.ledger.path)
+            check_earlier(ledger, out, self.run, self.settlement.rules.currency)
         with publish_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED) as scratch:
             _write_table(self, scratch / PAYOUT_TABLE)
             if self.before is not None:
@@ -180,19 +181,9 @@ class Payout:
             if self.contested:
                 _write_contested(self, scratch / CONTESTED)
             if statements:
-                context = Context(
-                    self.run,
-                    self.ownership,
-                    self.settlement,
-                    self.terms,
-                    self.start,
-                    self.made,
-                    self.withdrawn,
-                    recorded_weighting(self.weighting).withdrawal,
-                )
-                write_statements(context, scratch / STATEMENTS, progress or Silent())
+                write_statements(self, scratch / STATEMENTS, progress or Silent())
             if self.ledger is None:
-                _write_record(self.as_json(), scratch)
+                write_record(sealed(self.as_json(), scratch), scratch / PAYOUT_RECORD)
             else:
                 self._write_into_ledger(self.ledger, scratch, out, overwrite=overwrite)
         return out
@@ -205,10 +196,11 @@ class Payout:
         Raises:
             RunError: see `save`.
         """
-        with locked(ledger.path):
+        with hold(ledger.path):
             entry = self.again or self.entry(ledger)
             settled = {"file": str(ledger.path), "entry": entry["entry"], SEAL: entry[SEAL]}
-            _write_record(self.as_json() | {"ledger": settled}, scratch)
+            record = sealed(self.as_json() | {"ledger": settled}, scratch)
+            write_record(record, scratch / PAYOUT_RECORD)
             sync_files(scratch)
             check_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
             if self.again is None:
@@ -267,7 +259,7 @@ def record_in(folder: Path) -> dict[str, Any]:
     """The record of the payout in a folder; empty if there is none that can be read."""
     try:
         record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except UNREADABLE:
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -281,12 +273,6 @@ def spreadsheet_safe(name: str) -> str:
     the names unchanged.
     """
     return f"'{name}" if _FORMULA.match(name) else name
-
-
-def _write_record(record: dict[str, Any], folder: Path) -> None:
-    """`payout.json`, with the hashes of the files that are already in the folder."""
-    text = json.dumps(sealed(record, folder), indent=2, ensure_ascii=False)
-    (folder / PAYOUT_RECORD).write_text(text + "\n", encoding="utf-8")
 
 
 def _write_table(payout: Payout, file: Path) -> None:

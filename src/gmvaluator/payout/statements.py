@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms
-from gmvaluator.payout.settlement import Line, Settlement
+from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
+from gmvaluator.payout.settlement import Line
 from gmvaluator.progress import Progress
 from gmvaluator.report.html import data_uri, page_template, write_page
-from gmvaluator.runs.folder import Run, RunSide
+from gmvaluator.runs.images import RunSide
+from gmvaluator.scoring.weightings import recorded_weighting
+
+if TYPE_CHECKING:
+    from gmvaluator.payout.record import Payout
 
 STATEMENTS = "statements"
 INDEX = "index.html"
@@ -30,33 +35,13 @@ GENERATED_SHOWN = 3
 THUMBNAIL_SIDE = 96
 # pictures of generated images in memory: the same ones support many owners
 CACHED_PICTURES = 1000
+NO_TERMS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 _STATES = {
     "missing": "no longer there",
     "unreadable": "cannot be read",
     "changed": "changed since the run",
     "unknown": "as it is now: the run did not record its content",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What statements are made from; see `Payout` in `payout.record`."""
-
-    run: Run
-    ownership: Ownership
-    settlement: Settlement
-    terms: Terms
-    start: int
-    made: str
-    withdrawn: tuple[str, ...] = ()
-    withdrawal: str = ""
-
-    @cached_property
-    def by_owner(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places of all terms in the order of their owners, and where each owner's terms begin."""
-        order = np.argsort(self.terms.groups, kind="stable")
-        counts = np.bincount(self.terms.groups, minlength=len(self.ownership.owners) + 1)
-        return order, np.concatenate([[0], np.cumsum(counts)])
 
 
 @dataclass(frozen=True)
@@ -93,25 +78,24 @@ def safe_name(owner: str) -> str:
     return f"{readable or 'owner'}-{digest}.html"
 
 
-def write_statements(context: Context, folder: Path, progress: Progress) -> None:
+def write_statements(payout: Payout, folder: Path, progress: Progress) -> None:
     """Write a page for each owner and an index of all lines.
 
     Args:
-        context: the settlement and its run.
+        payout: the payout.
         folder: where to write; it must not exist.
         progress: advances by one for each statement.
     """
     folder.mkdir()
     template = page_template(__package__, "statement.html.j2")
-    lines = context.settlement.lines
-    shared = _shared(context)
-    pictures = _Pictures(context.run)
-    groups = {name: group for group, name in enumerate(context.ownership.owners)}
+    lines = payout.settlement.lines
+    shared = _shared(payout)
+    of_generated = lru_cache(CACHED_PICTURES)(partial(_picture, payout.run.generated))
+    terms_of = _terms_of_owners(payout)
     owners = [line for line in lines if line.is_owner]
     with progress.stage("statements", len(owners)) as advance:
         for line in owners:
-            group = groups.get(line.owner)
-            evidence = () if group is None else _evidence(context, group, pictures)
+            evidence = _evidence(payout, terms_of.get(line.owner, NO_TERMS), of_generated)
             html = template.render(
                 **shared, part="statement", line=line, evidence=evidence, shown=len(evidence)
             )
@@ -121,18 +105,26 @@ def write_statements(context: Context, folder: Path, progress: Progress) -> None
     write_page(folder / INDEX, template.render(**shared, part="index", lines=lines, files=files))
 
 
-def _shared(context: Context) -> dict[str, Any]:
+def _terms_of_owners(payout: Payout) -> dict[str, NDArray[np.int64]]:
+    """Places of each owner's terms among all terms."""
+    owners, groups = payout.ownership.owners, payout.terms.groups
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, minlength=len(owners)))
+    return dict(zip(owners, np.split(order, ends), strict=False))
+
+
+def _shared(payout: Payout) -> dict[str, Any]:
     """What the template needs for every page of a payout."""
-    settlement, valuation = context.settlement, context.run.valuation
+    settlement, valuation = payout.settlement, payout.run.valuation
     rules = settlement.rules
     m = len(valuation.generated_ids)
-    origin = context.ownership.origin
+    origin = payout.ownership.origin
     facts = (
-        ("Settled on", context.made),
-        ("Run", context.run.seal or "not sealed"),
+        ("Settled on", payout.made),
+        ("Run", payout.run.seal or "not sealed"),
         ("Training images", f"{len(valuation.train_ids):,}"),
         ("Training set", str(valuation.record.inputs.train.fingerprint)),
-        ("Generated images settled", f"{context.start + 1:,} to {m:,}"),
+        ("Generated images settled", f"{payout.start + 1:,} to {m:,}"),
         ("Owners by", str(origin.get("column") or Path(str(origin.get("file"))).name)),
         ("Owners' SHA-256", str(origin.get("sha256"))),
         ("Images nobody owns", rules.unowned),
@@ -144,13 +136,13 @@ def _shared(context: Context) -> dict[str, Any]:
         "rules": rules,
         "settlement": settlement,
         "facts": facts,
-        "n_settled": m - context.start,
+        "n_settled": m - payout.start,
         "total": sum(line.value for line in settlement.lines),
         "unassigned": UNASSIGNED,
         "unattributed": UNATTRIBUTED,
         "bounds": _bounds,
-        "withdrawn": context.withdrawn,
-        "withdrawal": context.withdrawal,
+        "withdrawn": payout.withdrawn,
+        "withdrawal": recorded_weighting(payout.weighting).withdrawal,
     }
 
 
@@ -160,41 +152,33 @@ def _bounds(line: Line, budget: int) -> tuple[int, int]:
     return round(low * budget), round(high * budget)
 
 
-def _evidence(context: Context, group: int, pictures: _Pictures) -> tuple[Evidence, ...]:
-    """The owner's most valuable training images, each with those it contributed to most."""
-    order, starts = context.by_owner
-    terms = order[starts[group] : starts[group + 1]]
-    scores, generated = context.terms.scores[terms], context.terms.generated[terms]
-    rows, row_of_term = np.unique(context.terms.train[terms], return_inverse=True)
+def _evidence(
+    payout: Payout, terms: NDArray[np.int64], of_generated: Callable[[int], tuple[str | None, str]]
+) -> tuple[Evidence, ...]:
+    """The owner's most valuable training images, each with those it contributed to most.
+
+    Args:
+        terms: places of the owner's terms.
+        of_generated: `_picture` of a generated image, by row.
+    """
+    train, drawn = payout.run.train, payout.run.generated
+    scores, generated = payout.terms.scores[terms], payout.terms.generated[terms]
+    rows, row_of_term = np.unique(payout.terms.train[terms], return_inverse=True)
     values = np.bincount(row_of_term, weights=scores, minlength=len(rows))
     evidence = []
     for place in np.argsort(-values, kind="stable")[:EVIDENCE_SHOWN]:
         of_row = np.flatnonzero(row_of_term == place)
         top = of_row[np.argsort(-scores[of_row], kind="stable")[:GENERATED_SHOWN]]
         supported = tuple(
-            pictures.generated(int(generated[t]) + context.start, float(scores[t])) for t in top
+            Picture(drawn.ids[row], *of_generated(row), score)
+            for row, score in zip(
+                (generated[top] + payout.start).tolist(), scores[top].tolist(), strict=True
+            )
         )
-        picture = pictures.train(int(rows[place]), float(values[place]))
+        row = int(rows[place])
+        picture = Picture(train.ids[row], *_picture(train, row), float(values[place]))
         evidence.append(Evidence(picture, len(of_row), supported))
     return tuple(evidence)
-
-
-@dataclass(eq=False)
-class _Pictures:
-    """Images of a run as data URIs; those of generated images are cached for the next owner."""
-
-    run: Run
-    _cache: dict[int, tuple[str | None, str]] = field(default_factory=dict)
-
-    def train(self, row: int, score: float) -> Picture:
-        return Picture(self.run.train.ids[row], *_picture(self.run.train, row), score)
-
-    def generated(self, row: int, score: float) -> Picture:
-        if row not in self._cache:
-            if len(self._cache) >= CACHED_PICTURES:
-                self._cache.clear()
-            self._cache[row] = _picture(self.run.generated, row)
-        return Picture(self.run.generated.ids[row], *self._cache[row], score)
 
 
 def _picture(side: RunSide, row: int) -> tuple[str | None, str]:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gmvaluator.lazy import lazy_names
 
 if TYPE_CHECKING:
     from gmvaluator.report.figures import figures_run
@@ -18,13 +20,5 @@ TITLE = "Value of training images"
 # of all thumbnails, before base64 makes them a third longer
 PICTURE_MEGABYTES = 10.0
 
-_MODULES = {"figures_run": "figures", "report_run": "page"}
-
-
-def __getattr__(name: str) -> Any:
-    # functions load on first use: the command line needs the constants for its help
-    if name not in _MODULES:
-        raise AttributeError(f"module 'gmvaluator.report' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"gmvaluator.report.{_MODULES[name]}"), name)
+# the command line needs the constants alone, for its help
+__getattr__ = lazy_names(__name__, {"figures_run": "figures", "report_run": "page"})

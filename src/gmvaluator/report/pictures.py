@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.progress import Progress
 from gmvaluator.report.columns import CONTRIBUTORS_SHOWN, ORDERS, Images, Side
-from gmvaluator.runs.folder import Run, State
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.images import State
 
 Key = tuple[Side, int]
 

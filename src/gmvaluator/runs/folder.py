@@ -7,11 +7,9 @@ from pathlib import Path
 
 from gmvaluator.files.seals import broken
 from gmvaluator.images import ImageSource
-from gmvaluator.runs.images import RunSide, State
+from gmvaluator.runs.images import RunSide
 from gmvaluator.runs.record import MARKER, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
-
-__all__ = ["Run", "RunSide", "State", "check_files", "open_run"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,13 +88,13 @@ class RunSide:
             return self.labels
         if self.images is None:
             raise InputError(f"column {name!r} cannot be read: {self.trouble}")
-        known = self.images.metadata
-        if name not in known:
-            listed = ", ".join([*(["label"] if self.labels is not None else []), *known])
+        metadata = self.images.metadata
+        if name not in metadata:
+            listed = ", ".join([*(["label"] if self.labels is not None else []), *metadata])
             raise InputError(
                 f"the set has no column {name!r}; choose one of: {listed or 'none, it has none'}"
             )
-        values = known[name]
+        values = metadata[name]
         return tuple(None if row < 0 else values[row] for row in self.rows)
 
     def whole_column(self, name: str) -> tuple[Any, ...]:

@@ -95,14 +95,14 @@ def _joined_null(
     old: Valuation, new: Valuation, quality: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64] | None, Unattributed | None]:
     """The test for images without a contributor, of all: (p-values, entry of the record)."""
-    told = old.record.unattributed
-    if told is None or old.match_p is None or new.match_p is None:
-        return None, told
+    test = old.record.unattributed
+    if test is None or old.match_p is None or new.match_p is None:
+        return None, test
     p = np.concatenate([old.match_p, new.match_p])
-    without = p <= told.level
+    without = p <= test.level
     total = float(quality.sum())
     share = float(quality[without].sum()) / total if total > 0 else 0.0
-    return p, replace(told, share=share, images=int(without.sum()))
+    return p, replace(test, share=share, images=int(without.sum()))
 
 
 def _all_ids(valuation: Valuation) -> list[str]:
@@ -117,11 +117,11 @@ def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
     Raises:
         InputError: some of `names` are ids of generated images of `old`.
     """
-    both = sorted(set(_all_ids(old)) & set(names))
-    if both:
+    common = sorted(set(_all_ids(old)) & set(names))
+    if common:
         raise InputError(
-            f"{len(both)} new images have ids that the run has already ({', '.join(both[:3])}"
-            f"{' …' if len(both) > 3 else ''}); rename them, or pass --prefix TEXT (prefix=…) to "
+            f"{len(common)} new images have ids that the run has already ({', '.join(common[:3])}"
+            f"{' …' if len(common) > 3 else ''}); rename them, or pass --prefix TEXT (prefix=…) to "
             "write before the new ids"
         )
 
@@ -191,19 +191,19 @@ def _leaders(valuation: Valuation) -> list[int] | None:
 
 
 def _null_of(valuation: Valuation) -> tuple[dict[str, Any], str | None]:
-    """What the test compared with, and how: without what it said of these images."""
+    """The settings and the null sample of the test, without its result for these images."""
     record = valuation.record
-    told = {} if record.unattributed is None else record.unattributed.as_json()
+    entries = {} if record.unattributed is None else record.unattributed.as_json()
     held_out = record.inputs.holdout
     return (
-        {name: value for name, value in told.items() if name not in _COUNTS},
+        {name: value for name, value in entries.items() if name not in _COUNTS},
         None if held_out is None else held_out.fingerprint,
     )
 
 
 def _sources(old: Valuation, new: Valuation, prefix: str) -> Source | None:
     """Where the images are, as `ImageSet.open` takes it; None where some were in memory."""
-    before, later = (each.record.inputs.generated.source for each in (old, new))
+    before, later = (run.record.inputs.generated.source for run in (old, new))
     if before is None or not isinstance(later, str):
         return None
     return [*([["", before]] if isinstance(before, str) else before), [prefix, later]]

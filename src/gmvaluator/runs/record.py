@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import finish_interrupted
+from gmvaluator.files.records import UNREADABLE
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.schema import INPUTS, RECORD, UNATTRIBUTED
 from gmvaluator.scoring.weightings import Temperature
@@ -223,8 +224,8 @@ class RunRecord:
         RECORD(info, "")
         entries = deepcopy(dict(info))
         entries.pop("format", None)
-        known = {entry.name for entry in fields(cls)} - {"extras"}
-        record = {name: entries.pop(name) for name in known if name in entries}
+        attributes = {entry.name for entry in fields(cls)} - {"extras"}
+        record = {name: entries.pop(name) for name in attributes if name in entries}
         record["settings"] = RecordedSettings(record["settings"])
         record["inputs"] = Inputs(
             **{
@@ -334,7 +335,7 @@ def read_marker(folder: Path, marker: str, kind: str) -> dict[str, Any]:
         raise RunError(f"{folder} is no {kind} folder (it holds no {marker}); check the path")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RunError(f"{file} cannot be read ({error}); make the {kind} again") from error
     if not isinstance(content, dict):
         raise RunError(f"{file} holds no JSON object; make the {kind} again")

@@ -97,12 +97,12 @@ def object_of(entry: Check) -> Check:
     return check
 
 
-def record_of(required: Mapping[str, Check], known: Mapping[str, Check] = _NONE) -> Check:
+def record_of(required: Mapping[str, Check], optional_keys: Mapping[str, Check] = _NONE) -> Check:
     """An object with certain keys.
 
     Args:
         required: checks by key; the object has all of these keys.
-        known: checks by key; the object may have these keys, and others that nothing checks.
+        optional_keys: checks by key; the object may have these keys, and others without a check.
     """
 
     def check(value: Any, key: str) -> None:
@@ -112,7 +112,7 @@ def record_of(required: Mapping[str, Check], known: Mapping[str, Check] = _NONE)
             if name not in value:
                 raise RunError(f"run.json has no {within}{name}; {ADVICE}")
         for name, content in value.items():
-            entry = required.get(name) or known.get(name)
+            entry = required.get(name) or optional_keys.get(name)
             if entry is not None:
                 entry(content, within + name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_folder
+from gmvaluator.files.records import MALFORMED, write_record
 from gmvaluator.files.seals import sealed
 from gmvaluator.images import ImageSource, Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -181,7 +181,7 @@ class Valuation:
 
         Args:
             side: which images.
-            given: a source of `ImageSet` that has them now; None: open the recorded source.
+            given: a source of `ImageSet` that has the images now. Default: the recorded source.
 
         Raises:
             InputError: `given` cannot be opened.
@@ -271,8 +271,7 @@ class Valuation:
         with publish_folder(Path(path), MARKER, overwrite=overwrite) as folder:
             for name, table in tables_of(self).items():
                 pq.write_table(table, folder / name)
-            text = json.dumps(sealed(self.info, folder), indent=2, ensure_ascii=False)
-            (folder / MARKER).write_text(text + "\n", encoding="utf-8")
+            write_record(sealed(self.info, folder), folder / MARKER)
         drop_derived(Path(path))
 
     @staticmethod
@@ -295,7 +294,7 @@ class Valuation:
         record, tables = read_run(folder, check=check)
         try:
             return valuation_of(record, tables)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise RunError(
                 f"the files of run {folder} do not fit together ({error}); restore the run or "
                 "make it again"

@@ -30,6 +30,15 @@ class Contributions:
     scores: NDArray[np.float64]
     n_train: int
 
+    def select(self, images: NDArray[np.int64] | slice) -> Contributions:
+        """The contributions of these of the m generated images, in this order."""
+        return replace(
+            self,
+            rows=self.rows[images],
+            distances=self.distances[images],
+            scores=self.scores[images],
+        )
+
     def without(self, generated: NDArray[np.bool_]) -> Contributions:
         """The same scores, but 0 for the contributors of these of the m generated images."""
         return replace(self, scores=np.where(generated[:, None], 0.0, self.scores))

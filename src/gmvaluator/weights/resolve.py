@@ -244,7 +244,7 @@ def _sources(name: str, addresses: Sequence[str]) -> list[WeightSource]:
     """
     if name in REGISTRY:
         return [REGISTRY[name]]
-    own = [name] if name.startswith(("hf:", "https://", "http://")) else []
+    addressed = [name] if name.startswith(("hf:", "https://", "http://")) else []
     return [
         WeightSource(
             _cache_name(address),
@@ -252,7 +252,7 @@ def _sources(name: str, addresses: Sequence[str]) -> list[WeightSource]:
             url=address,
             sha256=urllib.parse.urlsplit(address).fragment.removeprefix("sha256="),
         )
-        for address in [*own, *addresses]
+        for address in [*addressed, *addresses]
     ]
 
 

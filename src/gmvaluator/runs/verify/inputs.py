@@ -151,8 +151,8 @@ def check_holdout(
     if fingerprint == recorded.fingerprint:
         right = f"{where} gives the same {n} images to compare with"
         return InputCheck(HELD_OUT, "ok", (right,), n)
-    known = len(keys) - len(fresh)
-    alike = (test.holdout_in_training or known) - known
+    same_content = len(keys) - len(fresh)
+    alike = (test.holdout_in_training or same_content) - same_content
     if alike > 0:
         why = (
             f"{alike} of them have the vector of a training image or were training images, and "

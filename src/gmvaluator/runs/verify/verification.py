@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import InputError, RunError
+from gmvaluator.files.records import MALFORMED, UNREADABLE
 from gmvaluator.files.seals import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.progress import Progress, as_progress
@@ -225,7 +226,7 @@ def _check_laws(valuation: Valuation, folder: Path) -> Check:
     values, pairs = (read_table(folder / f"{name}.parquet") for name in ("values", "contributions"))
     try:
         laws = check_laws(valuation, values, pairs)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         why = f"a column of the tables is missing or damaged ({type(error).__name__}: {error})"
         return Check("laws", "failed", (why,))
     return _check("laws", [str(law) for law in laws if law.broken], f"all {len(laws)} hold")
@@ -245,7 +246,7 @@ def _records(info: Mapping[str, Any], folder: Path) -> Iterator[Check]:
         if (folder / name).exists():
             try:
                 content = json.loads((folder / name).read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
+            except UNREADABLE as error:
                 content = error
             if name in BESIDE or (isinstance(content, dict) and RUN_SEAL in content):
                 yield _check_record(name, content, beside, info, folder)
