@@ -1,4 +1,8 @@
-"""A run goes in; intervals, agreement and stability of its values come out."""
+"""A run goes in; intervals, agreement and stability of its values come out.
+
+`uncertainty`: intervals of a run's values, and how many images are enough. `stability`: other
+settings. `intervals`: the bootstrap. `agreement`: of two valuations. `tables`: results as files.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
-"""Folders written whole or not at all (atomic), records as JSON
-(records), hashes and seals over them (seals), a study's pieces (pieces), and the cache of vectors
-and indexes (store, prune)."""
+"""Result folders written whole or not at all, their hashes, and the cache of vectors and indexes.
+
+`atomic`: writes files and folders. `seals`: hashes, and a seal over them. `store`: the cache.
+`prune`: its size. `records`: records as JSON. `pieces`: the working folder of a study.
+"""

@@ -1,6 +1,9 @@
 """Small reference generative models to train, keep and draw from.
 
-`gmvaluator.generators.training.train_generator` trains any of them on an image set.
+`FAMILIES` says which file has a family. `base`: what a family is made of; `config`: its settings.
+`training` (`train_generator`), `running`, `checkpoints`: training on an image set, read by `data`.
+`files`: saved generators. `adversarial`, `averaging`, `spectral`, `layers`: shared by families.
+`unet`, `denoising_mlp`: the networks of ddpm. `randomness`: seeds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids."""
+"""Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids.
+
+`imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images, all PIL code.
+`pixels`: whole sets as arrays. `sources`: one file a kind of source; `sources/opening.py` chooses.
+"""
 
 from gmvaluator.images.batching import Batch
 from gmvaluator.images.decoding import Preprocessing

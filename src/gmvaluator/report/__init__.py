@@ -1,6 +1,8 @@
 """A saved run in; out come one self-contained HTML page to look at, and figures for papers.
 
-`gmvaluator.report.html` also gives other rooms the environment and the style of HTML pages.
+`page`: puts the page together. `columns`: fields of cards. `tables`: sums by a column, copies,
+skipped images. `charts`: curves as SVG. `pictures`: which pictures fit. `packing`: data within the
+file. `html`: environment and style of all HTML pages, for other rooms too. `figures`: PNG and PDF.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Draw m images from a generative model into a folder (step 1 of GMValuator's Algorithm 1).
 
-Source of the algorithm: Yang et al., ICLR 2025, arXiv 2304.10701. A model is a Python callable,
-a TorchScript or torch.export file, a diffusers pipeline or a generator of this package.
+`loading`: opens a model by its kind. `networks`: TorchScript, torch.export. `pipelines`: diffusers.
+`base`: what a sampler is. `output`: what models return, as images. `folder`: draws into a folder.
+Source of the algorithm: Yang et al., ICLR 2025, arXiv 2304.10701.
 """
 
 from gmvaluator.samplers.base import DrawBatch, Label, PixelRange, Sampler

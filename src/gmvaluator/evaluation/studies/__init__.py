@@ -1,6 +1,7 @@
 """The studies by name: a context goes in, a `StudyResult` of tables and plots comes out.
 
-A new study is one file here, one line in `STUDIES`, and its options in `cli/evaluate.py`.
+The table `STUDIES` says which file has a study; `planted_tables` has the tables of `planted`. A new
+study is one file here, one line in `STUDIES`, and its options in `cli/evaluate.py`.
 """
 
 from __future__ import annotations

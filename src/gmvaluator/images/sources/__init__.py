@@ -1,7 +1,10 @@
 """Where images come from: every source becomes ids, labels and a reader of raw rows.
 
-A reader gives encoded bytes or arrays, never decoded files: decoding belongs to `decoding.py`.
-Readers hold no open files, so that they can be pickled, forked and used from threads.
+`opening`: which file opens what. `base`: `Listing` and `Reader`, which every source gives.
+`files`: folders, single images, CSV tables. `arrays`: .npy and .npz. `parquet`, `tar`: those files.
+`objects`: Python objects. A reader gives encoded bytes or arrays, never decoded files: decoding
+belongs to `decoding.py`. Readers hold no open files, so that they can be pickled, forked and used
+from threads.
 """
 
 from gmvaluator.images.sources.base import FORMATS, Listing, Raw, Reader, Skip, image_format

@@ -1,6 +1,8 @@
 """Weightings: from contributors to the shares they have in a generated image.
 
-A weighting is one file of this folder and one line of the table.
+A weighting is one file of this folder and one line of the table `WEIGHTINGS`: `softmax`, `shapley`,
+`ridge`, `global_ridge`. `base`: what a weighting is. The others are arithmetic: `shares` (rows that
+sum to 1), `kernel_ridge` (among candidates), `landmarks` (among all training images).
 """
 
 from __future__ import annotations
