@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gmvaluator import ImageSet
+
 
 def pytest_collection_finish() -> None:
     """What all tests import stays until the end: the collector need not look at it again."""
@@ -145,3 +147,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+# ---- inputs that several studies of retrained models share
+
+
+@pytest.fixture(scope="module")
+def train(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> ImageSet:
+    """Forty digits."""
+    return ImageSet.open(list(digits[0][:40]))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder that all retraining of this module shares."""
+    return tmp_path_factory.mktemp("work")

@@ -3,5 +3,5 @@
 `train`: fits training images. `trained`: what fitting gives. `value`: values generated images.
 `place`, `recall`: stages that both use. `null_sample`: images known to have no source. `context`:
 settings, networks and memory. `index_folder`: a saved index. `reload`: settings and images of an
-index or run. `laps`: seconds by stage.
+index or run. `timing`: seconds by stage.
 """
