@@ -23,7 +23,7 @@ from gmvaluator.payout.owners import Ownership, deal, owners_by, plain, read_own
 from gmvaluator.payout.record import Payout, check_earlier, record_in
 from gmvaluator.payout.settlement import Rules, Unowned, settle
 from gmvaluator.payout.withdrawal import Withdrawal, withdraw
-from gmvaluator.runs.folder import Run, open_run
+from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.scoring.scores import Contributions
 
 
@@ -81,7 +81,7 @@ def payout_run(
         resamples=resamples,
         seed=seed,
     )
-    opened = run if isinstance(run, Run) else open_run(run)
+    opened = as_run(run)
     ownership = _ownership(opened, owners, by)
     leaving = ownership.images_of(withdrawn) if withdrawn else None
     book, again = (None, None) if ledger is None else _book(Path(ledger), opened, money)

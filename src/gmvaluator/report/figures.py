@@ -7,18 +7,18 @@ from pathlib import Path
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.report.columns import spread_order
 from gmvaluator.runs import plots
-from gmvaluator.runs.folder import Run
+from gmvaluator.runs.folder import Run, as_run
 
 FIGURES = "figures"
 SHEET_ROWS = 8
 _DPI = 200
 
 
-def figures_run(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
+def figures_run(run: str | Path | Run, folder: str | Path | None = None) -> tuple[Path, ...]:
     """Write the cumulative share, the distribution and a sheet of contributors.
 
     Args:
-        run: from `open_run`.
+        run: a run folder, or a run from `open_run`.
         folder: where to write. Default: `figures` in the run's folder.
 
     Returns:
@@ -28,6 +28,7 @@ def figures_run(run: Run, folder: str | Path | None = None) -> tuple[Path, ...]:
         MissingPackageError: matplotlib is not installed.
         RunError: a file cannot be written.
     """
+    run = as_run(run)
     target = run.folder / FIGURES if folder is None else Path(folder)
     valuation = run.valuation
     cumulative, distribution = plots.new_figure(4.6, 3.4), plots.new_figure(4.6, 3.4)

@@ -42,7 +42,7 @@ from gmvaluator.report.pictures import (
 )
 from gmvaluator.report.tables import Pairs, record_tables, tables_of
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
-from gmvaluator.runs.folder import Run
+from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.valuation import Valuation
 
@@ -52,7 +52,7 @@ TROUBLES_SHOWN = 50
 
 
 def report_run(
-    run: Run,
+    run: str | Path | Run,
     path: str | Path | None = None,
     *,
     title: str = TITLE,
@@ -64,7 +64,7 @@ def report_run(
     """Write the report of a run and return its path.
 
     Args:
-        run: from `open_run`. A picture is shown only where its set still holds what was valued.
+        run: a run folder, or a run from `open_run`. A picture is shown only where its set still holds what was valued.
         path: the HTML file. Default: `report.html` in the run's folder.
         title: heading of the page.
         summary: further (name, text) pairs for the row of large numbers.
@@ -79,6 +79,7 @@ def report_run(
     """
     if not 0 <= megabytes * 1e6 < math.inf:
         raise InputError(f"megabytes={megabytes} was given; wanted 0 or more, and not infinite")
+    run = as_run(run)
     target = run.folder / REPORT if path is None else Path(path)
     if target.is_dir():
         raise InputError(

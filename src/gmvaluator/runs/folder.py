@@ -55,6 +55,11 @@ def open_run(
     )
 
 
+def as_run(run: str | Path | Run) -> Run:
+    """An opened run as it is; of a folder, the run with the images that it recorded."""
+    return run if isinstance(run, Run) else open_run(run)
+
+
 def check_files(path: str | Path) -> list[str]:
     """One sentence for each file that is missing or was changed since the run was saved.
 
