@@ -64,7 +64,8 @@ def report_run(
     """Write the report of a run and return its path.
 
     Args:
-        run: a run folder, or a run from `open_run`. A picture is shown only where its set still holds what was valued.
+        run: a run folder, or a run from `open_run`. A picture is shown only where its set still
+            holds what was valued.
         path: the HTML file. Default: `report.html` in the run's folder.
         title: heading of the page.
         summary: further (name, text) pairs for the row of large numbers.
