@@ -155,8 +155,8 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
     leftovers = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
     if leftovers and not overwrite and not (folder / AUDIT_RECORD).exists():
         raise RunError(
-            f"{leftovers[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or pass "
-            "--overwrite (overwrite=True) to replace it"
+            f"{leftovers[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or "
+            "pass --overwrite (overwrite=True) to replace it"
         )
     blocked = [file for file in (folder / AUDIT_RECORD, folder / AUDIT_TABLE) if file.is_dir()]
     if evidence and pages.exists():
