@@ -318,7 +318,7 @@ def test_what_is_told_of_unattributed_images_follows_from_p_values(home: Path) -
     )
     number = "the number of unattributed images follows from the p-values"
     part = "the unattributed share follows from the p-values and qualities"
-    both = "p-values are there where unattributed images are told of, and only there"
+    both = "p-values are recorded exactly where unattributed images are"
     assert laws_broken(right, home) == set()
     assert laws_broken(replace(right, record=whole.record), home) == {number, part}
     assert laws_broken(replace(right, match_p=None), home) == {both}

@@ -123,8 +123,8 @@ class ImageSet:
     def pixel_keys(self, rows: ArrayLike, batch_size: int = 64) -> Iterator[str | None]:
         """32 hex digits that name the decoded RGB pixels and their shape, an image of `rows`.
 
-        Equal where two images look the same pixel by pixel, even from different files. None where
-        an image cannot be read.
+        Equal where two images have the same pixels, even from different files. None where an image
+        cannot be read.
         """
         selected = self._check_rows(rows)
 

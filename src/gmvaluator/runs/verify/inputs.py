@@ -80,27 +80,27 @@ def check_inputs(
         state: State = "failed" if wrong else "unknown"
         return InputCheck(name, state, tuple(wrong) or (ids_only,), n, missing, (), added)
     keys = _content_keys(images, sorted(row for row in rows.values() if row >= 0), progress, name)
-    now = {id_: keys[row] for id_, row in rows.items() if row in keys}
-    missing = tuple(id_ for id_ in rows if id_ not in now)
-    then = dict(zip(opened.ids, opened.keys or (), strict=False))
-    changed = tuple(id_ for id_, key in now.items() if then.get(id_, key) != key)
+    key_of = {id_: keys[row] for id_, row in rows.items() if row in keys}
+    missing = tuple(id_ for id_ in rows if id_ not in key_of)
+    valued = dict(zip(opened.ids, opened.keys or (), strict=False))
+    changed = tuple(id_ for id_, key in key_of.items() if valued.get(id_, key) != key)
     wrong = _differences(missing, changed, added)
-    if not then and not missing:
+    if not valued and not missing:
         if opened.fingerprint is None and not wrong:
             nothing = ("the run recorded neither content keys nor a fingerprint",)
             return InputCheck(name, "unknown", nothing, n)
         if opened.fingerprint not in (
             None,
-            set_fingerprint(opened.ids, [now[id_] for id_ in opened.ids]),
+            set_fingerprint(opened.ids, [key_of[id_] for id_ in opened.ids]),
         ):
             wrong.append(
                 "contents of some differ from those valued; this older run does not say which"
             )
-    if wrong and then:
-        lost, unknown = {then[id_] for id_ in missing}, set(added)
+    if wrong and valued:
+        lost, unknown = {valued[id_] for id_ in missing}, set(added)
         places = [row for row, id_ in enumerate(images.ids) if id_ in unknown] if lost else []
-        others = _content_keys(images, places, progress, name).values() if places else ()
-        if renamed := len(lost.intersection(others)):
+        added_keys = _content_keys(images, places, progress, name).values() if places else ()
+        if renamed := len(lost.intersection(added_keys)):
             wrong.insert(0, f"{renamed} of the missing images are there under other ids")
         elif len(missing) + len(changed) == n:
             wrong.insert(0, f"{where} is another set: not one image of the run is in it")

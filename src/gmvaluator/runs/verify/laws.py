@@ -112,7 +112,7 @@ def _laws_of_test(valuation: Valuation) -> Iterator[Law]:
     test, p = valuation.record.unattributed, valuation.match_p
     if test is None and p is None:
         return
-    both = "p-values are there where unattributed images are told of, and only there"
+    both = "p-values are recorded exactly where unattributed images are"
     yield Law(both, int(test is None or p is None), "run.json against generated.parquet")
     if test is None or p is None:
         return
