@@ -189,7 +189,8 @@ def extend(
         **options,
         **changes,
     )
-    print_result(found.as_json(), found.as_text(), as_json=as_json)
+    text = f"{found.as_text()}\nwrite its report: gmvaluator report {out or run}"
+    print_result(found.as_json(), text, as_json=as_json)
 
 
 def _text(payout: Payout) -> str:
