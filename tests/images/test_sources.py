@@ -142,7 +142,7 @@ def test_single_image(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("missing", None, "does not exist"),
-        ("a.zip", b"PK\3\4", "unknown type"),
+        ("a.7z", b"7z\xbc\xaf", "unknown type"),
         ("a.tar.gz", b"\x1f\x8b", "unknown type"),
         ("a.txt", b"text", "unknown type"),
         ("bad\0name", None, "bad"),

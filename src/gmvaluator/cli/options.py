@@ -159,8 +159,8 @@ GENERATED_IMAGES = option(
 HOLDOUT = option(
     "--holdout SOURCE",
     "Images of the same kind as the training images that the generator was not trained on. "
-    "The test of --null compares generated images with them. Default: the holdout that the "
-    "run had; a new run takes training images, each left out in turn.",
+    "The test of --null compares generated images with them. Default: the holdout of the run; "
+    "without one, the training images, each compared with the others.",
 )
 BY = option(
     "--by COLUMN",

@@ -189,7 +189,9 @@ def extend(
         **options,
         **changes,
     )
-    print_result(extension.as_json(), extension.as_text(), as_json=as_json)
+    text = f"{extension.as_text()}
+write its report: gmvaluator report {out or run}"
+    print_result(extension.as_json(), text, as_json=as_json)
 
 
 def _text(payout: Payout) -> str:

@@ -47,19 +47,19 @@ def copies_text(clusters: Clusters | None) -> str:
 
 
 def unattributed_text(test: Unattributed, n_generated: int) -> str:
-    """The result of a run's test for images without a contributor, for a terminal."""
+    """The result of a run's test for images without a source, for a terminal."""
     if test.reason:
-        return f"without a contributor: cannot be told; {test.reason}"
+        return f"images without a source in the training set: not tested; {test.reason}"
     kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[test.null]
     fate = (
-        "went to no contributor"
+        "their scores went to no contributor"
         if test.applied
-        else "kept their scores; --null withhold takes them away"
+        else "they kept their scores; --null withhold takes them away"
     )
     text = (
-        f"without a contributor: {test.images} of {n_generated} generated images, "
-        f"{100 * test.share:.1f} % of the quality ({fate}); match no better than "
-        f"{100 * test.level:g} % of {test.n_null} {kind}"
+        f"images without a source in the training set: {test.images} of {n_generated} generated "
+        f"images, with {100 * test.share:.1f} % of the quality ({fate}); they match the training "
+        f"set no better than the worst {100 * test.level:g} % of {test.n_null} {kind}"
     )
     if test.holdout_in_training:
         text += (

@@ -1,6 +1,7 @@
 """The tables of the page that need no script: sums by a column, copies, skipped images, run.json.
 
-To add a column to the sums, add a `GroupColumn`.
+To add a column to the sums, add a `GroupColumn`. Where the column shows a number that `Group` does
+not have, add the number to `Group` and compute it in `sum_groups`.
 """
 
 from __future__ import annotations
