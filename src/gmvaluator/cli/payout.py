@@ -189,8 +189,7 @@ def extend(
         **options,
         **changes,
     )
-    text = f"{extension.as_text()}
-write its report: gmvaluator report {out or run}"
+    text = f"{extension.as_text()}\nwrite its report: gmvaluator report {out or run}"
     print_result(extension.as_json(), text, as_json=as_json)
 
 
