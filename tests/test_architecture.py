@@ -47,6 +47,27 @@ def users_of(*packages: str) -> set[str]:
     return {room(file) for file in modules() if imports_any(file, packages)}
 
 
+# a table names the files of these rooms, so that a new one needs no second mention
+TABLES = {"cli", "encoders", "evaluation/studies", "generators", "images/sources"}
+TABLES |= {"baselines", "scoring/weightings"}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted(
+        name
+        for file in ROOT.rglob("*/__init__.py")
+        if (name := file.parent.relative_to(ROOT).as_posix()) not in TABLES
+    ),
+)
+def test_the_docstring_of_a_room_names_its_files(folder: str) -> None:
+    room = ROOT / folder
+    text = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    parts = {file.stem for file in room.glob("*.py")} - {"__init__"}
+    parts |= {file.parent.name for file in room.glob("*/__init__.py")}
+    assert {part for part in parts if f"`{part}`" not in text} == set()
+
+
 def test_only_images_uses_pil() -> None:
     assert users_of("PIL") == {"images"}
 
