@@ -21,8 +21,9 @@ def load_benchmark() -> Any:
 
 @pytest.mark.usefixtures("quick_mnist")
 def test_a_killed_run_resumes_where_it_was(tmp_path: Path) -> None:
-    result = load_benchmark().trial(tmp_path, kills=1, seed=1, n=2_500, after=1_300)
-    assert 1_300 <= result["attempts"][-1]["encoded"] < 2_500
+    result = load_benchmark().trial(tmp_path, kills=1, seed=1, n=1_500, after=1_100)
+    # one shard of 1,024 images was kept when the run was killed
+    assert 400 <= result["attempts"][-1]["encoded"] < 1_500
     assert result["values_identical"]
     assert result["half_written_runs"] == 0
     assert result["files_left"] == 0
