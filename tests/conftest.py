@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmvaluator import ImageSet
+from gmvaluator import ImageSet, cli
 
 
 def pytest_collection_finish() -> None:
@@ -112,6 +112,23 @@ def digits(
     pixels, labels = mnist
     order = np.random.default_rng(0).permutation(len(labels))
     return pixels.reshape(-1, 28, 28).astype(np.uint8)[order], labels[order]
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `gmvaluator ARGUMENTS` in this process → (exit code, standard output, error)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["gmvaluator", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
 
 
 @pytest.fixture

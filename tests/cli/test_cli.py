@@ -22,26 +22,11 @@ from gmvaluator.runs.tables import LATER_FILES, RUN_FILES
 from image_makers import encode, random_images
 
 Result = tuple[int, str, str]
-Run = Callable[..., Result]
+Call = Callable[..., Result]
 # torch: compiling for OpenVINO would take most of the time
 TORCH = ("--encoder", "efficientnet-lite0@32", "--rerank", "none", "--backend", "torch")
 LIGHT = ("--encoder", "pixels@14", "--rerank", "l2@28")
 QUICK = (*LIGHT, "--k", "5", "--candidates", "20")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run `gmvaluator ARGUMENTS` in this process → (exit code, standard output, error)."""
-
-    def call(*arguments: object) -> Result:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["gmvaluator", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
@@ -65,10 +50,10 @@ def one_line(result: Result) -> str:
 
 
 def test_value_writes_the_run_and_says_what_it_found(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    status, printed, err = run("value", digit_folder, generated, "--out", out, *QUICK)
+    status, printed, err = call("value", digit_folder, generated, "--out", out, *QUICK)
     assert status == 0
     assert "60 training images valued by 6 generated ones" in printed
     assert "embed train" in err  # progress goes to standard error
@@ -83,17 +68,17 @@ def test_value_writes_the_run_and_says_what_it_found(
     # the page of the run that was replaced would show its numbers
     (out / "payout.json").write_text("{}")
     again = (*QUICK, "--overwrite", "--no-report", "--json")
-    status, printed, _ = run("value", digit_folder, generated, "--out", out, *again)
+    status, printed, _ = call("value", digit_folder, generated, "--out", out, *again)
     assert (status, json.loads(printed)["report"]) == (0, None)
     assert json.loads(printed)["of_the_run_before"] == [str(out / "payout.json")]
     assert not (out / "report.html").exists()
 
 
 def test_value_as_json_is_only_json(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     arguments = (digit_folder, generated, "--out", tmp_path / "run", *QUICK, "--json")
-    status, printed, err = run("value", *arguments)
+    status, printed, err = call("value", *arguments)
     assert (status, err) == (0, "")
     summary = json.loads(printed)
     assert (summary["n_train"], summary["n_generated"], summary["skipped"]) == (60, 6, 0)
@@ -102,20 +87,20 @@ def test_value_as_json_is_only_json(
 
 
 def test_embed_then_value_and_match_use_the_index(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     index, out = tmp_path / "index", tmp_path / "run"
-    status, printed, _ = run("embed", digit_folder, "--out", index, *QUICK)
+    status, printed, _ = call("embed", digit_folder, "--out", index, *QUICK)
     assert status == 0
     assert "60 images of 588 numbers each" in printed
-    assert run("value", index, generated, "--out", out)[0] == 0
-    assert run("value", digit_folder, generated, "--out", tmp_path / "direct", *QUICK)[0] == 0
+    assert call("value", index, generated, "--out", out)[0] == 0
+    assert call("value", digit_folder, generated, "--out", tmp_path / "direct", *QUICK)[0] == 0
     direct = Valuation.load(tmp_path / "direct")
     np.testing.assert_array_equal(Valuation.load(out).values, direct.values)
 
     image = generated / "103.png"
     for source in (index, out):
-        status, printed, _ = run("match", source, image, "--top", "3", "--json", "--k", "5")
+        status, printed, _ = call("match", source, image, "--top", "3", "--json", "--k", "5")
         assert status == 0
         (found,) = json.loads(printed).values()
         wanted = direct.contributors("103.png")
@@ -123,10 +108,10 @@ def test_embed_then_value_and_match_use_the_index(
 
 
 def test_mixed_rerank_weights_and_own_quality(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "quality.npy", np.full(6, 0.25))
-    status, _, err = run(
+    status, _, err = call(
         "value", digit_folder, generated, "--out", tmp_path / "run", "--encoder", "pixels@14",
         "--rerank", "pixels@14=2", "--rerank", "l2", "--quality", tmp_path / "quality.npy",
         "--temperature", "0.5", "--index", "Flat", "--seed", "3",
@@ -141,13 +126,13 @@ def test_mixed_rerank_weights_and_own_quality(
 
 
 def test_bad_images_are_counted_or_refused(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     (digit_folder / "broken.png").write_bytes(encode(random_images(1, 40)[0])[:500])
     arguments = (digit_folder, generated, "--out", tmp_path / "run", *QUICK)
-    assert "broken.png" in one_line(run("value", *arguments, "--strict"))
+    assert "broken.png" in one_line(call("value", *arguments, "--strict"))
     assert not (tmp_path / "run").exists()
-    status, printed, _ = run("value", *arguments)
+    status, printed, _ = call("value", *arguments)
     assert status == 0
     assert "1 images were skipped (see skipped.parquet)" in printed
 
@@ -173,7 +158,7 @@ def test_bad_images_are_counted_or_refused(
     ],
 )
 def test_bad_input_is_one_clear_line_and_writes_nothing(
-    run: Run,
+    call: Call,
     digit_folder: Path,
     generated: Path,
     tmp_path: Path,
@@ -193,85 +178,85 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(
         "bad": tmp_path / "bad",
     }
     given = [argument.format(**places) for argument in arguments]
-    error = one_line(run("value", *given, "--out", tmp_path / "run"))
+    error = one_line(call("value", *given, "--out", tmp_path / "run"))
     assert message in error
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob(".run*"))
 
 
 def test_an_earlier_run_is_refused_before_any_work(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     arguments = ("value", digit_folder, generated, "--out", out, *QUICK)
-    assert run(*arguments)[0] == 0
+    assert call(*arguments)[0] == 0
     before = (out / "values.parquet").read_bytes()
-    result = run(*arguments)
+    result = call(*arguments)
     assert "already holds a result; pass --overwrite" in one_line(result)
     assert "embed" not in result[2]
     assert (out / "values.parquet").read_bytes() == before
     (out / "payout.json").write_text("{}")
-    status, printed, _ = run(*arguments, "--overwrite", "--temperature", "auto")
+    status, printed, _ = call(*arguments, "--overwrite", "--temperature", "auto")
     assert status == 0
     assert f"{out / 'payout.json'} is of the run that was here before and stays" in printed
     assert (out / "values.parquet").read_bytes() != before
 
 
-def test_sample_draws_into_a_folder(run: Run, tmp_path: Path) -> None:
-    status, printed, _ = run("sample", "demo", "-m", "12", "--out", tmp_path / "drawn")
+def test_sample_draws_into_a_folder(call: Call, tmp_path: Path) -> None:
+    status, printed, _ = call("sample", "demo", "-m", "12", "--out", tmp_path / "drawn")
     assert status == 0
     assert "12 images in" in printed
     assert len(list((tmp_path / "drawn").rglob("*.png"))) == 12
-    status, printed, _ = run("sample", "demo", "-m", "12", "--out", tmp_path / "drawn", "--json")
+    status, printed, _ = call("sample", "demo", "-m", "12", "--out", tmp_path / "drawn", "--json")
     assert json.loads(printed)["kept"] == 12
-    assert "no model" in one_line(run("sample", "???", "-m", "1", "--out", tmp_path / "x"))
+    assert "no model" in one_line(call("sample", "???", "-m", "1", "--out", tmp_path / "x"))
 
 
-def test_doctor_says_what_can_run(run: Run) -> None:
-    status, printed, _ = run("doctor", "--json")
+def test_doctor_says_what_can_run(call: Call) -> None:
+    status, printed, _ = call("doctor", "--json")
     assert status == 0
     found = json.loads(printed)
     assert found["presets"]["offline"] is None
     assert "--weights" in found["presets"]["paper"]
     assert found["weights"]["efficientnet-lite0"]["path"]
-    status, printed, _ = run("doctor")
+    status, printed, _ = call("doctor")
     assert printed.splitlines()[0] == "packages"
     assert "offline            can run" in printed
     assert "paper              cannot run" in printed
 
 
 def test_doctor_counts_cores_where_affinity_is_unknown(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on macOS and Windows."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    status, printed, _ = run("doctor", "--json")
+    status, printed, _ = call("doctor", "--json")
     assert (status, json.loads(printed)["cores"]) == (0, 7)
 
 
-def test_every_help_is_printed(run: Run) -> None:
-    status, printed, _ = run("--help")
+def test_every_help_is_printed(call: Call) -> None:
+    status, printed, _ = call("--help")
     assert status == 0
     for name, command in cli.cli.commands.items():
         assert name in printed
-        status, helped, _ = run(name, "--help")
+        status, helped, _ = call(name, "--help")
         assert status == 0
         assert all(parameter.opts[0] in helped for parameter in command.params
                    if parameter.param_type_name == "option")  # fmt: skip
 
 
 def test_an_owner_of_a_long_name_leaves_the_payout_readable(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    assert run("value", digit_folder, generated, "--out", out, *QUICK, "--no-report")[0] == 0
+    assert call("value", digit_folder, generated, "--out", out, *QUICK, "--no-report")[0] == 0
     ids = Valuation.load(out).train_ids
     owners = [("B" * 300 if i % 2 else "Ann") for i in range(len(ids))]
     lines = [f"{name},{owner}" for name, owner in zip(ids, owners, strict=True)]
     (tmp_path / "owners.csv").write_text("\n".join(["train_id,owner", *lines]))
     arguments = ("--owners", tmp_path / "owners.csv", "--budget", "100", "--no-statements")
-    status, printed, _ = run("payout", out, *arguments, "--quiet")
+    status, printed, _ = call("payout", out, *arguments, "--quiet")
     assert status == 0
     table = printed[printed.index("owner ") : printed.index("saved in")].splitlines()
     assert len(table) >= 3
@@ -279,9 +264,9 @@ def test_an_owner_of_a_long_name_leaves_the_payout_readable(
     assert any(line.startswith("Ann ") for line in table)
 
 
-def test_wrong_usage_is_exit_code_2(run: Run) -> None:
+def test_wrong_usage_is_exit_code_2(call: Call) -> None:
     for arguments in ((), ("value",), ("value", "a", "b"), ("valu",), ("value", "--k", "x")):
-        status, _, err = run(*arguments)
+        status, _, err = call(*arguments)
         assert status == (0 if not arguments else 2) or status == 2
         assert "Traceback" not in err
 
@@ -350,51 +335,51 @@ def test_head_of_the_help() -> None:
 
 
 def test_cache_shows_what_is_kept_and_prunes_it(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     settings = (*TORCH, "--cache", cache)
     for name in ("one", "two"):
-        status, _, err = run("value", digit_folder, generated, "--out", tmp_path / name, *settings)
+        status, _, err = call("value", digit_folder, generated, "--out", tmp_path / name, *settings)
         assert status == 0, err
     info = json.loads((tmp_path / "two" / "run.json").read_text())
     assert info["images"]["train"]["encoded"] == {}
-    status, out, _ = run("cache", "--cache", cache)
+    status, out, _ = call("cache", "--cache", cache)
     assert status == 0
     assert str(cache) in out.splitlines()[0]
     assert "efficientnet-lite0:root@32" in out
-    status, out, _ = run("cache", "--cache", cache, "--json")
+    status, out, _ = call("cache", "--cache", cache, "--json")
     (holding,) = json.loads(out)["holdings"]
     assert (holding["kind"], holding["items"]) == ("embeddings", 66)
-    status, out, _ = run("cache", "--cache", cache, "--prune", "--quiet")
+    status, out, _ = call("cache", "--cache", cache, "--prune", "--quiet")
     assert "2 small files merged" in out
-    status, out, _ = run("cache", "--cache", cache, "--prune", "--older-than", "0", "--json")
+    status, out, _ = call("cache", "--cache", cache, "--prune", "--older-than", "0", "--json")
     assert json.loads(out)["vectors"] == 66
-    assert "add --prune" in one_line(run("cache", "--cache", cache, "--older-than", "3"))
-    assert "≥ 0" in one_line(run("cache", "--prune", "--older-than", "-1", "--quiet"))
+    assert "add --prune" in one_line(call("cache", "--cache", cache, "--older-than", "3"))
+    assert "≥ 0" in one_line(call("cache", "--prune", "--older-than", "-1", "--quiet"))
 
 
 def test_no_cache_keeps_nothing(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "cache"))
     settings = (*TORCH, "--no-cache")
-    status, _, err = run("value", digit_folder, generated, "--out", tmp_path / "run", *settings)
+    status, _, err = call("value", digit_folder, generated, "--out", tmp_path / "run", *settings)
     assert status == 0, err
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
-    run: Run, digit_folder: Path, generated: Path, tmp_path: Path
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     settings = (*TORCH, "--cache", cache)
-    assert run("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
+    assert call("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
     for shard in cache.rglob("*.safetensors"):
         os.truncate(shard, shard.stat().st_size - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        status, _, err = run(
+        status, _, err = call(
             "value", digit_folder, generated, "--out", tmp_path / "two", *settings, "--quiet"
         )
     assert status == 0

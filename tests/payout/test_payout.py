@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmvaluator import GMValuator, InputError, RunError, Skip, Valuation, cli
+from gmvaluator import GMValuator, InputError, RunError, Skip, Valuation
 from gmvaluator.certainty.intervals import bootstrap_shares
 from gmvaluator.files.seals import broken
 from gmvaluator.payout import payout_run
@@ -395,7 +394,7 @@ def test_a_withdrawal_shows_the_difference(made: Path, tmp_path: Path) -> None:
 
 
 def test_copies_that_count_once_are_paid_once(
-    run: Callable[..., tuple[int, str, str]], made: Path, tmp_path: Path
+    call: Callable[..., tuple[int, str, str]], made: Path, tmp_path: Path
 ) -> None:
     train = tmp_path / "train"
     for i in range(8):
@@ -432,7 +431,7 @@ def test_copies_that_count_once_are_paid_once(
     share = whole / valuation.values.sum()
     assert told == {"clusters": 1, "images": 4, "share": pytest.approx(share)}
     command = ("payout", tmp_path / "run", "--owners", owners, "--budget", "9", "--no-statements")
-    code, out, _ = run(*command)
+    code, out, _ = call(*command)
     assert code == 0
     assert f"{100 * share:.2f} % of the value is of copies that have different owners (4" in out
     # without the image that stands for its copies, these have its part
@@ -491,30 +490,16 @@ def test_a_run_that_was_touched_is_refused(made: Path, tmp_path: Path) -> None:
 # --- the command -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gmvaluator", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
 def test_the_command_pays_and_says_what(
-    run: Callable[..., tuple[int, str, str]], made: Path, tmp_path: Path
+    call: Callable[..., tuple[int, str, str]], made: Path, tmp_path: Path
 ) -> None:
     given = ("payout", made / "run", "--by", "licence", "--out", tmp_path / "out")
-    code, out, _ = run(*given, "--budget", "10000", "--currency", "JPY", "--withdraw", "A")
+    code, out, _ = call(*given, "--budget", "10000", "--currency", "JPY", "--withdraw", "A")
     assert code == 0
     assert "10,000 JPY divided by the values of 6 generated images" in out
     assert "without A:" in out
     assert f"saved in {tmp_path / 'out'}" in out
-    code, out, err = run(*given, "--budget", "1", "--json", "--overwrite", "--no-statements")
+    code, out, err = call(*given, "--budget", "1", "--json", "--overwrite", "--no-statements")
     assert code == 0
     assert err == ""
     record = json.loads(out)
@@ -533,13 +518,13 @@ def test_the_command_pays_and_says_what(
     ],
 )
 def test_what_cannot_be_paid_is_one_line(
-    run: Callable[..., tuple[int, str, str]],
+    call: Callable[..., tuple[int, str, str]],
     made: Path,
     tmp_path: Path,
     options: tuple[str, ...],
     message: str,
 ) -> None:
-    code, out, err = run("payout", made / "run", "--out", tmp_path / "out", *options)
+    code, out, err = call("payout", made / "run", "--out", tmp_path / "out", *options)
     assert (code, out) == (2, "")
     assert err.startswith("Error: ")
     assert message in err

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from gmvaluator import ImageSet, InputError, RunError, cli
+from gmvaluator import ImageSet, InputError, RunError
 from gmvaluator.report import page as report_page
 from gmvaluator.report import report_run
 from gmvaluator.runs.folder import Run, open_run
@@ -169,32 +170,25 @@ def test_a_folder_is_refused_before_anything_is_read(
 
 
 def test_command_writes_the_report_and_says_where(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    home: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
-    def called(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gmvaluator", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
     sets = ["--train-images", str(home / "train")]
     sets += ["--generated-images", str(home / "generated")]
     page = home / "page.html"
-    status, out, _ = called("report", str(home / "run"), *sets, "--out", str(page), "--json")
+    status, out, _ = call("report", str(home / "run"), *sets, "--out", str(page), "--json")
     found = json.loads(out)
     assert (status, found["report"], found["bytes"]) == (0, str(page), page.stat().st_size)
-    status, _, err = called("report", str(home / "run"), *sets, "--metadata", "licence")
+    status, _, err = call("report", str(home / "run"), *sets, "--metadata", "licence")
     assert (status, "no column 'licence'; choose one of: label" in err) == (2, True)
     before = sorted(home.rglob("*"))
-    status, _, err = called("report", str(home / "run"), "--figures", "--metadata", "nope")
+    status, _, err = call("report", str(home / "run"), "--figures", "--metadata", "nope")
     assert (status, "no column 'nope'" in err) == (2, True)
-    status, _, err = called("report", str(home / "run"), "--figures", "--pictures", "inf")
+    status, _, err = call("report", str(home / "run"), "--figures", "--pictures", "inf")
     assert (status, "megabytes=inf" in err) == (2, True)
     assert sorted(home.rglob("*")) == before
-    status, _, err = called("report", str(home / "run"), "--train-images", str(home / "gone"))
+    status, _, err = call("report", str(home / "run"), "--train-images", str(home / "gone"))
     assert (status, "gone" in err) == (2, True)
     record = json.loads((home / "run" / "run.json").read_text())
     (home / "run" / "run.json").write_text(json.dumps(record | {"format": 9}))
-    status, _, err = called("report", str(home / "run"))
+    status, _, err = call("report", str(home / "run"))
     assert (status, "has format 9 and this version reads" in err) == (4, True)

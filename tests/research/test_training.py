@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 
 from generator_checks import TINY, brighter_half, broken_off, halves, train_tiny, write_halves
-from gmvaluator import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators import FAMILIES, load_generator
 from gmvaluator.generators.data import common_side, ordered_labels, read_training_data
@@ -320,37 +320,30 @@ def test_every_image_is_seen_equally_often() -> None:
 
 
 def test_trained_files_draw_into_folders_named_by_label(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["gmvaluator", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out + err
-
     data, out = write_halves(tmp_path / "data.npz", 16, 28), tmp_path / "g.safetensors"
     settings = ("--set", "width=8", "--set", "batch_size=4", "--steps", 2, "--threads", 1)
-    status, said = run("train-generator", "ddpm", data, "--out", out, *settings, "--json")
+    status, *said = call("train-generator", "ddpm", data, "--out", out, *settings, "--json")
     assert status == 0, said
-    assert json.loads(said)["label_names"] == ["left", "right"]
+    assert json.loads("".join(said))["label_names"] == ["left", "right"]
     faster = ("--steps", 2, "--guidance", 2)
-    status, said = run("sample", out, "-m", 3, "--out", tmp_path / "drawn", *faster, "--quiet")
+    status, *said = call("sample", out, "-m", 3, "--out", tmp_path / "drawn", *faster, "--quiet")
     assert status == 0, said
     drawn = ImageSet.open(tmp_path / "drawn")
     assert drawn.labels == ("left", "left", "right")
     request = json.loads((tmp_path / "drawn" / ".sample.json").read_text())
     assert request["sampler"].endswith("sampling_steps=2, guidance=2")
     one = ("sample", out, "-m", 2, "--out", tmp_path / "one", *faster)
-    assert run(*one, "--label", "right")[0] == 0
+    assert call(*one, "--label", "right")[0] == 0
     assert {p.parent.name for p in (tmp_path / "one").rglob("*.png")} == {"right"}
-    status, said = run(*one[:-4], "--label", "up", "--overwrite")
+    status, _, err = call(*one[:-4], "--label", "up", "--overwrite")
     assert status == 2
-    assert "'up' is not one of the classes 0 to 1 (left, right)" in said
-    status, said = run(*one, "--truncation", 1)
-    assert "ddpm has no sampling setting truncation; it has: sampling_steps, guidance" in said
-    status, said = run("train-generator", "ddpm", data, "--out", out, "--set", "width")
-    assert "write --set KEY=VALUE" in said
+    assert "'up' is not one of the classes 0 to 1 (left, right)" in err
+    *_, err = call(*one, "--truncation", 1)
+    assert "ddpm has no sampling setting truncation; it has: sampling_steps, guidance" in err
+    *_, err = call("train-generator", "ddpm", data, "--out", out, "--set", "width")
+    assert "write --set KEY=VALUE" in err
 
 
 def test_names_come_before_numbers(tmp_path: Path) -> None:
