@@ -2,11 +2,12 @@
 
     python benchmarks/memory_budget.py --data DATA --out docs/results
 
-A child process for each budget fits 12,000 MNIST digits and values 2,000 others: two recall spaces,
+A child process for each budget fits 20,000 MNIST digits and values 2,000 others: two recall spaces,
 mirror images, near copies, a mixed re-rank, a learned temperature, the test for images without a
 contributor by held-out digits. A thread of the child samples the anonymous memory of the process.
 The base is the same work on 300 digits, which loads the same libraries and networks. Vectors come
-from a cache, so that the network does not decide the peak. DATA holds mnist/.
+from a cache, so that the network does not decide the peak. With less than 128MB the recall of these
+images takes a trained index, which gives other values. DATA holds mnist/.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from results import arguments, publish
 
 from gmvaluator import GMValuator, ImageSet
 
-TRAIN, GENERATED, HELD_OUT = 12_000, 2_000, 1_000
+TRAIN, GENERATED, HELD_OUT = 20_000, 2_000, 1_000
 BASE = 300
-BUDGETS = ("4GB", "512MB", "256MB", "128MB")
+BUDGETS = ("4GB", "256MB", "128MB")
 SETTINGS: dict[str, Any] = {
     "encoder": "efficientnet-lite0@32",
     "rerank": {"efficientnet-lite0@32": 1.0, "pixels@14": 2.0},

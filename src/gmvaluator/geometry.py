@@ -27,7 +27,7 @@ from gmvaluator.errors import InputError
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "centred-cosine"]
 Vectors = NDArray[np.float32]
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 16 << 20
 NEIGHBOURS = 16
 
 

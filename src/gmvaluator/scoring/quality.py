@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import threading
 from abc import ABC, abstractmethod
@@ -78,8 +79,12 @@ class RealismReference:
 
 def _distinct(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """`rows` without those whose vector an earlier one has."""
-    _, first = np.unique(vectors[rows], axis=0, return_index=True)
-    return rows[np.sort(first)]
+    first: dict[bytes, int] = {}
+    for row in rows.tolist():
+        # + 0 turns a negative zero into the equal positive one: equal vectors have equal bytes
+        vector = (vectors[row] + 0).tobytes()
+        first.setdefault(hashlib.blake2b(vector, digest_size=16).digest(), row)
+    return np.array(list(first.values()), dtype=np.int64)
 
 
 def realism(generated: Vectors, train: Vectors, reference: RealismReference) -> NDArray[np.float64]:
