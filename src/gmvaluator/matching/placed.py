@@ -91,6 +91,8 @@ def place_images(
 ) -> Vectors:
     """Vectors of a set in a space: at hand in `placed`, or encoded now.
 
+    Of a mirrored set, the vectors of the images alone may be at hand.
+
     Returns:
         (n, dim) float32; (2n, dim) where the set is mirrored.
 
@@ -98,15 +100,17 @@ def place_images(
         InputError: an image can no longer be read.
         RunError: a training image has changed since it was embedded.
     """
-    at_hand = placed.vectors.get(encoder.fingerprint)
-    if at_hand is not None:
-        return at_hand
     n = len(placed.rows)
     forms = [encoder, mirrored_of(encoder)] if placed.mirrored else [encoder]
+    at_hand = placed.vectors.get(encoder.fingerprint)
+    if at_hand is not None and len(at_hand) == n * len(forms):
+        return at_hand
     vectors: Vectors | None = None
     with (progress or Silent()).stage(f"{encoder.name}: {placed.kind}", n * len(forms)) as advance:
         for number, form in enumerate(forms):
-            for part, block in placed_batches(form, space, placed, np.arange(n)):
+            plain = placed.vectors.get(form.fingerprint)
+            batches = placed_batches(form, space, placed, np.arange(n))
+            for part, block in batches if plain is None else [(slice(n), plain)]:
                 if vectors is None:
                     vectors = budget.allocate((n * len(forms), block.shape[1]))
                 vectors[number * n :][part] = block
@@ -134,7 +138,6 @@ def placed_batches(
     images, rows, start = placed.source(), placed.rows[numbers], 0
     for batch, block in encode_batches(images, encoder, rows=rows, strict=True, tally=placed.tally):
         part = slice(start, start + len(block))
-        # generated images have not been read before, so they cannot have changed
         if placed.kind == "train":
             for number, key in zip(numbers[part].tolist(), batch.keys, strict=True):
                 if placed.keys[number] != key:
@@ -159,12 +162,9 @@ def add_spaces(
     Args:
         mirror: the images are followed by their mirror images in each of the spaces.
     """
-    vectors = dict(placed.vectors)
-    for encoder, space in spaces:
-        plain = place_images(encoder, space, placed, budget, progress)
-        vectors[encoder.fingerprint] = plain
-        if mirror:
-            flipped = place_images(mirrored_of(encoder), space, placed, budget, progress)
-            both = budget.allocate((2 * len(plain), plain.shape[1]))
-            vectors[encoder.fingerprint] = np.concatenate([plain, flipped], out=both)
-    return replace(placed, vectors=vectors, mirrored=mirror)
+    images = replace(placed, mirrored=mirror)
+    placed_in = {
+        encoder.fingerprint: place_images(encoder, space, images, budget, progress)
+        for encoder, space in spaces
+    }
+    return replace(images, vectors={**placed.vectors, **placed_in})
