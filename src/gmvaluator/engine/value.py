@@ -68,7 +68,7 @@ def value_images(
         scores = contribute(contributors, quality, context.settings.weighting, temperature)
         if verdict is not None and context.settings.null == "withhold":
             scores = scores.without(verdict.without)
-    used = {
+    used: dict[str, Any] = {
         "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
         "temperature_used": temperature,
     }
@@ -136,7 +136,7 @@ def _assemble(
     scores: Contributions,
     quality: NDArray[np.float64],
     verdict: Verdict | None,
-    used: Mapping[str, Any],
+    used: dict[str, Any],
     seconds: Mapping[str, float],
 ) -> Valuation:
     """The valuation of all n training images, with its record.
