@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import check_output, locked
 from gmvaluator.images import ImageSet, ImageSource
@@ -91,13 +90,12 @@ def extend_run(
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     refuse_ids(old, [prefix + name for name in images.ids])
-    held_out = recorded_holdout(record, holdout, f"run {folder}")
     # `auto` chooses an index by the number of images; the run's choice holds for the new images
     used = set((record.settings.index_used or "none").split(", "))
     if record.settings.index == "auto" and len(used) == 1 and used != {"none"}:
         changes = {"index": used.pop()} | changes
-    valuator = GMValuator.refit(folder, train=train, strict=strict, **changes)
-    new = valuator.value(images, holdout=held_out, strict=strict)
+    valuator = GMValuator.refit(folder, train=train, holdout=holdout, strict=strict, **changes)
+    new = valuator.value(images, strict=strict)
     joined = join(old, new, prefix=prefix, allow_copies=allow_copies)
     # payouts of the shorter run stay payouts of this run
     joined = replace(joined, record=replace(joined.record, earlier_seals=record.seals))

@@ -18,7 +18,7 @@ from gmvaluator.engine.index_folder import (
     load_trained,
     save_trained,
 )
-from gmvaluator.engine.reload import check_fitting, named_settings, reopen
+from gmvaluator.engine.reload import check_fitting, named_settings, recorded_holdout, reopen
 from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
@@ -159,6 +159,7 @@ class GMValuator:
         check_names(
             [*self._recall, *(part for part, _ in self._rerank if not isinstance(part, str))]
         )
+        self._holdout: ImageSet | None = None
         self.fitted_: Trained | None = None
 
     @classmethod
@@ -205,7 +206,8 @@ class GMValuator:
             generated: any source of `ImageSet`.
             holdout: images of the same kind that the model was not trained on, from any source.
                 The test for images without a contributor then compares with these images. Default:
-                it compares with training images, each left out in turn.
+                the holdout of the run, after `refit`; else the test compares with training images,
+                each left out in turn.
             strict: fail on the first image that cannot be read instead of skipping it.
 
         Raises:
@@ -215,7 +217,7 @@ class GMValuator:
         """
         trained = self._require_fitted()
         images = ImageSet.open(generated)
-        others = None if holdout is None else ImageSet.open(holdout)
+        others = self._holdout if holdout is None else ImageSet.open(holdout)
         return value_images(self._context(), trained, images, others, strict=strict)
 
     def require(self) -> None:
@@ -269,21 +271,21 @@ class GMValuator:
         run: str | Path,
         *,
         train: ImageSource | None = None,
+        holdout: ImageSource | None = None,
         strict: bool = False,
         **changes: Any,
     ) -> Self:
         """A valuator fitted as the one that made a saved run.
 
-        The holdout of the run, if it had one, is to be passed to `value` again; the command
-        `gmvaluator value RUN …` passes it by itself.
-
         Args:
             run: run folder that `Valuation.save` or `gmvaluator value` wrote.
             train: the training images, where they are no longer where the run had them.
+            holdout: the default holdout of `value`. Default: the holdout of the run, if any.
             strict: as for `fit`.
             changes: settings to change.
 
         Raises:
+            InputError: the training images or the holdout were in memory, or cannot be opened.
             RunError: no run there, or its training images have changed.
         """
         record = read_record(Path(run))
@@ -295,6 +297,8 @@ class GMValuator:
                 "them (train=…, --train-images)"
             )
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
+        if holdout is not None or valuator.settings.null != "off":
+            valuator._holdout = recorded_holdout(record, holdout, f"run {run}")
         trained = valuator.fit(source, strict=strict)._require_fitted()
         if trained.train.fingerprint != recorded.fingerprint:
             raise RunError(

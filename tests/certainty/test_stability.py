@@ -119,12 +119,16 @@ def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) ->
     run, holdout = held_out / "run", held_out / "holdout"
     variant = encoder_variant("pixels@4", requested=True)
     anew = GMValuator.refit(run, cache=False, **variant.changes)
-    after = anew.value(made / "generated", holdout=holdout)
+    after = anew.value(made / "generated")
     agreed(stability_run(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
     moved = holdout.rename(held_out / "moved")
     other = encoder_variant("pixels@2", requested=True)
     with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
         stability_run(run, [other], cache=False)
+    moved_too = GMValuator.refit(run, holdout=moved, cache=False, **variant.changes)
+    np.testing.assert_array_equal(moved_too.value(made / "generated").values, after.values)
+    without_test = GMValuator.refit(run, null="off", cache=False).value(made / "generated")
+    assert without_test.match_p is None
     next(moved.iterdir()).unlink()
     with pytest.raises(RunError, match=r"holdout of run .* has changed since"):
         stability_run(run, [other], holdout=moved, cache=False)

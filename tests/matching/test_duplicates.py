@@ -420,8 +420,8 @@ def test_clusters_are_joined_by_their_representatives() -> None:
     assert joined.shared(np.array([0.0, 0, 10, 0, 0, 3])).tolist() == [2, 2, 2, 2, 2, 3]
     group = np.array([0, 0, 1, 1, 1, 2])
     scores = np.array([[1.0, 0.5], [0.0, 2.0]])
-    parts = joined.shared_by_group(np.array([[2, 5], [5, 2]]), scores, group)
-    np.testing.assert_allclose(parts, [[0.4, 0.6, 0.5], [0.8, 1.2, 0.0]])
+    parts = joined.sparse_by_group(np.array([[2, 5], [5, 2]]), scores, group)
+    np.testing.assert_allclose(parts.toarray(), [[0.4, 0.6, 0.5], [0.8, 1.2, 0.0]])
     again = Clusters.of_table(joined.table("abcdef"), "abcdef")
     for name in ("representatives", "near", "distances"):
         np.testing.assert_array_equal(getattr(again, name), getattr(joined, name))

@@ -14,7 +14,7 @@ from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet, Preprocessing
-from gmvaluator.matching.placed import PlacedSet, add_space, place_images, with_mirror_images
+from gmvaluator.matching.placed import PlacedSet, add_spaces, place_images
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Silent
 
@@ -38,7 +38,7 @@ def placed(digits: Digits) -> PlacedSet:
 
 def test_vectors_are_encoded_once_and_then_at_hand(placed: PlacedSet) -> None:
     encoder = pixels(8)
-    more = add_space(encoder, SPACE, placed, Budget(), Silent())
+    more = add_spaces([(encoder, SPACE)], placed, Budget(), Silent())
     assert placed.tally.encoded == {"plain8": 20}
     again = place_images(encoder, SPACE, more, Budget(), None)
     assert again is more.vectors[encoder.fingerprint]
@@ -47,7 +47,7 @@ def test_vectors_are_encoded_once_and_then_at_hand(placed: PlacedSet) -> None:
 
 def test_some_images_are_chosen_with_their_vectors_and_keys(placed: PlacedSet) -> None:
     encoder = pixels(8)
-    whole = add_space(encoder, SPACE, placed, Budget(), Silent())
+    whole = add_spaces([(encoder, SPACE)], placed, Budget(), Silent())
     part = whole.select(np.array([7, 3]))
     assert part.keys == (whole.keys[7], whole.keys[3])
     np.testing.assert_array_equal(part.rows, [7, 3])
@@ -57,8 +57,8 @@ def test_some_images_are_chosen_with_their_vectors_and_keys(placed: PlacedSet) -
 
 def test_mirror_images_follow_the_images(placed: PlacedSet, digits: Digits) -> None:
     encoder = pixels(28)
-    whole = add_space(encoder, SPACE, placed, Budget(), Silent())
-    both = with_mirror_images([(encoder, SPACE)], whole, Budget(), Silent())
+    whole = add_spaces([(encoder, SPACE)], placed, Budget(), Silent())
+    both = add_spaces([(encoder, SPACE)], whole, Budget(), Silent(), mirror=True)
     flipped = ImageSet.open(np.ascontiguousarray(digits[0][:20, :, ::-1]))
     vectors = both.vectors[encoder.fingerprint]
     assert both.mirrored

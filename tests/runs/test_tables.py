@@ -20,10 +20,8 @@ from gmvaluator.runs.tables import (
     RUN_FILES,
     read_run,
     read_table,
-    tables_of,
-    valuation_of,
-    values_table,
 )
+from gmvaluator.runs.valuation import tables_of, valuation_of
 from run_makers import made_test, made_valuation
 
 # image 1 is a copy of image 0
@@ -76,7 +74,7 @@ def test_tables_without_content_have_no_file() -> None:
 
 
 def test_copies_share_the_value_of_their_representative(whole: Valuation) -> None:
-    rows = {row["train_id"]: row for row in values_table(whole).to_pylist()}
+    rows = {row["train_id"]: row for row in tables_of(whole)["values.parquet"].to_pylist()}
     assert rows["t0"]["value"] == rows["t1"]["value"] > 0
     assert rows["t0"]["n_supported"] == rows["t1"]["n_supported"] == 3
     assert sorted(row["rank"] for row in rows.values()) == [1, 2, 3, 4, 5, 6]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
 from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
-from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
@@ -340,15 +339,14 @@ def _anew(
             "(generated=…, --generated-images)"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
-    held_out = None
     test = valuation.record.unattributed
-    if test is not None and test.applied:
-        held_out = recorded_holdout(valuation.record, sources["holdout"], f"run {folder}")
-    else:
+    withheld = test is not None and test.applied
+    if not withheld:
         # a test that is only reported decides no value
         changes["null"] = "off"
-    valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    revalued = valuator.value(source, holdout=held_out)
+    holdout = sources["holdout"] if withheld else None
+    valuator = GMValuator.refit(folder, train=sources["train"], holdout=holdout, **changes)
+    revalued = valuator.value(source)
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:
@@ -359,7 +357,7 @@ def _anew(
         raise RunError(
             f"the training images of run {folder} have changed since; make the run again"
         )
-    if held_out is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
+    if withheld and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
             "(holdout=…, --holdout), or make the run again"

@@ -117,8 +117,8 @@ def value(
     check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
-    held_out = _holdout(train, holdout)
-    valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
+    held_out = None if holdout is None else ImageSet.open(holdout)
+    valuator = _fitted(train, options, train_images, held_out, strict=strict, quiet=quiet)
     valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
     page = None
@@ -280,23 +280,11 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
     return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
 
 
-def _holdout(train: str, source: str | None) -> ImageSet | None:
-    """The images of --holdout, else those of the run TRAIN, else None."""
-    from gmvaluator.engine.reload import recorded_holdout
-    from gmvaluator.images import ImageSet
-    from gmvaluator.runs.record import MARKER, read_record
-
-    if source is not None:
-        return ImageSet.open(source)
-    if not (Path(train) / MARKER).is_file():
-        return None
-    return recorded_holdout(read_record(Path(train)), None, f"run {train}")
-
-
 def _fitted(
     train: str,
     options: dict[str, Any],
     train_images: str | None,
+    holdout: ImageSet | None = None,
     *,
     strict: bool,
     quiet: bool,
@@ -305,6 +293,7 @@ def _fitted(
     """A fitted valuator from images, from an index folder or from a run.
 
     Args:
+        holdout: in place of the holdout of a run.
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
@@ -324,7 +313,7 @@ def _fitted(
     changes = _arguments(options, quiet=quiet) | fixed
     if (folder / INDEX_MARKER).is_file():
         return GMValuator.load(folder, train=train_images, **changes)
-    return GMValuator.refit(folder, train=train_images, strict=strict, **changes)
+    return GMValuator.refit(folder, train=train_images, holdout=holdout, strict=strict, **changes)
 
 
 def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.place import mirrored, place
-from gmvaluator.engine.recall import find_candidates
+from gmvaluator.engine.match import in_every_space, place, rank, recall
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.geometry import blocks, nearest_other, pair_squared
@@ -39,7 +38,7 @@ from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.matching.duplicates.find import ROUNDING
 from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
-from gmvaluator.matching.rerank import Contributors, rerank
+from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.conformal import Null, Verdict, fresh_rows, null_size
 
 COMPARED = 20
@@ -68,13 +67,17 @@ def null_sample(
                 "a holdout was given, and null='off' leaves out the test; pass null='report'"
             )
         return None
+    # the training images that the null sample reads are not counted for the valuation
+    trained = trained.counting(Tally())
+    compared = _compared(context, trained)
     if holdout is not None:
-        null = held_out(context, trained, holdout, strict=strict)
+        null = held_out(context, trained, holdout, compared, strict=strict)
     else:
         null = trained.memo.get(
-            ("leave-one-out", settings.null_level, compared(context, trained)),
-            lambda: leave_one_out(context, trained),
+            ("leave-one-out", settings.null_level, compared),
+            lambda: leave_one_out(context, trained, compared),
         )
+    null = null.usable(settings.null_level)
     if settings.null == "withhold" and (reason := null.needs(settings.null_level)):
         raise InputError(f"null asks which images have no contributor, but {reason}")
     return null
@@ -96,54 +99,56 @@ def judge_matches(
     """
     if null is None:
         return None
-    if compared(context, trained) < 1:
-        # a single training image: there is no null sample to compare with either
-        strangeness = np.zeros(len(generated.rows))
-    elif candidates is None or ranked is None:
-        strangeness = _strangeness(context, trained, generated)
-    else:
-        strangeness = _strangeness_of_ranked(context, trained, candidates, ranked)
-    return Verdict.of(null, strangeness, context.settings.null_level)
+    compared = _compared(context, trained)
+    # a single training image: there is no null sample to compare with either
+    strangeness = np.zeros(len(generated.rows))
+    if compared:
+        if candidates is None or ranked is None:
+            candidates = recall(context, trained, generated, compared)
+            ranked = rank(context, trained.counting(Tally()), generated, candidates)
+        strangeness = _strangeness(trained, candidates.rows[:, :compared], ranked)
+    level = context.settings.null_level
+    return Verdict(null, level, null.p_values(strangeness))
 
 
-def compared(context: Context, trained: Trained) -> int:
+def _compared(context: Context, trained: Trained) -> int:
     """Candidates that strangeness is measured by; one of the training images may be left out."""
     _, n_candidates = context.settings.counts
     return min(COMPARED, n_candidates, len(trained.order) - 1)
 
 
-def leave_one_out(context: Context, trained: Trained) -> Null:
+def leave_one_out(context: Context, trained: Trained, compared: int) -> Null:
     """The null of training images, each left out in turn; its copies are left out with it.
 
     The sample is drawn by content: it does not depend on how the set is listed. There is no null
     where a training image of the sample can no longer be read.
 
+    Args:
+        compared: candidates that strangeness is measured by.
+
     Raises:
         RunError: a training image has changed since it was embedded.
     """
-    level, none = context.settings.null_level, np.empty(0)
-    if compared(context, trained) < 1:
-        return Null("leave-one-out", none, missing="a single training image has no others")
+    null = Null("leave-one-out", np.empty(0))
+    if not compared:
+        return replace(null, missing="a single training image has no others")
     if trained.placed.images is None and context.settings.mirror:
-        return Null(
-            "leave-one-out",
-            none,
-            missing="the training images, which mirror reads, were in memory",
-        )
-    numbers = trained.order[: null_size(level)]
-    sample = replace(trained.placed.select(numbers), tally=Tally())
+        missing = "the training images, which mirror reads, were in memory"
+        return replace(null, missing=missing)
+    numbers = trained.order[: null_size(context.settings.null_level)]
     try:
-        sample = mirrored(context, trained, sample)
-        strangeness = _strangeness(context, trained, sample, left_out=numbers)
+        sample = in_every_space(context, trained, trained.placed.select(numbers))
+        strangeness = _strangeness_of_sample(context, trained, sample, compared)
     except ImageError as error:
         # values do not need the null sample, so an unreadable image must not end a run
         reason = f"a training image of the null sample can no longer be read ({error})"
-        return Null("leave-one-out", none, missing=reason)
-    null = Null("leave-one-out", np.sort(strangeness[~np.isnan(strangeness)]))
-    return _without_zero_threshold(null, level)
+        return replace(null, missing=reason)
+    return replace(null, strangeness=np.sort(strangeness[~np.isnan(strangeness)]))
 
 
-def held_out(context: Context, trained: Trained, images: ImageSet, *, strict: bool) -> Null:
+def held_out(
+    context: Context, trained: Trained, images: ImageSet, compared: int, *, strict: bool
+) -> Null:
     """The null of images that are known not to be training images.
 
     A sample by content is taken of many. Training images among the held-out images are left out and
@@ -152,18 +157,19 @@ def held_out(context: Context, trained: Trained, images: ImageSet, *, strict: bo
     Raises:
         InputError: no readable image that is not a training image.
     """
-    if compared(context, trained) < 1:
+    if not compared:
         raise InputError("a single training image has no others; pass at least 2 training images")
-    level, encoder = context.settings.null_level, context.encoders[0]
+    encoder = context.encoders[0]
     key_of, skipped = _content_keys(images, encoder, strict=strict)
     fresh = fresh_rows(key_of, images.ids, trained.train.keys)
-    in_training, size = len(key_of) - len(fresh), null_size(level)
+    in_training, size = len(key_of) - len(fresh), null_size(context.settings.null_level)
     readable = _readable(images, encoder, fresh, skipped, strict=strict)
     strangeness: list[float] = []
     sampled: list[int] = []
     # as many again as were training images
     while rows := list(islice(readable, size - len(sampled))):
-        batch, measured = _of_held_out(context, trained, images, rows)
+        batch = place(context, trained, images, "holdout", rows=rows)
+        measured = _strangeness_of_sample(context, trained, batch, compared)
         new = ~np.isnan(measured)
         in_training += int((~new).sum())
         strangeness += measured[new].tolist()
@@ -171,7 +177,7 @@ def held_out(context: Context, trained: Trained, images: ImageSet, *, strict: bo
     readable.close()
     if not sampled:
         raise InputError(_none_held_out(images, in_training, skipped))
-    null = Null(
+    return Null(
         "holdout",
         np.sort(np.asarray(strangeness)),
         in_training=in_training,
@@ -181,86 +187,43 @@ def held_out(context: Context, trained: Trained, images: ImageSet, *, strict: bo
             [images.ids[row] for row in sampled], [key_of[row] for row in sampled]
         ),
     )
-    return _without_zero_threshold(null, level)
 
 
-def _of_held_out(
-    context: Context, trained: Trained, images: ImageSet, rows: Sequence[int]
-) -> tuple[PlacedSet, NDArray[np.float64]]:
-    """Held-out images, and how strange each is; NaN where an image is a training image."""
-    batch = place(context, trained, images, "holdout", rows=rows)
-    near = find_candidates(context, trained, batch, compared(context, trained))
-    known = _same_vectors(trained, batch, near.rows).any(axis=1)
-    return batch, np.where(known, np.nan, _strangeness(context, trained, batch))
-
-
-def _strangeness_of_ranked(
-    context: Context, trained: Trained, candidates: Candidates, ranked: Contributors
+def _strangeness_of_sample(
+    context: Context, trained: Trained, sample: PlacedSet, compared: int
 ) -> NDArray[np.float64]:
-    """(m,) strangeness of images whose candidates were all ranked.
+    """(N,) strangeness of images of a null sample, to the training images that are others.
 
-    Args:
-        candidates: (m, c) in the order of the recall.
-        ranked: the same training images, nearest first.
+    NaN where too few of the candidates are others.
     """
-    first = candidates.rows[:, : compared(context, trained)]
-    among_first = np.zeros(ranked.rows.shape, dtype=bool)
-    for column in first.T:
-        among_first |= ranked.rows == column[:, None]
-    columns = np.argsort(~among_first, axis=1, kind="stable")[:, : first.shape[1]]
-    rows = np.take_along_axis(ranked.rows, columns, axis=1)
-    distances = np.take_along_axis(ranked.distances, columns, axis=1)
-    return _measure(trained, rows, distances, ranked.distances[:, 0])
+    # a training image is left out with its copies, so more candidates than are compared are needed
+    n = min(len(trained.order), 2 * compared + 1) if sample.kind == "train" else compared
+    candidates = recall(context, trained, sample, n)
+    same = _same_images(trained, sample, candidates.rows)
+    others = np.argsort(same, axis=1, kind="stable")[:, :compared]
+    candidates = candidates.take(others)
+    ranked = rank(context, trained, sample, candidates)
+    too_few = np.take_along_axis(same, others, axis=1).any(axis=1)
+    return np.where(too_few, np.nan, _strangeness(trained, candidates.rows, ranked))
 
 
 def _strangeness(
-    context: Context,
-    trained: Trained,
-    batch: PlacedSet,
-    left_out: NDArray[np.int64] | None = None,
+    trained: Trained, compared: NDArray[np.int64], ranked: Contributors
 ) -> NDArray[np.float64]:
-    """(m,) strangeness of images; NaN where too many candidates are copies of the image.
+    """(m,) strangeness of images: d₁ · d₁₀ / s.
 
     Args:
-        left_out: (m,) rows of the training images that the images are; these rows and their copies
-            are no candidates.
+        compared: (m, c) training images that d₁₀ and s are measured by.
+        ranked: these and perhaps other candidates, nearest first; d₁ is of the nearest.
     """
-    n, c = len(trained.order), compared(context, trained)
-    n_candidates = c if left_out is None else min(n, 2 * c + 1)
-    candidates = find_candidates(context, trained, batch, n_candidates)
-    spoilt = np.zeros(len(candidates.rows), dtype=np.bool_)
-    if left_out is not None:
-        copies = _copies(trained, batch, left_out, candidates.rows)
-        columns = np.argsort(copies, axis=1, kind="stable")[:, :c]
-        spoilt |= np.take_along_axis(copies, columns, axis=1).any(axis=1)
-        candidates = Candidates(
-            np.take_along_axis(candidates.rows, columns, axis=1),
-            np.take_along_axis(candidates.distances, columns, axis=1),
-            n,
-        )
-    ranked = rerank(
-        candidates,
-        # the training images that the null sample reads are not counted for the valuation
-        replace(trained.placed, tally=Tally()),
-        batch,
-        trained.terms,
-        c,
-        ties=trained.ties,
-        budget=context.budget,
-    )
-    strangeness = _measure(trained, ranked.rows, ranked.distances, ranked.distances[:, 0])
-    return np.where(spoilt, np.nan, strangeness)
-
-
-def _measure(
-    trained: Trained,
-    rows: NDArray[np.int64],
-    distances: NDArray[np.float32],
-    best: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """d₁ · d₁₀ / s of (m, c) training images, nearest first."""
-    last = min(TENTH, rows.shape[1]) - 1
-    return best.astype(np.float64) * distances[:, last] / _spacing(trained, rows)
+    is_compared = np.zeros(ranked.rows.shape, dtype=bool)
+    for column in compared.T:
+        is_compared |= ranked.rows == column[:, None]
+    columns = np.argsort(~is_compared, axis=1, kind="stable")[:, : compared.shape[1]]
+    rows = np.take_along_axis(ranked.rows, columns, axis=1)
+    tenth = columns[:, [min(TENTH, columns.shape[1]) - 1]]
+    d_tenth = np.take_along_axis(ranked.distances, tenth, axis=1)[:, 0]
+    return ranked.distances[:, 0].astype(np.float64) * d_tenth / _spacing(trained, rows)
 
 
 def _spacing(trained: Trained, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -286,12 +249,12 @@ def _spacing(trained: Trained, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     return spacing
 
 
-def _same_vectors(trained: Trained, batch: PlacedSet, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(m, c) whether a training image has the vector of an image, or of its mirror image.
+def _same_images(trained: Trained, batch: PlacedSet, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(m, c) whether a training image has the content or the vector of an image, or is its mirror.
 
-    Up to the distance that an encoder may place equal pixels apart. A null sample without such
-    images is stranger, which makes p-values larger if anything, so the images need not be decoded
-    and compared.
+    The vector up to the distance that an encoder may place equal pixels apart. A null sample
+    without such images is stranger, which makes p-values larger if anything, so the images need
+    not be decoded and compared.
 
     Args:
         rows: (m, c) of the training images.
@@ -301,35 +264,13 @@ def _same_vectors(trained: Trained, batch: PlacedSet, rows: NDArray[np.int64]) -
     repeated = np.repeat(np.arange(len(queries)), c)
     squared = pair_squared(queries, repeated, trained.vectors, np.tile(rows.ravel(), n_forms))
     lengths = np.einsum("ij,ij->i", queries[:m], queries[:m])
-    near: NDArray[np.bool_] = squared.reshape(n_forms, m, c).min(axis=0) <= (
-        ROUNDING**2 * lengths[:, None]
-    )
-    return near
-
-
-def _copies(
-    trained: Trained, batch: PlacedSet, left_out: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """(m, c) whether a candidate is the left-out image, or has its content or its vector."""
+    same_vector = squared.reshape(n_forms, m, c).min(axis=0) <= ROUNDING**2 * lengths[:, None]
     keys = trained.placed.keys
-    copies: NDArray[np.bool_] = _same_vectors(trained, batch, rows)
-    copies |= rows == left_out[:, None]
-    repeated = np.repeat(left_out, rows.shape[1]).tolist()
-    same_key = [keys[a] == keys[b] for a, b in zip(repeated, rows.ravel(), strict=True)]
-    copies |= np.reshape(same_key, rows.shape)
-    return copies
-
-
-def _without_zero_threshold(null: Null, level: float) -> Null:
-    """The null sample; without its images where the threshold is 0.
-
-    Every image that is no copy of a training image would be beyond a threshold of 0.
-    """
-    if null.threshold(level) != 0:
-        return null
-    n, strange = len(null.strangeness), int((null.strangeness > 0).sum())
-    reason = f"all but {strange} of the {n} images of the null sample match a training image at 0"
-    return replace(null, strangeness=np.empty(0), missing=reason)
+    same_key = [
+        [keys[row] == key for row in own]
+        for key, own in zip(batch.keys, rows.tolist(), strict=True)
+    ]
+    return np.asarray(same_vector | np.asarray(same_key))
 
 
 def _none_held_out(images: ImageSet, in_training: int, skipped: Sequence[Skip]) -> str:

@@ -24,9 +24,11 @@ from gmvaluator.matching.duplicates.find import (
     exact_copies,
     near_copies,
 )
-from gmvaluator.matching.placed import PlacedSet, RecallSpace, add_space
+from gmvaluator.matching.placed import PlacedSet, RecallSpace, add_spaces
 from gmvaluator.matching.rerank import Term, pair_distances, rerank_among_training
 from gmvaluator.scoring.quality import RealismReference
+from gmvaluator.scoring.weightings import Temperature
+from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
 from gmvaluator.settings import Settings, resolve_counts
 
 SCALE_IMAGES = 64
@@ -179,9 +181,8 @@ def _learn(
     for encoder in (*others, *context.rerankers):
         if encoder.fingerprint not in spaces_by_encoder:
             spaces_by_encoder[encoder.fingerprint] = _fit_space(encoder, placed, train.order)
-    for encoder in others:
-        other_space = spaces_by_encoder[encoder.fingerprint]
-        placed = add_space(encoder, other_space, placed, context.budget, context.progress)
+    other_spaces = [(encoder, spaces_by_encoder[encoder.fingerprint]) for encoder in others]
+    placed = add_spaces(other_spaces, placed, context.budget, context.progress)
     spaces = tuple(
         RecallSpace(
             encoder,
@@ -255,6 +256,18 @@ def learn_scales(
             )
         scales.append(scale)
     return scales
+
+
+def learn_temperature(context: Context, trained: Trained) -> Temperature:
+    """τ of the settings; `spacing` as the number that the training images give."""
+    temperature = context.settings.temperature
+    if temperature != "spacing":
+        return temperature
+    spacing = trained.memo.get(
+        "spacing",
+        lambda: learn_spacing(trained.terms, trained.placed, trained.spaces[0], trained.order),
+    )
+    return SPACING_SHARE * spacing
 
 
 def learn_spacing(

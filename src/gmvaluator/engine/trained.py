@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.encoders.embedding import Embeddings
+from gmvaluator.encoders.embedding import Embeddings, Tally
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -121,6 +121,10 @@ class Trained:
     def distinct(self) -> TrainingSet:
         """The c training images that count: all of them, or one of each cluster."""
         return distinct_images(self.train, self.clusters)
+
+    def counting(self, tally: Tally) -> Trained:
+        """The same, but images that pass through the networks from now on count in `tally`."""
+        return replace(self, placed=replace(self.placed, tally=tally))
 
     @property
     def n_copies(self) -> int:

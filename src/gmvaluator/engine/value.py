@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.engine.context import Context
+from gmvaluator.engine.match import place, rank_for_weighting, recall_for_weighting
 from gmvaluator.engine.null_sample import judge_matches, null_sample
-from gmvaluator.engine.place import place
-from gmvaluator.engine.recall import find_candidates
 from gmvaluator.engine.timing import timed
-from gmvaluator.engine.train import learn_spacing
+from gmvaluator.engine.train import learn_temperature
 from gmvaluator.engine.trained import Trained
 from gmvaluator.images import ImageSet, set_fingerprint
 from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
-from gmvaluator.matching.rerank import Contributors, rerank
+from gmvaluator.matching.rerank import Contributors
 from gmvaluator.runs.record import Input, Inputs, RecordedSettings, RunRecord, Unattributed
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import Verdict
 from gmvaluator.scoring.quality import Judged
 from gmvaluator.scoring.scores import Contributions, contribute
-from gmvaluator.scoring.weightings import Choice, Temperature
-from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
-from gmvaluator.settings import resolve_counts
+from gmvaluator.scoring.weightings import Choice
+from gmvaluator.settings import Settings, resolve_counts
 
 
 def value_images(
@@ -53,22 +53,26 @@ def value_images(
     with timed(seconds, "embed generated"):
         batch = place(context, trained, generated, strict=strict)
     with timed(seconds, "recall"):
-        candidates = _recall(context, trained, batch)
+        candidates = recall_for_weighting(context, trained, batch)
     with timed(seconds, "null"):
         null = null_sample(context, trained, holdout, strict=strict)
     with timed(seconds, "rerank"):
-        ranked = _rank(context, trained, batch, candidates)
+        ranked = rank_for_weighting(context, trained, batch, candidates)
+        verdict = judge_matches(context, trained, batch, candidates, ranked, null)
     with timed(seconds, "weights"):
         contributors = _choose(context, trained, batch, candidates, ranked)
     with timed(seconds, "quality"):
         quality = _judge(context, trained, batch)
     with timed(seconds, "values"):
-        verdict = judge_matches(context, trained, batch, candidates, ranked, null)
-        temperature = _temperature(context, trained)
-        scores = _share(context, contributors, quality, temperature, verdict)
-    return _assemble(
-        context, trained, batch, candidates, scores, quality, temperature, verdict, seconds
-    )
+        temperature = learn_temperature(context, trained)
+        scores = contribute(contributors, quality, context.settings.weighting, temperature)
+        if verdict is not None and context.settings.null == "withhold":
+            scores = scores.without(verdict.without)
+    used: dict[str, Any] = {
+        "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
+        "temperature_used": temperature,
+    }
+    return _assemble(context, trained, generated, batch, scores, quality, verdict, used, seconds)
 
 
 def _ready(context: Context, trained: Trained) -> tuple[Context, Trained]:
@@ -79,36 +83,9 @@ def _ready(context: Context, trained: Trained) -> tuple[Context, Trained]:
             that are not at hand.
     """
     settings = resolve_counts(context.settings, len(trained.order), copies=trained.n_copies)
-    placed = replace(trained.placed, tally=trained.placed.tally.copy())
-    if any(encoder.fingerprint not in placed.vectors for encoder in context.rerankers):
-        placed.source()
-    return replace(context, settings=settings), replace(trained, placed=placed)
-
-
-def _recall(context: Context, trained: Trained, batch: PlacedSet) -> Candidates | None:
-    """The candidates; None where all training images take part."""
-    if context.weighting.takes_all(len(trained.order), len(batch.rows), context.budget):
-        return None
-    _, n_candidates = context.settings.counts
-    return find_candidates(context, trained, batch, n_candidates)
-
-
-def _rank(
-    context: Context, trained: Trained, batch: PlacedSet, candidates: Candidates | None
-) -> Contributors | None:
-    """All candidates, nearest first; None where the weighting does not choose among them."""
-    if candidates is None or not context.weighting.ranks:
-        return None
-    return rerank(
-        candidates,
-        trained.placed,
-        batch,
-        trained.terms,
-        candidates.rows.shape[1],
-        ties=trained.ties,
-        budget=context.budget,
-        progress=context.progress,
-    )
+    if any(encoder.fingerprint not in trained.placed.vectors for encoder in context.rerankers):
+        trained.placed.source()
+    return replace(context, settings=settings), trained.counting(trained.placed.tally.copy())
 
 
 def _choose(
@@ -151,55 +128,26 @@ def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.f
     )
 
 
-def _temperature(context: Context, trained: Trained) -> Temperature:
-    """τ of the settings; `spacing` as the number that the training images give."""
-    temperature = context.settings.temperature
-    if temperature != "spacing":
-        return temperature
-    spacing = trained.memo.get(
-        "spacing",
-        lambda: learn_spacing(trained.terms, trained.placed, trained.spaces[0], trained.order),
-    )
-    return SPACING_SHARE * spacing
-
-
-def _share(
-    context: Context,
-    contributors: Contributors,
-    quality: NDArray[np.float64],
-    temperature: Temperature,
-    verdict: Verdict | None,
-) -> Contributions:
-    """The contribution scores V(x_i, x̂_j), without those that the test withholds."""
-    scores = contribute(
-        contributors, quality, weighting=context.settings.weighting, temperature=temperature
-    )
-    if verdict is not None and context.settings.null == "withhold":
-        return scores.without(verdict.without)
-    return scores
-
-
 def _assemble(
     context: Context,
     trained: Trained,
+    generated: ImageSet,
     batch: PlacedSet,
-    candidates: Candidates | None,
     scores: Contributions,
     quality: NDArray[np.float64],
-    temperature: Temperature,
     verdict: Verdict | None,
-    seconds: dict[str, float],
+    used: dict[str, Any],
+    seconds: Mapping[str, float],
 ) -> Valuation:
-    """The valuation of all n training images, with its record."""
-    train, images = trained.train, batch.source()
-    ids = tuple(images.ids[row] for row in batch.rows)
-    labels = images.labels
+    """The valuation of all n training images, with its record.
+
+    Args:
+        used: what `auto` settings came to, for the record.
+    """
+    train, settings = trained.train, context.settings
+    ids = tuple(generated.ids[row] for row in batch.rows)
+    labels = generated.labels
     null = None if verdict is None else verdict.null
-    applied = context.settings.null == "withhold"
-    used = {
-        "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
-        "temperature_used": temperature,
-    }
     return Valuation(
         train_ids=train.ids,
         train_labels=train.labels,
@@ -213,30 +161,44 @@ def _assemble(
             *(("holdout", skip) for skip in (null.skipped if null else ())),
         ),
         record=RunRecord(
-            settings=RecordedSettings(context.settings.as_json() | used),
+            settings=RecordedSettings(settings.as_json() | used),
             n_train=len(train.ids),
             n_generated=len(ids),
             versions=versions.installed(),
             weights={**trained.weights, **context.quality.hashes(context.weights)},
             encoders=trained.encoders,
-            seed=context.settings.seed,
+            seed=settings.seed,
             device=context.device,
-            images={
-                "train": trained.placed.tally.as_json(),
-                "generated": batch.tally.as_json(),
-            },
+            images={"train": trained.placed.tally.as_json(), "generated": batch.tally.as_json()},
             seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
             inputs=Inputs(
                 train=Input(train.location, train.fingerprint),
-                generated=Input(images.location, set_fingerprint(ids, batch.keys)),
+                generated=Input(generated.location, set_fingerprint(ids, batch.keys)),
                 holdout=Input(null.source, null.fingerprint) if null and null.fingerprint else None,
             ),
-            unattributed=None
-            if verdict is None
-            else Unattributed.from_json(verdict.as_json(quality, applied=applied)),
+            unattributed=None if verdict is None else _unattributed(settings, quality, verdict),
         ),
         train_keys=train.keys,
         generated_keys=batch.keys,
         clusters=trained.clusters,
         match_p=None if verdict is None else verdict.p,
+    )
+
+
+def _unattributed(
+    settings: Settings, quality: NDArray[np.float64], verdict: Verdict
+) -> Unattributed:
+    """The verdict as a run records it."""
+    null, level, total = verdict.null, verdict.level, float(quality.sum())
+    return Unattributed(
+        share=float(quality[verdict.without].sum()) / total if total > 0 else 0.0,
+        images=int(verdict.without.sum()),
+        level=level,
+        null=null.kind,
+        n_null=len(null.strangeness),
+        error_rate=null.error_rate(level),
+        threshold=null.threshold(level),
+        applied=settings.null == "withhold",
+        holdout_in_training=null.in_training if null.kind == "holdout" else None,
+        reason=null.needs(level),
     )

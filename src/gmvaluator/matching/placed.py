@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from gmvaluator.encoders.embedding import Tally, encode_batches
 from gmvaluator.encoders.mirrored import mirrored_of
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.images import Batch, ImageSet, Skip
+from gmvaluator.images import ImageSet, Skip
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
 
@@ -92,6 +91,8 @@ def place_images(
 ) -> Vectors:
     """Vectors of a set in a space: at hand in `placed`, or encoded now.
 
+    Of a mirrored set, the vectors of the images alone may be at hand.
+
     Returns:
         (n, dim) float32; (2n, dim) where the set is mirrored.
 
@@ -99,60 +100,71 @@ def place_images(
         InputError: an image can no longer be read.
         RunError: a training image has changed since it was embedded.
     """
+    n = len(placed.rows)
+    forms = [encoder, mirrored_of(encoder)] if placed.mirrored else [encoder]
     at_hand = placed.vectors.get(encoder.fingerprint)
-    if at_hand is not None:
+    if at_hand is not None and len(at_hand) == n * len(forms):
         return at_hand
-    images, n = placed.source(), len(placed.rows)
-    encoders = [encoder, *([mirrored_of(encoder)] if placed.mirrored else [])]
-    total = n * len(encoders)
     vectors: Vectors | None = None
-    start = 0
-    with (progress or Silent()).stage(f"{encoder.name}: {placed.kind}", total) as advance:
-        for batch, block in chain.from_iterable(
-            encode_batches(images, form, rows=placed.rows, strict=True, tally=placed.tally)
-            for form in encoders
-        ):
-            if vectors is None:
-                vectors = budget.allocate((total, block.shape[1]))
-            check_unchanged(placed, np.arange(start, start + len(block)) % n, batch)
-            vectors[start : start + len(block)] = space.place(block, in_place=True)
-            start += len(block)
-            advance(len(batch.rows))
+    with (progress or Silent()).stage(f"{encoder.name}: {placed.kind}", n * len(forms)) as advance:
+        for number, form in enumerate(forms):
+            plain = placed.vectors.get(form.fingerprint)
+            batches = placed_batches(form, space, placed, np.arange(n))
+            for part, block in batches if plain is None else [(slice(n), plain)]:
+                if vectors is None:
+                    vectors = budget.allocate((n * len(forms), block.shape[1]))
+                vectors[number * n :][part] = block
+                advance(len(block))
     if vectors is None:
         raise InputError(f"no {placed.kind} image to compare; pass at least one readable image")
     return vectors
 
 
-def add_space(
-    encoder: Encoder, space: Space, placed: PlacedSet, budget: Budget, progress: Progress
+def placed_batches(
+    encoder: Encoder, space: Space, placed: PlacedSet, numbers: NDArray[np.int64]
+) -> Iterator[tuple[slice, Vectors]]:
+    """Vectors of some images of a set in a space, encoded now.
+
+    Args:
+        numbers: (s,) of the images within the set.
+
+    Yields:
+        Which part of `numbers` a batch is, and its vectors, (b, dim) float32.
+
+    Raises:
+        InputError: an image can no longer be read.
+        RunError: a training image has changed since it was embedded.
+    """
+    images, rows, start = placed.source(), placed.rows[numbers], 0
+    for batch, block in encode_batches(images, encoder, rows=rows, strict=True, tally=placed.tally):
+        part = slice(start, start + len(block))
+        if placed.kind == "train":
+            for number, key in zip(numbers[part].tolist(), batch.keys, strict=True):
+                if placed.keys[number] != key:
+                    raise RunError(
+                        f"training image {images.ids[placed.rows[number]]} has changed since it "
+                        "was embedded; fit or make the index again"
+                    )
+        yield part, space.place(block, in_place=True)
+        start = part.stop
+
+
+def add_spaces(
+    spaces: Iterable[tuple[Encoder, Space]],
+    placed: PlacedSet,
+    budget: Budget,
+    progress: Progress,
+    *,
+    mirror: bool = False,
 ) -> PlacedSet:
-    """The same images, placed in one more space."""
-    vectors = place_images(encoder, space, placed, budget, progress)
-    return replace(placed, vectors={**placed.vectors, encoder.fingerprint: vectors})
+    """The same images, placed in each of the spaces; vectors at hand are used.
 
-
-def with_mirror_images(
-    spaces: Sequence[tuple[Encoder, Space]], placed: PlacedSet, budget: Budget, progress: Progress
-) -> PlacedSet:
-    """The same images, each followed by its mirror image in every space."""
-    both: dict[str, Vectors] = {}
-    for encoder, space in spaces:
-        vectors = placed.vectors[encoder.fingerprint]
-        mirrored = place_images(mirrored_of(encoder), space, placed, budget, progress)
-        pair = budget.allocate((2 * len(vectors), vectors.shape[1]))
-        np.concatenate([vectors, mirrored], out=pair)
-        both[encoder.fingerprint] = pair
-    return replace(placed, vectors=both, mirrored=True)
-
-
-def check_unchanged(placed: PlacedSet, numbers: NDArray[np.int64], batch: Batch) -> None:
-    """Raise RunError where a training image that was read again has another content key."""
-    if placed.kind != "train":
-        return
-    for number, key in zip(numbers.tolist(), batch.keys, strict=True):
-        if placed.keys[number] != key:
-            name = placed.source().ids[placed.rows[number]]
-            raise RunError(
-                f"training image {name} has changed since it was embedded; fit or make the index "
-                "again"
-            )
+    Args:
+        mirror: the images are followed by their mirror images in each of the spaces.
+    """
+    images = replace(placed, mirrored=mirror)
+    placed_in = {
+        encoder.fingerprint: place_images(encoder, space, images, budget, progress)
+        for encoder, space in spaces
+    }
+    return replace(images, vectors={**placed.vectors, **placed_in})

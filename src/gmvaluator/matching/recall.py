@@ -6,21 +6,13 @@ The paper recalls by product quantization (Jégou et al., 2011). The indexes are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.matching.placed import PlacedSet, RecallSpace
-from gmvaluator.matching.search.build import choose_index
 from gmvaluator.matching.search.indexes import Index
-from gmvaluator.memory import Budget
-from gmvaluator.progress import Progress
-
-OpenIndex = Callable[[RecallSpace, str], Index]
-"""The index of a name over the training vectors of a recall space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,48 +35,21 @@ class Candidates:
     n_train: int
     indexes: tuple[str, ...] = ()
 
+    def take(self, columns: NDArray[np.int64]) -> Candidates:
+        """Some of the candidates of each image.
 
-def recall(
-    spaces: Sequence[RecallSpace],
-    generated: PlacedSet,
-    n: int,
-    *,
-    index: str,
-    open_index: OpenIndex,
-    ties: NDArray[np.int64],
-    budget: Budget,
-    progress: Progress,
-) -> Candidates:
-    """The n candidates of each generated image.
+        Args:
+            columns: (m, c) number of each within its row.
+        """
+        return replace(
+            self,
+            rows=np.take_along_axis(self.rows, columns, axis=1),
+            distances=np.take_along_axis(self.distances, columns, axis=1),
+        )
 
-    One space gives the n nearest, two spaces give the nearest of both by turns. Of an image and its
-    mirror image the nearer counts.
-
-    Args:
-        spaces: one or two recall spaces.
-        generated: m images, placed in each of the spaces.
-        n: candidates per generated image.
-        index: name of the index; `auto` chooses one by size (`choose_index`).
-        open_index: opens an index over a space.
-        ties: (n_train,) ranks that order training images at equal distance.
-    """
-    names: list[str] = []
-    by_space: list[Candidates] = []
-    for recall_space in spaces:
-        queries = generated.vectors[recall_space.encoder.fingerprint]
-        n_train, dim = recall_space.vectors.shape
-        name = index
-        if index == "auto":
-            name = choose_index(n_train, len(queries), dim, memory=budget.total)
-        with progress.stage(f"recall ({name})", len(queries)) as advance:
-            candidates = search_space(
-                open_index(recall_space, name), recall_space.space, queries, n, n_train=n_train
-            )
-            advance(len(queries))
-        names.append(name)
-        by_space.append(nearer(candidates, ties) if generated.mirrored else candidates)
-    merged = by_space[0] if len(by_space) == 1 else by_turns(by_space[0], by_space[1], ties)
-    return Candidates(merged.rows, merged.distances, merged.n_train, tuple(names))
+    def sorted(self, ties: NDArray[np.int64]) -> Candidates:
+        """The candidates of each image, nearest first; `ties` order them at equal distance."""
+        return self.take(np.lexsort((ties[self.rows], self.distances), axis=1))
 
 
 def search_space(
@@ -113,17 +78,13 @@ def nearer(both: Candidates, ties: NDArray[np.int64]) -> Candidates:
     """
     n_queries, n = both.rows.shape
     by_image = (2, n_queries // 2, n)
-    rows = np.concatenate(list(both.rows.reshape(by_image)), axis=1)
-    distances = np.concatenate(list(both.distances.reshape(by_image)), axis=1)
-    order = np.lexsort((ties[rows], distances), axis=1)
-    rows = np.take_along_axis(rows, order, axis=1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    first = first_distinct(rows, n)
-    return Candidates(
-        rows=np.take_along_axis(rows, first, axis=1),
-        distances=np.take_along_axis(distances, first, axis=1),
-        n_train=both.n_train,
+    joined = replace(
+        both,
+        rows=np.concatenate(list(both.rows.reshape(by_image)), axis=1),
+        distances=np.concatenate(list(both.distances.reshape(by_image)), axis=1),
     )
+    joined = joined.sorted(ties)
+    return joined.take(first_distinct(joined.rows, n))
 
 
 def by_turns(first: Candidates, second: Candidates, ties: NDArray[np.int64]) -> Candidates:
@@ -136,17 +97,11 @@ def by_turns(first: Candidates, second: Candidates, ties: NDArray[np.int64]) -> 
         ties: (n_train,) ranks that order training images at equal distance.
     """
     m, n = first.rows.shape
-    ranked = [
-        np.take_along_axis(
-            candidates.rows,
-            np.lexsort((ties[candidates.rows], candidates.distances), axis=1),
-            axis=1,
-        )
-        for candidates in (first, second)
-    ]
+    ranked = [candidates.sorted(ties).rows for candidates in (first, second)]
     turns = np.stack(ranked, axis=2).reshape(m, 2 * n)
     rows = np.take_along_axis(turns, first_distinct(turns, n), axis=1)
-    return Candidates(rows, np.full(rows.shape, np.nan, np.float32), first.n_train)
+    distances = np.full(rows.shape, np.nan, np.float32)
+    return Candidates(rows, distances, first.n_train, first.indexes + second.indexes)
 
 
 def first_distinct(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.encoders.embedding import encode_batches
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Space, Vectors, pair_squared
-from gmvaluator.matching.placed import PlacedSet, RecallSpace, check_unchanged, place_images
+from gmvaluator.matching.placed import PlacedSet, RecallSpace, place_images, placed_batches
 from gmvaluator.matching.recall import Candidates
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
@@ -156,10 +155,9 @@ def rerank_among_training(
         numbers: (s,) images that are compared.
         others: (s, c) images that each is compared with.
     """
-    repeated = np.repeat(numbers, others.shape[1])
-    squared = pair_squared(first.vectors, repeated, first.vectors, others.ravel())
-    distances = first.space.distance(squared.reshape(others.shape))
-    candidates = Candidates(others, distances, len(first.vectors))
+    # a re-rank of at least one term reads no distance of the recall
+    candidates = Candidates(others, np.full(others.shape, np.nan, np.float32), len(train.rows))
+    terms = terms or [Term(first.encoder, first.space)]
     return rerank(candidates, train, train.select(numbers), terms, others.shape[1])
 
 
@@ -191,26 +189,17 @@ def _stream(
 ) -> NDArray[np.float32]:
     """Pass each training image in `pairs` through the network once; (m·c,) squared distances."""
     c = pairs.shape[1]
-    images = train.source()
     squared = np.empty(pairs.size, dtype=np.float32)
     by_train = np.argsort(pairs, axis=None, kind="stable")
     numbers, starts = np.unique(pairs.ravel()[by_train], return_index=True)
     ends = np.append(starts[1:], pairs.size)
     with (progress or Silent()).stage(f"{term.encoder.name}: candidates", len(numbers)) as advance:
-        done = 0
-        for batch, block in encode_batches(
-            images, term.encoder, rows=train.rows[numbers], strict=True, tally=train.tally
-        ):
-            part = slice(done, done + len(block))
-            check_unchanged(train, numbers[part], batch)
-            slots = by_train[starts[done] : ends[part.stop - 1]]
+        for part, block in placed_batches(term.encoder, term.space, train, numbers):
+            slots = by_train[starts[part.start] : ends[part.stop - 1]]
             within = np.repeat(np.arange(len(block)), ends[part] - starts[part])
             # by generated image: its vector, however long, then comes from memory once
             order = np.argsort(slots, kind="stable")
             slots = slots[order]
-            squared[slots] = pair_squared(
-                term.space.place(block, in_place=True), within[order], generated, slots // c
-            )
-            done = part.stop
-            advance(len(batch.rows))
+            squared[slots] = pair_squared(block, within[order], generated, slots // c)
+            advance(len(block))
     return squared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,23 @@ from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
 from gmvaluator.runs.images import RunSide, open_side
 from gmvaluator.runs.record import MARKER, RunRecord
+from gmvaluator.runs.tables import (
+    DUPLICATES_FILE,
+    INPUTS_FILE,
+    content_keys,
+    contributions_table,
+    generated_table,
+    inputs_table,
+    known_labels,
+    read_run,
+    skipped_table,
+    values_table,
+)
 from gmvaluator.scoring.scores import Contributions, sum_values
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 # training images that a notebook shows
@@ -169,9 +183,9 @@ class Valuation:
 
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
-        from gmvaluator.runs.tables import values_table
-
-        frame: pd.DataFrame = values_table(self).to_pandas()
+        frame: pd.DataFrame = values_table(
+            self.train_ids, self.train_labels, self.values, self.ranks, self.n_supported
+        ).to_pandas()
         return frame
 
     def open_images(
@@ -266,8 +280,6 @@ class Valuation:
         """
         import pyarrow.parquet as pq
 
-        from gmvaluator.runs.tables import tables_of
-
         with publish_folder(Path(path), MARKER, overwrite=overwrite) as folder:
             for name, table in tables_of(self).items():
                 pq.write_table(table, folder / name)
@@ -288,8 +300,6 @@ class Valuation:
             RunError: no run is there, a file is missing, damaged or changed, or the files do not
                 fit together.
         """
-        from gmvaluator.runs.tables import read_run, valuation_of
-
         folder = Path(path)
         record, tables = read_run(folder, check=check)
         try:
@@ -313,3 +323,81 @@ class Valuation:
     @cached_property
     def _row_of_generated(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.generated_ids)}
+
+
+def tables_of(valuation: Valuation) -> dict[str, pa.Table]:
+    """The tables of a run's folder, by file name."""
+    train_ids, generated_ids = valuation.train_ids, valuation.generated_ids
+    train_keys, generated_keys = valuation.train_keys, valuation.generated_keys
+    tables = {
+        "values.parquet": values_table(
+            train_ids,
+            valuation.train_labels,
+            valuation.values,
+            valuation.ranks,
+            valuation.n_supported,
+        ),
+        "contributions.parquet": contributions_table(
+            train_ids, generated_ids, valuation.contributions
+        ),
+        "generated.parquet": generated_table(
+            generated_ids, valuation.generated_labels, valuation.quality, valuation.match_p
+        ),
+        "skipped.parquet": skipped_table(valuation.skipped),
+    }
+    if train_keys is not None and generated_keys is not None:
+        tables[INPUTS_FILE] = inputs_table(train_ids, generated_ids, train_keys, generated_keys)
+    if valuation.clusters is not None:
+        tables[DUPLICATES_FILE] = valuation.clusters.table(train_ids)
+    return tables
+
+
+def valuation_of(record: RunRecord, tables: Mapping[str, pa.Table]) -> Valuation:
+    """The valuation that `tables_of` wrote.
+
+    Args:
+        record: of the run.
+        tables: by file name.
+
+    Raises:
+        AttributeError, IndexError, KeyError, TypeError, ValueError: the tables lack a column, or
+            do not fit together.
+    """
+    values, generated = tables["values.parquet"], tables["generated.parquet"]
+    pairs, skipped = tables["contributions.parquet"], tables["skipped.parquet"]
+    train_ids = tuple(values["train_id"].to_pylist())
+    generated_ids = tuple(generated["generated_id"].to_pylist())
+    m = len(generated_ids)
+    if None in train_ids or None in generated_ids:
+        raise ValueError("an image has no id")
+    if (record.n_train, record.n_generated) != (len(train_ids), m):
+        raise ValueError("run.json counts other images than the tables hold")
+    expected = np.repeat(np.asarray(generated_ids, dtype=object), len(pairs) // max(1, m))
+    if not np.array_equal(expected, pairs["generated_id"].to_numpy()):
+        raise ValueError("contributions.parquet is not grouped by the ids of generated.parquet")
+    row_of = {name: row for row, name in enumerate(train_ids)}
+    rows = np.array([row_of[name] for name in pairs["train_id"].to_pylist()], dtype=np.int64)
+    keys = content_keys(tables.get(INPUTS_FILE), train_ids, generated_ids)
+    duplicates = tables.get(DUPLICATES_FILE)
+    valuation = Valuation(
+        train_ids=train_ids,
+        train_labels=known_labels(values["label"].to_pylist()),
+        generated_ids=generated_ids,
+        generated_labels=known_labels(generated["label"].to_pylist()),
+        quality=generated["quality"].to_numpy(),
+        contributions=Contributions(
+            rows=rows.reshape(m, -1),
+            distances=pairs["distance"].to_numpy().reshape(m, -1),
+            scores=pairs["score"].to_numpy().reshape(m, -1),
+            n_train=len(train_ids),
+        ),
+        skipped=tuple((row["set"], Skip(row["id"], row["reason"])) for row in skipped.to_pylist()),
+        record=record.unsealed(),
+        train_keys=keys and keys[: len(train_ids)],
+        generated_keys=keys and keys[len(train_ids) :],
+        clusters=None if duplicates is None else Clusters.of_table(duplicates, train_ids),
+        match_p=generated["match_p"].to_numpy() if "match_p" in generated.column_names else None,
+    )
+    if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
+        raise ValueError("the values are not the sums of the contributions")
+    return valuation

@@ -16,9 +16,9 @@ r = ⌊level · (N + 1)⌋; r = 8 at the sizes of `null_size`, so at level 0.02 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,10 +93,28 @@ class Null:
         below = np.searchsorted(self.strangeness, strangeness, side="left")
         return np.asarray((1 + n - below) / (n + 1), dtype=np.float64)
 
+    def error_rate(self, level: float) -> float:
+        """The part of images without a contributor that have p ≤ level, on average."""
+        n = len(self.strangeness)
+        return floor(level * (n + 1) + 1e-9) / (n + 1)
+
     def threshold(self, level: float) -> float | None:
         """Images that are stranger than this have p ≤ level; None where no image can have it."""
         allowed = floor(level * (len(self.strangeness) + 1) + 1e-9)
         return float(self.strangeness[-allowed]) if allowed else None
+
+    def usable(self, level: float) -> Null:
+        """The same; without its images where the threshold is 0.
+
+        Every image that is no copy of a training image would be beyond a threshold of 0.
+        """
+        if self.threshold(level) != 0:
+            return self
+        n, strange = len(self.strangeness), int((self.strangeness > 0).sum())
+        missing = (
+            f"all but {strange} of the {n} images of the null sample match a training image at 0"
+        )
+        return replace(self, strangeness=np.empty(0), missing=missing)
 
     def needs(self, level: float) -> str | None:
         """Why no p-value can be as small as the level, and what to do; None where one can."""
@@ -125,32 +143,7 @@ class Verdict:
     level: float
     p: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, null: Null, strangeness: NDArray[np.float64], level: float) -> Verdict:
-        """Of (m,) generated images by their strangeness."""
-        return cls(null, level, null.p_values(strangeness))
-
     @property
     def without(self) -> NDArray[np.bool_]:
         """(m,) whether an image has no contributor at this level."""
         return self.p <= self.level
-
-    def as_json(self, quality: NDArray[np.float64], *, applied: bool) -> dict[str, Any]:
-        """As in `run.json`."""
-        total = float(quality.sum())
-        n = len(self.null.strangeness)
-        entry: dict[str, Any] = {
-            "share": float(quality[self.without].sum()) / total if total > 0 else 0.0,
-            "images": int(self.without.sum()),
-            "level": self.level,
-            "null": self.null.kind,
-            "n_null": n,
-            "error_rate": floor(self.level * (n + 1) + 1e-9) / (n + 1),
-            "threshold": self.null.threshold(self.level),
-            "applied": applied,
-        }
-        if self.null.kind == "holdout":
-            entry["holdout_in_training"] = self.null.in_training
-        if reason := self.null.needs(self.level):
-            entry["reason"] = reason
-        return entry

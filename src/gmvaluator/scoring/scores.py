@@ -63,7 +63,6 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> Weighting:
 def contribute(
     contributors: Contributors,
     quality: NDArray[np.float64],
-    *,
     weighting: str = "softmax",
     temperature: Temperature = 1.0,
 ) -> Contributions:

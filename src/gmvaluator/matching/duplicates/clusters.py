@@ -81,9 +81,9 @@ class Clusters:
         sizes = self.sizes.reshape(-1, *[1] * (amounts.ndim - 1))
         return np.asarray(amounts[self.representatives] / sizes, dtype=np.float64)
 
-    def shared_by_group(
+    def sparse_by_group(
         self, rows: NDArray[np.int64], scores: NDArray[np.float64], group: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    ) -> csc_array:
         """(m, g) sums of the scores of generated images by group of training image.
 
         A representative's score counts for the groups of all of its copies, each its part.
@@ -92,12 +92,6 @@ class Clusters:
             rows, scores: (m, k) representatives and their scores.
             group: (n,) number of each training image's group, 0 to g − 1.
         """
-        return np.asarray(self.sparse_by_group(rows, scores, group).toarray(), dtype=np.float64)
-
-    def sparse_by_group(
-        self, rows: NDArray[np.int64], scores: NDArray[np.float64], group: NDArray[np.int64]
-    ) -> csc_array:
-        """`shared_by_group` without its zeros, for more groups than an array has room for."""
         from scipy.sparse import csr_array
 
         m, k = rows.shape
