@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images import ImageSet, Preprocessing, Skip
-from gmvaluator.images.decoding import _PLUGINS
+from gmvaluator.images.pillow import PLUGINS
 from gmvaluator.images.sources import base, image_format
 from gmvaluator.images.sources.tar import expand_braces
 from image_checks import IMAGES, PNGS, check_pixels, sample
@@ -261,7 +261,7 @@ def test_brace_patterns_expand_to_every_combination(choices: list[str], last: in
 
 @given(st.binary(max_size=40))
 def test_image_format_never_fails(head: bytes) -> None:
-    assert image_format(head) in {None, *_PLUGINS}
+    assert image_format(head) in {None, *PLUGINS}
 
 
 @pytest.mark.parametrize(

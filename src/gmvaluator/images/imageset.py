@@ -28,10 +28,10 @@ from gmvaluator.images.decoding import (
     decode,
     encode_jpeg,
     encode_png,
-    quiet_pillow,
     shrink,
     unless_error,
 )
+from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import Listing, Raw, open_source
 
 if TYPE_CHECKING:
