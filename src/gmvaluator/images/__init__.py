@@ -1,7 +1,7 @@
 """Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids.
 
-`imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images. `pillow`: readers of
-Pillow under rules of this package. `metadata`: what the pixels of a file do not need. `pixels`:
+`imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images. `pillow`: readers
+of Pillow under rules of this package. `metadata`: what the pixels of a file do not need. `pixels`:
 whole sets as arrays. `sources`: one file a kind of source; `sources/opening.py` chooses.
 """
 
