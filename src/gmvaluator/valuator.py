@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -258,8 +257,7 @@ class GMValuator:
         trained = load_trained(folder, marker, context)
         location = trained.train.location if train is None else train
         if location is not None:
-            images = reopen(location, trained.train, folder)
-            trained = replace(trained, placed=replace(trained.placed, images=images))
+            trained = reopen(location, trained, folder)
         valuator.fitted_ = trained
         return valuator
 

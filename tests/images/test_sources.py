@@ -43,30 +43,6 @@ def test_flat_folder_has_no_labels(tmp_path: Path) -> None:
     assert images.ids == ("000.png", "001.png", "002.png")
 
 
-def test_every_visible_file_is_declared(tmp_path: Path) -> None:
-    write_files(
-        tmp_path,
-        {
-            "a.png": PNGS[0],
-            "README.txt": b"hello",
-            "noextension": PNGS[1],
-            "empty.jpg": b"",
-            ".DS_Store": b"x",
-            ".git/config.png": PNGS[0],
-        },
-    )
-    (tmp_path / "gone.png").symlink_to("nowhere.png")
-    images = ImageSet.open(tmp_path)
-    assert images.ids == ("README.txt", "a.png", "empty.jpg", "gone.png", "noextension")
-    (batch,) = images.batches(Preprocessing(8))
-    assert [images.ids[row] for row in batch.rows] == ["a.png", "noextension"]
-    reasons = {skip.id: skip.reason for _, skip in batch.skipped}
-    assert reasons.keys() == {"README.txt", "empty.jpg", "gone.png"}
-    assert reasons["README.txt"].startswith("not an image file")
-    assert reasons["empty.jpg"] == "empty file"
-    assert reasons["gone.png"] == "file not found"
-
-
 def test_symlinks_and_loops(tmp_path: Path) -> None:
     write_files(tmp_path / "set", {"real/a.png": PNGS[0]})
     write_files(tmp_path / "elsewhere", {"b.png": PNGS[1]})

@@ -43,6 +43,7 @@ from gmvaluator.cli.printing import (
     warn_plainly,
 )
 from gmvaluator.cli.report import report
+from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
@@ -109,14 +110,13 @@ def value(
     contributions, run.json and report.html.
     """
     from gmvaluator.files.atomic import check_output
-    from gmvaluator.images import ImageSet
     from gmvaluator.report import report_run
     from gmvaluator.runs.folder import open_run
     from gmvaluator.runs.record import MARKER
 
     check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
-    images = ImageSet.open(generated)
+    images = open_images(generated)
     held_out = _holdout(train, holdout)
     valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
     valuation = valuator.value(images, holdout=held_out, strict=strict)
@@ -143,7 +143,7 @@ def embed(
     from gmvaluator.files.atomic import check_output
 
     check_output(out, INDEX_MARKER, overwrite=overwrite)
-    valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
+    valuator = _valuator(options, quiet=quiet).fit(open_images(train), strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = cast("Trained", valuator.fitted_)
     summary = {
@@ -178,9 +178,7 @@ def match(
     INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
     files or folders. Nothing is written.
     """
-    from gmvaluator.images import ImageSet
-
-    sets = {image: ImageSet.open(image) for image in images}
+    sets = {image: open_images(image) for image in images}
     valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
     contributors: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
@@ -283,11 +281,10 @@ def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuat
 def _holdout(train: str, source: str | None) -> ImageSet | None:
     """The images of --holdout, else those of the run TRAIN, else None."""
     from gmvaluator.engine.reload import recorded_holdout
-    from gmvaluator.images import ImageSet
     from gmvaluator.runs.record import MARKER, read_record
 
     if source is not None:
-        return ImageSet.open(source)
+        return open_images(source)
     if not (Path(train) / MARKER).is_file():
         return None
     return recorded_holdout(read_record(Path(train)), None, f"run {train}")
@@ -319,7 +316,7 @@ def _fitted(
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
-        return _valuator(options, quiet=quiet, **fixed).fit(train, strict=strict)
+        return _valuator(options, quiet=quiet, **fixed).fit(open_images(train), strict=strict)
     options.pop("preset")
     changes = _arguments(options, quiet=quiet) | fixed
     if (folder / INDEX_MARKER).is_file():

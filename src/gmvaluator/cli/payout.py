@@ -30,6 +30,7 @@ from gmvaluator.cli.options import (
     out,
 )
 from gmvaluator.cli.printing import print_result, table
+from gmvaluator.cli.sources import open_images
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -181,7 +182,7 @@ def extend(
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     extension = extend_run(
         run,
-        generated,
+        open_images(generated),
         train=train_images,
         out=out,
         overwrite=overwrite,

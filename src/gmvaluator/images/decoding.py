@@ -14,7 +14,8 @@ from PIL import Image, ImageFile
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.metadata import bare_jpeg, bare_png
 from gmvaluator.images.pillow import check_size, reader
-from gmvaluator.images.sources import FORMATS, Raw, image_format
+from gmvaluator.images.sources import Raw
+from gmvaluator.images.sources.base import HEAD, image_format, no_image
 
 PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
 READING_RULES = "2"
@@ -137,9 +138,9 @@ def _open(content: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
 def _format_of(content: bytes) -> str:
     if not content:
         raise ImageError("empty file")
-    name = image_format(content[:16])
+    name = image_format(content)
     if name is None:
-        raise ImageError(f"not an image file ({FORMATS} wanted)")
+        raise no_image(content[:HEAD])
     return name
 
 

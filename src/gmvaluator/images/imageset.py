@@ -32,7 +32,7 @@ from gmvaluator.images.decoding import (
     unless_error,
 )
 from gmvaluator.images.pillow import quiet_pillow
-from gmvaluator.images.sources import Listing, Raw, open_source
+from gmvaluator.images.sources import LeftOut, Listing, Raw, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,6 +53,8 @@ class ImageSet:
             for a selection of a set.
         origin: the absolute path of the source on disk, also of a selection; None in memory.
         problems: parts of the source that could not even be listed, such as an unreadable folder.
+        left_out: what lies in a folder beside the images and is no image.
+        notes: sentences about what was chosen of the source, and what was left out.
     """
 
     def __init__(self, listing: Listing, *, pixel_limit: int = PIXEL_LIMIT) -> None:
@@ -60,6 +62,9 @@ class ImageSet:
         self.metadata = listing.metadata
         self.location = self.origin = listing.location
         self.problems = listing.problems
+        self.left_out = listing.left_out
+        left_out = str(listing.left_out)
+        self.notes = (*listing.notes, left_out) if left_out else listing.notes
         self._labels = listing.labels
         self._reader = listing.reader
         self._limit = pixel_limit
@@ -197,6 +202,7 @@ class ImageSet:
             pixel_limit=self._limit,
         )
         subset.origin = self.origin
+        subset.left_out, subset.notes = self.left_out, self.notes
         if np.array_equal(selected, np.arange(len(self))):
             subset.location = self.location
         subset._source_rows = selected if self._source_rows is None else self._source_rows[selected]
@@ -338,6 +344,7 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
         tuple(labels) if any(label is not None for label in labels) else None,
         metadata,
         problems=tuple(problem for part in sets for problem in part.problems),
+        left_out=sum((part.left_out for part in sets), LeftOut()),
     )
 
 

@@ -7,7 +7,7 @@ belongs to `decoding.py`. Readers hold no open files, so that they can be pickle
 from threads.
 """
 
-from gmvaluator.images.sources.base import FORMATS, Listing, Raw, Reader, Skip, image_format
+from gmvaluator.images.sources.base import LeftOut, Listing, Raw, Reader, Skip, image_format
 from gmvaluator.images.sources.opening import open_source
 
-__all__ = ["FORMATS", "Listing", "Raw", "Reader", "Skip", "image_format", "open_source"]
+__all__ = ["LeftOut", "Listing", "Raw", "Reader", "Skip", "image_format", "open_source"]

@@ -12,14 +12,20 @@ from typing import Any
 
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.sources.base import (
+    HEAD,
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    LeftOut,
     Listing,
     Raw,
     Skip,
     attempt,
+    image_format,
     label_text,
     printable,
     read_file,
     unique,
+    unread_format,
     why,
 )
 
@@ -45,27 +51,74 @@ def single_image(path: Path) -> Listing:
     return Listing(FileReader((str(path),)), (printable(path.name),), location=str(path))
 
 
-def image_folder(
-    folder: Path, files: Sequence[tuple[str, str]], problems: Sequence[Skip]
-) -> Listing:
-    """What `walk` found, each file an image; the first-level sub-folder is its label."""
+@dataclass(frozen=True)
+class Walk:
+    """What lies below a folder.
+
+    Attributes:
+        files: (id, path) of all visible files, sorted by id.
+        problems: what could not be listed.
+        results: ids of folders that hold results of this package, which are not looked into.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    problems: tuple[Skip, ...]
+    results: tuple[str, ...]
+
+
+def image_folder(folder: Path, walked: Walk) -> Listing:
+    """The images of a folder; the first-level sub-folder is the label.
+
+    A file counts as an image if its suffix or its first bytes say so.
+    """
+    files = [(id_, path) for id_, path in walked.files if _is_image(path)]
     labels = tuple(id_.partition("/")[0] if "/" in id_ else None for id_, _ in files)
     return Listing(
         FileReader(tuple(path for _, path in files)),
         unique((id_ for id_, _ in files), folder),
         labels if any(label is not None for label in labels) else None,
         location=str(folder),
-        problems=tuple(problems),
+        problems=walked.problems,
+        left_out=LeftOut(len(walked.files) - len(files), walked.results),
     )
 
 
-def walk(root: Path) -> tuple[list[tuple[str, str]], list[Skip]]:
-    """All visible files below `root` as (id, path), sorted by id, and what could not be listed.
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether the suffix or the first bytes of a file say that it is an image.
+
+    Raises:
+        OSError: the suffix does not say so, and the file cannot be read.
+    """
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES | UNREAD_SUFFIXES:
+        return True
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    return image_format(head) is not None or unread_format(head) is not None
+
+
+def _is_image(path: str) -> bool:
+    try:
+        return is_image(path)
+    except OSError:  # nothing says that it is an image
+        return False
+
+
+RESULTS = (
+    ("run.json", "values.parquet"),
+    ("index.json", "vectors.safetensors"),
+    ("curation.json", "curation.parquet"),
+)
+"""Files that together say: this folder is a result of this package, not images."""
+
+
+def walk(root: Path) -> Walk:
+    """All visible files below `root`, without folders of results.
 
     Linked folders are followed, but no folder is listed twice: that ends loops.
     """
     files: list[tuple[str, str]] = []
     problems: list[Skip] = []
+    results: list[str] = []
     seen: set[tuple[int, int]] = set()
     # Real folders come before links, so that a link never steals the name of what it points to.
     real, linked = deque([(str(root), "")]), deque[tuple[str, str]]()
@@ -83,6 +136,11 @@ def walk(root: Path) -> tuple[list[tuple[str, str]], list[Skip]]:
             reason = f"folder cannot be read: {why(error)}"
             problems.append(Skip(printable(prefix) or ".", reason))
             continue
+        names = {entry.name for entry in entries}
+        # the folder that was asked for is listed whatever it holds
+        if prefix and any(names.issuperset(pair) for pair in RESULTS):
+            results.append(printable(prefix.removesuffix("/")))
+            continue
         for entry in entries:
             name = prefix + entry.name
             if entry.name.startswith("."):
@@ -94,7 +152,8 @@ def walk(root: Path) -> tuple[list[tuple[str, str]], list[Skip]]:
                 files.append((printable(name), entry.path))
             else:
                 problems.append(Skip(printable(name), "not a regular file"))
-    return sorted(files), sorted(problems, key=lambda skip: skip.id)
+    by_id = sorted(problems, key=lambda skip: skip.id)
+    return Walk(tuple(sorted(files)), tuple(by_id), tuple(sorted(results)))
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -14,11 +14,12 @@ from gmvaluator.images.sources.arrays import open_npy, open_npz
 from gmvaluator.images.sources.base import (
     IMAGE_SUFFIXES,
     SOURCES,
+    UNREAD_SUFFIXES,
+    LeftOut,
     Listing,
-    image_format,
     why,
 )
-from gmvaluator.images.sources.files import image_folder, open_csv, single_image, walk
+from gmvaluator.images.sources.files import image_folder, is_image, open_csv, single_image, walk
 from gmvaluator.images.sources.objects import open_object
 from gmvaluator.images.sources.parquet import open_parquet
 from gmvaluator.images.sources.tar import expand_braces, open_tar
@@ -35,6 +36,7 @@ def open_source(source: Any) -> Listing:
         listing = open_object(source)
     if not listing.ids:
         reason = "".join(f" ({p.id}: {p.reason})" for p in listing.problems[:1])
+        reason += f" ({listing.left_out})" if listing.left_out.as_json() else ""
         name = listing.location or f"the {type(source).__name__} given"
         raise InputError(f"{name} holds no images{reason}; wanted at least one: check the source.")
     return listing
@@ -71,30 +73,33 @@ def _open_file(path: Path) -> Listing:
     suffix = path.suffix.lower()
     if suffix in kinds:
         return kinds[suffix](path)
-    if suffix not in IMAGE_SUFFIXES:
-        try:
-            with open(path, "rb") as file:
-                is_image = image_format(file.read(16)) is not None
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {why(error)}.") from None
-        if not is_image:
-            raise InputError(
-                f"{path} is of an unknown type; wanted {SOURCES}: convert it or unpack it first."
-            )
-    return single_image(path)
+    try:
+        if is_image(path):
+            return single_image(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {why(error)}.") from None
+    raise InputError(
+        f"{path} is of an unknown type; wanted {SOURCES}: convert it or unpack it first."
+    )
 
 
 def _open_folder(folder: Path) -> Listing:
     """A folder of Parquet files, of tar shards, or (anything else) of images."""
-    files, problems = walk(folder)
-    suffixes = Counter(Path(path).suffix.lower() for _, path in files)
-    if not any(suffixes[suffix] for suffix in IMAGE_SUFFIXES):
-        packed = [suffix for suffix in (".parquet", ".tar") if suffixes[suffix]]
-        if len(packed) == 2:
-            raise InputError(f"{folder} mixes .parquet and .tar files; pass one of the files.")
-        if packed:
-            paths = [Path(path) for _, path in files if path.lower().endswith(packed[0])]
-            opener = open_parquet if packed == [".parquet"] else open_tar
-            listing = opener(paths, str(folder))
-            return replace(listing, problems=(*problems, *listing.problems))
-    return image_folder(folder, files, problems)
+    walked = walk(folder)
+    paths = [Path(path) for _, path in walked.files]
+    suffixes = Counter(path.suffix.lower() for path in paths)
+    if any(suffixes[suffix] for suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES):
+        return image_folder(folder, walked)
+    packed = [suffix for suffix in (".parquet", ".tar") if suffixes[suffix]]
+    if not packed:
+        return image_folder(folder, walked)
+    if len(packed) == 2:
+        raise InputError(f"{folder} mixes .parquet and .tar files; pass one of the files.")
+    parts = [path for path in paths if path.suffix.lower() == packed[0]]
+    opener = open_parquet if packed == [".parquet"] else open_tar
+    listing = opener(parts, str(folder))
+    return replace(
+        listing,
+        problems=(*walked.problems, *listing.problems),
+        left_out=LeftOut(len(paths) - len(parts), walked.results),
+    )
