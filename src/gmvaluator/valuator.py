@@ -293,7 +293,10 @@ class GMValuator:
                 "them (train=…, --train-images)"
             )
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
-        trained = valuator.fit(source, strict=strict)._require_fitted()
+        images = ImageSet.open(source)
+        if not all(name.isascii() for name in images.ids):
+            images = Valuation.load(run, check=False).as_valued("train", images)
+        trained = valuator.fit(images, strict=strict)._require_fitted()
         if trained.train.fingerprint != recorded.fingerprint:
             raise RunError(
                 f"the training images of run {run} have changed since; make the run again"

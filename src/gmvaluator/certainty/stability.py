@@ -22,7 +22,7 @@ from gmvaluator.engine.reload import recorded_holdout
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
-from gmvaluator.images import ImageSource
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
@@ -348,7 +348,8 @@ def _anew(
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    revalued = valuator.value(source, holdout=held_out)
+    images = valuation.as_valued("generated", ImageSet.open(source))
+    revalued = valuator.value(images, holdout=held_out)
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:

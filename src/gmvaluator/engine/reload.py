@@ -13,6 +13,7 @@ from gmvaluator.encoders import is_name
 from gmvaluator.engine.trained import Trained, distinct_images
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
@@ -144,8 +145,7 @@ def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
             "are now (train=…, --train-images)"
         ) from error
     train = trained.train
-    row_of = {name: row for row, name in enumerate(images.ids)}
-    rows = np.array([row_of.get(name, -1) for name in train.ids], dtype=np.int64)
+    rows = find_distinct(train.ids, images.ids)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise RunError(

@@ -175,15 +175,19 @@ class ImageSet:
         with quiet_pillow():
             return self._guard(row, shrunk)
 
-    def select(self, rows: ArrayLike) -> ImageSet:
-        """The set of `rows` in the order given, sharing the source; ids stay the same.
+    def select(self, rows: ArrayLike, *, ids: Sequence[str] | None = None) -> ImageSet:
+        """The set of `rows` in the order given, sharing the source.
+
+        `ids` are other ids for these images; by default ids stay the same.
 
         A selection has no `location`: opening the source again would give the whole set. Pass the
         selection itself where a run or an index of it is taken up again.
 
-        Raises `InputError` if a row is out of range or given twice.
+        Raises `InputError` if a row is out of range or given twice, or ids are not one an image.
         """
         selected = self._check_rows(rows)
+        if ids is not None and not len(ids) == len(set(ids)) == len(selected):
+            raise InputError(f"select was given {len(ids)} ids; wanted {len(selected)} distinct.")
         if len(np.unique(selected)) != len(selected):
             raise InputError("select was given a row twice; wanted distinct rows: ids are unique.")
 
@@ -194,7 +198,7 @@ class ImageSet:
         subset = ImageSet(
             Listing(
                 self._reader,
-                pick(self.ids),
+                pick(self.ids) if ids is None else tuple(ids),
                 labels if callable(self._labels) else labels(),
                 {name: pick(values) for name, values in self.metadata.items()},
                 problems=self.problems,
@@ -203,7 +207,7 @@ class ImageSet:
         )
         subset.origin = self.origin
         subset.left_out, subset.notes = self.left_out, self.notes
-        if np.array_equal(selected, np.arange(len(self))):
+        if ids is None and np.array_equal(selected, np.arange(len(self))):
             subset.location = self.location
         subset._source_rows = selected if self._source_rows is None else self._source_rows[selected]
         return subset

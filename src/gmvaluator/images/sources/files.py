@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.ids import existing_path
 from gmvaluator.images.sources.base import (
     HEAD,
     IMAGE_SUFFIXES,
@@ -43,7 +44,7 @@ class FileReader:
         path = self.paths[row]
         if path is None:
             raise ImageError("no path given")
-        return read_file(path)
+        return read_file(existing_path(path))
 
 
 def single_image(path: Path) -> Listing:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.ids import existing_path
 from gmvaluator.images.sources.base import Listing, Locked, Raw, attempt, label_text, read_file, why
 from gmvaluator.images.sources.files import open_manifest
 
@@ -172,7 +173,7 @@ class ParquetReader(Locked):
         # A data set from elsewhere must not name files outside itself.
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise ImageError("path leads out of the data set's folder")
-        return read_file(folder / path)
+        return read_file(existing_path(str(folder / path)))
 
     def _group(self, number: int) -> tuple[Any, Any]:
         if number in self._cache:
