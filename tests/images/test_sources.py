@@ -49,11 +49,11 @@ def test_symlinks_and_loops(tmp_path: Path) -> None:
     (tmp_path / "set" / "real" / "loop").symlink_to(tmp_path / "set")
     (tmp_path / "set" / "again").symlink_to(tmp_path / "set" / "real")
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "set" / "self").symlink_to("self")
+    (tmp_path / "set" / "self.png").symlink_to("self.png")
     images = ImageSet.open(tmp_path / "set")
-    assert images.ids == ("linked/b.png", "real/a.png", "self")
+    assert images.ids == ("linked/b.png", "real/a.png", "self.png")
     assert {skip.id for skip in images.problems} == {"again/", "real/loop/"}
-    with pytest.raises(ImageError, match="self: "):
+    with pytest.raises(ImageError, match=r"self\.png: "):
         images[2]
 
 

@@ -20,6 +20,7 @@ from gmvaluator.cli.options import (
     JSON,
     NULL,
     OVERWRITE,
+    PIXEL_LIMIT,
     PRINTING,
     TRAIN_IMAGES,
     WEIGHING,
@@ -79,8 +80,9 @@ def cli() -> None:
 
     TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
     file in the Hugging Face layout, .npz or .npy arrays, a CSV or Parquet table with a column
-    `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
-    `gmvaluator VERB --help` explains a verb.
+    `path`, or WebDataset .tar shards. A path may end with what of it is meant, such as
+    data/#split=train or table.parquet#image=target. INDEX and RUN are folders that embed and value
+    wrote. `gmvaluator VERB --help` explains a verb.
     """
 
 
@@ -89,7 +91,7 @@ def cli() -> None:
 @click.argument("generated")
 @options(out("Folder to write the run to.", required=True), OVERWRITE)
 @options(flag("--no-report", "Do not write the page report.html into the run."))
-@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -131,7 +133,7 @@ def value(
 @cli.command(epilog=example("embed train/ --out train.index"))
 @click.argument("train")
 @options(out("Folder to write the index to.", required=True), OVERWRITE)
-@options(*FIT, *COMPUTING, *PRINTING)
+@options(*FIT, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def embed(
     train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -162,7 +164,7 @@ def embed(
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @options(option("--top", "Number of contributors to print.", default=10))
-@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],

@@ -18,6 +18,7 @@ from gmvaluator.cli.options import (
     LEVEL,
     OVERWRITE,
     PATH,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     SEED,
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     SEED,
     TRAIN_IMAGES,
     GENERATED_IMAGES,
+    PIXEL_LIMIT,
     *PRINTING,
 )
 def payout(
@@ -156,6 +158,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     flag("--allow-copies", "Accept new images that RUN holds already; they then count twice."),
     TRAIN_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     CACHE,
     STRICT,
     *PRINTING,

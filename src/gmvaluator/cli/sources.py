@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmvaluator.cli.options import within_limit
+
 if TYPE_CHECKING:
     from gmvaluator.images import ImageSet
 
@@ -13,12 +15,14 @@ if TYPE_CHECKING:
 def open_images(source: str) -> ImageSet:
     """The images of a source; what was chosen of it and left out is said on standard error.
 
+    The limit of --pixel-limit holds, where the command has that option.
+
     Raises:
         InputError: the source cannot be opened.
     """
     from gmvaluator.images import ImageSet
 
-    images = ImageSet.open(source)
+    images = ImageSet.open(within_limit(source))
     for note in images.notes:
         click.echo(f"Note: {source}: {note}", err=True)
     return images

@@ -12,7 +12,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
@@ -33,6 +33,7 @@ from gmvaluator.images.decoding import (
 )
 from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import LeftOut, Listing, Raw, open_source
+from gmvaluator.images.sources.address import Choice, limited
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +55,7 @@ class ImageSet:
         origin: the absolute path of the source on disk, also of a selection; None in memory.
         problems: parts of the source that could not even be listed, such as an unreadable folder.
         left_out: what lies in a folder beside the images and is no image.
+        pixel_limit: largest width × height of an encoded image that is decoded.
         notes: sentences about what was chosen of the source, and what was left out.
     """
 
@@ -67,7 +69,7 @@ class ImageSet:
         self.notes = (*listing.notes, left_out) if left_out else listing.notes
         self._labels = listing.labels
         self._reader = listing.reader
-        self._limit = pixel_limit
+        self.pixel_limit = pixel_limit
         self._source_rows: NDArray[np.int64] | None = None  # None: all of them, in order
 
     @classmethod
@@ -81,7 +83,11 @@ class ImageSet:
         a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is. Several
         sources are one set as a list of pairs (prefix of its ids, path).
 
-        `pixel_limit` bounds width × height of an encoded image, checked before it is decoded.
+        A path may end with a choice: `data/#split=train` (or `all`), `data.parquet#image=target`,
+        `shards/#image=jpg`, `photos/#pixel_limit=200000000`; several are parted by commas.
+
+        `pixel_limit` bounds width × height of an encoded image, checked before it is decoded,
+        unless the path ends with a limit.
         Raises `InputError` if the source is missing, empty or of an unknown kind.
         """
         if isinstance(source, ImageSet):
@@ -89,8 +95,15 @@ class ImageSet:
         if not isinstance(pixel_limit, int) or pixel_limit < 1:
             raise InputError(f"pixel_limit={pixel_limit!r} was given; wanted a whole number ≥ 1.")
         if _is_joined(source):
-            return cls(_join(source, pixel_limit), pixel_limit=pixel_limit)
-        return cls(open_source(source), pixel_limit=pixel_limit)
+            joined = _join(source, pixel_limit)
+            return cls(joined, pixel_limit=joined.choice.pixel_limit or pixel_limit)
+        listing = open_source(source)
+        if listing.choice.pixel_limit is not None:
+            pixel_limit = listing.choice.pixel_limit
+        elif pixel_limit != PIXEL_LIMIT and listing.location is not None:
+            # what opens this very set again has its limit
+            listing = replace(listing, location=limited(listing.location, pixel_limit))
+        return cls(listing, pixel_limit=pixel_limit)
 
     @property
     def labels(self) -> tuple[str | None, ...] | None:
@@ -135,7 +148,7 @@ class ImageSet:
 
         def key(raw: Raw | ImageError) -> str | None:
             try:
-                picture = decode(unless_error(raw), self._limit)
+                picture = decode(unless_error(raw), self.pixel_limit)
             except ImageError:
                 return None
             return content_key_of(np.asarray(picture.convert("RGB")))
@@ -167,7 +180,7 @@ class ImageSet:
         def shrunk() -> bytes | None:
             if key is not None and content_key_of(raw) != key:
                 return None
-            pixels = np.asarray(shrink(decode(unless_error(raw), self._limit), max_side))
+            pixels = np.asarray(shrink(decode(unless_error(raw), self.pixel_limit), max_side))
             if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
                 return encode_png(pixels)
             return encode_jpeg(pixels, THUMBNAIL_QUALITY)
@@ -203,7 +216,7 @@ class ImageSet:
                 {name: pick(values) for name, values in self.metadata.items()},
                 problems=self.problems,
             ),
-            pixel_limit=self._limit,
+            pixel_limit=self.pixel_limit,
         )
         subset.origin = self.origin
         subset.left_out, subset.notes = self.left_out, self.notes
@@ -236,7 +249,7 @@ class ImageSet:
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         selected = np.arange(len(self)) if rows is None else self._check_rows(rows)
         parts = [selected[at : at + batch_size] for at in range(0, len(selected), batch_size)]
-        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers, known)
+        pipeline = Pipeline(self._read, self.ids, self.pixel_limit, preprocessing, workers, known)
         produced = pipeline.run(parts)
         return raising(produced) if on_error == "raise" else produced
 
@@ -271,7 +284,7 @@ class ImageSet:
         row = self._row(index)
         raw = self._read([row])[0]
         with quiet_pillow():
-            return self._guard(row, lambda: decode(unless_error(raw), self._limit))
+            return self._guard(row, lambda: decode(unless_error(raw), self.pixel_limit))
 
     def _guard(self, row: int, action: Callable[[], _T]) -> _T:
         try:
@@ -349,6 +362,7 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
         metadata,
         problems=tuple(problem for part in sets for problem in part.problems),
         left_out=sum((part.left_out for part in sets), LeftOut()),
+        choice=Choice(pixel_limit=max(part.pixel_limit for part in sets)),
     )
 
 

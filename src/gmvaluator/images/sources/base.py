@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.sources.address import Choice
 
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -102,7 +103,8 @@ class Listing:
     """A source that was listed but not read: the columns of an `ImageSet` and its reader.
 
     `labels` may be a function, for sources that must be read whole to know them. `notes` are
-    sentences about what was chosen of the source.
+    sentences about what was chosen of the source. `choice` is what there was to choose, as far as
+    it was chosen.
     """
 
     reader: Reader
@@ -113,6 +115,7 @@ class Listing:
     problems: tuple[Skip, ...] = ()
     left_out: LeftOut = LeftOut()
     notes: tuple[str, ...] = ()
+    choice: Choice = field(default_factory=Choice)
 
 
 def image_format(head: bytes) -> str | None:
@@ -210,6 +213,11 @@ def why(error: BaseException) -> str:
     """One short line out of an exception."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text or type(error).__name__).strip().split("\n")[0][:120]
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names for a message, in quotes, so that spaces around them show."""
+    return ", ".join(map(repr, names)) or "(none)"
 
 
 def attempt(action: Callable[[int], Raw], row: int) -> Raw | ImageError:

@@ -22,9 +22,11 @@ from gmvaluator.images.sources.base import (
     attempt,
     label_text,
     numbered,
+    quoted,
     read_file,
     why,
 )
+from gmvaluator.images.sources.columns import about_columns, choose_column
 
 
 def open_object(source: Any) -> Listing:
@@ -68,13 +70,18 @@ def _open_hugging_face(dataset: Any) -> Listing:
     """A `datasets.Dataset`, known by its shape: `features`, `column_names`, rows as dicts."""
     features = dataset.features
     images = [name for name in features if type(features[name]).__name__ == "Image"]
-    named = [name for name in ("image", "img") if name in features]
-    if not images and not named:
+    candidates = images or [name for name in ("image", "img") if name in features]
+    column, others = choose_column(
+        candidates,
+        None,
+        "the Hugging Face data set",
+        lambda name, _: f"dataset.select_columns([{name!r}, 'label'])",
+    )
+    if column is None:
         raise InputError(
-            f"the Hugging Face data set has the columns {', '.join(features)}; wanted one of type "
+            f"the Hugging Face data set has the columns {quoted(features)}; wanted one of type "
             "Image: use dataset.cast_column(name, datasets.Image())."
         )
-    column = next((name for name in named if not images or name in images), (images or named)[0])
     feature = features[column]
     rows = dataset
     if column in images and hasattr(dataset, "cast_column"):
@@ -96,7 +103,8 @@ def _open_hugging_face(dataset: Any) -> Listing:
         and scalar.fullmatch(str(getattr(features[name], "dtype", "")))
     }
     ids = tuple(map(str, range(len(dataset))))
-    return Listing(ObjectReader(rows, column), ids, labels, metadata)
+    notes = about_columns(column, others, None)
+    return Listing(ObjectReader(rows, column), ids, labels, metadata, notes=notes)
 
 
 class ObjectReader(Locked):
