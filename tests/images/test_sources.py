@@ -178,7 +178,7 @@ def test_csv_ids_and_missing_paths(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", r"columns \(none\); wanted one named 'path'"),
-        ("file,label\na.png,x\n", "columns file, label; wanted one named 'path'"),
+        ("file,label\na.png,x\n", "columns 'file', 'label'; wanted one named 'path'"),
         ("path\na.png\nb.png\na.png\n", "'a.png' 2 times; wanted unique ids"),
         ("path,id\na.png,x\nb.png,x\n", "'x' 2 times"),
         ("path,label\na.png\n", "line 2 has 1 fields; wanted 2"),

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.images.ids import NOWHERE, SEVERAL, code_points, find_ids
+from gmvaluator.images.sources.base import quoted
+from gmvaluator.images.sources.columns import misspelled, refuse_misspelled
 from gmvaluator.images.sources.files import csv_columns
 from gmvaluator.scoring.scores import Contributions
 
@@ -116,11 +118,12 @@ def read_owners(
     """
     file = Path(path)
     columns, lines, row_word = _columns(file)
+    refuse_misspelled(file, misspelled(columns, ("train_id", "owner", "share")))
     for name in ("train_id", "owner"):
         if name not in columns:
             raise InputError(
-                f"{file} has the columns {', '.join(columns) or '(none)'}; wanted train_id and "
-                "owner, and optionally share"
+                f"{file} has the columns {quoted(columns)}; wanted train_id and owner, and "
+                "optionally share"
             )
     if not lines:
         raise InputError(f"{file} has no rows; wanted one an owned training image")

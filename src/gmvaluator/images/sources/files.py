@@ -24,11 +24,13 @@ from gmvaluator.images.sources.base import (
     image_format,
     label_text,
     printable,
+    quoted,
     read_file,
     unique,
     unread_format,
     why,
 )
+from gmvaluator.images.sources.columns import misspelled, no_data, only_case, refuse_misspelled
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,16 @@ def open_csv(path: Path) -> Listing:
 def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
     """Text by column of a CSV file in UTF-8 with a header line, and the line each record ends on.
 
+    Fields are parted by commas; by semicolons or tabs where the header has these and no comma.
+
     Raises:
         InputError: unreadable, a column named twice, or a line of another number of fields.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.reader(file, strict=True)
+            separator = _separator(file.readline())
+            file.seek(0)
+            table = csv.reader(file, strict=True, delimiter=separator)
             header = next(table, [])
             if len(set(header)) != len(header):
                 raise InputError(f"{path} names a column twice: {header}; rename one.")
@@ -194,7 +200,7 @@ def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
                 if len(record) != len(header):
                     raise InputError(
                         f"{path} line {table.line_num} has {len(record)} fields; wanted "
-                        f"{len(header)} as in the header: quote fields that hold commas."
+                        f"{len(header)} as in the header: quote fields that hold {separator!r}."
                     )
                 lines.append(table.line_num)
                 for column, entry in zip(columns, record, strict=True):
@@ -206,12 +212,19 @@ def csv_columns(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
     return dict(zip(header, columns, strict=True)), lines
 
 
+def _separator(header: str) -> str:
+    return next((sign for sign in ",;\t" if sign in header), ",")
+
+
 def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:
     """Rows that name image files; absolute paths are taken as they are."""
+    wrong = misspelled(columns, ("path", "id", "label"))
+    metadata_of = only_case(wrong)
+    refuse_misspelled(path, {n: c for n, c in wrong.items() if n == "path" or n not in metadata_of})
     if "path" not in columns:
         raise InputError(
-            f"{path} has the columns {', '.join(columns) or '(none)'}; wanted one named 'path' "
-            "with image files relative to the manifest."
+            f"{path} has the columns {quoted(columns)}; wanted one named 'path' with image files "
+            "relative to the manifest."
         )
     paths = [None if value is None else str(value) for value in columns["path"]]
     ids = [
@@ -221,10 +234,15 @@ def open_manifest(path: Path, columns: dict[str, list[Any]]) -> Listing:
         )
     ]
     labels = columns.get("label")
+    others = {"path", "id", "label", *no_data(list(columns))}
     return Listing(
         FileReader(tuple(str(path.parent / name) if name else None for name in paths)),
         unique(ids, path),
         None if labels is None else tuple(label_text(value) for value in labels),
-        {k: tuple(v) for k, v in columns.items() if k not in ("path", "id", "label")},
+        {name: tuple(values) for name, values in columns.items() if name not in others},
         str(path),
+        notes=tuple(
+            f"column {column!r} is kept as metadata; name it {name!r} if it holds the {name}s"
+            for name, column in metadata_of.items()
+        ),
     )

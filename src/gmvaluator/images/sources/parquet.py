@@ -24,7 +24,7 @@ from gmvaluator.images.sources.base import (
     read_file,
     why,
 )
-from gmvaluator.images.sources.columns import USUAL_COLUMNS, about_columns, choose_column
+from gmvaluator.images.sources.columns import USUAL_COLUMNS, about_columns, choose_column, no_data
 from gmvaluator.images.sources.files import open_manifest
 
 # Row groups of a Parquet set that stay in memory; the last one read always does.
@@ -135,10 +135,12 @@ def _scalar_columns(file: Any, image: str) -> dict[str, list[Any]]:
 
     schema = file.schema_arrow
     kind = schema.field(image).type
+    index = no_data(schema.names)
     scalars = [
         name
         for name in schema.names
-        if not types.is_nested(schema.field(name).type)
+        if name not in index
+        and not types.is_nested(schema.field(name).type)
         and not types.is_binary(schema.field(name).type)
         and not types.is_large_binary(schema.field(name).type)
     ]
