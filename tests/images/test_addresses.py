@@ -284,7 +284,8 @@ def large(tmp_path: Path) -> Path:
 def _low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("decoding", "batching", "imageset"):
         monkeypatch.setattr(f"gmvaluator.images.{module}.PIXEL_LIMIT", 600)
-    monkeypatch.setattr(ImageSet.open.__func__, "__kwdefaults__", {"pixel_limit": 600})
+    function: Any = ImageSet.open
+    monkeypatch.setattr(function.__func__, "__kwdefaults__", {"pixel_limit": 600})
 
 
 @pytest.mark.usefixtures("_low_limit")
@@ -294,7 +295,7 @@ def test_the_limit_of_a_run_is_kept_with_its_sources(
     generated, run = image_folder(tmp_path / "gen", 3, seed=1), tmp_path / "run"
     _, out, err = call("value", large, generated, "--out", tmp_path / "low", *QUICK)
     assert "6 training images valued" in out, err
-    given = ("--pixel-limit", "900")
+    given: tuple[Any, ...] = ("--pixel-limit", "900")
     _, out, err = call("value", large, generated, "--out", run, *given, *QUICK)
     assert "7 training images valued" in out, err
     assert call("verify", run, "--quiet")[0] == 0
@@ -305,7 +306,8 @@ def test_the_limit_of_a_run_is_kept_with_its_sources(
     given = ("--train-images", moved, "--pixel-limit", "900", "--quiet", "--json")
     out = call("curate", run, "--out", tmp_path / "d", "--lowest", "7", *given)[1]
     assert json.loads(out)["left_out"] == 0
-    index, given = tmp_path / "index", ("--pixel-limit", "900", *QUICK[:-2], "--quiet")
+    index = tmp_path / "index"
+    given = ("--pixel-limit", "900", *QUICK[:-2], "--quiet")
     assert call("embed", moved, "--out", index, *given)[0] == 0
     assert json.loads((index / "index.json").read_text())["location"].endswith("#pixel_limit=900")
 

@@ -99,7 +99,7 @@ def test_row_numbers_of_pandas_are_no_metadata(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "c.parquet")
     for name in ("a.csv", "b.csv", "c.parquet"):
         assert ImageSet.open(tmp_path / name).metadata == {"licence": ("a", "b")}, name
-    columns = {"__index_level_0__": [1, 2], "licence": ["a", "b"]}
+    columns: dict[str, Any] = {"__index_level_0__": [1, 2], "licence": ["a", "b"]}
     images = ImageSet.open(write_parquet(tmp_path / "d.parquet", PNGS[:2], columns=columns))
     assert images.metadata == {"licence": ("a", "b")}
 

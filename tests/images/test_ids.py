@@ -6,7 +6,7 @@ import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from gmvaluator.payout.owners import read_owners
 from image_makers import encode, random_images
 
 Call = Callable[..., tuple[int, str, str]]
+Form = Literal["NFC", "NFD"]
 
 NFC, NFD = "\u00e9.png", "e\u0301.png"
 UNCLEAR = "\u1ea1\u0307"
@@ -77,7 +78,7 @@ def test_owners_of_ids_that_look_alike(tmp_path: Path) -> None:
 # --- a folder that was copied between systems ----------------------------------------------------
 
 
-def spelled(folder: Path, form: str, n: int = 24, seed: int = 0) -> Path:
+def spelled(folder: Path, form: Form, n: int = 24, seed: int = 0) -> Path:
     """A folder whose order changes with the spelling: f sorts between e + accent and é."""
     for row, image in enumerate(random_images(n, seed=seed)):
         name = f"{'éf'[row % 2]}{row:02d}.png"
@@ -191,7 +192,7 @@ def test_contributors_by_letters(run: Path) -> None:
 
 @pytest.mark.parametrize(("on_disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
 def test_a_manifest_finds_files_by_their_letters(
-    tmp_path: Path, on_disk: str, written: str
+    tmp_path: Path, on_disk: Form, written: Form
 ) -> None:
     spelled(tmp_path, on_disk, 2)
     # the folder as on disk, the file otherwise, as a program that joins the two writes it

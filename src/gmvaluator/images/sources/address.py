@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 from urllib.parse import quote, unquote
 
 from gmvaluator.errors import InputError
@@ -32,7 +33,7 @@ class Choice:
         """The same, with what `other` chose."""
         return replace(self, **dict(other.chosen()))
 
-    def chosen(self) -> Iterator[tuple[str, str | int]]:
+    def chosen(self) -> Iterator[tuple[str, Any]]:
         """Name and value of each choice that was made."""
         for name in NAMES:
             value = getattr(self, name)
@@ -60,7 +61,7 @@ def split_address(text: str) -> tuple[str, Choice]:
     path, sign, chosen = text.rpartition("#")
     if not sign or "=" not in chosen or _exists(text):
         return text, Choice()
-    entries: dict[str, str | int] = {}
+    entries: dict[str, Any] = {}
     for part in chosen.split(","):
         name, _, value = part.partition("=")
         if name not in NAMES or not value or name in entries:
@@ -70,8 +71,8 @@ def split_address(text: str) -> tuple[str, Choice]:
             )
         entries[name] = unquote(value)
     if "pixel_limit" in entries:
-        entries["pixel_limit"] = _limit(str(entries["pixel_limit"]))
-    return path, Choice(**entries)  # type: ignore[arg-type]
+        entries["pixel_limit"] = _limit(entries["pixel_limit"])
+    return path, Choice(**entries)
 
 
 def join_address(path: str, choice: Choice) -> str:
