@@ -89,6 +89,16 @@ def test_an_avif_in_a_heif_container_is_read(tmp_path: Path) -> None:
     assert ImageSet.open(tmp_path)[0].shape == (16, 16, 3)
 
 
+def test_a_pillow_without_a_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import AvifImagePlugin
+
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    content = encode(random_images(1, 16)[0], "AVIF")
+    # readers are made once for each limit: no other test has this one
+    images = ImageSet.open([content], pixel_limit=123_457)
+    assert reasons(images) == {"0": "AVIF needs a newer Pillow: pip install -U pillow"}
+
+
 def test_a_folder_of_other_files_says_so(tmp_path: Path) -> None:
     write_files(tmp_path, BESIDE)
     with pytest.raises(InputError, match=r"holds no images \(5 other files are left out\)"):
