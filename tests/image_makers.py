@@ -89,13 +89,23 @@ def write_tar(path: Path, contents: Mapping[str, bytes]) -> Path:
 
 def png_of_size(width: int, height: int, body: bytes = b"") -> bytes:
     """A PNG (8-bit grey) whose header claims any size; the pixels are `body`, not the truth."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b""))
+        (
+            png_chunk(b"IHDR", header),
+            png_chunk(b"IDAT", zlib.compress(body)),
+            png_chunk(b"IEND", b""),
+        )
     )
+
+
+def png_chunk(kind: bytes, data: bytes, checksum: bytes | None = None) -> bytes:
+    """One chunk of a PNG, with the right checksum unless another one is given."""
+    right = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + (checksum or right)
+
+
+def png_with(chunks: bytes, png: bytes, *, after_pixels: bool = False) -> bytes:
+    """A PNG with more chunks after its header or before its end."""
+    at = len(png) - 12 if after_pixels else 33
+    return png[:at] + chunks + png[at:]

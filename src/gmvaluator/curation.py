@@ -295,7 +295,7 @@ def _write_images(
         except ImageError:
             continue
         # FiftyOne and datasets recognise images by their suffix
-        suffix = (image_format(content[:16]) or "PNG").lower()
+        suffix = (image_format(content) or "PNG").lower()
         name = f"{number:07d}.{'jpg' if suffix == 'jpeg' else suffix}"
         (folder / name).write_bytes(content)
         names[row["train_id"]] = name

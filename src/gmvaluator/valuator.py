@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -260,8 +259,7 @@ class GMValuator:
         trained = load_trained(folder, marker, context)
         location = trained.train.location if train is None else train
         if location is not None:
-            images = reopen(location, trained.train, folder)
-            trained = replace(trained, placed=replace(trained.placed, images=images))
+            trained = reopen(location, trained, folder)
         valuator.fitted_ = trained
         return valuator
 
@@ -299,7 +297,10 @@ class GMValuator:
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
         if holdout is not None or valuator.settings.null != "off":
             valuator._holdout = recorded_holdout(record, holdout, f"run {run}")
-        trained = valuator.fit(source, strict=strict)._require_fitted()
+        images = ImageSet.open(source)
+        if not all(name.isascii() for name in images.ids):
+            images = Valuation.load(run, check=False).as_valued("train", images)
+        trained = valuator.fit(images, strict=strict)._require_fitted()
         if trained.train.fingerprint != recorded.fingerprint:
             raise RunError(
                 f"the training images of run {run} have changed since; make the run again"

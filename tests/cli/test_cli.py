@@ -170,7 +170,7 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").touch()
-    (tmp_path / "bad" / "b.txt").write_text("words")
+    (tmp_path / "bad" / "b.png").write_text("words")
     places = {
         "train": digit_folder,
         "generated": generated,

@@ -129,14 +129,14 @@ def test_runs_are_reproducible(digits: Digits) -> None:
 def test_bad_images_are_skipped_and_listed(tmp_path: Path, digits: Digits) -> None:
     train = save_images(tmp_path / "train", digits[0][:30], digits[1][:30])
     (train / "broken.png").write_bytes(encode(digits[0][0])[:60])
-    (train / "notes.txt").write_text("not an image")
+    (train / "notes.png").write_text("not an image")
     generated = save_images(tmp_path / "generated", digits[0][30:35], digits[1][30:35])
     (generated / "empty.png").touch()
     valuation = GMValuator(**QUICK).fit(train).value(generated)
     assert len(valuation.train_ids) == 30
     assert len(valuation.generated_ids) == 5
     listed = {(side, skip.id) for side, skip in valuation.skipped}
-    assert listed == {("train", "broken.png"), ("train", "notes.txt"), ("generated", "empty.png")}
+    assert listed == {("train", "broken.png"), ("train", "notes.png"), ("generated", "empty.png")}
     with pytest.raises(InputError, match=r"broken\.png"):
         GMValuator(**QUICK).fit(train, strict=True)
     with pytest.raises(InputError, match=r"empty\.png"):
@@ -232,7 +232,7 @@ def test_index_follows_moved_images(index: Path, digits: Digits) -> None:
 
 
 def test_index_refuses_other_images_and_settings(index: Path, digits: Digits) -> None:
-    with pytest.raises(RunError, match="no longer lists the images"):
+    with pytest.raises(RunError, match="no longer lists 60 of the 60 images"):
         GMValuator.load(index, train=digits[0][:10])
     with pytest.raises(
         RunError, match="was made with rerank pixels@14 and pixels@32, not pixels@7"

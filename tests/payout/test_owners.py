@@ -91,7 +91,7 @@ def test_rows_in_another_order_are_the_same(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "has the columns \\(none\\); wanted train_id and owner"),
-        ("id,owner\na.png,x\n", "has the columns id, owner; wanted train_id and owner"),
+        ("id,owner\na.png,x\n", "has the columns 'id', 'owner'; wanted train_id and owner"),
         ("train_id,owner\n", "has no rows"),
         ("train_id,owner,owner\n", "names a column twice"),
         ("train_id,owner\na.png,x,y\n", "line 2 has 3 fields; wanted 2"),

@@ -242,7 +242,7 @@ def _present(side: RunSide, name: str, run: Run) -> ImageSet:
             f"{name} images of run {run.folder}: {side.trouble}, first {gone[0]!r}; restore them "
             f"or pass where they are (--{name} SET)"
         )
-    return side.images.select(side.rows)
+    return side.images.select(side.rows, ids=side.ids)
 
 
 def _check_same(

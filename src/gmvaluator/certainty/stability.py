@@ -21,7 +21,7 @@ from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
-from gmvaluator.images import ImageSource
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
@@ -346,7 +346,7 @@ def _anew(
         changes["null"] = "off"
     holdout = sources["holdout"] if withheld else None
     valuator = GMValuator.refit(folder, train=sources["train"], holdout=holdout, **changes)
-    revalued = valuator.value(source)
+    revalued = valuator.value(valuation.as_valued("generated", ImageSet.open(source)))
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:

@@ -20,6 +20,7 @@ from gmvaluator.cli.options import (
     JSON,
     NULL,
     OVERWRITE,
+    PIXEL_LIMIT,
     PRINTING,
     TRAIN_IMAGES,
     WEIGHING,
@@ -43,6 +44,7 @@ from gmvaluator.cli.printing import (
     warn_plainly,
 )
 from gmvaluator.cli.report import report
+from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
@@ -78,8 +80,9 @@ def cli() -> None:
 
     TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
     file in the Hugging Face layout, .npz or .npy arrays, a CSV or Parquet table with a column
-    `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
-    `gmvaluator VERB --help` explains a verb.
+    `path`, or WebDataset .tar shards. A path may end with what of it is meant, such as
+    data/#split=train or table.parquet#image=target. INDEX and RUN are folders that embed and value
+    wrote. `gmvaluator VERB --help` explains a verb.
     """
 
 
@@ -88,7 +91,7 @@ def cli() -> None:
 @click.argument("generated")
 @options(out("Folder to write the run to.", required=True), OVERWRITE)
 @options(flag("--no-report", "Do not write the page report.html into the run."))
-@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def value(
     train: str,
     generated: str,
@@ -109,15 +112,14 @@ def value(
     contributions, run.json and report.html.
     """
     from gmvaluator.files.atomic import check_output
-    from gmvaluator.images import ImageSet
     from gmvaluator.report import report_run
     from gmvaluator.runs.folder import open_run
     from gmvaluator.runs.record import MARKER
 
     check_output(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
-    images = ImageSet.open(generated)
-    held_out = None if holdout is None else ImageSet.open(holdout)
+    images = open_images(generated)
+    held_out = None if holdout is None else open_images(holdout)
     valuator = _fitted(train, options, train_images, held_out, strict=strict, quiet=quiet)
     valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
@@ -131,7 +133,7 @@ def value(
 @cli.command(epilog=example("embed train/ --out train.index"))
 @click.argument("train")
 @options(out("Folder to write the index to.", required=True), OVERWRITE)
-@options(*FIT, *COMPUTING, *PRINTING)
+@options(*FIT, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def embed(
     train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
@@ -143,7 +145,7 @@ def embed(
     from gmvaluator.files.atomic import check_output
 
     check_output(out, INDEX_MARKER, overwrite=overwrite)
-    valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
+    valuator = _valuator(options, quiet=quiet).fit(open_images(train), strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = cast("Trained", valuator.fitted_)
     summary = {
@@ -162,7 +164,7 @@ def embed(
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @options(option("--top", "Number of contributors to print.", default=10))
-@options(*FIT, *WEIGHING, TRAIN_IMAGES, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],
@@ -178,9 +180,7 @@ def match(
     INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
     files or folders. Nothing is written.
     """
-    from gmvaluator.images import ImageSet
-
-    sets = {image: ImageSet.open(image) for image in images}
+    sets = {image: open_images(image) for image in images}
     valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
     contributors: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
@@ -308,7 +308,7 @@ def _fitted(
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
-        return _valuator(options, quiet=quiet, **fixed).fit(train, strict=strict)
+        return _valuator(options, quiet=quiet, **fixed).fit(open_images(train), strict=strict)
     options.pop("preset")
     changes = _arguments(options, quiet=quiet) | fixed
     if (folder / INDEX_MARKER).is_file():

@@ -10,6 +10,7 @@ import click
 from gmvaluator.cli.options import (
     CACHE,
     OVERWRITE,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
@@ -36,6 +37,7 @@ from gmvaluator.cli.printing import print_result
     ),
     flag("--no-images", "Write the list (curation.parquet) only and copy no images."),
     TRAIN_IMAGES,
+    PIXEL_LIMIT,
     CACHE,
     *PRINTING,
 )

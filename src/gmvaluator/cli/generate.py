@@ -9,6 +9,7 @@ import click
 
 from gmvaluator.cli.options import (
     OVERWRITE,
+    PIXEL_LIMIT,
     PRINTING,
     SEED,
     example,
@@ -19,6 +20,7 @@ from gmvaluator.cli.options import (
     pair,
 )
 from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.sources import open_images
 
 
 @click.command(
@@ -47,6 +49,7 @@ from gmvaluator.cli.printing import print_result
     ),
     option("--keep", "Number of evenly spaced snapshots to keep.", default=0),
     option("--threads", "Processor threads. Default: all processors.", type=int),
+    PIXEL_LIMIT,
     *PRINTING,
 )
 def train_generator(
@@ -74,7 +77,7 @@ def train_generator(
 
     trained = train(
         name,
-        data,
+        open_images(data),
         out,
         steps=steps,
         seed=seed,

@@ -148,16 +148,49 @@ JSON = flag("--json", "Print the result as JSON.", to="as_json")
 QUIET = flag("--quiet", "Show no progress bars.")
 PRINTING = (JSON, QUIET)
 
-TRAIN_IMAGES = option(
-    "--train-images SOURCE",
+
+def within_limit(source: str) -> str:
+    """A source with the limit of --pixel-limit, as `ImageSet.open` takes it."""
+    from gmvaluator.images.sources.address import limited
+
+    limit = click.get_current_context().meta.get(_LIMIT)
+    return source if limit is None else limited(source, limit)
+
+
+def _source(name: str, text: str) -> Option[Any]:
+    """An option that takes a set of images."""
+
+    def read(_context: click.Context, _option: click.Parameter, source: str | None) -> str | None:
+        return None if source is None else within_limit(source)
+
+    return option(f"{name} SOURCE", text, callback=read)
+
+
+def _keep_limit(context: click.Context, _option: click.Parameter, limit: int | None) -> None:
+    context.meta[_LIMIT] = limit
+
+
+_LIMIT = "gmvaluator.pixel_limit"
+PIXEL_LIMIT = option(
+    "--pixel-limit NUMBER",
+    "Largest width × height of an image in pixels; larger ones are skipped. A large image takes "
+    "3 bytes of memory a pixel or more. A run or index remembers the limit. Default: 89478485.",
+    type=click.IntRange(min=1),
+    # before the sources, which have the limit
+    is_eager=True,
+    expose_value=False,
+    callback=_keep_limit,
+)
+TRAIN_IMAGES = _source(
+    "--train-images",
     "The training images, if they moved since the index or run was made. Default: where they were.",
 )
-GENERATED_IMAGES = option(
-    "--generated-images SOURCE",
+GENERATED_IMAGES = _source(
+    "--generated-images",
     "The generated images, if they moved since the run was made. Default: where they were.",
 )
-HOLDOUT = option(
-    "--holdout SOURCE",
+HOLDOUT = _source(
+    "--holdout",
     "Images of the same kind as the training images that the generator was not trained on. "
     "The test of --null compares generated images with them. Default: the holdout of the run; "
     "without one, the training images, each compared with the others.",

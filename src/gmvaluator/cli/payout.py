@@ -18,6 +18,7 @@ from gmvaluator.cli.options import (
     LEVEL,
     OVERWRITE,
     PATH,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     SEED,
@@ -30,6 +31,7 @@ from gmvaluator.cli.options import (
     out,
 )
 from gmvaluator.cli.printing import print_result, table
+from gmvaluator.cli.sources import open_images
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
     SEED,
     TRAIN_IMAGES,
     GENERATED_IMAGES,
+    PIXEL_LIMIT,
     *PRINTING,
 )
 def payout(
@@ -155,6 +158,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     flag("--allow-copies", "Accept new images that RUN holds already; they then count twice."),
     TRAIN_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     CACHE,
     STRICT,
     *PRINTING,
@@ -181,7 +185,7 @@ def extend(
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     extension = extend_run(
         run,
-        generated,
+        open_images(generated),
         train=train_images,
         out=out,
         overwrite=overwrite,

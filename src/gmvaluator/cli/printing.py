@@ -68,6 +68,19 @@ def unattributed_text(test: Unattributed, n_generated: int) -> str:
     return text
 
 
+def shared_text(valuation: Valuation, shared: int) -> str:
+    """That generated images are training images as well, and why, as far as that is known."""
+    inputs, n = valuation.record.inputs, len(valuation.generated_ids)
+    train, generated = inputs.train.source, inputs.generated.source
+    where = ""
+    if isinstance(train, str) and isinstance(generated, str):
+        if train == generated:
+            where = ": both sets are the same"
+        elif Path(generated).is_relative_to(train):
+            where = f": {generated} lies in {train}"
+    return f"{shared} of {n} generated images are training images, byte for byte{where}"
+
+
 def print_valuation(
     valuation: Valuation,
     out: Path,
@@ -96,6 +109,10 @@ def print_valuation(
         f"most valuable:\n{_values(best)}",
         f"least valuable:\n{_values(worst)}",
     ]
+    training = set(valuation.train_keys or ())
+    if shared := sum(key in training for key in valuation.generated_keys or ()):
+        summary["generated_in_train"] = shared
+        lines.append(shared_text(valuation, shared))
     if (test := valuation.record.unattributed) is not None:
         summary["unattributed"] = test.as_json()
         lines.append(unattributed_text(test, summary["n_generated"]))

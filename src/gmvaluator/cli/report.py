@@ -8,6 +8,7 @@ import click
 
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
@@ -42,6 +43,7 @@ from gmvaluator.report import PICTURE_MEGABYTES, TITLE
     flag("--figures", "Also draw PNG and PDF figures into the folder figures of the run."),
     TRAIN_IMAGES,
     GENERATED_IMAGES,
+    PIXEL_LIMIT,
     *PRINTING,
 )
 def report(

@@ -12,6 +12,7 @@ from gmvaluator.cli.options import (
     CACHE,
     GENERATED_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     TRAIN_IMAGES,
     GENERATED_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     CACHE,
     *PRINTING,
 )

@@ -9,6 +9,7 @@ import click
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
@@ -25,6 +26,7 @@ from gmvaluator.cli.options import (
     TRAIN_IMAGES,
     GENERATED_IMAGES,
     HOLDOUT,
+    PIXEL_LIMIT,
     option(
         "--seal HEX",
         "The seal that verify printed earlier; the run must still have it. Default: compare "

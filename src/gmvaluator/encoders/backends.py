@@ -20,7 +20,7 @@ from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.files.store import Store, Table
 from gmvaluator.geometry import Metric
-from gmvaluator.images import Preprocessing
+from gmvaluator.images import READING_RULES, Preprocessing
 from gmvaluator.weights import WeightFile
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
@@ -91,7 +91,8 @@ class NetworkEncoder:
         self.table: Table | None = None
         # without weights there is no network to save a pass through
         if store is not None and network.kept and network.weights:
-            self.table = store.table(network.name, f"{self._fingerprint}|{self.arithmetic}")
+            rules = f"{self._fingerprint}|{self.arithmetic}|read {READING_RULES}"
+            self.table = store.table(network.name, rules)
 
     @property
     def name(self) -> str:

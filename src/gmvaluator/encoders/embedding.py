@@ -69,7 +69,8 @@ def encode_batches(
     """Batches of images with their vectors, in order; at most one pass through the network each.
 
     An encoder that has a `table` (see `NetworkEncoder`) takes from it the vectors it holds, by
-    image content, and keeps there those it computes, also when the iteration ends early.
+    image content, and keeps there those it computes, also when the iteration ends early. Images
+    above the usual limit of pixels are encoded every time (see `Batch.large`).
 
     Raises:
         InputError: the encoder returned something else than (B, dim) finite numbers, or,
@@ -144,17 +145,21 @@ class _Encoding:
     def _compute(self, batches: Sequence[Batch], table: Table) -> dict[str, NDArray[np.float32]]:
         """Vectors of the images that were decoded, by key: copies of an image pass once."""
         new: dict[str, NDArray[np.uint8]] = {}
+        large: set[str] = set()
         for batch in batches:
-            for at, pixels in zip(batch.decoded, batch.pixels, strict=True):
+            for at, pixels, is_large in zip(batch.decoded, batch.pixels, batch.large, strict=True):
                 # it may have been computed since it was decoded, a few batches ago
                 if batch.keys[at] not in table:
                     new.setdefault(batch.keys[at], pixels)
+                if is_large:
+                    large.add(batch.keys[at])
         keys = list(new)
         computed: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(keys), self._batch_size):
             chunk = keys[start : start + self._batch_size]
             vectors = self._encode(np.stack([new[key] for key in chunk]))
-            table.add(chunk, vectors)
+            kept = [at for at, key in enumerate(chunk) if key not in large]
+            table.add([chunk[at] for at in kept], vectors[kept])
             computed.update(zip(chunk, vectors, strict=True))
         return computed
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gmvaluator.encoders import is_name
-from gmvaluator.engine.trained import TrainingSet
+from gmvaluator.engine.trained import Trained, distinct_images
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
@@ -127,11 +131,11 @@ def _shown(choice: object) -> str:
     return " and ".join(map(str, choice)) or "none" if isinstance(choice, list) else repr(choice)
 
 
-def reopen(location: ImageSource, train: TrainingSet, folder: Path) -> ImageSet:
-    """The training images of an index, checked to be listed as they were.
+def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
+    """What an index holds, with its training images at hand: those of its ids.
 
     Raises:
-        RunError: they cannot be opened, or are others now.
+        RunError: the images cannot be opened, or some are no longer there.
     """
     try:
         images = ImageSet.open(location)
@@ -140,13 +144,18 @@ def reopen(location: ImageSource, train: TrainingSet, folder: Path) -> ImageSet:
             f"the training images of index {folder} cannot be opened ({error}); pass where they "
             "are now (train=…, --train-images)"
         ) from error
-    rows = train.rows
-    if len(rows) and (
-        rows.max() >= len(images)
-        or any(images.ids[row] != name for row, name in zip(rows, train.ids, strict=True))
-    ):
+    train = trained.train
+    rows = find_distinct(train.ids, images.ids)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
         raise RunError(
-            f"{images.location or 'the training set'} no longer lists the images index {folder} "
-            "was made from; make the index again"
+            f"{images.location or 'the training set'} no longer lists {len(missing)} of the "
+            f"{len(rows)} images that index {folder} was made from, such as "
+            f"{train.ids[missing[0]]!r}; restore them, pass where they are now (train=…, "
+            "--train-images), or make the index again"
         )
-    return images
+    found = replace(train, rows=rows)
+    distinct = distinct_images(found, trained.clusters)
+    return replace(
+        trained, train=found, placed=replace(trained.placed, images=images, rows=distinct.rows)
+    )

@@ -169,7 +169,7 @@ def _assemble(
             encoders=trained.encoders,
             seed=settings.seed,
             device=context.device,
-            images={"train": trained.placed.tally.as_json(), "generated": batch.tally.as_json()},
+            images={"train": _counts(trained.placed), "generated": _counts(batch)},
             seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
             inputs=Inputs(
                 train=Input(train.location, train.fingerprint),
@@ -183,6 +183,12 @@ def _assemble(
         clusters=trained.clusters,
         match_p=None if verdict is None else verdict.p,
     )
+
+
+def _counts(placed: PlacedSet) -> dict[str, dict[str, int]]:
+    """Images of a set by what became of them, and what lay beside them."""
+    left_out = {} if placed.images is None else placed.images.left_out.as_json()
+    return placed.tally.as_json() | ({"left_out": left_out} if left_out else {})
 
 
 def _unattributed(

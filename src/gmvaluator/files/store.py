@@ -4,10 +4,11 @@
     <cache>/indexes/<key>                                  a trained index, and <key>.json
 
 A vector is looked up by the content of its image (`ImageSet.content_key`) and by its encoder
-(fingerprint and arithmetic), so that moving, renaming or adding images embeds only new ones. A
-shard is written whole and never changed. Its name is the checksum of its content, so that writers
-that share a cache cannot disturb one another, and a damaged shard is noticed, reported and left
-out. docs/performance.md says why shards are safetensors files and not Lance or Zarr.
+(fingerprint, arithmetic and the rules by which images are read), so that moving, renaming or adding
+images embeds only new ones. A shard is written whole and never changed. Its name is the checksum of
+its content, so that writers that share a cache cannot disturb one another, and a damaged shard is
+noticed, reported and left out. docs/performance.md says why shards are safetensors files and not
+Lance or Zarr.
 
 No run needs the cache. Where the cache cannot be read, vectors are computed again; where it cannot
 be written, vectors stay in memory for this run. A `CacheWarning` reports either once. Only a

@@ -1,15 +1,18 @@
 """Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids.
 
-`imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images, all PIL code.
-`pixels`: whole sets as arrays. `sources`: one file a kind of source; `sources/opening.py` chooses.
+`imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images. `pillow`: readers
+of Pillow under rules of this package. `metadata`: what the pixels of a file do not need. `pixels`:
+whole sets as arrays. `ids`: which ids name the same image. `sources`: one file a kind of source;
+`sources/opening.py` chooses.
 """
 
 from gmvaluator.images.batching import Batch
-from gmvaluator.images.decoding import Preprocessing
+from gmvaluator.images.decoding import READING_RULES, Preprocessing
 from gmvaluator.images.imageset import ImageDataset, ImageSet, ImageSource, set_fingerprint
 from gmvaluator.images.sources import Skip
 
 __all__ = [
+    "READING_RULES",
     "Batch",
     "ImageDataset",
     "ImageSet",

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError
 from gmvaluator.images.decoding import (
+    PIXEL_LIMIT,
     Preprocessing,
+    check_pixels,
     content_key_of,
     decode,
     fit,
-    quiet_pillow,
     unless_error,
 )
+from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import Raw, Skip
 
 _BATCHES_AHEAD = 3
@@ -38,6 +40,9 @@ class Batch:
         skipped: row and reason of each image that could not be read.
         decoded: (D,) positions in `rows` of the images that were decoded: all but those whose key
             was known already.
+        large: (D,) whether the image has more pixels than the usual limit. A key does not tell the
+            limit that an image was read under, so what is known of a large image must not be kept
+            by its key alone.
     """
 
     rows: NDArray[np.int64]
@@ -45,16 +50,18 @@ class Batch:
     keys: tuple[str, ...]
     skipped: tuple[tuple[int, Skip], ...]
     decoded: NDArray[np.int64]
+    large: NDArray[np.bool_]
 
 
 class _Pending:
-    """A batch under way: `keys`, `known` and `errors` are filled by the decoding threads."""
+    """A batch under way: its lists but `rows` are filled by the decoding threads."""
 
     def __init__(self, rows: NDArray[np.int64], size: int) -> None:
         self.rows = rows
         self.pixels = np.empty((len(rows), 3, size, size), np.uint8)
         self.keys: list[str] = [""] * len(rows)
         self.known = np.zeros(len(rows), dtype=bool)
+        self.large = np.zeros(len(rows), dtype=bool)
         self.errors: list[ImageError | None] = [None] * len(rows)
         self.parts: list[Future[None]] = []
 
@@ -74,6 +81,7 @@ class _Pending:
                 if error is not None
             ),
             np.flatnonzero(~self.known[alive]),
+            self.large[decoded],
         )
 
 
@@ -87,7 +95,8 @@ class Pipeline:
         pixel_limit: bounds width × height of an encoded image.
         preprocessing: how images are resized.
         workers: number of decoding threads. Default: the processors that the process may use.
-        known: content keys of images that need no decoding.
+        known: content keys of images that need no decoding: images that were read within the usual
+            limit of pixels.
     """
 
     read: Callable[[Sequence[int]], list[Raw | ImageError]]
@@ -136,6 +145,7 @@ class Pipeline:
                         continue
                     picture = decode(unless_error(raw), self.pixel_limit)
                     pending.keys[at] = pending.keys[at] or content_key_of(raw, picture)
+                    pending.large[at] = picture.width * picture.height > PIXEL_LIMIT
                     pixels = np.asarray(fit(picture, self.preprocessing))
                 except ImageError as error:
                     pending.errors[at] = error
@@ -147,8 +157,12 @@ class Pipeline:
         if self.known is None:
             return False
         pending.keys[at] = content_key_of(raw)
-        pending.known[at] = self.known(pending.keys[at])
-        return bool(pending.known[at])
+        if not self.known(pending.keys[at]):
+            return False
+        if self.pixel_limit < PIXEL_LIMIT and isinstance(raw, bytes):
+            check_pixels(raw, self.pixel_limit)
+        pending.known[at] = True
+        return True
 
 
 def raising(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.sources import FORMATS, Raw, image_format
+from gmvaluator.images.metadata import bare_jpeg, bare_png
+from gmvaluator.images.pillow import check_size, reader
+from gmvaluator.images.sources import Raw
+from gmvaluator.images.sources.base import HEAD, image_format, no_image
 
 PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
+READING_RULES = "2"
+"""Changes when another set of files is readable, or when a file gives other pixels. Vectors that
+were kept under other rules do not count."""
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
 _FILTERS = {
@@ -38,19 +38,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PLUGINS = {
-    "PNG": "PngImagePlugin.PngImageFile",
-    "JPEG": "JpegImagePlugin.JpegImageFile",
-    "GIF": "GifImagePlugin.GifImageFile",
-    "BMP": "BmpImagePlugin.BmpImageFile",
-    "WEBP": "WebPImagePlugin.WebPImageFile",
-    "TIFF": "TiffImagePlugin.TiffImageFile",
-    "PPM": "PpmImagePlugin.PpmImageFile",
-    "AVIF": "AvifImagePlugin.AvifImageFile",
-    "QOI": "QoiImagePlugin.QoiImageFile",
-}
-
-
 Interpolation = Literal["bilinear", "bicubic", "box", "lanczos"]
 
 
@@ -78,35 +65,6 @@ class Preprocessing:
                 f"interpolation={self.interpolation!r} was given; wanted one of "
                 f"{', '.join(map(repr, _FILTERS))}."
             )
-
-
-_PILLOW_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_silence_lock = threading.Lock()
-_silence_users = 0
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`.
-
-    `warnings.catch_warnings` restores the filters of whichever thread ends last, so it breaks
-    the user's filters here. One entry, counted under a lock, leaves them as they were. The list
-    is changed directly, since `filterwarnings` makes Python forget which warnings it has shown.
-    """
-    global _silence_users
-    filters = cast("list[Any]", warnings.filters)
-    with _silence_lock:
-        _silence_users += 1
-        if not filters or filters[0] is not _PILLOW_SILENCE:
-            filters.insert(0, _PILLOW_SILENCE)
-    try:
-        yield
-    finally:
-        with _silence_lock:
-            _silence_users -= 1
-            current = cast("list[Any]", warnings.filters)
-            while not _silence_users and _PILLOW_SILENCE in current:
-                current.remove(_PILLOW_SILENCE)
 
 
 def unless_error(raw: Raw | ImageError) -> Raw:
@@ -143,10 +101,7 @@ def decode(raw: Raw, pixel_limit: int) -> Image.Image:
     try:
         if not isinstance(raw, bytes):
             return _upright(cast("Image.Image", raw))
-        picture = _open_plugin(name)(io.BytesIO(raw))
-        width, height = picture.size
-        if width * height > pixel_limit:
-            raise ImageError(f"{width}×{height} pixels exceed the limit of {pixel_limit} pixels")
+        picture = _open(raw, name, pixel_limit)
         picture.load()
         return _upright(picture)
     except ImageError:
@@ -155,32 +110,41 @@ def decode(raw: Raw, pixel_limit: int) -> Image.Image:
         raise ImageError(_damage(name, error)) from error
 
 
+def check_pixels(content: bytes, pixel_limit: int) -> None:
+    """`ImageError` if an encoded image has more pixels than the limit, or its head is damaged."""
+    name = _format_of(content)
+    try:
+        _open(content, name, pixel_limit)
+    except ImageError:
+        raise
+    except Exception as error:  # as in `decode`
+        raise ImageError(_damage(name, error)) from error
+
+
+def _open(content: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
+    """An encoded image whose head was read, within the limit."""
+    open_file = reader(name, pixel_limit)
+    turned: dict[str, bytes | str] = {}
+    if name == "PNG":
+        content, turned = bare_png(content)
+    elif name == "JPEG":
+        content = bare_jpeg(content)
+    picture = open_file(io.BytesIO(content))
+    picture.info.update(turned)
+    check_size(picture.size, pixel_limit)
+    return picture
+
+
 def _format_of(content: bytes) -> str:
     if not content:
         raise ImageError("empty file")
-    name = image_format(content[:16])
+    name = image_format(content)
     if name is None:
-        raise ImageError(f"not an image file ({FORMATS} wanted)")
+        raise no_image(content[:HEAD])
     return name
 
 
-def _open_plugin(name: str) -> Callable[[io.BytesIO], Image.Image]:
-    """The class that reads one format.
-
-    `Image.open` would also try other formats, and check its own process-wide pixel limit.
-    """
-    module, _, cls = _PLUGINS[name].partition(".")
-    try:
-        return cast(
-            "Callable[[io.BytesIO], Image.Image]", getattr(import_module(f"PIL.{module}"), cls)
-        )
-    except ImportError:
-        raise ImageError(f"{name} needs a newer Pillow: pip install -U pillow") from None
-
-
 def _damage(name: str, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "pixels exceed Pillow's limit"
     text = str(error).split("\n")[0]
     cut = ("truncated", "unexpected end", "not enough image data", "reached eof", "incomplete")
     if isinstance(error, EOFError) or any(word in text.lower() for word in cut):

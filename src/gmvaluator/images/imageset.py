@@ -12,7 +12,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar
 
@@ -28,11 +28,12 @@ from gmvaluator.images.decoding import (
     decode,
     encode_jpeg,
     encode_png,
-    quiet_pillow,
     shrink,
     unless_error,
 )
-from gmvaluator.images.sources import Listing, Raw, open_source
+from gmvaluator.images.pillow import quiet_pillow
+from gmvaluator.images.sources import LeftOut, Listing, Raw, open_source
+from gmvaluator.images.sources.address import Choice, limited
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,6 +54,9 @@ class ImageSet:
             for a selection of a set.
         origin: the absolute path of the source on disk, also of a selection; None in memory.
         problems: parts of the source that could not even be listed, such as an unreadable folder.
+        left_out: what lies in a folder beside the images and is no image.
+        pixel_limit: largest width × height of an encoded image that is decoded.
+        notes: sentences about what was chosen of the source, and what was left out.
     """
 
     def __init__(self, listing: Listing, *, pixel_limit: int = PIXEL_LIMIT) -> None:
@@ -60,9 +64,12 @@ class ImageSet:
         self.metadata = listing.metadata
         self.location = self.origin = listing.location
         self.problems = listing.problems
+        self.left_out = listing.left_out
+        left_out = str(listing.left_out)
+        self.notes = (*listing.notes, left_out) if left_out else listing.notes
         self._labels = listing.labels
         self._reader = listing.reader
-        self._limit = pixel_limit
+        self.pixel_limit = pixel_limit
         self._source_rows: NDArray[np.int64] | None = None  # None: all of them, in order
 
     @classmethod
@@ -76,7 +83,11 @@ class ImageSet:
         a torch or Hugging Face data set, or an `ImageSet`, which is returned as it is. Several
         sources are one set as a list of pairs (prefix of its ids, path).
 
-        `pixel_limit` bounds width × height of an encoded image, checked before it is decoded.
+        A path may end with a choice: `data/#split=train` (or `all`), `data.parquet#image=target`,
+        `shards/#image=jpg`, `photos/#pixel_limit=200000000`; several are parted by commas.
+
+        `pixel_limit` bounds width × height of an encoded image, checked before it is decoded,
+        unless the path ends with a limit.
         Raises `InputError` if the source is missing, empty or of an unknown kind.
         """
         if isinstance(source, ImageSet):
@@ -84,8 +95,15 @@ class ImageSet:
         if not isinstance(pixel_limit, int) or pixel_limit < 1:
             raise InputError(f"pixel_limit={pixel_limit!r} was given; wanted a whole number ≥ 1.")
         if _is_joined(source):
-            return cls(_join(source, pixel_limit), pixel_limit=pixel_limit)
-        return cls(open_source(source), pixel_limit=pixel_limit)
+            joined = _join(source, pixel_limit)
+            return cls(joined, pixel_limit=joined.choice.pixel_limit or pixel_limit)
+        listing = open_source(source)
+        if listing.choice.pixel_limit is not None:
+            pixel_limit = listing.choice.pixel_limit
+        elif pixel_limit != PIXEL_LIMIT and listing.location is not None:
+            # what opens this very set again has its limit
+            listing = replace(listing, location=limited(listing.location, pixel_limit))
+        return cls(listing, pixel_limit=pixel_limit)
 
     @property
     def labels(self) -> tuple[str | None, ...] | None:
@@ -130,7 +148,7 @@ class ImageSet:
 
         def key(raw: Raw | ImageError) -> str | None:
             try:
-                picture = decode(unless_error(raw), self._limit)
+                picture = decode(unless_error(raw), self.pixel_limit)
             except ImageError:
                 return None
             return content_key_of(np.asarray(picture.convert("RGB")))
@@ -162,7 +180,7 @@ class ImageSet:
         def shrunk() -> bytes | None:
             if key is not None and content_key_of(raw) != key:
                 return None
-            pixels = np.asarray(shrink(decode(unless_error(raw), self._limit), max_side))
+            pixels = np.asarray(shrink(decode(unless_error(raw), self.pixel_limit), max_side))
             if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
                 return encode_png(pixels)
             return encode_jpeg(pixels, THUMBNAIL_QUALITY)
@@ -170,15 +188,19 @@ class ImageSet:
         with quiet_pillow():
             return self._guard(row, shrunk)
 
-    def select(self, rows: ArrayLike) -> ImageSet:
-        """The set of `rows` in the order given, sharing the source; ids stay the same.
+    def select(self, rows: ArrayLike, *, ids: Sequence[str] | None = None) -> ImageSet:
+        """The set of `rows` in the order given, sharing the source.
+
+        `ids` are other ids for these images; by default ids stay the same.
 
         A selection has no `location`: opening the source again would give the whole set. Pass the
         selection itself where a run or an index of it is taken up again.
 
-        Raises `InputError` if a row is out of range or given twice.
+        Raises `InputError` if a row is out of range or given twice, or ids are not one an image.
         """
         selected = self._check_rows(rows)
+        if ids is not None and not len(ids) == len(set(ids)) == len(selected):
+            raise InputError(f"select was given {len(ids)} ids; wanted {len(selected)} distinct.")
         if len(np.unique(selected)) != len(selected):
             raise InputError("select was given a row twice; wanted distinct rows: ids are unique.")
 
@@ -189,15 +211,16 @@ class ImageSet:
         subset = ImageSet(
             Listing(
                 self._reader,
-                pick(self.ids),
+                pick(self.ids) if ids is None else tuple(ids),
                 labels if callable(self._labels) else labels(),
                 {name: pick(values) for name, values in self.metadata.items()},
                 problems=self.problems,
             ),
-            pixel_limit=self._limit,
+            pixel_limit=self.pixel_limit,
         )
         subset.origin = self.origin
-        if np.array_equal(selected, np.arange(len(self))):
+        subset.left_out, subset.notes = self.left_out, self.notes
+        if ids is None and np.array_equal(selected, np.arange(len(self))):
             subset.location = self.location
         subset._source_rows = selected if self._source_rows is None else self._source_rows[selected]
         return subset
@@ -226,7 +249,7 @@ class ImageSet:
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         selected = np.arange(len(self)) if rows is None else self._check_rows(rows)
         parts = [selected[at : at + batch_size] for at in range(0, len(selected), batch_size)]
-        pipeline = Pipeline(self._read, self.ids, self._limit, preprocessing, workers, known)
+        pipeline = Pipeline(self._read, self.ids, self.pixel_limit, preprocessing, workers, known)
         produced = pipeline.run(parts)
         return raising(produced) if on_error == "raise" else produced
 
@@ -261,7 +284,7 @@ class ImageSet:
         row = self._row(index)
         raw = self._read([row])[0]
         with quiet_pillow():
-            return self._guard(row, lambda: decode(unless_error(raw), self._limit))
+            return self._guard(row, lambda: decode(unless_error(raw), self.pixel_limit))
 
     def _guard(self, row: int, action: Callable[[], _T]) -> _T:
         try:
@@ -338,6 +361,8 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
         tuple(labels) if any(label is not None for label in labels) else None,
         metadata,
         problems=tuple(problem for part in sets for problem in part.problems),
+        left_out=sum((part.left_out for part in sets), LeftOut()),
+        choice=Choice(pixel_limit=max(part.pixel_limit for part in sets)),
     )
 
 

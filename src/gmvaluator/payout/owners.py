@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.images.ids import NOWHERE, SEVERAL, code_points, find_ids
+from gmvaluator.images.sources.base import quoted
+from gmvaluator.images.sources.columns import misspelled, refuse_misspelled
 from gmvaluator.images.sources.files import csv_columns
 from gmvaluator.scoring.scores import Contributions
 
@@ -102,7 +105,8 @@ def read_owners(
 
     The columns are `train_id`, `owner`, and optionally `share`. An image with several owners has
     one row for each owner, with shares that sum to 1. An image with one row needs no share. An
-    image without a row belongs to nobody. See `plain` for how names are compared.
+    image without a row belongs to nobody. See `plain` for how names are compared. An id is
+    looked up as it is, else by its letters, whatever their code points.
 
     Args:
         path: the file.
@@ -114,11 +118,12 @@ def read_owners(
     """
     file = Path(path)
     columns, lines, row_word = _columns(file)
+    refuse_misspelled(file, misspelled(columns, ("train_id", "owner", "share")))
     for name in ("train_id", "owner"):
         if name not in columns:
             raise InputError(
-                f"{file} has the columns {', '.join(columns) or '(none)'}; wanted train_id and "
-                "owner, and optionally share"
+                f"{file} has the columns {quoted(columns)}; wanted train_id and owner, and "
+                "optionally share"
             )
     if not lines:
         raise InputError(f"{file} has no rows; wanted one an owned training image")
@@ -137,7 +142,7 @@ def read_owners(
         f"has an owner called {UNASSIGNED} or {UNATTRIBUTED}, names that stand for nobody; leave "
         "the row out",
     )
-    rows = _rows_of(table, columns["train_id"], train_ids, set(skipped))
+    rows = _rows_of(table, columns["train_id"], train_ids, tuple(skipped))
     owners = tuple(sorted(set(names)))
     place = {name: group for group, name in enumerate(owners)}
     groups = np.array([place[name] for name in names], dtype=np.int64)
@@ -300,13 +305,15 @@ class _Rows:
         wrong: Sequence[bool] | NDArray[np.bool_],
         fault: str,
         cells: Sequence[Any] | None = None,
+        show: Callable[[Any], str] = repr,
     ) -> None:
         """Refuse a file with wrong rows.
 
         Args:
             wrong: whether each row is wrong.
             fault: what is wrong with the rows, and what to do.
-            cells: cell of each row to quote.
+            cells: cell of each row to show.
+            show: how a cell is shown.
 
         Raises:
             InputError: a row is wrong.
@@ -314,7 +321,7 @@ class _Rows:
         places = np.flatnonzero(wrong).tolist()
         if places:
             rows = _some(
-                self.name(place) + (f" ({cells[place]!r})" if cells is not None else "")
+                self.name(place) + (f" ({show(cells[place])})" if cells is not None else "")
                 for place in places
             )
             raise InputError(f"{self.file}: {rows} {fault}")
@@ -345,18 +352,25 @@ def _columns(file: Path) -> tuple[dict[str, list[Any]], list[int], str]:
 
 
 def _rows_of(
-    table: _Rows, ids: Sequence[Any], train_ids: Sequence[str], skipped: set[str]
+    table: _Rows, ids: Sequence[Any], train_ids: Sequence[str], skipped: Sequence[str]
 ) -> NDArray[np.int64]:
     """(e,) training image of each row; −1 for an image that could not be read."""
-    row_of = dict.fromkeys(skipped, -1) | {name: row for row, name in enumerate(train_ids)}
-    rows = np.array([row_of.get(str(name), -2) for name in ids], dtype=np.int64)
+    names = [str(name) for name in ids]
+    rows = find_ids(names, [*skipped, *train_ids])
     table.refuse(
-        rows == -2,
+        rows == SEVERAL,
+        "may mean several images of the run, whose names look alike and differ in code points; "
+        "write the id as values.parquet has it",
+        names,
+        code_points,
+    )
+    table.refuse(
+        rows == NOWHERE,
         "names an image that is not in the run's training set; write ids as values.parquet has "
         "them, or leave the row out",
         ids,
     )
-    return rows
+    return np.maximum(rows - len(skipped), -1)
 
 
 def _shares(

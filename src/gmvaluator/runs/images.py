@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError, RunError
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import Input
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
@@ -161,6 +162,27 @@ def open_side(
     return replace(side, trouble=f"{missing} of {len(ids)} images are no longer listed in the set")
 
 
+def as_valued(images: ImageSet, ids: Sequence[str], skipped: Sequence[str]) -> ImageSet:
+    """A set with the ids, and in the order, that a run has for the same images.
+
+    Copying a folder between systems may write the letters of its ids by other code points, which
+    changes their order as well. A set that differs in more than that is returned as it is.
+
+    Args:
+        images: the set as it is listed now.
+        ids, skipped: ids of the run, of images that were read and of images that were not.
+    """
+    if all(name.isascii() for name in images.ids):
+        return images
+    names = (*ids, *skipped)
+    rows = find_distinct(names, images.ids)
+    known = np.flatnonzero(rows >= 0)
+    if len(known) != len(images) or set(images.ids) <= set(names):
+        return images
+    named = images.select(rows[known], ids=[names[at] for at in known])
+    named.location = images.location
+    return named
+
+
 def _rows_in(images: ImageSet | None, ids: Sequence[str]) -> NDArray[np.int64]:
-    row_of = {} if images is None else {name: row for row, name in enumerate(images.ids)}
-    return np.array([row_of.get(name, -1) for name in ids], dtype=np.int64)
+    return find_distinct(ids, () if images is None else images.ids)

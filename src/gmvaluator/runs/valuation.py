@@ -15,11 +15,12 @@ from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.records import MALFORMED, write_record
 from gmvaluator.files.seals import sealed
-from gmvaluator.images import ImageSource, Skip
+from gmvaluator.images import ImageSet, ImageSource, Skip
+from gmvaluator.images.ids import code_points, find_ids
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
-from gmvaluator.runs.images import RunSide, open_side
+from gmvaluator.runs.images import RunSide, as_valued, open_side
 from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.runs.tables import (
     DUPLICATES_FILE,
@@ -207,6 +208,11 @@ class Valuation:
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
         return open_side(ids, keys, labels, inputs.generated, given)
 
+    def as_valued(self, side: Literal["train", "generated"], images: ImageSet) -> ImageSet:
+        """A set of images under the ids that this valuation has for them (`runs.images`)."""
+        ids = self.train_ids if side == "train" else self.generated_ids
+        return as_valued(images, ids, [skip.id for of, skip in self.skipped if of == side])
+
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold.
 
@@ -313,9 +319,14 @@ class Valuation:
     def _generated_row(self, generated: int | str) -> int:
         m = len(self.generated_ids)
         if isinstance(generated, str):
-            if generated not in self._row_of_generated:
-                raise InputError(f"no generated image has id {generated!r}; see generated_ids")
-            return self._row_of_generated[generated]
+            if generated in self._row_of_generated:
+                return self._row_of_generated[generated]
+            row = int(find_ids([generated], self.generated_ids)[0])
+            if row < 0:
+                raise InputError(
+                    f"no generated image has id {code_points(generated)}; see generated_ids"
+                )
+            return row
         if not -m <= generated < m:
             raise InputError(f"generated image {generated} of {m}; pass 0 to {m - 1} or an id")
         return int(generated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.sources.address import Choice
 
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -23,6 +25,8 @@ IMAGE_SUFFIXES = frozenset(
         *("ppm", "pgm", "pbm", "pnm", "pfm"),
     )
 )
+UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".jp2", ".j2k", ".jpx", ".jpf"))
+"""Images of formats that are not read here: they are of the set, and skipped with advice."""
 FORMATS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF or QOI"
 SOURCES = (
     "a folder, an image file, .parquet, .npz, .npy, .csv, .tar, a list of PIL images or arrays, "
@@ -48,6 +52,40 @@ class Picture(Protocol):
     def load(self) -> Any: ...
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What lies in a folder of images and is no image of the set.
+
+    Attributes:
+        files: number of files that are no images.
+        folders: ids of folders that hold results of this package, which are not looked into.
+    """
+
+    files: int = 0
+    folders: tuple[str, ...] = ()
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.files + other.files, self.folders + other.folders)
+
+    def __str__(self) -> str:
+        """One line, or "" where nothing was left out."""
+        n = len(self.folders)
+        parts = [
+            f"{self.files} other file{'s' * (self.files != 1)}" if self.files else "",
+            f"{n} folder{'s' * (n != 1)} of results ({', '.join(self.folders[:3])}"
+            f"{', …' if n > 3 else ''})"
+            if n
+            else "",
+        ]
+        text = " and ".join(part for part in parts if part)
+        return f"{text} {'is' if self.files + n == 1 else 'are'} left out" if text else ""
+
+    def as_json(self) -> dict[str, int]:
+        """Numbers that are not zero."""
+        numbers = {"files": self.files, "folders": len(self.folders)}
+        return {name: number for name, number in numbers.items() if number}
+
+
 # Encoded file content, a (H, W[, C]) array with C in (1, 3, 4), or a PIL image.
 Raw = bytes | NDArray[np.uint8] | Picture
 
@@ -64,7 +102,9 @@ class Reader(Protocol):
 class Listing:
     """A source that was listed but not read: the columns of an `ImageSet` and its reader.
 
-    `labels` may be a function, for sources that must be read whole to know them.
+    `labels` may be a function, for sources that must be read whole to know them. `notes` are
+    sentences about what was chosen of the source. `choice` is what there was to choose, as far as
+    it was chosen.
     """
 
     reader: Reader
@@ -73,28 +113,70 @@ class Listing:
     metadata: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     location: str | None = None
     problems: tuple[Skip, ...] = ()
+    left_out: LeftOut = LeftOut()
+    notes: tuple[str, ...] = ()
+    choice: Choice = field(default_factory=Choice)
 
 
 def image_format(head: bytes) -> str | None:
-    """Pillow's name of the raster format that starts with `head` (16 bytes), or None."""
+    """Pillow's name of the raster format of a file, or None; its first `HEAD` bytes are enough."""
+    head = head[:HEAD]
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+    if _brands(head) & {b"avif", b"avis"}:
         return "AVIF"
-    if head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3].isspace():
+    # two letters alone begin many a text
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if _PPM.match(head):
         return "PPM"
     return None
 
 
+def unread_format(head: bytes) -> str | None:
+    """The name of an image format that is not read here and starts with `head`, or None."""
+    for magic, name in _UNREAD_MAGIC.items():
+        if head.startswith(magic):
+            return name
+    if _brands(head) & {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}:
+        return "HEIC"
+    return None
+
+
+def no_image(head: bytes) -> ImageError:
+    """Why content that starts with `head` cannot be read: no format of `image_format`."""
+    name = unread_format(head)
+    if name is None:
+        return ImageError(f"not an image file ({FORMATS} wanted)")
+    return ImageError(f"{name}, a format that is not read here; convert the image to PNG or JPEG")
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """The brands of an ISO media file: AVIF and HEIC differ in them alone."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+
+
+HEAD = 64
+"""Bytes of a file that tell its format."""
+_UNREAD_MAGIC = {
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+}
+_BMP_HEADERS = frozenset((12, 40, 52, 56, 64, 108, 124))
+_PPM = re.compile(rb"P[1-6f]\s+[\d#-]")
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"BM": "BMP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
@@ -115,9 +197,9 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise ImageError(f"file of {status.st_size} bytes, above the limit of 1 GiB")
         with open(path, "rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD)
             if image_format(head) is None:
-                raise ImageError(f"not an image file ({FORMATS} wanted)")
+                raise no_image(head)
             return head + file.read()
     except FileNotFoundError:
         raise ImageError("file not found") from None
@@ -131,6 +213,11 @@ def why(error: BaseException) -> str:
     """One short line out of an exception."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text or type(error).__name__).strip().split("\n")[0][:120]
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names for a message, in quotes, so that spaces around them show."""
+    return ", ".join(map(repr, names)) or "(none)"
 
 
 def attempt(action: Callable[[int], Raw], row: int) -> Raw | ImageError:

@@ -22,9 +22,11 @@ from gmvaluator.images.sources.base import (
     attempt,
     label_text,
     numbered,
+    quoted,
     read_file,
     why,
 )
+from gmvaluator.images.sources.columns import about_columns, choose_column, no_data
 
 
 def open_object(source: Any) -> Listing:
@@ -44,6 +46,11 @@ def open_object(source: Any) -> Listing:
                 "images or arrays."
             )
         return numbered(ObjectReader(tuple(source)), len(source))
+    if type(source).__name__ in ("DataFrame", "Series", "LazyFrame"):
+        raise InputError(
+            f"a {type(source).__name__} was given; wanted {SOURCES}: write the table to a CSV or "
+            "Parquet manifest with a 'path' column and pass its path."
+        )
     if isinstance(source, Mapping):
         keys = ", ".join(repr(key) for key in itertools.islice(source, 3))
         raise InputError(
@@ -68,13 +75,18 @@ def _open_hugging_face(dataset: Any) -> Listing:
     """A `datasets.Dataset`, known by its shape: `features`, `column_names`, rows as dicts."""
     features = dataset.features
     images = [name for name in features if type(features[name]).__name__ == "Image"]
-    named = [name for name in ("image", "img") if name in features]
-    if not images and not named:
+    candidates = images or [name for name in ("image", "img") if name in features]
+    column, others = choose_column(
+        candidates,
+        None,
+        "the Hugging Face data set",
+        lambda name, _: f"dataset.select_columns([{name!r}, 'label'])",
+    )
+    if column is None:
         raise InputError(
-            f"the Hugging Face data set has the columns {', '.join(features)}; wanted one of type "
+            f"the Hugging Face data set has the columns {quoted(features)}; wanted one of type "
             "Image: use dataset.cast_column(name, datasets.Image())."
         )
-    column = next((name for name in named if not images or name in images), (images or named)[0])
     feature = features[column]
     rows = dataset
     if column in images and hasattr(dataset, "cast_column"):
@@ -83,7 +95,10 @@ def _open_hugging_face(dataset: Any) -> Listing:
     if hasattr(rows, "select_columns"):
         rows = rows.select_columns([column])
     if hasattr(rows, "with_format"):
-        rows = rows.with_format(None)
+        kind = getattr(feature, "dtype", None)
+        # arrays come as lists of lists otherwise, which have lost their type
+        array = {"type": "numpy", "dtype": kind} if column not in images and kind else {}
+        rows = rows.with_format(**array)
     labels = None
     if "label" in features:
         names = getattr(features["label"], "names", None)
@@ -92,11 +107,12 @@ def _open_hugging_face(dataset: Any) -> Listing:
     metadata = {
         name: tuple(v.item() if hasattr(v, "item") else v for v in dataset[name])
         for name in features
-        if name not in (column, "label")
+        if name not in (column, "label", *no_data(list(features)))
         and scalar.fullmatch(str(getattr(features[name], "dtype", "")))
     }
     ids = tuple(map(str, range(len(dataset))))
-    return Listing(ObjectReader(rows, column), ids, labels, metadata)
+    notes = about_columns(column, others, None)
+    return Listing(ObjectReader(rows, column), ids, labels, metadata, notes=notes)
 
 
 class ObjectReader(Locked):
@@ -172,6 +188,8 @@ def to_array(item: Any) -> NDArray[np.uint8]:
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"{description}; wanted an image (H,W), (H,W,C) or a tensor (C,H,W)")
     if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ImageError("float values that are NaN or infinite; wanted 0 to 1")
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):
             raise ImageError(

@@ -12,37 +12,54 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.sources.base import Listing, Locked, Raw, attempt, label_text, read_file, why
+from gmvaluator.images.ids import existing_path
+from gmvaluator.images.sources.address import Choice, join_address
+from gmvaluator.images.sources.base import (
+    Listing,
+    Locked,
+    Raw,
+    attempt,
+    label_text,
+    quoted,
+    read_file,
+    why,
+)
+from gmvaluator.images.sources.columns import USUAL_COLUMNS, about_columns, choose_column, no_data
 from gmvaluator.images.sources.files import open_manifest
 
 # Row groups of a Parquet set that stay in memory; the last one read always does.
 CACHE_BYTES = 256 * 2**20
 
 
-def open_parquet(paths: Sequence[Path], location: str) -> Listing:
-    """Parquet files in the Hugging Face image layout, or one manifest with a `path` column."""
+def open_parquet(paths: Sequence[Path], location: str, image: str | None = None) -> Listing:
+    """Parquet files in the Hugging Face image layout, or one manifest with a `path` column.
+
+    `image` is the column of the images; None where none was chosen (see `choose_column`).
+    """
     import pyarrow.parquet as pq
 
-    image: str | None = None
+    column: str | None = None
+    others: tuple[str, ...] = ()
     groups: list[tuple[str, int, int]] = []
     parts: list[dict[str, list[Any]]] = []
     sizes: list[int] = []
     for path in paths:
         with _parquet_errors(path), pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-            column = _image_column(schema)
-            if column is None and len(paths) == 1 and "path" in schema.names:
-                return open_manifest(path, file.read().to_pydict())
-            if column is None or column != (image or column):
+            if column is None:
+                candidates = _image_columns(schema, image)
+                if not candidates and image is None and len(paths) == 1 and "path" in schema.names:
+                    return open_manifest(path, file.read().to_pydict())
+                column, others = choose_column(candidates, image, location, _choosing)
+            if column is None or column not in _image_columns(schema, column):
                 raise InputError(
-                    f"{path} has the columns {', '.join(schema.names) or '(none)'}; wanted "
-                    f"{image or 'image'!r} of struct<bytes, path> (Hugging Face layout) or, in a "
-                    "manifest, 'path'."
+                    f"{path} has the columns {quoted(schema.names)}; wanted "
+                    f"{image or column or 'image'!r} of struct<bytes, path> (Hugging Face layout) "
+                    "or, in a manifest, 'path'."
                 )
-            image = column
             counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
             groups += [(str(path), g, count) for g, count in enumerate(counts)]
-            parts.append(_scalar_columns(file, image))
+            parts.append(_scalar_columns(file, column))
             sizes.append(rows)
     merged = _merge(parts, sizes)
     names = merged.pop("\0path", None)
@@ -50,12 +67,29 @@ def open_parquet(paths: Sequence[Path], location: str) -> Listing:
         names = [str(row) for row in range(sum(sizes))]
     labels = merged.pop("\0label", None)
     return Listing(
-        ParquetReader(tuple(groups), str(image)),
+        ParquetReader(tuple(groups), str(column)),
         tuple(names),
         None if labels is None else tuple(labels),
         {name: tuple(values) for name, values in merged.items()},
         location,
+        notes=about_columns(str(column), others, image),
+        choice=Choice(image=column if others else None),
     )
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has a column of encoded images."""
+    import pyarrow.parquet as pq
+
+    try:
+        with _parquet_errors(path):
+            return bool(_image_columns(pq.read_schema(path), None))
+    except InputError:
+        return False
+
+
+def _choosing(column: str, location: str) -> str:
+    return repr(join_address(location, Choice(image=column)))
 
 
 @contextmanager
@@ -71,19 +105,28 @@ def _parquet_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _image_column(schema: Any) -> str | None:
-    """The column of encoded images: `image`, `img`, else the first struct with `bytes`."""
+def _image_columns(schema: Any, wanted: str | None) -> list[str]:
+    """Columns that may hold encoded images.
+
+    These are structs with `bytes`, and binary columns called `image` or `img`. Where there is none
+    of them, the only binary column. `wanted` may be any struct with `bytes` or binary column.
+    """
     import pyarrow.types as types
 
-    def holds_images(name: str) -> bool:
+    def is_binary(name: str) -> bool:
         kind = schema.field(name).type
-        if types.is_struct(kind):
-            return bool(kind.get_field_index("bytes") >= 0)
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
-    structs = [name for name in schema.names if types.is_struct(schema.field(name).type)]
-    order = [name for name in ("image", "img") if name in schema.names] + structs
-    return next((name for name in order if holds_images(name)), None)
+    def is_struct(name: str) -> bool:
+        kind = schema.field(name).type
+        return bool(types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+
+    distinct = [name for name in schema.names if schema.names.count(name) == 1]
+    binary = [name for name in distinct if is_binary(name)]
+    columns = [n for n in distinct if is_struct(n) or (n in binary and n in USUAL_COLUMNS)]
+    if wanted in binary:
+        return [*columns, wanted]
+    return columns or (binary if len(binary) == 1 and "path" not in distinct else [])
 
 
 def _scalar_columns(file: Any, image: str) -> dict[str, list[Any]]:
@@ -92,10 +135,12 @@ def _scalar_columns(file: Any, image: str) -> dict[str, list[Any]]:
 
     schema = file.schema_arrow
     kind = schema.field(image).type
+    index = no_data(schema.names)
     scalars = [
         name
         for name in schema.names
-        if not types.is_nested(schema.field(name).type)
+        if name not in index
+        and not types.is_nested(schema.field(name).type)
         and not types.is_binary(schema.field(name).type)
         and not types.is_large_binary(schema.field(name).type)
     ]
@@ -172,7 +217,7 @@ class ParquetReader(Locked):
         # A data set from elsewhere must not name files outside itself.
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise ImageError("path leads out of the data set's folder")
-        return read_file(folder / path)
+        return read_file(existing_path(str(folder / path)))
 
     def _group(self, number: int) -> tuple[Any, Any]:
         if number in self._cache:

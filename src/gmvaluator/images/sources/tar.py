@@ -16,6 +16,7 @@ from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.sources.base import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
+    UNREAD_SUFFIXES,
     Listing,
     Raw,
     Skip,
@@ -58,8 +59,11 @@ def expand_braces(pattern: str) -> list[str]:
     return ["".join(choice) for choice in itertools.product(*parts)]
 
 
-def open_tar(shards: Sequence[Path], location: str) -> Listing:
-    """The images of one or several archives; ids start with the shard if there are several."""
+def open_tar(shards: Sequence[Path], location: str, image: str | None = None) -> Listing:
+    """The images of one or several archives; ids start with the shard if there are several.
+
+    `image` is the kind of the images in each sample, such as `jpg` or `seg.png`; None: all kinds.
+    """
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
         raise InputError(
@@ -72,6 +76,8 @@ def open_tar(shards: Sequence[Path], location: str) -> Listing:
     members: list[Member] = []
     labels: list[str | None] = []
     problems: list[Skip] = []
+    kinds: dict[str, None] = {}
+    repeated: dict[str, None] = {}
     for shard in shards:
         name = shard.absolute().relative_to(common).as_posix()
         prefix = f"{name}/" if several else ""
@@ -79,17 +85,43 @@ def open_tar(shards: Sequence[Path], location: str) -> Listing:
         problems += [Skip(prefix + id_ if id_ else name, reason) for id_, reason in damaged]
         sidecars, unreadable = _sidecar_labels(files)
         problems += [Skip(prefix + id_, reason) for id_, reason in unreadable]
+        kind_of_sample: dict[str, str] = {}
         for file, member in files.items():
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                ids.append(prefix + printable(file))
-                members.append(member)
-                labels.append(sidecars.get(_key(file)))
+            if Path(file).suffix.lower() not in IMAGE_SUFFIXES | UNREAD_SUFFIXES:
+                continue
+            key = _key(file)
+            kind = file[len(key) + 1 :]
+            kinds[kind] = None
+            if image not in (None, kind):
+                continue
+            if key in kind_of_sample:
+                repeated |= {kind_of_sample[key]: None, kind: None}
+            kind_of_sample[key] = kind
+            ids.append(prefix + printable(file))
+            members.append(member)
+            labels.append(sidecars.get(key))
+    if image is not None and not ids:
+        raise InputError(
+            f"the samples of {location} have no image {image!r}; they have "
+            f"{', '.join(list(kinds)[:5]) or 'none'}."
+        )
     return Listing(
         TarReader(tuple(members)),
         unique(ids, location),
         tuple(labels) if any(label is not None for label in labels) else None,
         location=location,
         problems=tuple(problems),
+        notes=_about_samples(tuple(repeated), location),
+    )
+
+
+def _about_samples(kinds: Sequence[str], location: str) -> tuple[str, ...]:
+    if not kinds:
+        return ()
+    shown = ", ".join(kinds[:3]) + (", …" if len(kinds) > 3 else "")
+    return (
+        f"some samples hold several images ({shown}), and all of them are taken; take one of each "
+        f"by '{location}#image={kinds[0]}'",
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gmvaluator.images import ImageSet, ImageSource, Preprocessing, set_fingerprint
+from gmvaluator.images.ids import find_distinct
 from gmvaluator.progress import Progress
 from gmvaluator.runs.images import open_side
 from gmvaluator.runs.valuation import Valuation
@@ -70,8 +72,9 @@ def check_inputs(
     if images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)
     where = _where(images)
-    listed = {*opened.ids, *(skip.id for of, skip in valuation.skipped if of == side)}
-    added = tuple(id_ for id_ in images.ids if id_ not in listed)
+    skipped = [skip.id for of, skip in valuation.skipped if of == side]
+    listed = {*opened.rows.tolist(), *find_distinct(skipped, images.ids).tolist()}
+    added = tuple(id_ for row, id_ in enumerate(images.ids) if row not in listed)
     rows = dict(zip(opened.ids, opened.rows.tolist(), strict=True))
     if quick:
         missing = tuple(id_ for id_, row in rows.items() if row < 0)
@@ -141,16 +144,15 @@ def check_holdout(
         nothing = "the run did not record what their fingerprint is compared by"
         return InputCheck(HELD_OUT, "unknown", (nothing,))
     keys = _content_keys(images, range(len(images)), progress, HELD_OUT)
-    fresh = fresh_rows(keys, images.ids, training)
     skipped = {skip.id for of, skip in valuation.skipped if of == "holdout"}
-    sample = [row for row in fresh if images.ids[row] not in skipped][: null_size(test.level)]
-    n, where = len(sample), _where(images)
-    fingerprint = set_fingerprint(
-        [images.ids[row] for row in sample], [keys[row] for row in sample]
-    )
-    if fingerprint == recorded.fingerprint:
-        right = f"{where} gives the same {n} images to compare with"
-        return InputCheck(HELD_OUT, "ok", (right,), n)
+    for ids in _spellings(images.ids):
+        fresh = fresh_rows(keys, ids, training)
+        sample = [row for row in fresh if ids[row] not in skipped][: null_size(test.level)]
+        n, where = len(sample), _where(images)
+        fingerprint = set_fingerprint([ids[row] for row in sample], [keys[row] for row in sample])
+        if fingerprint == recorded.fingerprint:
+            right = f"{where} gives the same {n} images to compare with"
+            return InputCheck(HELD_OUT, "ok", (right,), n)
     same_content = len(keys) - len(fresh)
     alike = (test.holdout_in_training or same_content) - same_content
     if alike > 0:
@@ -161,6 +163,14 @@ def check_holdout(
         return InputCheck(HELD_OUT, "unknown", (why,), n)
     wrong = f"{where} gives other images to compare with than the run had; it does not list which"
     return InputCheck(HELD_OUT, "failed", (wrong,), n)
+
+
+def _spellings(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids as they are, then composed and decomposed, as other systems write them."""
+    yield ids
+    if not all(name.isascii() for name in ids):
+        for form in ("NFC", "NFD"):
+            yield [unicodedata.normalize(form, name) for name in ids]
 
 
 def _where(images: ImageSet) -> str:
