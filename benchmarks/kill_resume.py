@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,17 @@ def trial(
         process = attempt(folder, train, generated, name, out="run")
         at = rng.uniform(0.1, 1.0) * seconds
         started = time.perf_counter()
-        while process.poll() is None and (
+        while process.is_alive() and (
             time.perf_counter() - started < at if after is None else encoded(folder, name) < after
         ):
             time.sleep(0.01)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        if process.is_alive():
+            process.kill()
+            process.join()
         attempts.append(
             {
                 "seconds": round(time.perf_counter() - started, 2),
-                "killed": process.returncode == -signal.SIGKILL,
+                "killed": process.exitcode == -signal.SIGKILL,
                 "encoded": encoded(folder, name),
                 "half_written": run.exists() and not (run / "run.json").is_file(),
                 "same_values": not run.exists() or bool(np.array_equal(read_values(run), wanted)),
@@ -137,9 +138,7 @@ def write_digits(folder: Path, n: int) -> tuple[Path, Path]:
     return paths
 
 
-def attempt(
-    folder: Path, train: Path, generated: Path, name: str, out: str
-) -> subprocess.Popen[bytes]:
+def attempt(folder: Path, train: Path, generated: Path, name: str, out: str) -> ForkProcess:
     """`gmvaluator value` in a process of its own that logs how many images pass its network."""
     arguments = ["value", str(train), str(generated), "--out", str(folder / out), "--quiet"]
     arguments += [
@@ -151,15 +150,18 @@ def attempt(
         "--cache",
         str(folder / f"{out}-cache"),
     ]
-    command = [sys.executable, __file__, "worker", str(folder / f"{name}.log"), *arguments]
-    with (folder / f"{name}.err").open("wb") as errors:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+    log = folder / f"{name}.log"
+    # forked, so that no attempt imports torch anew
+    process = multiprocessing.get_context("fork").Process(target=worker, args=(log, arguments))
+    process.start()
+    return process
 
 
-def wait_for(process: subprocess.Popen[bytes]) -> None:
+def wait_for(process: ForkProcess) -> None:
     """Until it ends well."""
-    if process.wait() != 0:
-        raise RuntimeError(f"an attempt that was let alone ended with {process.returncode}")
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"an attempt that was let alone ended with {process.exitcode}")
 
 
 def worker(log: Path, arguments: list[str]) -> None:
@@ -193,7 +195,4 @@ def read_values(run: Path) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["worker"]:
-        worker(Path(sys.argv[2]), sys.argv[3:])
-    else:
-        main()
+    main()

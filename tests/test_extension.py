@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from forked import forked
 from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation, extension
 from gmvaluator.certainty.stability import k_variant, stability_run
 from gmvaluator.extension import extend_run
@@ -275,39 +276,30 @@ def test_two_threads_that_extend_a_run_lose_nothing_silently(
     assert_one_of_two_extended(run, refused)
 
 
-TOGETHER = """
-import sys, time
-from pathlib import Path
-from gmvaluator import RunError, extension
-
-folder, prefix, other = Path(sys.argv[1]), *sys.argv[2:]
-join = extension.join
-
-def join_together(*valuations, **options):
-    joined = join(*valuations, **options)
-    (folder / f"{prefix}.ready").touch()
-    while not (folder / f"{other}.ready").exists():
-        time.sleep(0.001)
-    return joined
-
-extension.join = join_together
-try:
-    extension.extend_run(folder / "run", folder / "two", prefix=prefix, cache=False)
-except RunError as error:
-    print(error)
-"""
-
-
 def test_two_processes_that_extend_a_run_lose_nothing_silently(folder: Path) -> None:
     valuator(folder).value(folder / "one").save(folder / "run")
-    command = [sys.executable, "-c", TOGETHER, str(folder)]
-    processes = [
-        subprocess.Popen([*command, *names], stdout=subprocess.PIPE, text=True)
-        for names in (("x", "y"), ("y", "x"))
-    ]
-    printed = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert_one_of_two_extended(folder / "run", [text for text in printed if text])
+
+    def extend(prefix: str, other: str) -> None:
+        def join_together(*valuations: Any, **options: Any) -> Any:
+            joined = join(*valuations, **options)
+            (folder / f"{prefix}.ready").touch()
+            while not (folder / f"{other}.ready").exists():
+                time.sleep(0.001)
+            return joined
+
+        join = extension.join
+        extension.join = join_together
+        try:
+            extend_run(folder / "run", folder / "two", prefix=prefix, cache=False)
+        except RunError as error:
+            (folder / f"{prefix}.refused").write_text(str(error))
+
+    processes = [forked(partial(extend, *names)) for names in (("x", "y"), ("y", "x"))]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    refused = [file.read_text() for file in folder.glob("*.refused")]
+    assert_one_of_two_extended(folder / "run", refused)
 
 
 def test_what_was_paid_by_the_shorter_run_is_still_of_it(folder: Path) -> None:

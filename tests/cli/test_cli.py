@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from forked import forked
 from gmvaluator import Valuation, cli
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES
 from image_makers import encode, random_images
@@ -271,11 +272,6 @@ def test_wrong_usage_is_exit_code_2(call: Call) -> None:
         assert "Traceback" not in err
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gmvaluator.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def wait_until_mapped(pid: int, name: str) -> None:
     """Until the process has opened its memory-mapped input, that is, has begun to work."""
     for _ in range(600):
@@ -290,13 +286,22 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(
 ) -> None:
     np.save(tmp_path / "train.npy", np.tile(digits[0], (8, 1, 1)))
     out = tmp_path / "run"
-    process = start("value", tmp_path / "train.npy", generated, "--out", out, "--encoder", "l2@64")
+    printed = tmp_path / "printed"
+
+    def command() -> None:
+        arguments = ("value", tmp_path / "train.npy", generated, "--out", out, "--encoder", "l2@64")
+        sys.argv = ["gmvaluator", *map(str, arguments)]
+        cli.main()
+
+    process = forked(command, printed)
+    assert process.pid is not None
     wait_until_mapped(process.pid, "train.npy")
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    err = printed.read_text()
     # a shell sees 130 either way: Python ends itself by the signal where it met code being exec'd
-    assert process.returncode in (130, -signal.SIGINT), err
+    assert process.exitcode in (130, -signal.SIGINT), err
     assert "Interrupted; no result was written" in err
     assert "Traceback" not in err
     assert not out.exists()

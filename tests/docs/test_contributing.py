@@ -79,12 +79,23 @@ def test_the_tests_of_the_page_pass(repository: Path) -> None:
     run(repository, "pytest", "-p", "no:cacheprovider", *tests)
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_other_commands_of_the_page_work(repository: Path, words: Sequence[str]) -> None:
+def test_the_lines_of_gmvaluator_work(repository: Path) -> None:
+    lines = [words[1:] for words in COMMANDS if words[0] == "gmvaluator"]
+    assert len(lines) > 3
+    (repository / "lines.py").write_text(
+        "from gmvaluator.cli import cli\n"
+        f"for words in {lines!r}:\n"
+        "    cli.main(words, standalone_mode=False)\n"
+    )
+    run(repository, "lines")
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in COMMANDS if words[0] != "gmvaluator"], ids=" ".join
+)
+def test_other_commands_of_the_page_work(words: Sequence[str]) -> None:
     block = Block(PAGE.name, 1, "sh", " ".join(words))
-    if words[0] == "gmvaluator":
-        run(repository, "gmvaluator.cli", *words[1:])
-    elif words[0] == ".venv/bin/pre-commit":
+    if words[0] == ".venv/bin/pre-commit":
         run(ROOT, "pre_commit", "validate-config")
     elif words[1:3] != ["-m", "pytest"]:
         check_line(block, [Path(words[0]).name, *words[1:]], ("make", "python"))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from forked import forked
 from gmvaluator import RunError, Valuation
 from gmvaluator.files.seals import seal_of
 from gmvaluator.payout import payout_run
+from gmvaluator.payout import record as payout_record
 from gmvaluator.payout.ledger import hold, read_ledger
 from gmvaluator.payout.record import Payout
 from gmvaluator.scoring.scores import Contributions
@@ -228,29 +230,25 @@ def test_files_that_are_in_the_way_are_seen_before_the_ledger_says_paid(
     assert not (tmp_path / "l.jsonl").exists()
 
 
-KILLED = """
-import os, signal, sys
-from gmvaluator.payout import record
-from gmvaluator.payout import payout_run
-whole = record.append_entry
-def append(*given):
-    whole(*given)
-    os.kill(os.getpid(), signal.SIGKILL)
-record.append_entry = append
-run, owners, book = sys.argv[1:]
-payout = payout_run(run, budget="100", owners=owners, ledger=book, resamples=0, minimum="30")
-payout.save(statements=False)
-"""
-
-
 def test_a_settlement_killed_before_its_files_appear_is_made_again(
-    pay_first: Callable[..., Payout], tmp_path: Path
+    pay_first: Callable[..., Payout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owners, file, run = tmp_path / "owners.csv", tmp_path / "l.jsonl", tmp_path / "run7"
     pay_first(4, "1", minimum="30")
     first_images(made_valuation(6, 10, 3), 7).save(run)
-    command = [sys.executable, "-c", KILLED, str(run), str(owners), str(file)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+    def append(*entry: Any) -> None:
+        append_entry(*entry)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def settle() -> None:
+        monkeypatch.setattr(payout_record, "append_entry", append)
+        pay_first(7, minimum="30")
+
+    append_entry = payout_record.append_entry
+    killed = forked(settle)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     before = file.read_bytes()
     assert len(before.splitlines()) == 2
     assert not (run / "payout.json").exists()

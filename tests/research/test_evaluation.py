@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from forked import forked
 from gmvaluator import ImageSet
 from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
@@ -35,7 +35,7 @@ from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.study import FittedValuer
 from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
-from gmvaluator.evaluation.subjects.recipes import Recipe
+from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.valuers import (
     TRIVIAL,
     NamedValuer,
@@ -47,6 +47,7 @@ from gmvaluator.evaluation.valuers import (
 )
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
+from gmvaluator.progress import Silent
 from gmvaluator.settings import PRESETS
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -451,23 +452,12 @@ def test_bad_requests_are_told_at_once(
     assert message in str(done.exception)
 
 
-_TRAIN_TWO = """
-import sys
-from gmvaluator import ImageSet
-from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
-from gmvaluator.files.pieces import Workspace
-from gmvaluator.progress import Silent
-recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})
-jobs = [Job("vae", recipe, ImageSet.open(sys.argv[1]), seed) for seed in range(2)]
-trained(jobs, Workspace(sys.argv[2]), Silent())
-"""
-
-
 def test_trainings_end_with_the_evaluation_that_was_killed(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", _TRAIN_TWO, str(files[0]), str(tmp_path / "work")]
-    killed = subprocess.Popen(command)
+    recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})
+    jobs = [Job("vae", recipe, ImageSet.open(files[0]), seed) for seed in range(2)]
+    killed = forked(lambda: trained(jobs, Workspace(tmp_path / "work"), Silent()))
     try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("work/*/*.checkpoint")) and time.monotonic() < deadline:
@@ -475,7 +465,7 @@ def test_trainings_end_with_the_evaluation_that_was_killed(
         children = [pid for pid, parent, _ in _processes() if parent == killed.pid]
     finally:
         killed.kill()
-        killed.wait()
+        killed.join()
     assert len(children) >= 2
     deadline = time.monotonic() + 20
     while alive := [pid for pid, _, state in _processes() if pid in children and state != "Z"]:

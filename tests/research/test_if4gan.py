@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +15,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
+from forked import forked
 from gmvaluator import ImageSet, Valuation
 from gmvaluator.baselines.gan_metrics import (
     FrechetDistance,
@@ -336,31 +334,24 @@ def test_leaving_out_harmful_images_helps(tmp_path: Path) -> None:
         cleanse(trace, data, metric, codes, values, [1.5])
 
 
-_TRAIN = """
-import sys, torch
-sys.path[:0] = {tests!r}
-from test_if4gan import SMALL, pair_2d, points
-from dataclasses import replace
-from gmvaluator.baselines.gan_trace import train_traced
-torch.set_num_threads(1)
-train_traced(pair_2d(), points(), sys.argv[1], replace(SMALL, epochs=120, traced=60))
-"""
-
-
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    code = _TRAIN.format(tests=[str(folder) for folder in Path(__file__).parents[:2]])
-    killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "killed")])
+    long = replace(SMALL, epochs=120, traced=60)
+
+    def train() -> None:
+        torch.set_num_threads(1)
+        train_traced(pair_2d(), points(), tmp_path / "killed", long)
+
+    killed = forked(train)
     state = tmp_path / "killed" / "state.npz"
     deadline = time.monotonic() + 60
-    while not state.is_file() and killed.poll() is None and time.monotonic() < deadline:
+    while not state.is_file() and killed.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert killed.poll() is None
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "trace.json").exists()
     with pytest.raises(RunError, match="holds no finished trace"):
         Trace.open(tmp_path / "killed", pair_2d())
-    long = replace(SMALL, epochs=120, traced=60)
     with torch_threads(1):
         resumed = train_traced(pair_2d(), points(), tmp_path / "killed", long)
         whole = train_traced(pair_2d(), points(), tmp_path / "whole", long)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forked import forked
 from generator_checks import TINY, brighter_half, broken_off, halves, train_tiny, write_halves
+from gmvaluator.cli import main
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators import FAMILIES, load_generator
 from gmvaluator.generators.data import common_side, ordered_labels, read_training_data
 from gmvaluator.generators.files import list_snapshots, read_metadata
 from gmvaluator.generators.randomness import batch_rows
+from gmvaluator.generators.running import Run
 from gmvaluator.generators.training import train_generator
 from gmvaluator.images import ImageSet
 from gmvaluator.progress import Silent
@@ -101,33 +105,30 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
-SLOW_STEPS = """
-import sys, time
-from gmvaluator.generators import running
-from gmvaluator import cli
-take_step = running.Run._take_step
-def slow(run):
-    take_step(run)
-    time.sleep(0.02)
-running.Run._take_step = slow
-cli.main()
-"""
-
-
-def start(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+def start(data: Path, out: Path, *options: str) -> ForkProcess:
     settings = ("size=8", "hidden=16", "latent=3", "batch_size=8")
     arguments = ["train-generator", "beta-vae", str(data), "--out", str(out), "--steps", "300"]
     arguments += [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-c", SLOW_STEPS, *arguments, "--threads", "1", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    take_step = Run._take_step
+
+    def slow_step(run: Run) -> None:
+        take_step(run)
+        time.sleep(0.02)
+
+    def train() -> None:
+        Run._take_step = slow_step  # type: ignore[method-assign]
+        sys.argv = ["gmvaluator", *arguments, "--threads", "1", *options]
+        main()
+
+    return forked(train, out.with_suffix(".log"))
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+def wait_for(path: Path, process: ForkProcess) -> None:
+    for _ in range(3_000):
         if path.exists():
             return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        assert process.is_alive(), path
+        time.sleep(0.01)
     raise TimeoutError(str(path))
 
 
@@ -138,8 +139,8 @@ def test_a_killed_training_goes_on_to_bit_identical_weights(tmp_path: Path) -> N
     train_generator("beta-vae", data, whole, steps=300, settings=settings, threads=1, keep=3)
     process = start(data, out, "--keep", "3", "--checkpoint-every", "7")
     wait_for(tmp_path / "g.steps" / "100.safetensors", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     assert not out.exists()
     trained = train_generator(
         "beta-vae", data, out, steps=300, settings=settings, threads=1, keep=3
@@ -149,7 +150,7 @@ def test_a_killed_training_goes_on_to_bit_identical_weights(tmp_path: Path) -> N
     for one, two in zip(list_snapshots(whole), list_snapshots(out), strict=True):
         assert same_weights(one.path, two.path)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "data.npz", "g.safetensors", "g.steps", "whole.safetensors", "whole.steps",
+        "data.npz", "g.log", "g.safetensors", "g.steps", "whole.safetensors", "whole.steps",
     }  # fmt: skip
 
 
@@ -158,13 +159,18 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_so(tmp_path: Path) -> None:
     out = tmp_path / "g.safetensors"
     process = start(data, out, "--checkpoint-every", "2", "--quiet")
     wait_for(tmp_path / "g.safetensors.checkpoint", process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT), err
+    os.kill(process.ident or 0, signal.SIGINT)
+    process.join(60)
+    err = out.with_suffix(".log").read_text()
+    assert process.exitcode in (130, -signal.SIGINT), err
     assert "Stopped after step" in err
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["data.npz", "g.safetensors.checkpoint"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [
+        "data.npz",
+        "g.log",
+        "g.safetensors.checkpoint",
+    ]
 
 
 # --- snapshots and checkpoints -------------------------------------------------------------------

@@ -27,6 +27,7 @@ from gmvaluator.scoring.quality import (
     maniqa,
     realism,
     supplied_quality,
+    untrained_maniqa,
 )
 from gmvaluator.weights import Weights
 from image_makers import encode, random_images, write_files
@@ -244,22 +245,14 @@ def pictures() -> ImageSet:
     return ImageSet.open([ramp, random_images(1, 64)[0], flat])
 
 
-def test_maniqa_is_pyiqas_metric(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: ImageSet
-) -> None:
+def test_maniqa_has_the_tensors_of_pyiqas_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     untrained(monkeypatch)
-    metric = reference_metric(test_sample=1)
-    path = tmp_path / "maniqa.pt"
-    torch.save(metric.net.state_dict(), path)
-    one = pictures.select([1])
-    wanted = reference_scores(metric, one)
-    del metric
-    try:
-        given = maniqa(one, np.array([0]), Weights({"maniqa": path}, offline=True))
-    finally:
-        path.unlink()  # half a gigabyte, and pytest keeps the folder
-    np.testing.assert_allclose(given, wanted, atol=1e-5, rtol=0)
-    assert 0 < given[0] < 1
+
+    def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+    published = shapes(pyiqa_module().MANIQA(pretrained=False))
+    assert shapes(untrained_maniqa()) == published
 
 
 def test_maniqa_of_a_set_is_pyiqas_and_the_same_every_time(

@@ -176,6 +176,17 @@ def _require_maniqa(weights: Weights) -> Path:
 
 def _load_maniqa(path: Path) -> torch.nn.Module:
     """pyiqa's network filled from a checkpoint: its own loader runs pickled code and prints."""
+    network = untrained_maniqa()
+    state = load_state(path)
+    # pyiqa's training wraps the tensors in `params`, data-parallel training prefixes their names
+    state = state["params"] if isinstance(state.get("params"), dict) else state
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    load_strict(network, state, path)
+    return network.eval().requires_grad_(False)
+
+
+def untrained_maniqa() -> torch.nn.Module:
+    """pyiqa's network with random numbers, for images of `MANIQA_SIZE` pixels seen once."""
     try:
         from pyiqa.archs import maniqa_arch
     except ImportError as error:
@@ -183,16 +194,11 @@ def _load_maniqa(path: Path) -> torch.nn.Module:
             f"quality 'maniqa' needs pyiqa, which is installed but cannot be imported ({error}); "
             "repair it: pip install --force-reinstall pyiqa; or take quality 'realism' or 'none'"
         ) from error
-    state = load_state(path)
-    # pyiqa's training wraps the tensors in `params`, data-parallel training prefixes their names
-    state = state["params"] if isinstance(state.get("params"), dict) else state
-    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
     with _untrained_trunk(maniqa_arch):
         network: torch.nn.Module = maniqa_arch.MANIQA(
             pretrained=False, scale=MANIQA_SCALE, img_size=MANIQA_SIZE, test_sample=1
         )
-    load_strict(network, state, path)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 _swapping = threading.Lock()
