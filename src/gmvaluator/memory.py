@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import threading
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.threads import Lock
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class Budget:
     def __init__(self, total: int = DEFAULT_MEMORY) -> None:
         self.total = total
         self._in_memory = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def free(self) -> int:
@@ -100,7 +100,7 @@ class Memo:
 
     def __init__(self) -> None:
         self._results: dict[Hashable, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """The result of `compute`, kept under `key`."""

@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from gmvaluator.errors import CacheWarning, RunError
 from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
 from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import hash_file
+from gmvaluator.threads import Lock
 
 SHARD_ROWS = 1_024
 KEY_BYTES = 16
@@ -131,7 +131,7 @@ class Table:
         self.folder = folder
         self.name = name
         self._faults = faults or Faults(folder)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._places: dict[bytes, tuple[Shard, int]] | None = None
         self._unwritten: dict[bytes, NDArray[np.float32]] = {}
         self._left_out: set[Path] = set()

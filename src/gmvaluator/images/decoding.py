@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, cast
@@ -19,6 +16,7 @@ from PIL import Image
 
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.sources import FORMATS, Raw, image_format
+from gmvaluator.threads import ignored
 
 PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
 _WHITE = (255, 255, 255)
@@ -80,33 +78,9 @@ class Preprocessing:
             )
 
 
-_PILLOW_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_silence_lock = threading.Lock()
-_silence_users = 0
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`.
-
-    `warnings.catch_warnings` restores the filters of whichever thread ends last, so it breaks
-    the user's filters here. One entry, counted under a lock, leaves them as they were. The list
-    is changed directly, since `filterwarnings` makes Python forget which warnings it has shown.
-    """
-    global _silence_users
-    filters = cast("list[Any]", warnings.filters)
-    with _silence_lock:
-        _silence_users += 1
-        if not filters or filters[0] is not _PILLOW_SILENCE:
-            filters.insert(0, _PILLOW_SILENCE)
-    try:
-        yield
-    finally:
-        with _silence_lock:
-            _silence_users -= 1
-            current = cast("list[Any]", warnings.filters)
-            while not _silence_users and _PILLOW_SILENCE in current:
-                current.remove(_PILLOW_SILENCE)
+def quiet_pillow() -> AbstractContextManager[None]:
+    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`."""
+    return ignored(Warning, r"PIL\.")
 
 
 def unless_error(raw: Raw | ImageError) -> Raw:

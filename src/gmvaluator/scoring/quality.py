@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.threads import Lock
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _load_maniqa(path: Path) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-_swapping = threading.Lock()
+_swapping = Lock()
 
 
 @contextmanager

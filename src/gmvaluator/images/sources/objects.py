@@ -16,7 +16,6 @@ from gmvaluator.images.sources.arrays import ArrayReader, check_array
 from gmvaluator.images.sources.base import (
     SOURCES,
     Listing,
-    Locked,
     Picture,
     Raw,
     attempt,
@@ -25,6 +24,7 @@ from gmvaluator.images.sources.base import (
     read_file,
     why,
 )
+from gmvaluator.threads import Lock
 
 
 def open_object(source: Any) -> Listing:
@@ -99,11 +99,11 @@ def _open_hugging_face(dataset: Any) -> Listing:
     return Listing(ObjectReader(rows, column), ids, labels, metadata)
 
 
-class ObjectReader(Locked):
+class ObjectReader:
     """Items of a sequence or map-style data set: images, (image, label) pairs or dicts."""
 
     def __init__(self, items: Any, column: str = "image") -> None:
-        super().__init__()
+        self._lock = Lock()
         self._items = items
         self._column = column
 

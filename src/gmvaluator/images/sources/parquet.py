@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.sources.base import Listing, Locked, Raw, attempt, label_text, read_file, why
+from gmvaluator.images.sources.base import Listing, Raw, attempt, label_text, read_file, why
 from gmvaluator.images.sources.files import open_manifest
+from gmvaluator.threads import Lock
 
 # Row groups of a Parquet set that stay in memory; the last one read always does.
 CACHE_BYTES = 256 * 2**20
@@ -137,18 +138,18 @@ def _merge(parts: Sequence[dict[str, list[Any]]], sizes: Sequence[int]) -> dict[
     }
 
 
-class ParquetReader(Locked):
+class ParquetReader:
     """Encoded images in Parquet, read one row group at a time into a small cache."""
 
     def __init__(self, groups: tuple[tuple[str, int, int], ...], column: str) -> None:
-        super().__init__()
+        self._lock = Lock()
         self._groups = groups  # (file, row group in it, rows)
         self._column = column
         self._starts = [0, *itertools.accumulate(size for _, _, size in groups)]
         self._cache: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_cache": OrderedDict()}
+        return self.__dict__ | {"_cache": OrderedDict()}
 
     def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
         raws: dict[int, Raw | ImageError] = {}
