@@ -175,7 +175,7 @@ def test_warnings_are_ignored_while_a_thread_asks_for_it_and_the_filters_stay() 
     second.__exit__(None, None, None)
     other.__exit__(None, None, None)
     assert warnings.filters == before
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="seen again"):
         warnings.warn("seen again", UserWarning, stacklevel=1)
 
 

@@ -18,6 +18,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
+from forked import in_child
 from gmvaluator import ImageSet, Valuation
 from gmvaluator.baselines.gan_metrics import (
     FrechetDistance,
@@ -392,6 +393,21 @@ def test_traces_that_do_not_fit_are_named(traced: tuple[Trace, Tensor], tmp_path
     (trace.folder / "weights.npy").write_bytes(b"broken")
     with pytest.raises(RunError, match=r"is damaged .* record it again"):
         Trace.open(trace.folder, pair_2d())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_trace_that_the_disk_has_no_room_for_is_refused(small_disk: Path) -> None:
+    def train() -> str:
+        with pytest.raises(RunError) as raised:
+            train_traced(pair_2d(), points(), small_disk / "trace", SMALL)
+        return str(raised.value)
+
+    # in a child, since writing to a file without space kills the process
+    message = in_child(train)
+    assert "MB of disk space in" in message
+    assert "choose another folder" in message
+    assert not list(small_disk.rglob("weights.npy"))
 
 
 def _with(layer: nn.Module) -> Callable[[], object]:

@@ -93,6 +93,10 @@ class NetworkEncoder:
         if store is not None and network.kept and network.weights:
             self.table = store.table(network.name, f"{self._fingerprint}|{self.arithmetic}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the compiled network, which the process that unpickles makes itself."""
+        return self.__dict__ | {"_infer": None}
+
     @property
     def name(self) -> str:
         return self._network.name

@@ -136,6 +136,10 @@ class Table:
         self._unwritten: dict[bytes, NDArray[np.float32]] = {}
         self._left_out: set[Path] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the open shards, which the process that unpickles lists itself."""
+        return self.__dict__ | {"_places": None}
+
     def beside(self, form: str) -> Table:
         """A table of the same encoder's vectors of the images in another form, such as mirrored."""
         folder = self.folder.with_name(f"{self.folder.name}-{form}")
