@@ -115,7 +115,7 @@ class Trace:
             RunError: the folder holds no finished trace, or the trace is damaged or of other
                 networks.
         """
-        where = Path(folder)
+        where = Path(folder).absolute()
         file = where / MARKER
         if not file.is_file():
             raise RunError(

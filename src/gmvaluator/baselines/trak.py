@@ -199,4 +199,4 @@ def _listed(models: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
     files = (models,) if isinstance(models, str | Path) else models
     if not files:
         raise InputError("no model was given; pass a generator file")
-    return tuple(Path(file) for file in files)
+    return tuple(Path(file).absolute() for file in files)

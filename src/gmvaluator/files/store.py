@@ -44,11 +44,14 @@ FORMAT = "1"
 
 
 def cache_base() -> Path:
-    """$GMVALUATOR_CACHE, else the user's cache directory of this system."""
+    """$GMVALUATOR_CACHE, else the user's cache directory of this system; an absolute path."""
     import platformdirs
 
-    base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
-    return Path(base).expanduser()
+    try:
+        base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
+        return Path(base).expanduser().absolute()
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path("/.cache/gmvaluator").absolute()
 
 
 def as_store(cache: bool | str | Path | Store) -> Store | None:
@@ -95,7 +98,8 @@ class Store:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = Path(folder) if folder is not None else cache_base()
+        # absolute: the program may change its working directory
+        self.folder = Path(folder).absolute() if folder is not None else cache_base()
         self.faults = Faults(self.folder)
         self._tables: dict[str, Table] = {}
 

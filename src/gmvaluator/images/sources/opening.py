@@ -41,15 +41,15 @@ def open_source(source: Any) -> Listing:
 
 
 def _open_path(source: str) -> Listing:
-    path = Path(source).expanduser()
     try:
+        path = Path(source).expanduser()
         exists = path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{source!r} is not a usable path: {why(error)}.") from None
     if not exists:
         if "{" in source and source.endswith(".tar"):
-            shards = [Path(name) for name in expand_braces(str(path))]
-            return open_tar(shards, os.path.abspath(path))  # noqa: PTH100
+            location = os.path.abspath(path)  # noqa: PTH100
+            return open_tar([Path(name) for name in expand_braces(location)], location)
         raise InputError(f"{source!r} does not exist; wanted {SOURCES}: check the path.")
     # Not resolve(): the Hugging Face cache links names with a suffix to blobs without one.
     location = os.path.abspath(path)  # noqa: PTH100

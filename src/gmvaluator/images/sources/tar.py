@@ -66,14 +66,14 @@ def open_tar(shards: Sequence[Path], location: str) -> Listing:
             f"{location} names {len(shards)} shards but {missing[0]} does not exist; "
             "check the range or download the shard."
         )
-    common = Path(os.path.commonpath([shard.absolute().parent for shard in shards]))
+    common = Path(os.path.commonpath([shard.parent for shard in shards]))
     several = len(shards) > 1
     ids: list[str] = []
     members: list[Member] = []
     labels: list[str | None] = []
     problems: list[Skip] = []
     for shard in shards:
-        name = shard.absolute().relative_to(common).as_posix()
+        name = shard.relative_to(common).as_posix()
         prefix = f"{name}/" if several else ""
         files, damaged = _list_tar(shard)
         problems += [Skip(prefix + id_ if id_ else name, reason) for id_, reason in damaged]
