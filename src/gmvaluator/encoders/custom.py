@@ -17,6 +17,7 @@ from gmvaluator.encoders.base import Encoder, Network
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
+from gmvaluator.images.tensors import as_numbers
 from gmvaluator.weights import WeightFile
 
 Function = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -117,8 +118,8 @@ class FunctionEncoder:
         """(B, 3, H, W) uint8 → (B, dim) float32."""
         result = self._function(pixels)
         try:
-            vectors = np.asarray(result, dtype=np.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
+            vectors = as_numbers(result).astype(np.float32, copy=False)
+        except (TypeError, ValueError) as error:
             raise InputError(_wrong_kind(self.name, result)) from error
         return _flat(vectors)
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmvaluator.errors import InputError, MissingPackageError, RunError
 from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images.tensors import as_numbers
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.threads import Lock
@@ -221,9 +222,8 @@ def supplied_quality(
     """
     result = supplied(images) if callable(supplied) else supplied
     try:
-        quality = np.asarray(result, dtype=np.float64)
-    # a tensor that requires gradients raises RuntimeError
-    except (TypeError, ValueError, RuntimeError) as error:
+        quality = as_numbers(result).astype(np.float64)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"quality of type {type(result).__name__} cannot be read as numbers ({error}); pass "
             f"one number an image, shape ({len(images)},)"

@@ -24,7 +24,10 @@ from gmvaluator.images.sources.base import (
     read_file,
     why,
 )
+from gmvaluator.images.tensors import as_numbers, channels_last
 from gmvaluator.threads import Lock
+
+CHANNELS = (1, 3, 4)
 
 
 def open_object(source: Any) -> Listing:
@@ -160,14 +163,14 @@ class ObjectReader:
 
 def to_array(item: Any) -> NDArray[np.uint8]:
     """A tensor (C,H,W) or array (H,W[,C]), uint8 or float in [0, 1], as uint8 (H,W[,C])."""
-    is_tensor = hasattr(item, "detach")
-    array: NDArray[Any] = np.asarray(item.detach().cpu().numpy() if is_tensor else item)
+    try:
+        array = as_numbers(item)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
     description = f"{array.dtype} of shape {array.shape}"
     if array.ndim == 3:
-        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
-        if first and (is_tensor or not last):
-            array = array.transpose(1, 2, 0)
-        elif not last:
+        array = channels_last(array, CHANNELS, first_wins=hasattr(item, "detach"))
+        if array.shape[2] not in CHANNELS:
             raise ImageError(f"{description}; wanted 1, 3 or 4 channels")
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"{description}; wanted an image (H,W), (H,W,C) or a tensor (C,H,W)")
