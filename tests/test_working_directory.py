@@ -11,7 +11,6 @@ import pytest
 
 from gmvaluator import GMValuator, ImageSet, Valuation
 from gmvaluator.audit import audit_run
-from gmvaluator.baselines.partial_sums import PartialSums
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.payout import payout_run
 from gmvaluator.payout.ledger import append_entry, read_ledger
@@ -142,10 +141,8 @@ def test_a_ledger(tmp_path: Path, leave: Leave) -> None:
     assert (tmp_path / "start" / "two.jsonl").exists()
 
 
-def test_folders_of_work(tmp_path: Path, leave: Leave) -> None:
-    work, sums = Workspace("work"), PartialSums("sums")
+def test_a_folder_of_work(leave: Leave) -> None:
+    work = Workspace("work")
     leave()
     work.piece("study", {"a": 1}, lambda: {"b": 2})
-    sums.keep("a", np.ones(2), 1)
     assert work.pieces() == 1
-    assert len(list((tmp_path / "start" / "sums").iterdir())) == 1

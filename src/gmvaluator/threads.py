@@ -46,6 +46,7 @@ class Lock:
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 _filters_lock = Lock()
 _filter_users: Counter[tuple[Any, ...]] = Counter()
+_forked = False
 
 
 @contextmanager
@@ -77,7 +78,14 @@ def ignored(category: type[Warning], module: str | None = None) -> Iterator[None
                 filters.remove(entry)
 
 
+def in_forked_child() -> bool:
+    """Whether this process was forked, so that torch can have one thread only."""
+    return _forked
+
+
 def _in_child() -> None:
+    global _forked
+    _forked = True
     for lock in list(_locks):
         lock.free_in_child()
     for package, limit in (("torch", "set_num_threads"), ("faiss", "omp_set_num_threads")):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forked import in_child
 from generator_checks import TINY, brighter_half, broken_off, halves, train_tiny, write_halves
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.generators import FAMILIES, load_generator
@@ -291,6 +292,21 @@ def test_labels_are_needed_where_classes_are_learned(tmp_path: Path) -> None:
     for options in ({"steps": 0}, {"keep": 9}, {"threads": 0}, {"checkpoint_every": 0}):
         with pytest.raises(InputError, match=next(iter(options))):
             train_tiny("gan", images, out, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_trains_in_one_thread(tmp_path: Path) -> None:
+    images, _ = halves(10, 28, channels=1)
+    out = tmp_path / "m.safetensors"
+
+    def train() -> str:
+        train_tiny("gan", images, out, steps=1)
+        with pytest.raises(InputError) as raised:
+            train_tiny("gan", images, out, steps=1, threads=2)
+        return str(raised.value)
+
+    assert in_child(train).startswith("threads=2 in a forked process, where torch has one; pass")
 
 
 def test_sizes_follow_the_images_where_they_can(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gmvaluator.arguments import real_number
 from gmvaluator.baselines.functionals import (
     FUNCTIONALS,
     Functional,
@@ -135,7 +136,7 @@ class TRAK(InfluenceValuer):
         self._functional: Functional = functional
         self._draws = draws
         self._projections = projections
-        self._damping = float(damping)
+        self._damping = real_number("damping", damping, "a number ≥ 0")
         if not 0 <= self._damping < float("inf"):
             raise InputError(f"damping={damping} was given; pass a number ≥ 0")
         self._files = _listed(models)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
 from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.engine.reload import recorded_holdout
@@ -28,6 +29,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
 from gmvaluator.settings import name_of, rerank_terms
 from gmvaluator.valuator import GMValuator
 
@@ -185,7 +187,8 @@ def encoder_variant(name: str, *, requested: bool = False) -> Variant:
 
 
 def k_variant(k: int, *, requested: bool = False) -> Variant:
-    """Another number of contributors."""
+    """Another number of contributors; InputError if it is none."""
+    k = whole_number("k", k, 1)
     return Variant("k", str(k), {"k": k}, requested)
 
 
@@ -199,8 +202,9 @@ def distance_variant(rerank: Mapping[str, float] | str, *, requested: bool = Fal
     return Variant("distance", name, {"rerank": weights}, requested)
 
 
-def temperature_variant(temperature: float | str, *, requested: bool = False) -> Variant:
-    """Another temperature of the softmax."""
+def temperature_variant(temperature: AnyTemperature, *, requested: bool = False) -> Variant:
+    """Another temperature of the softmax; InputError if it is none."""
+    temperature = check_temperature(temperature)
     name = temperature if isinstance(temperature, str) else f"{temperature:.4g}"
     return Variant("temperature", name, {"temperature": temperature}, requested)
 

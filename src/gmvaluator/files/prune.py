@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gmvaluator.arguments import real_number
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import LEFTOVER_SECONDS, remove_leftovers
 from gmvaluator.files.store import (
@@ -95,8 +96,9 @@ def prune(
         InputError: a negative number of days.
         RunError: the cache cannot be written.
     """
-    if older_than is not None and not older_than >= 0:
-        raise InputError(f"{older_than} days were given; pass a number of days ≥ 0")
+    wanted = "a number of days ≥ 0"
+    if older_than is not None and not real_number("older_than", older_than, wanted) >= 0:
+        raise InputError(f"{older_than} days were given; pass {wanted}")
     limit = None if older_than is None else time.time() - older_than * DAY
     vectors = merged = indexes = 0
     with _working("prune", store):

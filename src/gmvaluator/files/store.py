@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import CacheWarning, RunError
+from gmvaluator.errors import CacheWarning, InputError, RunError
 from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
 from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import hash_file
@@ -55,11 +55,17 @@ def cache_base() -> Path:
 
 
 def as_store(cache: bool | str | Path | Store) -> Store | None:
-    """True → the user's cache folder, False → none, a path → that folder, a store → itself."""
+    """True → the user's cache folder, False → none, a path → that folder, a store → itself.
+
+    Raises:
+        InputError: none of these.
+    """
     if isinstance(cache, Store):
         return cache
     if isinstance(cache, bool):
         return Store() if cache else None
+    if not isinstance(cache, str | os.PathLike):
+        raise InputError(f"cache={cache!r}; pass True, False or a folder")
     return Store(cache)
 
 

@@ -1,7 +1,8 @@
 """Image sets: from a folder, an archive, a table or objects to RGB arrays with stable ids.
 
 `imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images, all PIL code.
-`pixels`: whole sets as arrays. `sources`: one file a kind of source; `sources/opening.py` chooses.
+`pixels`: whole sets as arrays. `tensors`: arrays of any library. `sources`: one file a kind of
+source; `sources/opening.py` chooses.
 """
 
 from gmvaluator.images.batching import Batch

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.sources import FORMATS, Raw, image_format
 from gmvaluator.threads import ignored
@@ -67,8 +68,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise InputError(f"size={self.size!r} was given; wanted a whole number of pixels ≥ 1.")
+        object.__setattr__(self, "size", whole_number("size", self.size, 1))
         if self.fit not in ("squash", "crop"):
             raise InputError(f"fit={self.fit!r} was given; wanted 'squash' or 'crop'.")
         if self.interpolation not in _FILTERS:

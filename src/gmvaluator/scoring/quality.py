@@ -220,14 +220,7 @@ def supplied_quality(
     Raises:
         InputError: not numbers, or another shape. `contribute` checks the range.
     """
-    result = supplied(images) if callable(supplied) else supplied
-    try:
-        quality = as_numbers(result).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"quality of type {type(result).__name__} cannot be read as numbers ({error}); pass "
-            f"one number an image, shape ({len(images)},)"
-        ) from error
+    quality = _numbers(supplied(images) if callable(supplied) else supplied, len(images))
     if quality.shape == (len(images),):
         quality = quality[rows]
     if quality.shape != (len(rows),):
@@ -341,7 +334,11 @@ class Supplied(Quality):
     name = "given"
 
     def __init__(self, supplied: ArrayLike | Callable[[ImageSet], ArrayLike]) -> None:
-        self._supplied = supplied
+        self._supplied = supplied if callable(supplied) else _numbers(supplied, "m")
+        if isinstance(self._supplied, np.ndarray) and self._supplied.ndim != 1:
+            raise InputError(
+                f"quality has shape {self._supplied.shape}; pass one number an image, shape (m,)"
+            )
 
     def measure(self, judged: Judged) -> NDArray[np.float64]:
         generated = judged.generated
@@ -355,6 +352,17 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
 
 QualitySource = str | ArrayLike | Callable[[ImageSet], ArrayLike]
 """What a user may pass as quality: a name, m numbers, or a function of the generated images."""
+
+
+def _numbers(supplied: ArrayLike, n: int | str) -> NDArray[np.float64]:
+    """What a user passes as quality, as numbers; `n` is how many there are to be."""
+    try:
+        return as_numbers(supplied).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"quality of type {type(supplied).__name__} cannot be read as numbers ({error}); pass "
+            f"one number an image, shape ({n},)"
+        ) from error
 
 
 def as_quality(quality: QualitySource) -> Quality:
