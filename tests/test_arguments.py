@@ -158,8 +158,9 @@ def test_numbers_of_numpy_are_as_good_as_those_of_python(tmp_path: Path) -> None
         )
     np.testing.assert_array_equal(valuations[0].values, valuations[1].values)
     assert valuations[0].record.settings == valuations[1].record.settings
-    opened().batches(Preprocessing(np.int64(8)), batch_size=np.int64(3))
-    assert uncertainty_run(tmp_path / "plain", seed=np.int64(1)).level == 0.95
+    eight: Any = np.int64(8)
+    opened().batches(Preprocessing(eight), batch_size=eight)
+    assert uncertainty_run(tmp_path / "plain", seed=eight).level == 0.95
 
 
 @pytest.mark.parametrize(

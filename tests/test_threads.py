@@ -18,6 +18,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from forked import in_child
 from gmvaluator import threads
@@ -94,9 +95,13 @@ def lock_of_a_memo() -> tuple[AbstractContextManager[None], Callable[[], object]
     return memo._lock, lambda: memo.get("key", lambda: 1)
 
 
+def in_floats(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return pixels.astype(np.float32)
+
+
 def lock_of_compiling() -> tuple[AbstractContextManager[None], Callable[[], object]]:
-    return compiled._compiling, lambda: compiled.compile_once("k", lambda: np.float32)(
-        np.zeros((), np.uint8)
+    return compiled._compiling, lambda: compiled.compile_once("k", lambda: in_floats)(
+        np.zeros(1, np.uint8)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from image_checks import IMAGES, PNGS, check_pixels, sample
 from image_makers import image_folder, write_files, write_parquet, write_tar
 from run_makers import made_valuation
 
+QUICK: dict[str, Any] = {"encoder": "pixels@8", "rerank": "none", "quality": "none", "k": 2}
 Leave = Callable[[], None]
 
 
@@ -85,7 +87,7 @@ def test_an_image_set(make: Callable[[], str | Path], leave: Leave) -> None:
 
 def test_a_valuator_its_cache_and_its_index(leave: Leave) -> None:
     write_files(Path("files"), sample(range(6)))
-    settings = {"encoder": "random-conv@8", "rerank": "none", "quality": "none", "k": 2}
+    settings = QUICK | {"encoder": "random-conv@8"}
     valuator = GMValuator(cache="cache", backend="torch", **settings).fit("files")
     valuator.save("index")
     loaded = GMValuator.load("index", cache="cache", backend="torch")
@@ -112,8 +114,7 @@ def write_owners(valuation: Valuation) -> None:
 
 def test_a_run_its_audit_and_its_payout(tmp_path: Path, leave: Leave) -> None:
     image_folder(Path("files"), 24)
-    settings = {"encoder": "pixels@8", "rerank": "none", "quality": "none", "k": 2}
-    valuation = GMValuator(**settings).fit("files").value(IMAGES[:2])
+    valuation = GMValuator(**QUICK).fit("files").value(IMAGES[:2])
     valuation.save("run")
     write_owners(valuation)
     run = open_run("run")

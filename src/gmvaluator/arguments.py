@@ -16,11 +16,12 @@ def whole_number(name: str, number: object, least: int, most: int = sys.maxsize)
     """
     if isinstance(number, bool) or not isinstance(number, Integral):
         raise InputError(f"{name}={number!r} is no whole number; pass an int")
-    if number < least:
-        raise InputError(f"{name}={number} is too small; pass {name} ≥ {least}")
-    if number > most:
-        raise InputError(f"{name}={number} is too large; pass {name} ≤ {most}")
-    return int(number)
+    plain = int(number)
+    if plain < least:
+        raise InputError(f"{name}={plain} is too small; pass {name} ≥ {least}")
+    if plain > most:
+        raise InputError(f"{name}={plain} is too large; pass {name} ≤ {most}")
+    return plain
 
 
 def real_number(name: str, number: object, wanted: str) -> float:

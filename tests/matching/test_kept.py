@@ -18,6 +18,7 @@ from gmvaluator.geometry import Space
 from gmvaluator.images import Preprocessing
 from gmvaluator.matching.placed import RecallSpace
 from gmvaluator.matching.search import kept
+from gmvaluator.matching.search.build import open_index
 from gmvaluator.matching.search.kept import open_kept_index
 from gmvaluator.weights import Weights
 
@@ -50,7 +51,6 @@ def test_an_index_that_is_pruned_meanwhile_is_built_again(
     space: RecallSpace, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opened(space, store).search(VECTORS[:5], 10)
-    open_index = kept.open_index
 
     def pruned(path: Path, vectors: Any) -> Any:
         path.unlink()

@@ -298,12 +298,11 @@ def test_labels_are_needed_where_classes_are_learned(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_process_trains_in_one_thread(tmp_path: Path) -> None:
     images, _ = halves(10, 28, channels=1)
-    out = tmp_path / "m.safetensors"
 
     def train() -> str:
-        train_tiny("gan", images, out, steps=1)
+        train_tiny("gan", images, tmp_path / "one.safetensors", steps=1)
         with pytest.raises(InputError) as raised:
-            train_tiny("gan", images, out, steps=1, threads=2)
+            train_tiny("gan", images, tmp_path / "two.safetensors", steps=1, threads=2)
         return str(raised.value)
 
     assert in_child(train).startswith("threads=2 in a forked process, where torch has one; pass")

@@ -170,7 +170,7 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     temperature = settings.get("temperature_used", settings["temperature"])
     if recorded_weighting(settings.get("weighting", "softmax")).has_temperature:
         numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [1.0]
-        temperatures = (*numbers, "auto", "spacing")
+        temperatures: tuple[AnyTemperature, ...] = (*numbers, "auto", "spacing")
         variants["temperature"] = [temperature_variant(number) for number in temperatures]
     return [
         variant

@@ -191,8 +191,9 @@ def _compile_openvino(network: Network) -> Infer:
     openvino = import_openvino()
     side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
+    traced = torch.jit.TracerWarning  # type: ignore[attr-defined]
     # the converter traces with torch.jit, which torch announces to retire
-    with ignored(Warning, r"torch\.jit\.|openvino"), ignored(torch.jit.TracerWarning):
+    with ignored(Warning, r"torch\.jit\.|openvino"), ignored(traced):
         model = openvino.convert_model(
             network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
         )

@@ -198,11 +198,15 @@ _aside: list[Path] = []
 def _folder_aside() -> Path:
     """A temporary folder, deleted when this process ends."""
     if not _aside:
-        folder, process = tempfile.mkdtemp(prefix="gmvaluator-weights-"), os.getpid()
-        # not at the end of a forked child
-        atexit.register(lambda: os.getpid() == process and shutil.rmtree(folder, True))
-        _aside.append(Path(folder))
+        _aside.append(Path(tempfile.mkdtemp(prefix="gmvaluator-weights-")))
+        atexit.register(_delete_aside, _aside[0], os.getpid())
     return _aside[0]
+
+
+def _delete_aside(folder: Path, process: int) -> None:
+    """Delete the folder at the end of the process that made it, not of a forked child."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_state(path: Path) -> dict[str, Any]:
