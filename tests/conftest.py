@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import itertools
 import os
 import signal
@@ -47,30 +46,6 @@ def _heard_interrupts() -> None:
     """A suite started in the background ignores Ctrl-C, and so would the programs it tests."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _converted_once() -> Iterator[None]:
-    """A network of the same weights is converted for OpenVINO once, which takes seconds."""
-    backends: Any = sys.modules.get("gmvaluator.encoders.backends")
-    if backends is None:
-        yield
-        return
-    convert = backends._compile_openvino
-    converted: dict[Any, Any] = {}
-
-    def once(network: Any) -> Any:
-        digest = hashlib.sha256()
-        for tensor in network.module.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        key = (backends._fingerprint(network), type(network.module), digest.hexdigest())
-        if key not in converted:
-            converted[key] = convert(network)
-        return converted[key]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(backends, "_compile_openvino", once)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -276,7 +275,9 @@ def test_two_threads_that_extend_a_run_lose_nothing_silently(
     assert_one_of_two_extended(run, refused)
 
 
-def test_two_processes_that_extend_a_run_lose_nothing_silently(folder: Path) -> None:
+def test_two_processes_that_extend_a_run_lose_nothing_silently(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     valuator(folder).value(folder / "one").save(folder / "run")
 
     def extend(prefix: str, other: str) -> None:
@@ -287,14 +288,13 @@ def test_two_processes_that_extend_a_run_lose_nothing_silently(folder: Path) -> 
                 time.sleep(0.001)
             return joined
 
-        join = extension.join
-        extension.join = join_together
+        monkeypatch.setattr(extension, "join", join_together)
         try:
             extend_run(folder / "run", folder / "two", prefix=prefix, cache=False)
         except RunError as error:
             (folder / f"{prefix}.refused").write_text(str(error))
 
-    processes = [forked(partial(extend, *names)) for names in (("x", "y"), ("y", "x"))]
+    processes = [forked(extend, *names) for names in (("x", "y"), ("y", "x"))]
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
+import re
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
 import pytest
 
-from gmvaluator.memory import Budget, Memo
+from forked import in_child
+from gmvaluator.errors import RunError
+from gmvaluator.memory import Budget, Memo, allocate, reserve
 
 
 def test_arrays_of_one_budget_take_half_of_it_together() -> None:
@@ -47,6 +55,79 @@ def test_threads_share_the_budget() -> None:
     in_memory = sum(array.nbytes for array in arrays if type(array) is np.ndarray)
     assert in_memory == 4_000
     assert budget.free == 4_000
+
+
+# --- scratch files on a full disk
+
+
+def reason(n_bytes: int) -> str:
+    """How an array of so many bytes in a scratch file fails."""
+    try:
+        allocate((n_bytes // 4, 1), 0)[:] = 1
+    except RunError as error:
+        return str(error)
+    return "there is room"
+
+
+def in_small_disk(small_disk: Path) -> str:
+    tempfile.tempdir = str(small_disk)
+    return reason(1_000_000)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_full_scratch_folder_is_an_error_not_a_killed_process(small_disk: Path) -> None:
+    # in a child, since writing to a file without space kills the process
+    message = in_child(lambda: in_small_disk(small_disk))
+    assert re.fullmatch(
+        rf"cannot take 1\.0 MB of disk space in {small_disk}, where 0\.1 MB are free \(No space"
+        r" left on device\); set the environment variable TMPDIR .*, or allow more memory .*",
+        message,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_limit_of_the_file_size_is_an_error() -> None:
+    import resource
+
+    def limited() -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        return reason(1_000_000)
+
+    assert "cannot take 1.0 MB of disk space" in in_child(limited)
+
+
+def test_no_folder_for_scratch_files_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    with pytest.raises(RunError, match=r"No usable temporary directory .* TMPDIR"):
+        allocate((1, 1), 0)
+
+
+@pytest.mark.parametrize("error", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_space_cannot_be_reserved_the_file_is_written(
+    error: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(error, os.strerror(error or 0))
+
+    if error is None:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"start")
+        reserve(file, 3_000_000)
+        reserve(file, 1)
+        file.seek(0)
+        assert file.read() == b"start".ljust(3_000_000, b"\0")
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 3_000_000
+
+
+# --- results computed once
 
 
 def test_a_result_is_computed_once_whatever_threads_ask() -> None:

@@ -40,7 +40,7 @@ def settings() -> Settings:
         ({"k": 300, "candidates": 200}, "k=300 exceeds the 200 candidates"),
         ({"dedup": "all"}, "unknown dedup 'all'; choose one of none, exact, near"),
         ({"null": "maybe"}, "unknown null 'maybe'; choose one of report, withhold, off"),
-        ({"null_level": 1.0}, "null_level=1.0 is no error rate"),
+        ({"null_level": 1.0}, "null_level=1.0 was given; pass a number between 0 and 1"),
         ({"index": "pqq"}, "unknown index 'pqq'"),
         ({"weighting": "soft"}, "unknown weighting 'soft'"),
         ({"rerank": (), "second_encoder": "l2"}, "pass a rerank that orders the candidates"),

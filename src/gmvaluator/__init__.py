@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# before any library starts threads: what a process does that forks is settled here
+from gmvaluator import threads as _threads  # noqa: F401
 from gmvaluator.lazy import lazy_names
 
 if TYPE_CHECKING:

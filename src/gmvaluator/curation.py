@@ -126,7 +126,7 @@ class Curation:
         }
 
 
-def parse_amount(text: str, n: int, option: str) -> int:
+def parse_amount(text: str | int, n: int, option: str) -> int:
     """A number of images from a share of n (`5%`, rounded up) or a number (`20`).
 
     Args:
@@ -137,7 +137,7 @@ def parse_amount(text: str, n: int, option: str) -> int:
     Raises:
         InputError: `text` is neither, below 0, or more than n.
     """
-    number, percent, rest = text.strip().partition("%")
+    number, percent, rest = str(text).strip().partition("%")
     try:
         amount = n * float(number) / 100 - 1e-9 if percent else int(number)
     except ValueError:
@@ -153,8 +153,8 @@ def parse_amount(text: str, n: int, option: str) -> int:
 def curate_run(
     run: str | Path,
     *,
-    lowest: str = DEFAULT_LOWEST,
-    off_manifold: str = DEFAULT_OFF_MANIFOLD,
+    lowest: str | int = DEFAULT_LOWEST,
+    off_manifold: str | int = DEFAULT_OFF_MANIFOLD,
     train: ImageSource | None = None,
     progress: bool | Progress = False,
     **changes: Any,

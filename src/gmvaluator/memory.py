@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 import tempfile
-import threading
 import weakref
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, RunError
+from gmvaluator.threads import Lock
 
 Result = TypeVar("Result")
 
@@ -43,12 +48,81 @@ def parse_memory(size: int | str | None) -> int:
 
 
 def allocate(shape: tuple[int, int], limit: int) -> NDArray[np.float32]:
-    """An empty float32 array: in memory up to `limit` bytes, else in an unnamed scratch file."""
-    if 4 * shape[0] * shape[1] <= limit:
+    """An empty float32 array: in memory up to `limit` bytes, else in an unnamed scratch file.
+
+    Raises:
+        RunError: the folder of scratch files has no room for it.
+    """
+    n_bytes = 4 * shape[0] * shape[1]
+    if n_bytes <= limit:
         return np.empty(shape, dtype=np.float32)
+    folder = _scratch_folder()
     # the mapping keeps the file; the file goes with the array, also when the process is killed
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+    with (
+        reserving(
+            n_bytes,
+            folder,
+            "set the environment variable TMPDIR to a folder with more space, or allow more memory "
+            "(--memory, memory=…)",
+        ),
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
+        reserve(file, n_bytes)
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
+
+
+def _scratch_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise RunError(
+            f"scratch files have no folder to be in ({error.strerror}); set the environment "
+            "variable TMPDIR to a folder that can be written to"
+        ) from error
+
+
+def reserve(file: IO[bytes], n_bytes: int) -> None:
+    """Take the disk space of a file of `n_bytes`; the content that the file has stays.
+
+    A file that is only lengthened has no space yet. Where the disk is full, writing to it through a
+    memory map kills the process (SIGBUS).
+
+    Raises:
+        OSError: the disk has no space for it.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        try:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise  # else the file system cannot reserve: write
+    file.seek(0, os.SEEK_END)
+    while missing := max(0, n_bytes - file.tell()):
+        file.write(bytes(min(missing, 1 << 20)))
+    file.flush()
+
+
+@contextmanager
+def reserving(n_bytes: int, folder: Path, advice: str) -> Iterator[None]:
+    """Turn an OSError of the block into a RunError that names the space wanted and the space free.
+
+    Args:
+        n_bytes: wanted.
+        folder: that the file is in.
+        advice: what to do.
+
+    Raises:
+        RunError: in place of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        raise RunError(
+            f"cannot take {n_bytes / 1e6:,.1f} MB of disk space in {folder}, where "
+            f"{free / 1e6:,.1f} MB are free ({error.strerror or error}); {advice}"
+        ) from error
 
 
 class Budget:
@@ -65,7 +139,7 @@ class Budget:
     def __init__(self, total: int = DEFAULT_MEMORY) -> None:
         self.total = total
         self._in_memory = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def free(self) -> int:
@@ -100,7 +174,7 @@ class Memo:
 
     def __init__(self) -> None:
         self._results: dict[Hashable, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """The result of `compute`, kept under `key`."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from gmvaluator.errors import InputError
+
 Advance = Callable[[int], None]
 
 
@@ -47,7 +49,9 @@ class Bars:
 
 
 def as_progress(progress: bool | Progress) -> Progress:
-    """True → bars, False → silence, an object → itself."""
+    """True → bars, False → silence, an object with `stage` → itself; else an InputError."""
     if isinstance(progress, bool):
         return Bars() if progress else Silent()
+    if not hasattr(progress, "stage"):
+        raise InputError(f"progress={progress!r}; pass True, False or an object with `stage`")
     return progress

@@ -8,14 +8,15 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from gmvaluator.arguments import proper_share, real_number, truth_value, whole_number
 from gmvaluator.encoders import canonical_name, is_name, parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.matching.duplicates.clusters import DEDUPS
 from gmvaluator.matching.search.build import check_index_name
-from gmvaluator.scoring.conformal import DEFAULT_LEVEL, check_level
+from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.scores import check_weighting
-from gmvaluator.scoring.weightings.softmax import AnyTemperature
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
@@ -174,7 +175,10 @@ def rerank_terms(rerank: Rerank) -> tuple[tuple[str | Encoder, float], ...]:
     if rerank is None:
         return ()
     if isinstance(rerank, Mapping):
-        terms = tuple((name, float(weight)) for name, weight in rerank.items())
+        terms = tuple(
+            (name, float(real_number(f"rerank {name}: weight", weight, "a number above 0")))
+            for name, weight in rerank.items()
+        )
     elif isinstance(rerank, str) or not isinstance(rerank, Sequence):
         terms = ((rerank, 1.0),)
     else:
@@ -195,7 +199,16 @@ def rerank_terms(rerank: Rerank) -> tuple[tuple[str | Encoder, float], ...]:
 
 
 def name_of(encoder: str | Encoder) -> str:
-    """The name that settings record for an encoder."""
+    """The name that settings record for an encoder.
+
+    Raises:
+        InputError: neither a name nor an encoder.
+    """
+    if not isinstance(encoder, str | Encoder):
+        raise InputError(
+            f"{encoder!r} is no encoder; pass a name or an encoder, such as the result of "
+            "gmvaluator.encoders.custom.wrap"
+        )
     return encoder if isinstance(encoder, str) else encoder.name
 
 
@@ -204,19 +217,31 @@ def canonical(name: str) -> str:
     return canonical_name(name) if name != "none" and is_name(name) else name
 
 
-def check_settings(settings: Settings) -> None:
-    """Refuse settings that cannot work whatever the data.
+def check_settings(settings: Settings) -> Settings:
+    """The settings with numbers of any library as plain ones; refuses those that cannot work.
 
     Raises:
         InputError: naming the setting, what is wanted and what to do.
     """
+    k, candidates = (
+        None if number is None else whole_number(name, number, 1, MOST)
+        for name, number in (("k", settings.k), ("candidates", settings.candidates))
+    )
+    settings = replace(
+        settings,
+        k=k,
+        candidates=candidates,
+        seed=whole_number("seed", settings.seed, 0, MOST),
+        temperature=check_temperature(settings.temperature),
+        mirror=truth_value("mirror", settings.mirror),
+        null_level=proper_share("null_level", settings.null_level, DEFAULT_LEVEL),
+    )
     check_index_name(settings.index)
     weighting = check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
     if settings.null not in NULL_CHOICES:
         raise InputError(f"unknown null {settings.null!r}; choose one of {', '.join(NULL_CHOICES)}")
-    check_level(settings.null_level)
     conflict = weighting.conflict(reranked=bool(settings.rerank), mirror=settings.mirror)
     if conflict:
         raise InputError(conflict)
@@ -225,26 +250,11 @@ def check_settings(settings: Settings) -> None:
             "distances of two recall spaces do not compare; pass a rerank that orders the "
             "candidates of both, or leave second_encoder out"
         )
-    _check_whole("k", settings.k, least=1)
-    _check_whole("candidates", settings.candidates, least=1)
-    _check_whole("seed", settings.seed, least=0)
-    k, candidates = settings.k, settings.candidates
     if k is not None and candidates is not None and k > candidates:
         raise InputError(
             f"k={k} exceeds the {candidates} candidates; pass k ≤ {candidates} or more candidates"
         )
-
-
-def _check_whole(name: str, number: object, *, least: int) -> None:
-    """Raise InputError unless a setting is None or a whole number from `least` to `MOST`."""
-    if number is None:
-        return
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise InputError(f"{name}={number!r} is no whole number; pass an int")
-    if number < least:
-        raise InputError(f"{name}={number} is too small; pass {name} ≥ {least}")
-    if number > MOST:
-        raise InputError(f"{name}={number} is too large; pass {name} ≤ {MOST}")
+    return settings
 
 
 def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> Settings:

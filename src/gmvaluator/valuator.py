@@ -148,7 +148,7 @@ class GMValuator:
             null_level=null_level,
             seed=seed,
         )
-        check_settings(self.settings)
+        self.settings = check_settings(self.settings)
         self._recall = tuple(self._load(part) for part in named)
         if len({part.fingerprint for part in self._recall}) < len(self._recall):
             raise InputError(
@@ -340,5 +340,7 @@ def _as_weights(weights: Weights | Mapping[str, str | Path] | None, store: Store
     """Where weights come from: files by name, and the folder of the cache."""
     if isinstance(weights, Weights):
         return weights
+    if not isinstance(weights, Mapping | None):
+        raise InputError(f"weights={weights!r}; pass files by name, such as {{'maniqa': 'm.pt'}}")
     paths = {name: Path(path) for name, path in (weights or {}).items()}
     return Weights(paths, store.folder / "weights" if store else None)

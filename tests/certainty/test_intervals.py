@@ -225,9 +225,9 @@ def test_the_mean_of_a_criterion_has_an_interval_over_images() -> None:
     [
         (np.ones((1, 2)), {}, "1 generated image has no interval.*at least 2"),
         (np.ones(5), {}, r"shape \(5,\); pass \(generated images, groups\)"),
-        (np.ones((3, 2)), {"level": 1.0}, "level=1.0; pass a nominal coverage between 0 and 1"),
-        (np.ones((3, 2)), {"level": 95}, "level=95; pass a nominal coverage"),
-        (np.ones((3, 2)), {"n_resamples": 0}, "n_resamples=0; pass at least 1"),
+        (np.ones((3, 2)), {"level": 1.0}, "level=1.0 was given; pass a number between 0 and 1"),
+        (np.ones((3, 2)), {"level": 95}, "level=95 was given; pass a number"),
+        (np.ones((3, 2)), {"n_resamples": 0}, "n_resamples=0 is too small"),
         (np.ones((3, 2)), {"largest": np.ones(2)}, r"largest has shape \(2,\).*3 generated"),
         (-np.ones((3, 2)), {}, "finite and not negative"),
         (np.full((3, 2), np.nan), {}, "finite and not negative"),

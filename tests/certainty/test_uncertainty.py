@@ -237,10 +237,10 @@ def test_the_command(tmp_path: Path) -> None:
     text = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--quiet"]).output
     assert "Another 64 images of the same model" in text
     wrong = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--level", "95"])
-    assert "level=95.0; pass a nominal coverage" in str(wrong.exception)
+    assert "level=95.0 was given; pass a number between 0 and 1" in str(wrong.exception)
     wrong = CliRunner().invoke(cli, ["uncertainty", str(tmp_path / "run"), "--seed", "-1"])
     assert wrong.exit_code == 2
-    with pytest.raises(InputError, match="seed=-1; pass a whole number"):
+    with pytest.raises(InputError, match="seed=-1 is too small; pass seed ≥ 0"):
         uncertainty_run(made(), seed=-1)
 
 

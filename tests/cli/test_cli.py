@@ -293,7 +293,7 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(
         sys.argv = ["gmvaluator", *map(str, arguments)]
         cli.main()
 
-    process = forked(command, printed)
+    process = forked(command, output=printed)
     assert process.pid is not None
     wait_until_mapped(process.pid, "train.npy")
     time.sleep(1)
@@ -393,3 +393,30 @@ def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
     assert len(lines) == 2
     one, two = (Valuation.load(tmp_path / name) for name in ("one", "two"))
     np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_no_command_needs_the_cache(
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's file is in the place of the cache: nothing can be kept, not even by root."""
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "file"))
+    settings = ("--encoder", "random-conv@16", "--rerank", "random-conv@16", "--quality", "none")
+    run, index = tmp_path / "run", tmp_path / "index"
+    for arguments in (
+        ("value", digit_folder, generated, "--out", run, "--index", "pq", *settings),
+        ("embed", digit_folder, "--out", index, "--index", "pq", *settings),
+        ("match", index, generated / "100.png"),
+        ("audit", run),
+        ("curate", run, "--out", tmp_path / "curated"),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            status, _, err = call(*arguments, "--quiet")
+        assert status == 0, err
+        (line,) = [line for line in err.splitlines() if line]
+        assert line.startswith(f"Warning: cannot write the cache {tmp_path / 'file'} (Not a dir")
+        for way in ("--cache", "--no-cache", "$GMVALUATOR_CACHE"):
+            assert way in line
+    assert call("cache")[0] == 0
+    assert (tmp_path / "file").read_text() == "mine"

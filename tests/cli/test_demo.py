@@ -10,6 +10,7 @@ from browser import running_browser
 
 from gmvaluator import GMValuator, ImageSet, MissingPackageError, Valuation
 from gmvaluator.cli import demo
+from gmvaluator.errors import CacheWarning
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES
 from page_checks import drawn
 
@@ -61,3 +62,20 @@ def test_agreement_counts_equal_labels() -> None:
     assert demo.label_agreement(Case()) == 0.5  # type: ignore[arg-type]
     Case.generated_labels = None  # type: ignore[assignment]
     assert np.isnan(demo.label_agreement(Case()))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("quick_mnist")
+def test_without_a_cache_the_demo_keeps_its_images_beside_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("GMVALUATOR_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(demo, "N_GENERATED", 3)
+    monkeypatch.setattr(
+        demo, "GMValuator", lambda **kw: GMValuator(encoder="pixels@8", rerank="none", **kw)
+    )
+    with pytest.warns(CacheWarning, match="cannot write the cache") as caught:
+        demo.run_demo(tmp_path / "run")
+    assert len(caught) == 1
+    sources = [Valuation.load(tmp_path / "run").record.inputs.train.source]
+    assert sources == [str(tmp_path / "run-images" / "digits.npz")]

@@ -151,6 +151,16 @@ def test_a_functions_feature_maps_are_flattened(images: ImageSet) -> None:
     assert vectors.shape == (5, 3 * 8 * 8)
 
 
+def test_a_function_may_return_tensors_of_any_kind(images: ImageSet) -> None:
+    def colour(pixels: NDArray[np.uint8]) -> Any:
+        return torch.from_numpy(mean_colour(pixels)).requires_grad_().bfloat16()
+
+    vectors = embed(images, wrap(colour, preprocessing=SMALL)).vectors
+    wanted = embed(images, wrap(mean_colour, preprocessing=SMALL)).vectors
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, wanted, rtol=0.01)
+
+
 def test_two_functions_are_never_taken_for_each_other() -> None:
     assert wrap(mean_colour).fingerprint != wrap(mean_colour).fingerprint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,27 @@ def test_run_can_be_refitted_and_notices_change(tmp_path: Path, digits: Digits) 
     next(train.rglob("*.png")).write_bytes(encode(digits[0][50]))
     with pytest.raises(RunError, match="have changed since"):
         GMValuator.refit(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": "random-conv@16", "mirror": True, "memory": 1_000},
+        {"index": "pq", "rerank": "none"},
+        {"weighting": "global-ridge", "rerank": "none", "cache": False},
+    ],
+)
+def test_a_fitted_valuator_can_be_pickled(
+    digits: Digits, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmvaluator.memory.SMALLEST", 1)
+    train, generated = digits[0][:200], digits[0][300:310]
+    valuator = GMValuator(**(QUICK | settings)).fit(train)
+    values = valuator.value(generated).values
+    copied = pickle.loads(pickle.dumps(valuator))
+    assert isinstance(copied, GMValuator)
+    np.testing.assert_array_equal(copied.value(generated).values, values)
+    np.testing.assert_array_equal(valuator.value(generated).values, values)
 
 
 def test_labels_come_with_the_sets(tmp_path: Path, digits: Digits) -> None:

@@ -252,6 +252,21 @@ def test_damage_in_a_read_only_cache_is_left_out(
     assert shard.exists()
 
 
+@pytest.mark.usefixtures("run_as_nobody")
+def test_a_cache_that_may_not_be_read_is_an_error_to_those_who_look_into_it() -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        store = Store(Path(name) / "cache")
+        store.folder.mkdir(mode=0)
+        with pytest.raises(RunError, match=r"cannot read the cache .*Permission denied.*--cache"):
+            survey(store)
+        with pytest.raises(RunError, match=r"cannot prune the cache .*Permission denied.*--cache"):
+            prune(store)
+        with pytest.warns(CacheWarning, match="cannot read the cache"):
+            assert len(store.table("flat", "fingerprint")) == 0
+
+
 def test_a_file_in_the_place_of_the_cache_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("mine")
     store = Store(tmp_path / "cache")
@@ -706,3 +721,29 @@ def test_as_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = [as_store(True), as_store(folder), as_store(str(folder))]
     assert [store.folder for store in found] == [folder] * 3
     assert as_store(found[0]) is found[0]
+
+
+def test_a_store_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, named = as_store("relative"), None
+    monkeypatch.setenv("GMVALUATOR_CACHE", "named")
+    named = as_store(True)
+    assert given is not None
+    assert named is not None
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for store in (given, named):
+        fill(store.table("flat", "fingerprint"), range(3))
+        store.index({"index": "pq"}).write(save_text)
+    assert list(Path().iterdir()) == []
+    assert len(shards(tmp_path / "relative")) == len(shards(tmp_path / "named")) == 1
+
+
+def test_a_user_without_a_home_has_a_cache_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GMVALUATOR_CACHE")
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert Store().folder == Path("/.cache/gmvaluator")

@@ -121,6 +121,40 @@ def test_torch_data_set(form: str) -> None:
     assert data.asked == list(range(6))
 
 
+def of_every_kind() -> dict[str, Any]:
+    """IMAGES[0] as a tensor of every precision and layout; coarse enough for eight bits."""
+    import torch
+
+    unit = torch.from_numpy(IMAGES[0] // 128).permute(2, 0, 1).float()
+    return {
+        "bfloat16": unit.bfloat16(),
+        "float16": unit.half(),
+        "float64": unit.double(),
+        "float8": unit.to(torch.float8_e4m3fn),
+        "sparse": unit.to_sparse(),
+        "needs gradients": unit.requires_grad_(),
+    }
+
+
+@pytest.mark.parametrize("kind", of_every_kind())
+def test_tensors_of_every_precision_and_layout(kind: str) -> None:
+    images = ImageSet.open([of_every_kind()[kind]])
+    np.testing.assert_array_equal(images[0], IMAGES[0] // 128 * 255)
+
+
+def test_items_that_are_no_numbers_are_skipped() -> None:
+    class Odd:
+        def __array__(self, *_: object, **__: object) -> NDArray[Any]:
+            raise RuntimeError("no array today")
+
+    data = Pairs([(IMAGES[0], 0), ([[1, 2], [3]], 0), (Odd(), 0), ({"a": 1}, 0), (None, 0)])
+    (batch,) = ImageSet.open(data).batches(Preprocessing(8))
+    assert batch.rows.tolist() == [0]
+    reasons = [skip.reason for _, skip in batch.skipped]
+    assert reasons[0].startswith("list cannot be read as numbers (setting an array")
+    assert reasons[1] == "Odd cannot be read as numbers (no array today)"
+
+
 def test_torch_targets_and_classes_are_used() -> None:
     data: Any = Pairs([(image, 0) for image in IMAGES])
     data.targets, data.classes = [0, 1, 0, 1, 0, 1], ["cat", "dog"]

@@ -12,11 +12,13 @@ import pytest
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Runtime
 from gmvaluator.encoders.custom import wrap
+from gmvaluator.errors import CacheWarning
 from gmvaluator.files.store import Store
 from gmvaluator.geometry import Space
 from gmvaluator.images import Preprocessing
 from gmvaluator.matching.placed import RecallSpace
 from gmvaluator.matching.search import kept
+from gmvaluator.matching.search.build import open_index
 from gmvaluator.matching.search.kept import open_kept_index
 from gmvaluator.weights import Weights
 
@@ -43,6 +45,22 @@ def opened(space: RecallSpace, store: Store | None, **changes: Any) -> Any:
 
 def n_kept(store: Store) -> int:
     return len(list((store.folder / "indexes").glob("*.json")))
+
+
+def test_an_index_that_is_pruned_meanwhile_is_built_again(
+    space: RecallSpace, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(space, store).search(VECTORS[:5], 10)
+
+    def pruned(path: Path, vectors: Any) -> Any:
+        path.unlink()
+        return open_index(path, vectors)
+
+    monkeypatch.setattr(kept, "open_index", pruned)
+    with pytest.warns(CacheWarning, match=r"cannot read the cache .* cannot be opened"):
+        again = opened(space, store).search(VECTORS[:5], 10)
+    for now, before in zip(again, first, strict=True):
+        np.testing.assert_array_equal(now, before)
 
 
 def test_an_index_is_trained_once(

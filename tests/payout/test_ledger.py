@@ -18,7 +18,7 @@ from gmvaluator import RunError, Valuation
 from gmvaluator.files.seals import seal_of
 from gmvaluator.payout import payout_run
 from gmvaluator.payout import record as payout_record
-from gmvaluator.payout.ledger import hold, read_ledger
+from gmvaluator.payout.ledger import append_entry, hold, read_ledger
 from gmvaluator.payout.record import Payout
 from gmvaluator.scoring.scores import Contributions
 from run_makers import made_valuation
@@ -245,7 +245,6 @@ def test_a_settlement_killed_before_its_files_appear_is_made_again(
         monkeypatch.setattr(payout_record, "append_entry", append)
         pay_first(7, minimum="30")
 
-    append_entry = payout_record.append_entry
     killed = forked(settle)
     killed.join()
     assert killed.exitcode == -signal.SIGKILL

@@ -34,7 +34,7 @@ def test_currencies_have_the_decimals_of_the_standard() -> None:
     [
         ("EURO", None, "currency 'EURO' is unknown; pass an ISO 4217 code"),
         ("JPY", 2, "JPY has 0 decimals, not 2"),
-        ("BTC", 99, "digits=99 was given; pass 0 to 18"),
+        ("BTC", 99, "digits=99 is too large; pass digits ≤ 18"),
         (" ", 2, "no currency was given"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from forked import forked
+from forked import started
 from gmvaluator import ImageSet
 from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
@@ -452,12 +452,16 @@ def test_bad_requests_are_told_at_once(
     assert message in str(done.exception)
 
 
+def train_two(source: Path, work: Path) -> None:
+    recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})
+    jobs = [Job("vae", recipe, ImageSet.open(source), seed) for seed in range(2)]
+    trained(jobs, Workspace(work), Silent())
+
+
 def test_trainings_end_with_the_evaluation_that_was_killed(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    recipe = Recipe("beta-vae", 20_000, {"hidden": "8", "latent": 2, "size": 28})
-    jobs = [Job("vae", recipe, ImageSet.open(files[0]), seed) for seed in range(2)]
-    killed = forked(lambda: trained(jobs, Workspace(tmp_path / "work"), Silent()))
+    killed = started(train_two, files[0], tmp_path / "work")
     try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("work/*/*.checkpoint")) and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
-from forked import forked
+from forked import in_child, started
 from gmvaluator import ImageSet, Valuation
 from gmvaluator.baselines.gan_metrics import (
     FrechetDistance,
@@ -334,14 +335,13 @@ def test_leaving_out_harmful_images_helps(tmp_path: Path) -> None:
         cleanse(trace, data, metric, codes, values, [1.5])
 
 
+def train_long(folder: Path) -> Trace:
+    with torch_threads(1):
+        return train_traced(pair_2d(), points(), folder, replace(SMALL, epochs=120, traced=60))
+
+
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    long = replace(SMALL, epochs=120, traced=60)
-
-    def train() -> None:
-        torch.set_num_threads(1)
-        train_traced(pair_2d(), points(), tmp_path / "killed", long)
-
-    killed = forked(train)
+    killed = started(train_long, tmp_path / "killed")
     state = tmp_path / "killed" / "state.npz"
     deadline = time.monotonic() + 60
     while not state.is_file() and killed.is_alive() and time.monotonic() < deadline:
@@ -352,9 +352,7 @@ def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert not (tmp_path / "killed" / "trace.json").exists()
     with pytest.raises(RunError, match="holds no finished trace"):
         Trace.open(tmp_path / "killed", pair_2d())
-    with torch_threads(1):
-        resumed = train_traced(pair_2d(), points(), tmp_path / "killed", long)
-        whole = train_traced(pair_2d(), points(), tmp_path / "whole", long)
+    resumed, whole = train_long(tmp_path / "killed"), train_long(tmp_path / "whole")
     np.testing.assert_array_equal(resumed.weights, whole.weights)
     np.testing.assert_array_equal(resumed.codes, whole.codes)
     assert sorted(file.name for file in (tmp_path / "killed").iterdir()) == [
@@ -383,6 +381,21 @@ def test_traces_that_do_not_fit_are_named(traced: tuple[Trace, Tensor], tmp_path
     (trace.folder / "weights.npy").write_bytes(b"broken")
     with pytest.raises(RunError, match=r"is damaged .* record it again"):
         Trace.open(trace.folder, pair_2d())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_trace_that_the_disk_has_no_room_for_is_refused(small_disk: Path) -> None:
+    def train() -> str:
+        with pytest.raises(RunError) as raised:
+            train_traced(pair_2d(), points(), small_disk / "trace", SMALL)
+        return str(raised.value)
+
+    # in a child, since writing to a file without space kills the process
+    message = in_child(train)
+    assert "MB of disk space in" in message
+    assert "choose another folder" in message
+    assert not list(small_disk.rglob("weights.npy"))
 
 
 def _with(layer: nn.Module) -> Callable[[], object]:

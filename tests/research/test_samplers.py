@@ -96,9 +96,34 @@ def test_bfloat16_and_small_overshoot_are_fine() -> None:
     assert images[0].tolist() == [[0, 255]]
 
 
+def test_tensors_of_every_precision_and_layout() -> None:
+    tensor = torch.tensor([[[0.0, 1.0]]])
+    for form in (tensor.to(torch.float8_e4m3fn), tensor.to_sparse(), tensor.double()):
+        assert to_images(form, 1)[0].tolist() == [[0, 255]]
+
+
+def pictures() -> dict[str, Image.Image]:
+    """PIL images of modes that PIL itself turns to RGB by other rules than image sets."""
+    wide = Image.fromarray(np.full((16, 16), 40_000, np.uint16))
+    turned = Image.fromarray(noise(1, 5)[0])
+    turned.getexif()[0x0112] = 6
+    seen_through = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    floats = Image.fromarray(np.full((4, 4), 0.5, np.float32))
+    return {"16 bits": wide, "turned": turned, "transparent": seen_through, "float": floats}
+
+
+@pytest.mark.parametrize("kind", pictures())
+def test_a_picture_is_drawn_as_it_is_read(kind: str) -> None:
+    picture = pictures()[kind]
+    (drawn,) = to_images([picture], 1)
+    read = ImageSet.open([picture])[0]
+    np.testing.assert_array_equal(ImageSet.open([drawn])[0], read)
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
+        ([[[1.0, 2.0], [3.0]]] * 2, "The model returned what is no image: list cannot be read"),
         (np.zeros((2, 5, 4), np.int64), "int64"),
         (np.full((2, 5, 4), 200.0), "from 200 to 200; wanted 0 to 1"),
         (np.full((2, 5, 4), -0.5), "symmetric"),

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forked import forked
+from forked import started
 from generator_checks import TINY, brighter_half, broken_off, halves, train_tiny, write_halves
 from gmvaluator.cli import main
 from gmvaluator.errors import InputError, RunError
@@ -105,25 +105,27 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
-def start(data: Path, out: Path, *options: str) -> ForkProcess:
+def slow_steps(arguments: list[str]) -> None:
+    take_step = Run._take_step
+
+    def slow_step(self: Run) -> None:
+        take_step(self)
+        time.sleep(0.02)
+
+    Run._take_step = slow_step  # type: ignore[method-assign]
+    sys.argv = ["gmvaluator", *arguments]
+    main()
+
+
+def start(data: Path, out: Path, *options: str) -> BaseProcess:
     settings = ("size=8", "hidden=16", "latent=3", "batch_size=8")
     arguments = ["train-generator", "beta-vae", str(data), "--out", str(out), "--steps", "300"]
     arguments += [word for setting in settings for word in ("--set", setting)]
-    take_step = Run._take_step
-
-    def slow_step(run: Run) -> None:
-        take_step(run)
-        time.sleep(0.02)
-
-    def train() -> None:
-        Run._take_step = slow_step  # type: ignore[method-assign]
-        sys.argv = ["gmvaluator", *arguments, "--threads", "1", *options]
-        main()
-
-    return forked(train, out.with_suffix(".log"))
+    arguments += ["--threads", "1", *options]
+    return started(slow_steps, arguments, output=out.with_suffix(".log"))
 
 
-def wait_for(path: Path, process: ForkProcess) -> None:
+def wait_for(path: Path, process: BaseProcess) -> None:
     for _ in range(3_000):
         if path.exists():
             return
@@ -297,6 +299,22 @@ def test_labels_are_needed_where_classes_are_learned(tmp_path: Path) -> None:
     for options in ({"steps": 0}, {"keep": 9}, {"threads": 0}, {"checkpoint_every": 0}):
         with pytest.raises(InputError, match=next(iter(options))):
             train_tiny("gan", images, out, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_trains_in_one_thread(tmp_path: Path) -> None:
+    process = started(train_in_threads, tmp_path, output=tmp_path / "log")
+    process.join(60)
+    log = (tmp_path / "log").read_text()
+    assert "InputError: threads=2 in a forked process, where torch has one; pass" in log
+    assert (tmp_path / "one.safetensors").exists()
+
+
+def train_in_threads(folder: Path) -> None:
+    images, _ = halves(10, 28, channels=1)
+    train_tiny("gan", images, folder / "one.safetensors", steps=1)
+    train_tiny("gan", images, folder / "two.safetensors", steps=1, threads=2)
 
 
 def test_sizes_follow_the_images_where_they_can(tmp_path: Path) -> None:

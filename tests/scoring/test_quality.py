@@ -428,9 +428,14 @@ def test_another_number_of_qualities_is_refused(wrong: Any, partly_broken: Image
         supplied_quality(wrong, partly_broken, READABLE)
 
 
+def test_a_tensor_of_any_kind_may_be_a_quality(partly_broken: ImageSet) -> None:
+    for tensor in (torch.ones(4, requires_grad=True), torch.ones(4, dtype=torch.bfloat16)):
+        np.testing.assert_array_equal(supplied_quality(tensor, partly_broken, READABLE), [1, 1, 1])
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [["good"] * 4, [[0.5], [0.5, 1]], {"a": 1}, torch.ones(4, requires_grad=True), lambda _: "x"],
+    [["good"] * 4, [[0.5], [0.5, 1]], {"a": 1}, lambda _: "x"],
 )
 def test_what_is_no_number_is_refused(wrong: Any, partly_broken: ImageSet) -> None:
     with pytest.raises(InputError, match=r"cannot be read as numbers .* shape \(4,\)"):

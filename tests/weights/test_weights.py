@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmvaluator.errors import InputError, MissingWeightsError
+from gmvaluator.errors import CacheWarning, InputError, MissingWeightsError
 from gmvaluator.weights import Weights, load_state, load_strict, weights_digest
 from gmvaluator.weights import download as downloads
 from gmvaluator.weights import resolve as weights_module
@@ -104,6 +105,47 @@ def test_cached_file_needs_no_network(
     (tmp_path / "net.pth").write_bytes(CONTENT)
     assert Weights(cache_dir=tmp_path, offline=True).resolve("net").sha256 == DIGEST
     assert server.requests == 0
+
+
+@pytest.mark.parametrize("place", ["a file", "a full disk"])
+def test_weights_that_the_cache_cannot_take_serve_this_process(
+    place: str,
+    server: Server,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(monkeypatch, "net", WeightSource("net.pth", "MIT", url=server.url, sha256=DIGEST))
+    monkeypatch.setattr(weights_module, "_aside", [])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if place == "a full disk":
+        cache: Path = request.getfixturevalue("small_disk")
+    else:
+        cache = tmp_path / "file"
+        cache.write_text("mine")
+    weights = Weights(cache_dir=cache / "weights")
+    with pytest.warns(CacheWarning, match=r"cannot write the cache .*GMVALUATOR_CACHE"):
+        file = weights.resolve("net")
+    assert file.path.read_bytes() == CONTENT
+    assert file.path.is_relative_to(tmp_path)
+    served = server.requests
+    assert weights.resolve("net") == Weights(cache_dir=cache / "weights").resolve("net") == file
+    assert server.requests == served
+    assert cache.is_dir() or cache.read_text() == "mine"
+
+
+def test_weights_aside_are_deleted_at_the_end() -> None:
+    script = (
+        "import os; from gmvaluator.weights.resolve import _folder_aside as folder\n"
+        "folder().joinpath('w').touch()\n"
+        "if not os.fork(): raise SystemExit\n"
+        "os.wait(); assert folder().joinpath('w').exists(); print(folder())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert "gmvaluator-weights-" in done.stdout
+    assert not Path(done.stdout.strip()).exists()
 
 
 @pytest.mark.parametrize("fault", ["digest", "cut", "absent", "refused"])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator import versions
+from gmvaluator.arguments import whole_number
 from gmvaluator.audit.evidence import write_evidence
 from gmvaluator.audit.near_copies import Calibration, CopyFinder, CopySettings, Pair
 from gmvaluator.audit.pages import FIRST, drop_pages
@@ -142,9 +143,11 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
         run, overwrite, evidence: as for `Audit.save`.
 
     Raises:
+        InputError: `evidence` is no whole number ≥ 0.
         RunError: the run holds an audit or files of these names and `overwrite` is False, files
             that no audit wrote are in the way, or the folder cannot be written.
     """
+    whole_number("evidence", evidence, 0)
     folder = Path(run)
     pages = folder / AUDIT_PAGES
     if not overwrite and (folder / AUDIT_RECORD).exists():
@@ -195,9 +198,8 @@ def audit_run(
         RunError: no run there, a damaged run, or its images have changed since.
         InputError: an image set cannot be opened, or there are too few training images.
     """
+    most = None if most is None else whole_number("most", most, 1)
     opened = open_run(run, train=train, generated=generated)
-    if most is not None and most < 1:
-        raise InputError(f"most={most} generated images; pass at least 1, or leave it out for all")
     training, drawn = (
         _present(side, name, opened)
         for side, name in ((opened.train, "train"), (opened.generated, "generated"))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import real_number, whole_number
 from gmvaluator.audit.align import PLACEMENTS, aligned_distances, grey_pixels
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError
@@ -60,14 +61,9 @@ class CopySettings:
     second_encoder: str = "pixels@14"
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarms < 0.5:
-            raise InputError(
-                f"false_alarms={self.false_alarms}; pass a share above 0 and below 0.5, such as "
-                "0.01"
-            )
+        _check_false_alarms(self.false_alarms)
         for name, least in (("candidates", 4), ("calibration", LEAST_TRAIN)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)}; pass {name} ≥ {least}")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +252,12 @@ class CopyFinder:
         return self.calibration_at(self.settings.false_alarms)
 
     def calibration_at(self, false_alarms: float) -> Calibration:
-        """The threshold for another share of false alarms, without comparing images again."""
+        """The threshold for another share of false alarms, without comparing images again.
+
+        Raises:
+            InputError: a share that is not above 0 and below 0.5.
+        """
+        _check_false_alarms(false_alarms)
         return calibrate(*self._train_distances, false_alarms)
 
     def match(self, images: ImageSource) -> Matches:
@@ -409,6 +410,12 @@ def _surroundings(raw: NDArray[np.float64], repeated: NDArray[np.bool_]) -> NDAr
         rows = counts == count
         around[rows] = np.median(ascending[rows, 1:count], axis=1)
     return around
+
+
+def _check_false_alarms(false_alarms: float) -> None:
+    wanted = "a share above 0 and below 0.5, such as 0.01"
+    if not 0 < real_number("false_alarms", false_alarms, wanted) < 0.5:
+        raise InputError(f"false_alarms={false_alarms}; pass {wanted}")
 
 
 def _check_number(n: int) -> None:

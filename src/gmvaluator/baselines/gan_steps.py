@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gmvaluator.arguments import real_number
 from gmvaluator.baselines.checks import check_at_least
 from gmvaluator.errors import InputError
 from gmvaluator.generators.layers import untouched_randomness
@@ -64,7 +65,7 @@ class GANRecipe:
         if self.updates not in ("simultaneous", "alternating"):
             raise InputError(f"updates={self.updates!r}; choose from simultaneous, alternating")
         for name in ("learning_rate", "critic_rate", "weight_decay"):
-            if not getattr(self, name) >= 0:
+            if not real_number(name, getattr(self, name), "a number ≥ 0") >= 0:
                 raise InputError(f"{name}={getattr(self, name)}; pass a number ≥ 0")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 import zipfile
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from gmvaluator.baselines.gan_steps import (
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import STEP, batch_rows, generator
+from gmvaluator.memory import reserve, reserving
 from gmvaluator.progress import Progress, Silent
 
 MARKER = "trace.json"
@@ -112,7 +115,7 @@ class Trace:
             RunError: the folder holds no finished trace, or the trace is damaged or of other
                 networks.
         """
-        where = Path(folder)
+        where = Path(folder).absolute()
         file = where / MARKER
         if not file.is_file():
             raise RunError(
@@ -269,7 +272,16 @@ class _Recorder:
             array = np.load(file, mmap_mode="r+")
             if array.shape == shape and array.dtype == kind:
                 return array
-        return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+        n_bytes = math.prod(shape) * kind.itemsize
+        with (
+            publish_file(file) as part,
+            part.open("wb") as handle,
+            reserving(n_bytes, self._folder, "free some space, or choose another folder"),
+        ):
+            header = {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+            write_array_header_1_0(handle, header)
+            reserve(handle, handle.tell() + n_bytes)
+        return np.load(file, mmap_mode="r+")
 
     def _resumed(self) -> tuple[Tensor, int, float]:
         """(weights, updates done, their seconds) at the end of the last whole epoch."""

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gmvaluator.arguments import real_number, whole_number
 from gmvaluator.baselines.assembling import assemble_for_set
 from gmvaluator.baselines.checks import check_at_least, fitted
 from gmvaluator.baselines.gan_metrics import GANMetric
@@ -185,8 +186,10 @@ def cleanse(
         InputError: `data` are not the training images of the trace, or a share is out of range.
     """
     trace.check_data(data)
-    if wrong := [share for share in shares if not 0 < share < 1]:
-        raise InputError(f"a share of {wrong[0]} to leave out; pass one between 0 and 1")
+    seed = whole_number("seed", seed, 0)
+    wanted = "one between 0 and 1"
+    if wrong := [share for share in shares if not 0 < real_number("share", share, wanted) < 1]:
+        raise InputError(f"a share of {wrong[0]} to leave out; pass {wanted}")
     lowest = np.argsort(values, kind="stable")
     shuffled = np.random.default_rng(seed).permutation(trace.n)
     results = []

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import real_number
 from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import check_at_least, check_enough, fitted
 from gmvaluator.baselines.nda_patches import STEPS, Floats, NoiseLevel, Window, signed
@@ -93,8 +94,9 @@ class NDA:
             raise InputError(f"patch={patch} is even and has no middle; pass {patch - 1}")
         if scales not in (1, 2):
             raise InputError(f"scales={scales!r} was given; pass 1, or 2 for a half-size copy too")
-        if not 0 <= alpha <= 1:
-            raise InputError(f"alpha={alpha} was given; pass a share alpha from 0 to 1")
+        wanted = "a share alpha from 0 to 1"
+        if not 0 <= real_number("alpha", alpha, wanted) <= 1:
+            raise InputError(f"alpha={alpha} was given; pass {wanted}")
         self.k = k
         self.seed = seed
         self._size = size

@@ -16,7 +16,7 @@ class PartialSums:
     """Arrays by key in a folder, each with its number of terms. No folder: nothing is stored."""
 
     def __init__(self, folder: str | Path | None) -> None:
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else Path(folder).absolute()
         self._written: set[Path] = set()
         if self._folder is not None and self._folder.is_dir():
             remove_leftovers(self._folder)

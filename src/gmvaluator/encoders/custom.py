@@ -17,6 +17,7 @@ from gmvaluator.encoders.base import Encoder, Network
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
+from gmvaluator.images.tensors import as_numbers
 from gmvaluator.weights import WeightFile
 
 Function = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -85,14 +86,27 @@ class Normalised(torch.nn.Module):
         super().__init__()
         self.module = module
         self.name = name
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean", _per_channel("mean", mean))
+        self.register_buffer("std", _per_channel("std", std))
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std={std}; pass numbers above 0")
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         vectors = self.module((pixels.float() / 255 - self.mean) / self.std)
         if not isinstance(vectors, torch.Tensor):
             raise InputError(_wrong_kind(self.name, vectors))
         return _flat(vectors)
+
+
+def _per_channel(name: str, numbers: Sequence[float]) -> torch.Tensor:
+    """(1, C, 1, 1) float32, C = 3 or one for all; InputError if they are no numbers."""
+    try:
+        values = as_numbers(numbers).astype(np.float32)
+    except (TypeError, ValueError):
+        values = np.empty(0, np.float32)
+    if values.shape not in ((1,), (3,)) or not np.isfinite(values).all():
+        raise InputError(f"{name}={numbers!r}; pass three numbers, one a channel")
+    return torch.from_numpy(values).view(1, -1, 1, 1)
 
 
 class FunctionEncoder:
@@ -117,8 +131,8 @@ class FunctionEncoder:
         """(B, 3, H, W) uint8 → (B, dim) float32."""
         result = self._function(pixels)
         try:
-            vectors = np.asarray(result, dtype=np.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
+            vectors = as_numbers(result).astype(np.float32, copy=False)
+        except (TypeError, ValueError) as error:
             raise InputError(_wrong_kind(self.name, result)) from error
         return _flat(vectors)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError
 from gmvaluator.files.store import Table
 from gmvaluator.images import Batch, ImageSet, Skip
 from gmvaluator.memory import Budget
@@ -75,7 +74,6 @@ def encode_batches(
     Raises:
         InputError: the encoder returned something else than (B, dim) finite numbers, or,
             with `strict`, an image cannot be read.
-        RunError: the cache cannot be written.
     """
     table: Table | None = getattr(encoder, "table", None)
     if table is None or not len(table):
@@ -88,25 +86,13 @@ def encode_batches(
         known=None if table is None else table.__contains__,
     )
     job = _Encoding(encoder, table, batch_size, tally or Tally())
-    with _kept(table):
+    try:
         for batch in batches:
             yield from job.take(batch)
         yield from job.finish()
-
-
-@contextmanager
-def _kept(table: Table | None) -> Iterator[None]:
-    """Write what a table was given, whatever ends the block; unless it is writing that failed."""
-    try:
-        yield
-    except RunError:
-        raise
-    except BaseException:
+    finally:
         if table is not None:
             table.flush()
-        raise
-    if table is not None:
-        table.flush()
 
 
 class _Encoding:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import real_number
 from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric, Space, evenly_spread, neighbour_scale
@@ -105,7 +106,7 @@ class Mixture:
 
 def _check(weights: Mapping[Encoder, float]) -> None:
     for encoder, weight in weights.items():
-        if not (np.isfinite(weight) and weight > 0):
+        if not 0 < real_number(f"weight of {encoder.name}", weight, "a number above 0") < np.inf:
             raise InputError(f"{encoder.name} has weight {weight}; pass a number above 0")
     fits = {encoder.preprocessing.fit: encoder.name for encoder in weights}
     if len(fits) > 1:

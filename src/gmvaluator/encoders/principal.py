@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.encoders._modules import frozen, state_file
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
 from gmvaluator.encoders.base import Network
@@ -62,6 +63,7 @@ class PrincipalComponents(NetworkEncoder):
         Raises:
             InputError: more components than the images vary in, or an unreadable image.
         """
+        components, size = whole_number("components", components, 1), whole_number("size", size, 1)
         pixels = _pixels(ImageSet.open(train), size)
         mean = pixels.mean(axis=0, dtype=np.float64)
         pixels -= mean.astype(np.float32)

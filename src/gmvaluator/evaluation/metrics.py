@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmvaluator.arguments import proper_share
 from gmvaluator.certainty.agreement import (
     class_ratio,
     common_top,
@@ -23,7 +24,7 @@ from gmvaluator.certainty.agreement import (
     same_label,
     weighted_class_share,
 )
-from gmvaluator.certainty.intervals import Interval, bootstrap_interval
+from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, Interval, bootstrap_interval
 from gmvaluator.errors import InputError
 
 __all__ = [
@@ -132,10 +133,11 @@ def mean_interval(samples: ArrayLike, level: float = 0.95) -> Interval:
     A single repetition has no interval: low and high are NaN.
 
     Raises:
-        InputError: no number at all.
+        InputError: no number at all, or a level outside 0 to 1.
     """
     from scipy.stats import t
 
+    level = proper_share("level", level, DEFAULT_COVERAGE)
     numbers = np.asarray(samples, dtype=np.float64).ravel()
     n = len(numbers)
     if n == 0:

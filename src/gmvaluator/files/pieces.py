@@ -22,7 +22,7 @@ class Workspace:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder, recursive=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gmvaluator.arguments import real_number
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import LEFTOVER_SECONDS, remove_leftovers
 from gmvaluator.files.store import (
@@ -56,21 +57,26 @@ class Pruned:
 
 
 def survey(store: Store) -> list[Holding]:
-    """Everything a cache folder holds, embeddings first; damaged shards are dropped on the way."""
+    """Everything a cache folder holds, embeddings first; damaged shards are dropped on the way.
+
+    Raises:
+        RunError: the cache cannot be read.
+    """
     holdings = []
-    for table in _tables(store):
-        shards = open_shards(table, store.faults)
-        if shards:
-            vectors = sum(len(shard.keys) for shard in shards)
-            states = _states([shard.path for shard in shards])
-            holdings.append(_holding("embeddings", shards[0].encoder, vectors, states))
-    for note in sorted((store.folder / "indexes").glob("[!.]*.json")):
-        states = _states([note, note.with_suffix("")])
-        holdings.append(_holding("index", _index_name(note), 1, states))
-    for kind in ("weights", "demo"):
-        states = _states(store.folder.joinpath(kind).rglob("*"))
-        if states:
-            holdings.append(_holding(kind, "", len(states), states))
+    with _working("read", store):
+        for table in _tables(store):
+            shards = open_shards(table, store.faults)
+            if shards:
+                vectors = sum(len(shard.keys) for shard in shards)
+                states = _states([shard.path for shard in shards])
+                holdings.append(_holding("embeddings", shards[0].encoder, vectors, states))
+        for note in sorted((store.folder / "indexes").glob("[!.]*.json")):
+            states = _states([note, note.with_suffix("")])
+            holdings.append(_holding("index", _index_name(note), 1, states))
+        for kind in ("weights", "demo"):
+            states = _states(store.folder.joinpath(kind).rglob("*"))
+            if states:
+                holdings.append(_holding(kind, "", len(states), states))
     return holdings
 
 
@@ -90,25 +96,33 @@ def prune(
         InputError: a negative number of days.
         RunError: the cache cannot be written.
     """
-    if older_than is not None and not older_than >= 0:
-        raise InputError(f"{older_than} days were given; pass a number of days ≥ 0")
-    before = total_bytes(store)
+    wanted = "a number of days ≥ 0"
+    if older_than is not None and not real_number("older_than", older_than, wanted) >= 0:
+        raise InputError(f"{older_than} days were given; pass {wanted}")
     limit = None if older_than is None else time.time() - older_than * DAY
     vectors = merged = indexes = 0
-    tables = _tables(store)
-    try:
+    with _working("prune", store):
+        before = total_bytes(store)
+        tables = _tables(store)
         with (progress or Silent()).stage("prune", len(tables)) as advance:
             for table in tables:
                 n_dropped, n_merged = _prune_table(table, limit, store.faults)
                 vectors, merged = vectors + n_dropped, merged + n_merged
                 advance(1)
         indexes = _prune_indexes(store.folder / "indexes", limit)
+        return Pruned(vectors, indexes, merged, max(0, before - total_bytes(store)))
+
+
+@contextmanager
+def _working(action: str, store: Store) -> Iterator[None]:
+    """Turn an OSError of the block into a RunError that names the cache."""
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"cannot prune the cache {store.folder}: {error.strerror or error}; make the folder "
-            "writable, or choose another one with --cache DIR"
+            f"cannot {action} the cache {store.folder}: {error.strerror or error}; change the "
+            "permissions of the folder, or choose another one (--cache DIR or $GMVALUATOR_CACHE)"
         ) from error
-    return Pruned(vectors, indexes, merged, max(0, before - total_bytes(store)))
 
 
 def total_bytes(store: Store) -> int:

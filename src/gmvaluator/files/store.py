@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,10 +32,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import CacheWarning, RunError
+from gmvaluator.errors import CacheWarning, InputError, RunError
 from gmvaluator.files.atomic import locked, publish_file, remove_leftovers
 from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import hash_file
+from gmvaluator.threads import Lock
 
 SHARD_ROWS = 1_024
 KEY_BYTES = 16
@@ -45,19 +45,28 @@ FORMAT = "1"
 
 
 def cache_base() -> Path:
-    """$GMVALUATOR_CACHE, else the user's cache directory of this system."""
+    """$GMVALUATOR_CACHE, else the user's cache directory of this system; an absolute path."""
     import platformdirs
 
-    base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
-    return Path(base).expanduser()
+    try:
+        base = os.environ.get("GMVALUATOR_CACHE") or platformdirs.user_cache_dir("gmvaluator")
+        return Path(base).expanduser().absolute()
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path("/.cache/gmvaluator").absolute()
 
 
 def as_store(cache: bool | str | Path | Store) -> Store | None:
-    """True → the user's cache folder, False → none, a path → that folder, a store → itself."""
+    """True → the user's cache folder, False → none, a path → that folder, a store → itself.
+
+    Raises:
+        InputError: none of these.
+    """
     if isinstance(cache, Store):
         return cache
     if isinstance(cache, bool):
         return Store() if cache else None
+    if not isinstance(cache, str | os.PathLike):
+        raise InputError(f"cache={cache!r}; pass True, False or a folder")
     return Store(cache)
 
 
@@ -96,7 +105,8 @@ class Store:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = Path(folder) if folder is not None else cache_base()
+        # absolute: the program may change its working directory
+        self.folder = Path(folder).absolute() if folder is not None else cache_base()
         self.faults = Faults(self.folder)
         self._tables: dict[str, Table] = {}
 
@@ -132,10 +142,14 @@ class Table:
         self.folder = folder
         self.name = name
         self._faults = faults or Faults(folder)
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._places: dict[bytes, tuple[Shard, int]] | None = None
         self._unwritten: dict[bytes, NDArray[np.float32]] = {}
         self._left_out: set[Path] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the open shards, which the process that unpickles lists itself."""
+        return self.__dict__ | {"_places": None}
 
     def beside(self, form: str) -> Table:
         """A table of the same encoder's vectors of the images in another form, such as mirrored."""

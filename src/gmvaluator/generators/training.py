@@ -27,6 +27,7 @@ from gmvaluator.generators.files import SUFFIX
 from gmvaluator.generators.running import Run
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.threads import in_forked_child
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,11 @@ def _check_numbers(
     for name, (value, lowest) in wanted.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
             raise InputError(f"{name}={value!r} was given; wanted a whole number ≥ {lowest}.")
+    if threads is not None and threads > 1 and in_forked_child():
+        raise InputError(
+            f"threads={threads} in a forked process, where torch has one; pass threads=1, or start "
+            "the process by spawn (multiprocessing.get_context)"
+        )
     if keep > steps:
         raise InputError(f"keep={keep} exceeds the {steps} steps; pass keep ≤ {steps}.")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.metadata import bare_jpeg, bare_png
 from gmvaluator.images.pillow import check_size, reader
@@ -56,8 +57,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise InputError(f"size={self.size!r} was given; wanted a whole number of pixels ≥ 1.")
+        object.__setattr__(self, "size", whole_number("size", self.size, 1))
         if self.fit not in ("squash", "crop"):
             raise InputError(f"fit={self.fit!r} was given; wanted 'squash' or 'crop'.")
         if self.interpolation not in _FILTERS:

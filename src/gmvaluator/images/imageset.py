@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.batching import Batch, Pipeline, processors, raising
 from gmvaluator.images.decoding import (
@@ -92,8 +93,7 @@ class ImageSet:
         """
         if isinstance(source, ImageSet):
             return source
-        if not isinstance(pixel_limit, int) or pixel_limit < 1:
-            raise InputError(f"pixel_limit={pixel_limit!r} was given; wanted a whole number ≥ 1.")
+        pixel_limit = whole_number("pixel_limit", pixel_limit, 1)
         if _is_joined(source):
             joined = _join(source, pixel_limit)
             return cls(joined, pixel_limit=joined.choice.pixel_limit or pixel_limit)
@@ -144,7 +144,7 @@ class ImageSet:
         Equal where two images have the same pixels, even from different files. None where an image
         cannot be read.
         """
-        selected = self._check_rows(rows)
+        selected, batch_size = self._check_rows(rows), whole_number("batch_size", batch_size, 1)
 
         def key(raw: Raw | ImageError) -> str | None:
             try:
@@ -165,8 +165,7 @@ class ImageSet:
 
     def png(self, index: int, max_side: int) -> bytes:
         """A PNG of at most `max_side` pixels a side; smaller images keep their size."""
-        if max_side < 1:
-            raise InputError(f"max_side={max_side} was given; wanted at least 1 pixel.")
+        max_side = whole_number("max_side", max_side, 1)
         return encode_png(np.asarray(shrink(self._picture(index), max_side)))
 
     def thumbnail(self, index: int, max_side: int, key: str | None = None) -> bytes | None:
@@ -174,7 +173,7 @@ class ImageSet:
 
         None if its content key is not `key`; key and picture are of the same bytes.
         """
-        row = self._row(index)
+        row, max_side = self._row(index), whole_number("max_side", max_side, 1)
         raw = self._read([row])[0]
 
         def shrunk() -> bytes | None:
@@ -241,10 +240,8 @@ class ImageSet:
         `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
         `known` (called in the decoding threads) are not decoded and have no pixels.
         """
-        if batch_size < 1 or (workers is not None and workers < 1):
-            raise InputError(
-                f"batch_size={batch_size}, workers={workers} was given; wanted at least 1 each."
-            )
+        batch_size = whole_number("batch_size", batch_size, 1)
+        workers = None if workers is None else whole_number("workers", workers, 1)
         if on_error not in ("skip", "raise"):
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         selected = np.arange(len(self)) if rows is None else self._check_rows(rows)

@@ -10,11 +10,8 @@ in place of the switches.
 from __future__ import annotations
 
 import io
-import re
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from types import FunctionType, ModuleType
@@ -23,6 +20,7 @@ from typing import Any, cast
 from PIL import Image, ImageFile
 
 from gmvaluator.errors import ImageError
+from gmvaluator.threads import ignored
 
 PLUGINS = {
     "PNG": "PngImagePlugin.PngImageFile",
@@ -36,33 +34,10 @@ PLUGINS = {
     "QOI": "QoiImagePlugin.QoiImageFile",
 }
 
-_PILLOW_SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_silence_lock = threading.Lock()
-_silence_users = 0
 
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`.
-
-    `warnings.catch_warnings` restores the filters of whichever thread ends last, so it breaks
-    the user's filters here. One entry, counted under a lock, leaves them as they were. The list
-    is changed directly, since `filterwarnings` makes Python forget which warnings it has shown.
-    """
-    global _silence_users
-    filters = cast("list[Any]", warnings.filters)
-    with _silence_lock:
-        _silence_users += 1
-        if not filters or filters[0] is not _PILLOW_SILENCE:
-            filters.insert(0, _PILLOW_SILENCE)
-    try:
-        yield
-    finally:
-        with _silence_lock:
-            _silence_users -= 1
-            current = cast("list[Any]", warnings.filters)
-            while not _silence_users and _PILLOW_SILENCE in current:
-                current.remove(_PILLOW_SILENCE)
+def quiet_pillow() -> AbstractContextManager[None]:
+    """Drop Pillow's warnings about odd metadata; damage is reported as `ImageError`."""
+    return ignored(Warning, r"PIL\.")
 
 
 def check_size(size: tuple[int, int], pixel_limit: int) -> None:

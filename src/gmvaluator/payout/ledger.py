@@ -256,7 +256,7 @@ def read_ledger(path: str | Path) -> Ledger:
     Raises:
         RunError: a line is damaged or was changed, or its sums do not add up.
     """
-    file = Path(path)
+    file = Path(path).absolute()
     if not file.exists():
         return Ledger(file)
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from numbers import Integral
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import InputError
 
 # ISO 4217: decimals of the minor unit of each currency in use
@@ -45,7 +47,7 @@ class Currency:
         listed = CURRENCY_DIGITS.get(name)
         if not name:
             raise InputError("no currency was given; pass an ISO 4217 code such as EUR")
-        decimals = listed if digits is None else digits
+        decimals = listed if digits is None else whole_number("digits", digits, 0, MOST_DIGITS)
         if decimals is None:
             raise InputError(
                 f"currency {code!r} is unknown; pass an ISO 4217 code (EUR, USD, JPY, KWD …), or "
@@ -53,8 +55,6 @@ class Currency:
             )
         if listed not in (None, decimals):
             raise InputError(f"{name} has {listed} decimals, not {digits}; leave digits out")
-        if not 0 <= decimals <= MOST_DIGITS:
-            raise InputError(f"digits={digits} was given; pass 0 to {MOST_DIGITS}")
         return Currency(name, decimals)
 
     def units(self, amount: str | int | Decimal, name: str, *, zero: bool = False) -> int:
@@ -70,7 +70,8 @@ class Currency:
         """
         wanted = "an amount of 0 or more" if zero else "an amount above 0"
         try:
-            exact = Decimal(amount)
+            whole_amount = isinstance(amount, Integral) and not isinstance(amount, bool)
+            exact = Decimal(int(amount) if whole_amount else amount)
         except (InvalidOperation, TypeError, ValueError):
             raise InputError(
                 f"{name} {amount!r} is no number; pass {wanted}, such as 10000 or 99.50"

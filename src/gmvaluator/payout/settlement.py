@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import proper_share, whole_number
 from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES, bootstrap_shares
 from gmvaluator.errors import InputError
 from gmvaluator.payout.money import Currency, largest_remainder
@@ -48,10 +49,9 @@ class Rules:
             raise InputError(f"unowned={self.unowned!r}; choose one of {', '.join(UNOWNED)}")
         if self.budget <= 0 or self.minimum < 0:
             raise InputError("pass a budget above 0 and a minimum of 0 or more")
-        if self.resamples < 0:
-            raise InputError(f"resamples={self.resamples}; pass 0 (no intervals) or more")
-        if self.seed < 0:
-            raise InputError(f"seed={self.seed}; pass a whole number of 0 or more")
+        object.__setattr__(self, "level", proper_share("level", self.level, DEFAULT_COVERAGE))
+        for name in ("resamples", "seed"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 0))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Run:
     """An opened run folder.
 
     Attributes:
-        folder: path of the folder.
+        folder: absolute path of the folder.
         valuation: content of the folder.
         seal: of the run; None: an older run without a seal.
         train, generated: the images of the run.
@@ -44,7 +44,7 @@ def open_run(
         RunError: no run is there, or a file was changed since the run was saved.
         InputError: `train` or `generated` cannot be opened.
     """
-    folder = Path(path)
+    folder = Path(path).absolute()
     valuation = Valuation.load(folder)
     return Run(
         folder=folder,

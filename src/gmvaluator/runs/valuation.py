@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.records import MALFORMED, write_record
@@ -251,7 +253,7 @@ class Valuation:
             [self._generated_row(image) for image in generated or (0,)],
             self.open_images("train", train),
             self.open_images("generated", generated_images),
-            top=top,
+            top=whole_number("top", top, 1),
         )
 
     def _repr_html_(self) -> str:
@@ -327,7 +329,7 @@ class Valuation:
                     f"no generated image has id {code_points(generated)}; see generated_ids"
                 )
             return row
-        if not -m <= generated < m:
+        if not isinstance(generated, Integral) or not -m <= generated < m:
             raise InputError(f"generated image {generated} of {m}; pass 0 to {m - 1} or an id")
         return int(generated)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmvaluator.arguments import whole_number
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import derived_seed
@@ -54,13 +55,12 @@ def draw(
     `progress` receives a stage "draw" of m images, batch by batch.
 
     Raises:
-        InputError: the labels do not fit, or the model did not return n images.
+        InputError: a number or the labels do not fit, or the model did not return n images.
         RunError: `out` holds another request (unless `overwrite`), holds files of no draw, or
             cannot be written.
     """
-    if m < 1 or batch_size < 1 or seed < 0:
-        raise InputError(f"m={m}, batch_size={batch_size}, seed={seed}; pass m ≥ 1, batch_size ≥ 1"
-                         " and seed ≥ 0.")  # fmt: skip
+    m, batch_size = whole_number("m", m, 1), whole_number("batch_size", batch_size, 1)
+    seed = whole_number("seed", seed, 0)
     folder = Path(out)
     image_labels = _labels(sampler, m, labels)
     request = {

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.images.decoding import PIXEL_LIMIT, decode
+from gmvaluator.images.sources.base import Picture
+from gmvaluator.images.tensors import as_numbers, channels_last
 from gmvaluator.samplers.base import PixelRange
+
+CHANNELS = (1, 3)
 
 
 def to_images(output: object, n: int, pixel_range: PixelRange = "unit") -> list[NDArray[np.uint8]]:
@@ -16,8 +21,9 @@ def to_images(output: object, n: int, pixel_range: PixelRange = "unit") -> list[
 
     Accepted are an array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, uint8
     or float in `pixel_range`, and a list of PIL images or of single arrays. If both orders are
-    possible, a tensor is read as channels first, an array as channels last. Floats up to 0.01 out
-    of range are clipped. Raises `InputError` for any other output.
+    possible, a tensor is read as channels first, an array as channels last. A PIL image of any mode
+    is read as image sets read it. Floats up to 0.01 out of range are clipped. Raises `InputError`
+    for any other output.
     """
     channels_first = hasattr(output, "detach")
     if isinstance(output, list | tuple):
@@ -30,19 +36,17 @@ def to_images(output: object, n: int, pixel_range: PixelRange = "unit") -> list[
 
 
 def _single(item: Any, pixel_range: PixelRange) -> NDArray[np.uint8]:
-    if hasattr(item, "convert") and hasattr(item, "getbands"):  # a PIL image
-        grey = item.getbands() in (("L",), ("1",))
-        return np.asarray(item.convert("L" if grey else "RGB"), dtype=np.uint8)
+    if isinstance(item, Picture):
+        return np.asarray(decode(item, PIXEL_LIMIT))
     stack = _as_array(item)[None]
     return _split(stack, pixel_range, channels_first=hasattr(item, "detach"))[0]
 
 
 def _as_array(output: Any) -> NDArray[Any]:
-    if hasattr(output, "detach"):
-        output = output.detach().cpu()
-        # numpy has no bfloat16.
-        output = output.float() if output.is_floating_point() else output
-    array = np.asarray(output)
+    try:
+        array = as_numbers(output)
+    except ValueError as error:
+        raise InputError(f"The model returned what is no image: {error}.") from error
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"The model returned {type(output).__name__} of {array.dtype}; wanted uint8 or float "
@@ -55,10 +59,8 @@ def _split(
     array: NDArray[Any], pixel_range: PixelRange, *, channels_first: bool
 ) -> list[NDArray[np.uint8]]:
     if array.ndim == 4:
-        first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
-        if first and (channels_first or not last):
-            array = np.moveaxis(array, 1, 3)
-    wrong_channels = array.ndim == 4 and array.shape[3] not in (1, 3)
+        array = channels_last(array, CHANNELS, first_wins=channels_first)
+    wrong_channels = array.ndim == 4 and array.shape[3] not in CHANNELS
     if array.ndim not in (3, 4) or wrong_channels or 0 in array.shape[1:]:
         raise InputError(
             f"The model returned shape {array.shape}; wanted (N, H, W), (N, H, W, C) or "

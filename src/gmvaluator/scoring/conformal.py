@@ -23,7 +23,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
 from gmvaluator.images.sources import Skip
 
 Kind = Literal["leave-one-out", "holdout"]
@@ -55,15 +54,6 @@ def fresh_rows(keys: Mapping[int, str], ids: Sequence[str], training: Iterable[s
 def images_needed(level: float) -> int:
     """The fewest images of a null sample with which a p-value can be as small as the level."""
     return ceil(1 / level - 1e-9) - 1
-
-
-def check_level(level: float) -> None:
-    """Raise InputError unless 0 < level < 1."""
-    if not 0 < level < 1:
-        raise InputError(
-            f"null_level={level} is no error rate; pass a number between 0 and 1, such as "
-            f"{DEFAULT_LEVEL}"
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from gmvaluator.errors import InputError, MissingPackageError, RunError
 from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images.tensors import as_numbers
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.threads import Lock
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def untrained_maniqa() -> torch.nn.Module:
     return network
 
 
-_swapping = threading.Lock()
+_swapping = Lock()
 
 
 @contextmanager
@@ -230,15 +231,7 @@ def supplied_quality(
     Raises:
         InputError: not numbers, or another shape. `contribute` checks the range.
     """
-    result = supplied(images) if callable(supplied) else supplied
-    try:
-        quality = np.asarray(result, dtype=np.float64)
-    # a tensor that requires gradients raises RuntimeError
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"quality of type {type(result).__name__} cannot be read as numbers ({error}); pass "
-            f"one number an image, shape ({len(images)},)"
-        ) from error
+    quality = _numbers(supplied(images) if callable(supplied) else supplied, len(images))
     if quality.shape == (len(images),):
         quality = quality[rows]
     if quality.shape != (len(rows),):
@@ -352,7 +345,11 @@ class Supplied(Quality):
     name = "given"
 
     def __init__(self, supplied: ArrayLike | Callable[[ImageSet], ArrayLike]) -> None:
-        self._supplied = supplied
+        self._supplied = supplied if callable(supplied) else _numbers(supplied, "m")
+        if isinstance(self._supplied, np.ndarray) and self._supplied.ndim != 1:
+            raise InputError(
+                f"quality has shape {self._supplied.shape}; pass one number an image, shape (m,)"
+            )
 
     def measure(self, judged: Judged) -> NDArray[np.float64]:
         generated = judged.generated
@@ -366,6 +363,17 @@ QUALITIES: Mapping[str, Quality] = MappingProxyType(
 
 QualitySource = str | ArrayLike | Callable[[ImageSet], ArrayLike]
 """What a user may pass as quality: a name, m numbers, or a function of the generated images."""
+
+
+def _numbers(supplied: ArrayLike, n: int | str) -> NDArray[np.float64]:
+    """What a user passes as quality, as numbers; `n` is how many there are to be."""
+    try:
+        return as_numbers(supplied).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"quality of type {type(supplied).__name__} cannot be read as numbers ({error}); pass "
+            f"one number an image, shape ({n},)"
+        ) from error
 
 
 def as_quality(quality: QualitySource) -> Quality:

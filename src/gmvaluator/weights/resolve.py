@@ -6,10 +6,14 @@ a file in the cache, or a download.
 
 from __future__ import annotations
 
+import atexit
+import errno
 import hashlib
 import importlib.util
 import logging
 import os
+import shutil
+import tempfile
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError, MissingWeightsError
 from gmvaluator.files.seals import hash_file
-from gmvaluator.files.store import cache_base
+from gmvaluator.files.store import Faults, cache_base
 from gmvaluator.weights.download import fetch
 from gmvaluator.weights.registry import REGISTRY, WeightSource
 
@@ -27,6 +31,13 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+CANNOT_WRITE = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EEXIST", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+    if hasattr(errno, name)
+)
+"""Errors of a folder that cannot take a file; errors of the network have others."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +81,10 @@ class Weights:
         cache_dir: Path | None = None,
         offline: bool = False,
     ) -> None:
-        self.user_paths = {name: Path(path) for name, path in (user_paths or {}).items()}
-        self.cache_dir = Path(cache_dir) if cache_dir else cache_base() / "weights"
+        self.user_paths = {name: Path(path).absolute() for name, path in (user_paths or {}).items()}
+        self.cache_dir = Path(cache_dir or cache_base() / "weights").absolute()
         self._offline = offline
+        self._faults = Faults(self.cache_dir)
 
     @property
     def offline(self) -> bool:
@@ -121,9 +133,11 @@ class Weights:
         for source in sources:
             if packaged := _packaged(source):
                 return packaged, source
-            cached = self.cache_dir / source.file
-            if cached.exists() and all((cached / member).exists() for member in source.members):
-                return cached, source
+            for folder in (self.cache_dir, *_aside):
+                file = folder / source.file
+                # of a folder that may not be read, `Path.exists` raises
+                if all(map(os.path.exists, (file, *(file / name for name in source.members)))):
+                    return file, source
         return None
 
     def _download(self, name: str, addresses: Sequence[str]) -> tuple[Path, WeightSource]:
@@ -139,13 +153,24 @@ class Weights:
                 continue
             log.info("downloading %s from %s", name, source.url)
             try:
-                fetch(source.url, self.cache_dir / source.file, source.sha256, source.members)
+                return self._fetch(source), source
             # the hub client raises OSError, httpx errors and its own, without a common base
             except Exception as error:
                 failures.append(f"{source.url}: {error}")
-                continue
-            return self.cache_dir / source.file, source
         raise self._missing(name, sources[0], "; ".join(failures) or "no download is known")
+
+    def _fetch(self, source: WeightSource) -> Path:
+        """Download into the cache, or beside it for this process where the cache cannot take it."""
+        target = self.cache_dir / source.file
+        try:
+            fetch(source.url, target, source.sha256, source.members)
+        except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
+            self._faults.report("write", error)
+            target = _folder_aside() / source.file
+            fetch(source.url, target, source.sha256, source.members)
+        return target
 
     def _missing(self, name: str, source: WeightSource, reason: str) -> MissingWeightsError:
         ways = []
@@ -164,6 +189,24 @@ class Weights:
             f"the weights {name!r}{file} are not on this machine and could not be "
             f"downloaded ({reason}); either " + ", or ".join(ways)
         )
+
+
+_aside: list[Path] = []
+"""The folder of downloads that the cache cannot take, once there is one."""
+
+
+def _folder_aside() -> Path:
+    """A temporary folder, deleted when this process ends."""
+    if not _aside:
+        _aside.append(Path(tempfile.mkdtemp(prefix="gmvaluator-weights-")))
+        atexit.register(_delete_aside, _aside[0], os.getpid())
+    return _aside[0]
+
+
+def _delete_aside(folder: Path, process: int) -> None:
+    """Delete the folder at the end of the process that made it, not of a forked child."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_state(path: Path) -> dict[str, Any]:

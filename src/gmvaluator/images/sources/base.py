@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -256,20 +255,6 @@ def label_text(value: Any, names: Sequence[str] | None = None) -> str | None:
         # Hugging Face writes -1 where the label is withheld.
         return names[value] if 0 <= value < len(names) else None if value == -1 else str(value)
     return str(value)
-
-
-class Locked:
-    """State behind a lock that pickling leaves behind."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 def numbered(

@@ -16,7 +16,6 @@ from gmvaluator.images.sources.arrays import ArrayReader, check_array
 from gmvaluator.images.sources.base import (
     SOURCES,
     Listing,
-    Locked,
     Picture,
     Raw,
     attempt,
@@ -27,6 +26,10 @@ from gmvaluator.images.sources.base import (
     why,
 )
 from gmvaluator.images.sources.columns import about_columns, choose_column, no_data
+from gmvaluator.images.tensors import as_numbers, channels_last
+from gmvaluator.threads import Lock
+
+CHANNELS = (1, 3, 4)
 
 
 def open_object(source: Any) -> Listing:
@@ -115,11 +118,11 @@ def _open_hugging_face(dataset: Any) -> Listing:
     return Listing(ObjectReader(rows, column), ids, labels, metadata, notes=notes)
 
 
-class ObjectReader(Locked):
+class ObjectReader:
     """Items of a sequence or map-style data set: images, (image, label) pairs or dicts."""
 
     def __init__(self, items: Any, column: str = "image") -> None:
-        super().__init__()
+        self._lock = Lock()
         self._items = items
         self._column = column
 
@@ -176,14 +179,14 @@ class ObjectReader(Locked):
 
 def to_array(item: Any) -> NDArray[np.uint8]:
     """A tensor (C,H,W) or array (H,W[,C]), uint8 or float in [0, 1], as uint8 (H,W[,C])."""
-    is_tensor = hasattr(item, "detach")
-    array: NDArray[Any] = np.asarray(item.detach().cpu().numpy() if is_tensor else item)
+    try:
+        array = as_numbers(item)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
     description = f"{array.dtype} of shape {array.shape}"
     if array.ndim == 3:
-        first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
-        if first and (is_tensor or not last):
-            array = array.transpose(1, 2, 0)
-        elif not last:
+        array = channels_last(array, CHANNELS, first_wins=hasattr(item, "detach"))
+        if array.shape[2] not in CHANNELS:
             raise ImageError(f"{description}; wanted 1, 3 or 4 channels")
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"{description}; wanted an image (H,W), (H,W,C) or a tensor (C,H,W)")

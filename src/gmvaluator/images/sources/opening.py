@@ -52,16 +52,18 @@ def _open_address(address: str) -> Listing:
 
 
 def _open_path(source: str, choice: Choice) -> Listing:
-    path = Path(source).expanduser()
     try:
+        path = Path(source).expanduser()
         exists = path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{source!r} is not a usable path: {why(error)}.") from None
     if not exists:
         if "{" in source and source.endswith(".tar"):
             choice.refuse(source, "split")
-            shards = [Path(name) for name in expand_braces(str(path))]
-            return open_tar(shards, os.path.abspath(path), choice.image)  # noqa: PTH100
+            location = os.path.abspath(path)  # noqa: PTH100
+            return open_tar(
+                [Path(name) for name in expand_braces(location)], location, choice.image
+            )
         raise InputError(f"{source!r} does not exist; wanted {SOURCES}: check the path.")
     # Not resolve(): the Hugging Face cache links names with a suffix to blobs without one.
     location = os.path.abspath(path)  # noqa: PTH100

@@ -16,7 +16,6 @@ from gmvaluator.images.ids import existing_path
 from gmvaluator.images.sources.address import Choice, join_address
 from gmvaluator.images.sources.base import (
     Listing,
-    Locked,
     Raw,
     attempt,
     label_text,
@@ -26,6 +25,7 @@ from gmvaluator.images.sources.base import (
 )
 from gmvaluator.images.sources.columns import USUAL_COLUMNS, about_columns, choose_column, no_data
 from gmvaluator.images.sources.files import open_manifest
+from gmvaluator.threads import Lock
 
 # Row groups of a Parquet set that stay in memory; the last one read always does.
 CACHE_BYTES = 256 * 2**20
@@ -182,18 +182,18 @@ def _merge(parts: Sequence[dict[str, list[Any]]], sizes: Sequence[int]) -> dict[
     }
 
 
-class ParquetReader(Locked):
+class ParquetReader:
     """Encoded images in Parquet, read one row group at a time into a small cache."""
 
     def __init__(self, groups: tuple[tuple[str, int, int], ...], column: str) -> None:
-        super().__init__()
+        self._lock = Lock()
         self._groups = groups  # (file, row group in it, rows)
         self._column = column
         self._starts = [0, *itertools.accumulate(size for _, _, size in groups)]
         self._cache: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_cache": OrderedDict()}
+        return self.__dict__ | {"_cache": OrderedDict()}
 
     def read(self, rows: Sequence[int]) -> list[Raw | ImageError]:
         raws: dict[int, Raw | ImageError] = {}

@@ -70,7 +70,7 @@ def open_tar(shards: Sequence[Path], location: str, image: str | None = None) ->
             f"{location} names {len(shards)} shards but {missing[0]} does not exist; "
             "check the range or download the shard."
         )
-    common = Path(os.path.commonpath([shard.absolute().parent for shard in shards]))
+    common = Path(os.path.commonpath([shard.parent for shard in shards]))
     several = len(shards) > 1
     ids: list[str] = []
     members: list[Member] = []
@@ -79,7 +79,7 @@ def open_tar(shards: Sequence[Path], location: str, image: str | None = None) ->
     kinds: dict[str, None] = {}
     repeated: dict[str, None] = {}
     for shard in shards:
-        name = shard.absolute().relative_to(common).as_posix()
+        name = shard.relative_to(common).as_posix()
         prefix = f"{name}/" if several else ""
         files, damaged = _list_tar(shard)
         problems += [Skip(prefix + id_ if id_ else name, reason) for id_, reason in damaged]

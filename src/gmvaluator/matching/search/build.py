@@ -62,7 +62,7 @@ def check_index_name(name: str) -> None:
 
     try:
         faiss.index_factory(64, name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(
             f"unknown index {name!r}; choose one of {', '.join(INDEX_NAMES)} or a faiss factory "
             "string such as 'IVF256,PQ32'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, overload
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Vectors, nearest
+from gmvaluator.threads import Lock
 
 
 class Rows(Protocol):
@@ -50,7 +50,7 @@ class FaissIndex:
 
     def __init__(self, index: Any) -> None:
         self.index = index
-        self._searching = threading.Lock()
+        self._searching = Lock()
 
     def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         queries = np.ascontiguousarray(queries, dtype=np.float32)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.encoders.base import arithmetic_of
+from gmvaluator.errors import RunError
 from gmvaluator.files.store import Store
 from gmvaluator.matching.placed import RecallSpace
 from gmvaluator.matching.search.build import build_index, open_index, save_index
@@ -57,7 +58,10 @@ def open_kept_index(
     )
     path = file.check()
     if path is not None:
-        return open_index(path, vectors)
+        try:
+            return open_index(path, vectors)
+        except RunError as error:  # another process pruned it meanwhile
+            file.faults.report("read", error)
     index = build_index(vectors, name, order=order, seed=seed)
     # fewer vectors than an index can be trained on are searched exactly
     if not isinstance(index, ExactIndex):

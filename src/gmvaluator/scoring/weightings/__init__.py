@@ -48,7 +48,7 @@ def weighting_named(name: str) -> Weighting:
     Raises:
         InputError: unknown name.
     """
-    if name not in WEIGHTINGS:
+    if not isinstance(name, str) or name not in WEIGHTINGS:
         raise InputError(f"unknown weighting {name!r}; choose one of {', '.join(WEIGHTINGS)}")
     return WEIGHTINGS[name]
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.arguments import real_number
 from gmvaluator.errors import InputError
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings.base import Temperature, Weighting
@@ -95,17 +96,21 @@ def matched_temperatures(distances: NDArray[np.floating], perplexity: float) -> 
     return np.where(gaps.max(axis=1) == 0, 1.0, temperatures)
 
 
-def check_temperature(temperature: AnyTemperature) -> None:
-    """Raise InputError unless a temperature is above 0, `auto` or `spacing`."""
+def check_temperature(temperature: AnyTemperature) -> AnyTemperature:
+    """A temperature, a number of any library as a plain one.
+
+    Raises:
+        InputError: neither above 0, nor `auto`, nor `spacing`.
+    """
+    wanted = "a number above 0, auto or spacing"
     if isinstance(temperature, str):
         if temperature not in ("auto", "spacing"):
-            raise InputError(
-                f"temperature {temperature!r} is unknown; pass a number above 0, auto or spacing"
-            )
-    elif not (np.isfinite(temperature) and temperature > 0):
-        raise InputError(
-            f"temperature={temperature} is not positive; pass a number above 0, auto or spacing"
-        )
+            raise InputError(f"temperature {temperature!r} is unknown; pass {wanted}")
+        return temperature
+    number = real_number("temperature", temperature, wanted)
+    if not 0 < number < np.inf:
+        raise InputError(f"temperature={temperature} is not positive; pass {wanted}")
+    return number
 
 
 def _entropy(weights: NDArray[np.float64]) -> NDArray[np.float64]:
