@@ -10,7 +10,7 @@ import numpy as np
 
 from gmvaluator.encoders import canonical_name, is_name, parse_name
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.matching.duplicates.clusters import DEDUPS
 from gmvaluator.matching.search.build import check_index_name
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL, check_level
@@ -223,7 +223,7 @@ def check_settings(settings: Settings) -> None:
     if settings.second_encoder is not None and not settings.rerank:
         raise InputError(
             "distances of two recall spaces do not compare; pass a rerank that orders the "
-            "candidates of both, or leave second_encoder out"
+            "candidates of both, or leave " + either("second_encoder out", "--second-encoder out")
         )
     _check_whole("k", settings.k, least=1)
     _check_whole("candidates", settings.candidates, least=1)
@@ -263,7 +263,7 @@ def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> Sett
             counted, advice = f"{n_train} training images", ""
             if copies:
                 counted = f"{n_train} different ones of {n_train + copies} training images"
-                advice = ", or dedup='none' to count their copies"
+                advice = ", or " + either("dedup='none'", "--dedup none") + " to count their copies"
             raise InputError(
                 f"{name}={number} exceeds the {counted}; pass {name} ≤ {n_train}{advice}"
             )

@@ -123,7 +123,7 @@ def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) ->
     agreed(stability_run(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
     moved = holdout.rename(held_out / "moved")
     other = encoder_variant("pixels@2", requested=True)
-    with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
+    with pytest.raises(InputError, match=r"held-out images of run .* cannot be opened .*holdout=…"):
         stability_run(run, [other], cache=False)
     next(moved.iterdir()).unlink()
     with pytest.raises(RunError, match=r"holdout of run .* has changed since"):
@@ -140,7 +140,7 @@ def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
     (held_out / "holdout").rename(held_out / "moved")
     done = CliRunner().invoke(cli, [*asked, "--out", str(held_out / "third")])
     assert isinstance(done.exception, InputError)
-    assert "pass the images (holdout=…, --holdout)" in str(done.exception)
+    assert "pass where they are now (--holdout SOURCE)" in str(done.exception)
 
 
 def test_a_test_that_is_only_reported_is_left_out(

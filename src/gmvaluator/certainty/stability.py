@@ -19,12 +19,20 @@ from numpy.typing import NDArray
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
 from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
 from gmvaluator.engine.reload import recorded_holdout
-from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
+from gmvaluator.errors import (
+    InputError,
+    MissingPackageError,
+    MissingWeightsError,
+    MovedError,
+    RunError,
+    either,
+)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
-from gmvaluator.images import ImageSource
+from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
@@ -257,6 +265,8 @@ def stability_run(
             try:
                 piece = work.piece("variant", key, partial(compute, variant))
                 comparisons.append(_comparison(variant, piece))
+            except MovedError:
+                raise  # not the variant's fault
             except (MissingPackageError, MissingWeightsError, InputError) as error:
                 if variant.requested:
                     raise
@@ -333,11 +343,14 @@ def _anew(
     options: Mapping[str, Any],
 ) -> Valuation:
     recorded = valuation.record.inputs.generated
-    source = recorded.source if sources["generated"] is None else sources["generated"]
-    if source is None:
+    if sources["generated"] is not None:
+        images = ImageSet.open(sources["generated"])
+    elif recorded.source is not None:
+        images = open_recorded(recorded.source, "generated", f"run {folder}")
+    else:
         raise InputError(
             f"run {folder} was made from generated images in memory; pass them "
-            "(generated=…, --generated-images)"
+            f"({either('generated=…', '--generated-images')})"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
     held_out = None
@@ -348,21 +361,23 @@ def _anew(
         # a test that is only reported decides no value
         changes["null"] = "off"
     valuator = GMValuator.refit(folder, train=sources["train"], **changes)
-    revalued = valuator.value(source, holdout=held_out)
+    revalued = valuator.value(images, holdout=held_out)
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:
         raise RunError(
-            f"the generated images of run {folder} have changed since; make the run again"
+            f"the generated images of run {folder} have changed since; "
+            f"{pass_images('generated')}, or make the run again"
         )
     if revalued.train_ids != valuation.train_ids:
         raise RunError(
-            f"the training images of run {folder} have changed since; make the run again"
+            f"the training images of run {folder} have changed since; {pass_images('train')}, or "
+            "make the run again"
         )
     if held_out is not None and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
-            "(holdout=…, --holdout), or make the run again"
+            f"({either('holdout=…', '--holdout')}), or make the run again"
         )
     return revalued
 

@@ -46,7 +46,7 @@ from gmvaluator.cli.report import report
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
-from gmvaluator.errors import GMValuatorError, InputError
+from gmvaluator.errors import GMValuatorError, InputError, for_the_command_line
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
@@ -81,6 +81,7 @@ def cli() -> None:
     `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
     `gmvaluator VERB --help` explains a verb.
     """
+    click.get_current_context().with_resource(for_the_command_line())
 
 
 @cli.command(epilog=example("value train/ generated/ --out run/"))
@@ -330,12 +331,10 @@ def _fitted(
 def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
     from gmvaluator.settings import read_temperature
-    from gmvaluator.weights import Weights
 
     arguments = {name: value for name, value in options.items() if value not in (None, ())}
     paths = dict(pair(text, "--weights NAME=PATH", Path) for text in arguments.pop("weights", ()))
-    cache = arguments.get("cache")
-    arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
+    arguments["weights"] = paths
     if arguments.pop("no_cache"):
         arguments["cache"] = False
     if "rerank" in arguments:
@@ -368,7 +367,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="gmvaluator", standalone_mode=False)
     except GMValuatorError as error:
         message = " ".join(str(error).split())
         click.echo(f"Error: {message}", err=True)

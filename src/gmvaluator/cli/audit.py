@@ -92,7 +92,9 @@ def audit(
     from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import print_result, table
+    from gmvaluator.runs.record import read_record
 
+    read_record(run)
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     result = audit_run(

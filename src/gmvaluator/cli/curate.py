@@ -77,4 +77,6 @@ def curate(
     )
     if summary["left_out"]:
         text += f"; {summary['left_out']} are missing or changed and have no image there"
+        if lists.run.train.trouble:
+            text += f" ({lists.run.train.trouble})"
     print_result({"out": str(out), **summary}, text, as_json=as_json)

@@ -131,7 +131,7 @@ def payout(
 
 
 @click.command(epilog=example("ledger settled.ledger"))
-@click.argument("ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("ledger", type=click.Path(path_type=Path, exists=True))
 @options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
     """Check LEDGER; print what was settled, paid and carried."""

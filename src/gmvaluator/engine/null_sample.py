@@ -33,7 +33,7 @@ from gmvaluator.engine.context import Context
 from gmvaluator.engine.place import mirrored, place
 from gmvaluator.engine.recall import find_candidates
 from gmvaluator.engine.trained import Trained
-from gmvaluator.errors import ImageError, InputError
+from gmvaluator.errors import ImageError, InputError, either
 from gmvaluator.geometry import blocks, nearest_other, pair_squared
 from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.matching.duplicates.find import ROUNDING
@@ -65,7 +65,8 @@ def null_sample(
     if settings.null == "off":
         if holdout is not None:
             raise InputError(
-                "a holdout was given, and null='off' leaves out the test; pass null='report'"
+                "a holdout was given, and null 'off' leaves out the test; pass "
+                + either("null='report'", "--null report")
             )
         return None
     if holdout is not None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from gmvaluator.encoders import is_name
 from gmvaluator.engine.trained import TrainingSet
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, MovedError, RunError, either
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
@@ -35,15 +36,10 @@ def recorded_holdout(record: RunRecord, source: ImageSource | None, owner: str) 
         return None
     if recorded.source is None:
         raise InputError(
-            f"{owner} had its holdout in memory; pass these images (holdout=…, --holdout)"
+            f"{owner} had its holdout in memory; pass these images "
+            f"({either('holdout=…', '--holdout')})"
         )
-    try:
-        return ImageSet.open(recorded.source)
-    except InputError as error:
-        raise InputError(
-            f"the holdout of {owner} cannot be opened where it was ({error}); pass the images "
-            "(holdout=…, --holdout)"
-        ) from error
+    return open_recorded(recorded.source, "holdout", owner)
 
 
 def recorded_settings(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -86,11 +82,14 @@ def named_settings(
     if objects:
         raise InputError(
             f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
-            "(encoder=…, second_encoder=…, rerank=…)"
+            + either(
+                "(encoder=…, second_encoder=…, rerank=…)", "(--encoder, --second-encoder, --rerank)"
+            )
         )
     if unchanged.get("quality") == "given":
         raise InputError(
-            f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
+            f"{owner} was made with quality given in Python; pass it again "
+            + either("(quality=…), or 'none'", "(--quality FILE), or --quality none")
         )
     return unchanged | dict(changes)
 
@@ -134,12 +133,9 @@ def reopen(location: ImageSource, train: TrainingSet, folder: Path) -> ImageSet:
         RunError: they cannot be opened, or are others now.
     """
     try:
-        images = ImageSet.open(location)
-    except InputError as error:
-        raise RunError(
-            f"the training images of index {folder} cannot be opened ({error}); pass where they "
-            "are now (train=…, --train-images)"
-        ) from error
+        images = open_recorded(location, "train", f"index {folder}")
+    except MovedError as error:
+        raise RunError(str(error)) from error
     rows = train.rows
     if len(rows) and (
         rows.max() >= len(images)
@@ -147,6 +143,6 @@ def reopen(location: ImageSource, train: TrainingSet, folder: Path) -> ImageSet:
     ):
         raise RunError(
             f"{images.location or 'the training set'} no longer lists the images index {folder} "
-            "was made from; make the index again"
+            f"was made from; {pass_images('train')}, or make the index again"
         )
     return images

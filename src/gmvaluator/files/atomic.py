@@ -26,7 +26,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import RunError, pass_overwrite
+from gmvaluator.places import result_at
 
 LEFTOVER_SECONDS = 86_400
 """Scratch files that have not been written to for so long belong to a killed writer."""
@@ -54,10 +55,12 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
         not entry.name.startswith(f".{marker}.") for entry in path.iterdir()
     )
     if foreign and not (path / marker).exists():
-        raise RunError(f"{path} is not empty and holds no {marker}; choose a new or empty folder")
+        result = result_at(path)
+        what = f"is {result.name}" if result else f"is not empty and holds no {marker}"
+        raise RunError(f"{path} {what}; choose a new or empty folder")
     if foreign and not overwrite:
         raise RunError(
-            f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
+            f"{path} already holds a result; {pass_overwrite()} to replace it "
             "or choose another folder"
         )
     _check_place(path)
@@ -81,7 +84,7 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
         )
     if (folder / marker).exists() and not overwrite:
         raise RunError(
-            f"{folder / marker} is there already; pass --overwrite (overwrite=True) to replace it "
+            f"{folder / marker} is there already; {pass_overwrite()} to replace it "
             "and what belongs to it, or choose another folder"
         )
     _check_place(folder)

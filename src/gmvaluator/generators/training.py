@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.generators import generator_class
 from gmvaluator.generators.checkpoints import Checkpoint
 from gmvaluator.generators.config import GeneratorConfig, parse_settings
@@ -186,8 +186,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         raise RunError(f"{target} is a folder; choose a file to write to.")
     if target.exists() and not overwrite:
         raise RunError(
-            f"{target} exists; pass --overwrite (overwrite=True) to replace it, or choose another "
-            "file."
+            f"{target} exists; {pass_overwrite()} to replace it, or choose another file."
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 
 # ISO 4217: decimals of the minor unit of each currency in use
 _DIGITS = {
@@ -49,7 +49,7 @@ class Currency:
         if decimals is None:
             raise InputError(
                 f"currency {code!r} is unknown; pass an ISO 4217 code (EUR, USD, JPY, KWD …), or "
-                "say how many decimals it has (--digits, digits=…)"
+                f"say how many decimals it has ({either('digits=…', '--digits')})"
             )
         if listed not in (None, decimals):
             raise InputError(f"{name} has {listed} decimals, not {digits}; leave digits out")

@@ -189,9 +189,9 @@ class Valuation:
         inputs = self.record.inputs
         if side == "train":
             ids, keys, labels = self.train_ids, self.train_keys, self.train_labels
-            return open_side(ids, keys, labels, inputs.train, given)
+            return open_side("train", ids, keys, labels, inputs.train, given)
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
-        return open_side(ids, keys, labels, inputs.generated, given)
+        return open_side("generated", ids, keys, labels, inputs.generated, given)
 
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import derived_seed
 from gmvaluator.images.decoding import encode_png
@@ -152,7 +152,7 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
             if not overwrite:
                 raise RunError(
                     f"{folder} holds another draw (different: {', '.join(changed)}); choose a new "
-                    "folder or pass --overwrite (overwrite=True) to replace it."
+                    f"folder or {pass_overwrite()} to replace it."
                 )
             labels = held["labels"]
             _remove(folder, _paths(folder, held["m"], None if labels is None else tuple(labels)))

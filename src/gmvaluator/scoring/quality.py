@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.errors import InputError, MissingPackageError, RunError
+from gmvaluator.errors import InputError, MissingPackageError, RunError, either
 from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
@@ -368,6 +368,6 @@ def as_quality(quality: QualitySource) -> Quality:
     if quality not in QUALITIES:
         raise InputError(
             f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}, "
-            "or pass an array or a function"
+            + either("or pass an array or a function", "or an .npy file of one number an image")
         )
     return QUALITIES[quality]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings import Temperature, Weighting, weighting_named
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
@@ -55,7 +55,7 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> Weighting:
     if not named.has_temperature and temperature != 1.0:
         raise InputError(
             f"temperature={temperature} has no part in weighting {weighting}; pass "
-            "temperature=1.0, or take softmax"
+            f"{either('temperature=1.0, or take', '--temperature 1.0, or --weighting')} softmax"
         )
     return named
 

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmvaluator.errors import InputError, MissingWeightsError
+from gmvaluator.errors import InputError, MissingWeightsError, either
 from gmvaluator.files.seals import hash_file
 from gmvaluator.files.store import cache_base
 from gmvaluator.weights.download import fetch
@@ -73,6 +73,7 @@ class Weights:
         self.user_paths = {name: Path(path) for name, path in (user_paths or {}).items()}
         self.cache_dir = Path(cache_dir) if cache_dir else cache_base() / "weights"
         self._offline = offline
+        self._wanted: dict[str, None] = {}
 
     @property
     def offline(self) -> bool:
@@ -107,8 +108,24 @@ class Weights:
             )
         return LocalWeightFile(name, path, digest)
 
+    def refuse_unused(self) -> None:
+        """Refuse files of the user that no network needed so far.
+
+        Raises:
+            InputError: naming the file's name, and the names that networks needed.
+        """
+        for name, path in self.user_paths.items():
+            if name not in self._wanted:
+                given = either(f"weights={{{name!r}: …}}", f"--weights {name}={path}")
+                raise InputError(
+                    f"{given} was given, and no network of these settings has weights of that "
+                    f"name; theirs are {', '.join(self._wanted) or 'none'}: correct the name, or "
+                    "leave it out"
+                )
+
     def _find(self, name: str, addresses: Sequence[str]) -> tuple[Path, WeightSource] | None:
         """The file on this machine, and what it should be."""
+        self._wanted[name] = None
         sources = _sources(name, addresses)
         if (path := self.user_paths.get(name)) is not None:
             if not path.exists():

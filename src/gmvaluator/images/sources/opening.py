@@ -13,7 +13,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.images.sources.arrays import open_npy, open_npz
 from gmvaluator.images.sources.base import (
     IMAGE_SUFFIXES,
-    SOURCES,
+    PATHS,
     Listing,
     image_format,
     why,
@@ -22,6 +22,7 @@ from gmvaluator.images.sources.files import image_folder, open_csv, single_image
 from gmvaluator.images.sources.objects import open_object
 from gmvaluator.images.sources.parquet import open_parquet
 from gmvaluator.images.sources.tar import expand_braces, open_tar
+from gmvaluator.places import refusal_as_images
 
 
 def open_source(source: Any) -> Listing:
@@ -50,13 +51,13 @@ def _open_path(source: str) -> Listing:
         if "{" in source and source.endswith(".tar"):
             shards = [Path(name) for name in expand_braces(str(path))]
             return open_tar(shards, os.path.abspath(path))  # noqa: PTH100
-        raise InputError(f"{source!r} does not exist; wanted {SOURCES}: check the path.")
+        raise InputError(f"{source!r} does not exist; check the path.")
     # Not resolve(): the Hugging Face cache links names with a suffix to blobs without one.
     location = os.path.abspath(path)  # noqa: PTH100
     if path.is_dir():
         return _open_folder(Path(location))
     if not path.is_file():
-        raise InputError(f"{source!r} is neither a file nor a folder; wanted {SOURCES}.")
+        raise InputError(f"{source!r} is neither a file nor a folder; wanted {PATHS}.")
     return _open_file(Path(location))
 
 
@@ -79,13 +80,15 @@ def _open_file(path: Path) -> Listing:
             raise InputError(f"{path} cannot be read: {why(error)}.") from None
         if not is_image:
             raise InputError(
-                f"{path} is of an unknown type; wanted {SOURCES}: convert it or unpack it first."
+                f"{path} is of an unknown type; wanted {PATHS}: convert it or unpack it first."
             )
     return single_image(path)
 
 
 def _open_folder(folder: Path) -> Listing:
     """A folder of Parquet files, of tar shards, or (anything else) of images."""
+    if refusal := refusal_as_images(folder):
+        raise InputError(refusal)
     files, problems = walk(folder)
     suffixes = Counter(Path(path).suffix.lower() for _, path in files)
     if not any(suffixes[suffix] for suffix in IMAGE_SUFFIXES):
