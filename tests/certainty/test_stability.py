@@ -188,6 +188,19 @@ def test_every_setting_is_varied_once_at_a_time() -> None:
         default_variants(SETTINGS, ["tau"])
 
 
+def test_the_distance_of_the_encoder_is_compared_once_and_named(run: Path) -> None:
+    lite = SETTINGS | {"encoder": "efficientnet-lite0:root"}
+    assert [each.name for each in default_variants(lite, ["distance"])] == ["none"]
+    two = default_variants(lite | {"second_encoder": "pixels@8"}, ["distance"])
+    assert [each.name for each in two] == ["efficientnet-lite0", "none"]
+    other = [distance_variant("none"), distance_variant("pixels@8"), distance_variant("pixels@4")]
+    compared = stability_run(run, other, cache=False)
+    assert compared.comparisons[0].ranks == compared.comparisons[1].ranks
+    assert compared.notes == tuple(
+        f"Distance {name} is the distance of the encoder, pixels@8." for name in ("none", "pixels@8")
+    )
+
+
 def test_others_are_valued_anew_and_kept(
     made: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

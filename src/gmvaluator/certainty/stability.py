@@ -36,7 +36,7 @@ from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
-from gmvaluator.settings import name_of, rerank_terms
+from gmvaluator.settings import canonical, name_of, rerank_terms
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -170,7 +170,11 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     variants: dict[str, list[Variant]] = {
         "encoder": [encoder_variant(name) for name in ENCODERS],
         "k": [k_variant(k) for k in (settings["k"] // 2, 2 * settings["k"]) if k],
-        "distance": [distance_variant(distance) for distance in DISTANCES],
+        "distance": [
+            distance_variant(distance)
+            for distance in DISTANCES
+            if distance == "none" or not _is_of_encoder(distance_variant(distance), settings)
+        ],
         "temperature": [],
     }
     temperature = settings.get("temperature_used", settings["temperature"])
@@ -185,6 +189,12 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         for variant in variants[setting]
         if any(settings.get(name) != changed for name, changed in variant.changes.items())
     ]
+
+
+def _is_of_encoder(variant: Variant, settings: Mapping[str, Any]) -> bool:
+    """Whether a distance is that of the run's encoder, which `none` stands for as well."""
+    names = [canonical(name) for name in variant.changes["rerank"]]
+    return not settings.get("second_encoder") and names in ([], [canonical(settings["encoder"])])
 
 
 def encoder_variant(name: str, *, requested: bool = False) -> Variant:
@@ -272,6 +282,11 @@ def stability_run(
                     raise
                 notes.append(f"{variant.setting} {variant.name} is left out: {error}")
             advance(1)
+    notes += [
+        f"Distance {variant.name} is the distance of the encoder, {recorded['encoder']}."
+        for variant in variants
+        if variant.setting == "distance" and _is_of_encoder(variant, recorded)
+    ]
     settings = {name: valuation.record.settings[name] for name in ("encoder", "k", "rerank")}
     temperature = valuation.record.settings.get("temperature_used")
     return Stability(
