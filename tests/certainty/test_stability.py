@@ -197,7 +197,8 @@ def test_the_distance_of_the_encoder_is_compared_once_and_named(run: Path) -> No
     compared = stability_run(run, other, cache=False)
     assert compared.comparisons[0].ranks == compared.comparisons[1].ranks
     assert compared.notes == tuple(
-        f"Distance {name} is the distance of the encoder, pixels@8." for name in ("none", "pixels@8")
+        f"Distance {name} is the distance of the encoder, pixels@8."
+        for name in ("none", "pixels@8")
     )
 
 

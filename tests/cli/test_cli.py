@@ -302,38 +302,6 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(("--help",), 1), (("cache",), 141)])
-def test_closed_pipe_is_no_crash(arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "gmvaluator.cli", *arguments],
-            env={**os.environ, "GMVALUATOR_CACHE": str(tmp_path)},
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
-    finally:
-        os.close(writer)
-    # of a result, 1 would say that a check failed; click prints the help
-    assert (done.returncode, done.stderr) == (status, "")
-
-
-def test_head_of_the_help() -> None:
-    read = subprocess.run(
-        f"{sys.executable} -m gmvaluator.cli --help | head -n 1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert read.stdout.startswith("Usage: ")
-    assert "Traceback" not in read.stderr
-
-
 def test_cache_shows_what_is_kept_and_prunes_it(
     call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:

@@ -197,17 +197,6 @@ def test_help_answers_in_a_fifth_of_a_second() -> None:
     assert min(spent) < 0.2, spent
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp932"])
-def test_streams_of_other_encodings_are_no_crash(encoding: str) -> None:
-    for verb in ("value", "demo", "audit"):
-        done = subprocess.run(
-            [sys.executable, "-m", "gmvaluator.cli", verb, "--help"],
-            env=os.environ | {"PYTHONIOENCODING": encoding},
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("verb", ["value", "match"])
 def test_an_option_that_is_not_given_leaves_the_choice_to_the_index(verb: str) -> None:
     """A default here would replace the setting that an index or a run was made with."""

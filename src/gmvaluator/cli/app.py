@@ -34,7 +34,10 @@ from gmvaluator.cli.options import (
 )
 from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
+    chosen_progress,
     copies_text,
+    end_output,
+    log_to_stderr,
     print_cache,
     print_result,
     print_valuation,
@@ -73,7 +76,17 @@ PURPOSES = {
     epilog=example("value train/ generated/ --out run/"),
 )
 @click.version_option(package_name="gmvaluator")
-def cli() -> None:
+@options(
+    option(
+        "--log-level",
+        "Least level of the log messages on standard error. Also $GMVALUATOR_LOG. Default: "
+        "warning.",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="warning",
+        envvar="GMVALUATOR_LOG",
+    )
+)
+def cli(log_level: str) -> None:
     """How much did each training image contribute to what a generative model produced?
 
     TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
@@ -81,7 +94,9 @@ def cli() -> None:
     `path`, or WebDataset .tar shards. INDEX and RUN are folders that embed and value wrote.
     `gmvaluator VERB --help` explains a verb.
     """
-    click.get_current_context().with_resource(for_the_command_line())
+    context = click.get_current_context()
+    context.with_resource(for_the_command_line())
+    context.with_resource(log_to_stderr(log_level))
 
 
 @cli.command(epilog=example("value train/ generated/ --out run/"))
@@ -100,7 +115,6 @@ def value(
     holdout: str | None,
     strict: bool,
     as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
@@ -119,13 +133,13 @@ def value(
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
     held_out = _holdout(train, holdout)
-    valuator = _fitted(train, options, train_images, strict=strict, quiet=quiet)
+    valuator = _fitted(train, options, train_images, strict=strict)
     valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
     page = None
     if not no_report:
         run = open_run(out, train=train_images, generated=images)
-        page = report_run(run, progress=not quiet and not as_json)
+        page = report_run(run, progress=chosen_progress())
     print_valuation(valuation, out, as_json=as_json, report=page)
 
 
@@ -134,7 +148,7 @@ def value(
 @options(out("Folder to write the index to.", required=True), OVERWRITE)
 @options(*FIT, *COMPUTING, *PRINTING)
 def embed(
-    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
+    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, **options: Any
 ) -> None:
     """Embed the images of TRAIN once and save them as an index.
 
@@ -144,7 +158,7 @@ def embed(
     from gmvaluator.files.atomic import check_output
 
     check_output(out, INDEX_MARKER, overwrite=overwrite)
-    valuator = _valuator(options, quiet=quiet).fit(train, strict=strict)
+    valuator = _valuator(options).fit(train, strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = cast("Trained", valuator.fitted_)
     summary = {
@@ -171,7 +185,6 @@ def match(
     train_images: str | None,
     strict: bool,
     as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Print the contributors of each image of IMAGES.
@@ -182,7 +195,7 @@ def match(
     from gmvaluator.images import ImageSet
 
     sets = {image: ImageSet.open(image) for image in images}
-    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
+    valuator = _fitted(fitted, options, train_images, strict=strict, null="off")
     contributors: dict[str, list[dict[str, Any]]] = {}
     lines: list[str] = []
     for image, images_of in sets.items():
@@ -207,7 +220,7 @@ def match(
 
 @cli.command(epilog=example("demo --out demo-run/"))
 @options(out("Folder to write the run to.", default=Path("demo-run")), OVERWRITE, *PRINTING)
-def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     """Value 5,000 real digits by 200 generated ones.
 
     A small β-VAE of this package draws the digits; no data and no network are needed. Writes a run
@@ -215,7 +228,7 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """
     from gmvaluator.cli.demo import PAGE, run_demo
 
-    result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
+    result = run_demo(out, overwrite=overwrite, progress=chosen_progress())
     print_valuation(
         result.valuation, out, as_json=as_json, report=out / PAGE, class_agreement=result.agreement
     )
@@ -233,14 +246,11 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     ),
     *PRINTING,
 )
-def cache(
-    cache: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
-) -> None:
+def cache(cache: Path | None, prune: bool, older_than: float | None, as_json: bool) -> None:
     """Show what the cache folder holds, or make it smaller."""
     from gmvaluator.files.prune import prune as prune_cache
     from gmvaluator.files.prune import survey
     from gmvaluator.files.store import Store
-    from gmvaluator.progress import as_progress
 
     if older_than is not None and not prune:
         raise InputError("--older-than goes with --prune; add --prune, or leave --older-than out")
@@ -248,7 +258,7 @@ def cache(
     if not prune:
         print_cache(store.folder, survey(store), as_json=as_json)
         return
-    progress = as_progress(not quiet and not as_json)
+    progress = chosen_progress()
     done = prune_cache(store, older_than=older_than, progress=progress)
     text = (
         f"{done.vectors} embeddings and {done.indexes} indexes dropped, {done.merged} small files "
@@ -274,11 +284,11 @@ for _command in (
     cli.add_command(_command)
 
 
-def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:
+def _valuator(options: dict[str, Any], **fixed: Any) -> GMValuator:
     from gmvaluator.valuator import GMValuator
 
     preset = options.pop("preset")
-    return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
+    return GMValuator.preset(preset, **_arguments(options), **fixed)
 
 
 def _holdout(train: str, source: str | None) -> ImageSet | None:
@@ -300,7 +310,6 @@ def _fitted(
     train_images: str | None,
     *,
     strict: bool,
-    quiet: bool,
     **fixed: Any,
 ) -> GMValuator:
     """A fitted valuator from images, from an index folder or from a run.
@@ -320,15 +329,15 @@ def _fitted(
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
-        return _valuator(options, quiet=quiet, **fixed).fit(train, strict=strict)
+        return _valuator(options, **fixed).fit(train, strict=strict)
     options.pop("preset")
-    changes = _arguments(options, quiet=quiet) | fixed
+    changes = _arguments(options) | fixed
     if (folder / INDEX_MARKER).is_file():
         return GMValuator.load(folder, train=train_images, **changes)
     return GMValuator.refit(folder, train=train_images, strict=strict, **changes)
 
 
-def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
     from gmvaluator.settings import read_temperature
 
@@ -344,8 +353,7 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
         arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
-    as_json = click.get_current_context().params.get("as_json", False)
-    return arguments | {"progress": not quiet and not as_json}
+    return arguments | {"progress": chosen_progress()}
 
 
 def _load_quality(file: Path) -> Any:
@@ -381,6 +389,9 @@ def main() -> None:
         usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
         click.echo(message or usual, err=True)
         status = 130
+    except SystemExit:
+        if (status := end_output()) is None:
+            raise
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -79,7 +79,6 @@ def audit(
     cache: Path | None,
     no_cache: bool,
     as_json: bool,
-    quiet: bool,
     **runtime: Any,
 ) -> None:
     """Find generated images that copy training images.
@@ -91,7 +90,7 @@ def audit(
     from gmvaluator.audit import audit_run
     from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
-    from gmvaluator.cli.printing import print_result, table
+    from gmvaluator.cli.printing import chosen_progress, print_result, table
     from gmvaluator.runs.record import read_record
 
     read_record(run)
@@ -104,7 +103,7 @@ def audit(
         settings=settings,
         most=most,
         cache=False if no_cache else cache or True,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **{name: value for name, value in runtime.items() if value is not None},
     )
     pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""

@@ -19,7 +19,7 @@ from gmvaluator.cli.options import (
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 
 
 @click.command(epilog=example("curate run/ --out to-check/ --lowest 2%"))
@@ -49,7 +49,6 @@ def curate(
     cache: Path | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Export training images that a person should check.
 
@@ -66,7 +65,7 @@ def curate(
         lowest=lowest,
         off_manifold=off_manifold,
         train=train_images,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **changes,
     )
     summary = curation.export_curation(lists, out, images=not no_images, overwrite=overwrite)

@@ -18,7 +18,7 @@ from gmvaluator.cli.options import (
     out,
     pair,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 
 
 @click.command(
@@ -62,7 +62,6 @@ def train_generator(
     threads: int | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Train a small generative model on the images of DATA.
 
@@ -70,7 +69,6 @@ def train_generator(
     resumes an interrupted training.
     """
     from gmvaluator.generators.training import train_generator as train
-    from gmvaluator.progress import as_progress
 
     trained = train(
         name,
@@ -84,7 +82,7 @@ def train_generator(
         keep=keep,
         threads=threads,
         overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
     )
     print_result(trained.as_json(), trained.as_text(), as_json=as_json)
 
@@ -148,14 +146,12 @@ def sample(
     device: str,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Draw images from a generative MODEL into a folder.
 
     MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
     torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
     """
-    from gmvaluator.progress import as_progress
     from gmvaluator.samplers import draw, load_sampler
 
     sampler = load_sampler(
@@ -175,7 +171,7 @@ def sample(
         batch_size=batch_size,
         labels=[labels[i % len(labels)] for i in range(number)] if labels else None,
         overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
     )
     summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
     earlier = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""

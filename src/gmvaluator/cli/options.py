@@ -145,7 +145,14 @@ OVERWRITE = flag(
     "--overwrite", "Replace an earlier result in the same place; without it that is an error."
 )
 JSON = flag("--json", "Print the result as JSON.", to="as_json")
-QUIET = flag("--quiet", "Show no progress bars.")
+QUIET_GIVEN = "gmvaluator.quiet"
+QUIET = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, _, given: context.meta.update({QUIET_GIVEN: given}),
+    help="Show no progress.",
+)
 PRINTING = (JSON, QUIET)
 
 TRAIN_IMAGES = option(

@@ -29,7 +29,7 @@ from gmvaluator.cli.options import (
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result, table
+from gmvaluator.cli.printing import chosen_progress, print_result, table
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -106,7 +106,6 @@ def payout(
     overwrite: bool,
     no_statements: bool,
     as_json: bool,
-    quiet: bool,
     **rules: Any,
 ) -> None:
     """Divide a budget among the owners of training images.
@@ -118,13 +117,12 @@ def payout(
     from gmvaluator.files.atomic import check_into
     from gmvaluator.payout import payout_run
     from gmvaluator.payout.record import OWNED, PAYOUT_RECORD
-    from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
     check_into(out or run, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
     result = payout_run(opened, owners=owners, **rules)
-    progress = as_progress(not quiet and not as_json)
+    progress = chosen_progress()
     folder = result.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
     record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
     print_result(record, f"{_text(result)}\nsaved in {folder}", as_json=as_json)
@@ -165,7 +163,6 @@ def extend(
     out: Path | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
     train_images: str | None,
     cache: Path | None,
     **options: Any,
@@ -185,7 +182,7 @@ def extend(
         train=train_images,
         out=out,
         overwrite=overwrite,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **options,
         **changes,
     )

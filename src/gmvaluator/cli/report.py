@@ -17,7 +17,7 @@ from gmvaluator.cli.options import (
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 from gmvaluator.report import PICTURE_MEGABYTES, TITLE
 
 
@@ -54,7 +54,6 @@ def report(
     megabytes: float,
     figures: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Write RUN as one HTML page that opens without a network.
 
@@ -70,7 +69,7 @@ def report(
         title=title,
         metadata=metadata,
         megabytes=megabytes,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
     )
     # after the page, which refuses what it cannot show before anything is written
     drawn = figures_run(opened) if figures else ()

@@ -76,7 +76,6 @@ def stability(
     holdout: str | None,
     cache: Path | None,
     as_json: bool,
-    quiet: bool,
     **named_by_option: tuple[Any, ...],
 ) -> None:
     """Measure how much the ranking depends on the settings.
@@ -87,8 +86,7 @@ def stability(
     """
     from gmvaluator.certainty import stability_run
     from gmvaluator.certainty.stability import SETTINGS, default_variants
-    from gmvaluator.cli.printing import print_result
-    from gmvaluator.progress import as_progress
+    from gmvaluator.cli.printing import chosen_progress, print_result
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images)
@@ -101,7 +99,7 @@ def stability(
         generated=generated_images,
         holdout=holdout,
         groups=None if by is None else opened.train.whole_column(by),
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
         **({} if cache is None else {"cache": cache}),
     )
     result = analysis.result()

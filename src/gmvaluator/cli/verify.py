@@ -41,7 +41,6 @@ def verify(
     seal: str | None,
     quick: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Check that RUN and its images are unchanged.
 
@@ -51,7 +50,7 @@ def verify(
     Someone who rewrites a whole run also rewrites its seal: keep a copy of the seal elsewhere and
     pass the copy as --seal.
     """
-    from gmvaluator.cli.printing import print_result
+    from gmvaluator.cli.printing import chosen_progress, print_result
     from gmvaluator.runs.verify import verify_run
 
     verification = verify_run(
@@ -61,7 +60,7 @@ def verify(
         holdout=holdout,
         seal=seal,
         quick=quick,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
     )
     print_result(verification.as_json(), verification.as_text(), as_json=as_json)
     click.get_current_context().exit(0 if verification.intact else 1)

@@ -96,6 +96,7 @@ class Weights:
             InputError: nothing is known under `name`, or the user's path does not exist.
         """
         path, source = self._find(name, sources) or self._download(name, sources)
+        log.debug("weights %s: %s", name, path)
         digest = weights_digest(path, source.members)
         if path.is_file() and not digest.startswith(source.sha256):
             remedy = "delete it and run again"
