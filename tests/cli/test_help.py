@@ -17,7 +17,8 @@ import pytest
 from gmvaluator import GMValuator
 from gmvaluator.cli import cli
 from gmvaluator.cli.evaluate import evaluate
-from gmvaluator.cli.options import FIT, NULL, WEIGHING, Purposes, options
+from gmvaluator.cli.help import HEADINGS, MOST_FLAT, SETTINGS, Purposes, Verb
+from gmvaluator.cli.options import FIT, NULL, WEIGHING, options
 
 SEVERAL = "the verb compares several values, so the option is repeatable"
 EACH = "each study has its own default"
@@ -160,6 +161,41 @@ def test_commands_are_listed_by_purpose(group: Purposes) -> None:
         lines = text.partition(f" {purpose}:\n")[2].split("\n")
         assert [line.split()[0] for line in lines[: len(names)]] == list(names)
     assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_many_options_are_listed_by_headings(verb: str) -> None:
+    command = VERBS[verb]
+    if isinstance(command, click.Group):
+        return
+    assert isinstance(command, Verb)
+    context = click.Context(command, PARENT, info_name=verb, terminal_width=100)
+    section = command.get_help(context).partition("\nOptions:\n")[2].partition("\n\n")[0]
+    shown = dict[str, list[str]]({"": []})
+    for line in section.splitlines():
+        if heading := re.fullmatch(r" (\S.*):", line):
+            shown[heading[1]] = []
+        elif line.startswith("  -"):
+            shown[list(shown)[-1]] += re.findall(r"--[a-z][a-z-]*", line.split("  ")[1])[:1]
+    names = [name for name, _ in option_names(command)]
+    assert sorted(name for listed in shown.values() for name in listed) == sorted(
+        [*names, "--help"]
+    )
+    if len(names) < MOST_FLAT:
+        assert list(shown) == [""]
+        return
+    assert shown.pop("") == []
+    assert list(shown) == [heading for heading in HEADINGS if heading in shown]
+    assert max(map(len, shown.values())) <= 13
+    for heading, listed in shown.items():
+        assert heading == SETTINGS or set(listed) <= set(HEADINGS[heading])
+
+
+def test_each_option_that_a_heading_lists_is_one_of_some_verb() -> None:
+    listed = [name for names in HEADINGS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    known = {name for command in VERBS.values() for name, _ in option_names(command)}
+    assert set(listed) - {"--help"} <= known
 
 
 def test_defaults_in_the_help_are_those_of_the_library() -> None:

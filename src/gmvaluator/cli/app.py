@@ -13,6 +13,7 @@ from gmvaluator.cli.audit import audit
 from gmvaluator.cli.curate import curate
 from gmvaluator.cli.evaluate import evaluate
 from gmvaluator.cli.generate import sample, train_generator
+from gmvaluator.cli.help import Purposes, example
 from gmvaluator.cli.options import (
     CACHE,
     COMPUTING,
@@ -23,9 +24,7 @@ from gmvaluator.cli.options import (
     PRINTING,
     TRAIN_IMAGES,
     WEIGHING,
-    Purposes,
     distance_terms,
-    example,
     flag,
     option,
     options,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BACKEND,
     CACHE,
@@ -18,13 +19,12 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     option,
     options,
 )
 
 
-@click.command(epilog=example("audit run/ --false-alarms 0.001"))
+@verb("audit run/ --false-alarms 0.001")
 @options(
     RUN,
     OVERWRITE,

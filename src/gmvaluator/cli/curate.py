@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     CACHE,
     OVERWRITE,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
@@ -22,7 +20,7 @@ from gmvaluator.cli.options import (
 from gmvaluator.cli.printing import chosen_progress, print_result
 
 
-@click.command(epilog=example("curate run/ --out to-check/ --lowest 2%"))
+@verb("curate run/ --out to-check/ --lowest 2%")
 @options(
     RUN,
     out("Folder to write the list and the images to.", required=True),

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.help import Purposes, Verb, example
 from gmvaluator.cli.options import (
     FALSE_ALARMS,
     PATH,
     PRINTING,
     Option,
-    Purposes,
-    example,
     flag,
     option,
     options,
@@ -196,7 +195,7 @@ class Study:
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
         text = f"{STUDIES[self.name].about}\n\n{self.more}"
-        return click.command(self.name, help=text, epilog=ending)(decorate(run))
+        return click.command(self.name, cls=Verb, help=text, epilog=ending)(decorate(run))
 
 
 OWN_VALUERS = "it brings its own methods"

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     OVERWRITE,
     PRINTING,
     SEED,
-    example,
     flag,
     option,
     options,
@@ -21,9 +21,7 @@ from gmvaluator.cli.options import (
 from gmvaluator.cli.printing import chosen_progress, print_result
 
 
-@click.command(
-    "train-generator", epilog=example("train-generator beta-vae train/ --out generator.safetensors")
-)
+@verb("train-generator beta-vae train/ --out generator.safetensors", "train-generator")
 @click.argument("name")
 @click.argument("data")
 @options(
@@ -87,7 +85,7 @@ def train_generator(
     print_result(trained.as_json(), trained.as_text(), as_json=as_json)
 
 
-@click.command(epilog=example("sample demo -m 200 --out generated/"))
+@verb("sample demo -m 200 --out generated/")
 @click.argument("model")
 @options(
     out("Folder to write the images to.", required=True),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
     CACHE,
@@ -23,7 +24,6 @@ from gmvaluator.cli.options import (
     SEED,
     STRICT,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
 
 
-@click.command(epilog=example("payout run/ --owners owners.csv --budget 10000"))
+@verb("payout run/ --owners owners.csv --budget 10000")
 @options(
     RUN,
     out("Folder to write to. Default: the run."),
@@ -128,7 +128,7 @@ def payout(
     print_result(record, f"{_text(result)}\nsaved in {folder}", as_json=as_json)
 
 
-@click.command(epilog=example("ledger settled.ledger"))
+@verb("ledger settled.ledger")
 @click.argument("ledger", type=click.Path(path_type=Path, exists=True))
 @options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
@@ -139,7 +139,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     print_result(book.as_json(), book.as_text(), as_json=as_json)
 
 
-@click.command(epilog=example("extend run/ more-generated/ --train-images train/"))
+@verb("extend run/ more-generated/ --train-images train/")
 @options(RUN, click.argument("generated"))
 @options(
     out("Folder to write the extended run to. Default: RUN itself."),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
@@ -21,7 +21,7 @@ from gmvaluator.cli.printing import chosen_progress, print_result
 from gmvaluator.report import PICTURE_MEGABYTES, TITLE
 
 
-@click.command(epilog=example("report run/ --metadata artist --out page.html"))
+@verb("report run/ --metadata artist --out page.html")
 @options(
     RUN,
     out("HTML file to write. Default: report.html in the run."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
     CACHE,
@@ -16,7 +17,6 @@ from gmvaluator.cli.options import (
     RUN,
     TRAIN_IMAGES,
     distance_terms,
-    example,
     option,
     options,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gmvaluator.certainty.stability import Variant
 
 
-@click.command(epilog=example("stability run/ --vary k --encoder pixels"))
+@verb("stability run/ --vary k --encoder pixels")
 @options(
     RUN,
     option(

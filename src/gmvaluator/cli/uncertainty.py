@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+from gmvaluator.cli.help import verb
+from gmvaluator.cli.options import LEVEL, PRINTING, RUN, SEED, options
 
-from gmvaluator.cli.options import LEVEL, PRINTING, RUN, SEED, example, options
 
-
-@click.command(epilog=example("uncertainty run/ --level 0.9"))
+@verb("uncertainty run/ --level 0.9")
 @options(RUN, LEVEL, SEED, *PRINTING)
 def uncertainty(run: Path, level: float, seed: int, as_json: bool) -> None:
     """Compute how certain the values of RUN are.

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     HOLDOUT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
 )
 
 
-@click.command(epilog=example("verify run/ --train-images train/ --generated-images generated/"))
+@verb("verify run/ --train-images train/ --generated-images generated/")
 @options(
     RUN,
     TRAIN_IMAGES,
