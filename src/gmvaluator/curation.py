@@ -31,6 +31,7 @@ from gmvaluator.matching.search.build import build_index, choose_index
 from gmvaluator.places import CURATION_FOLDER
 from gmvaluator.progress import Progress, Silent, as_progress
 from gmvaluator.runs.folder import Run, open_run
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 MARKER = CURATION_FOLDER.files[0]
@@ -54,6 +55,7 @@ COLUMNS = {
 }
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Curation:
     """Lists of a run's n training images.

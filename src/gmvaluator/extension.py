@@ -14,9 +14,11 @@ from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.join import join, refuse_ids
 from gmvaluator.runs.record import MARKER, read_record
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Extension:
     """A run with more generated images.

@@ -23,6 +23,7 @@ from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.images import NAMES, RunSide, pass_images
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,7 @@ AUDIT_TABLE, AUDIT_RECORD, AUDIT_PAGES = "audit.parquet", "audit.json", "audit"
 AUDIT_FORMAT = 1
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Audit:
     """The result of `audit_run`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["bootstrap_shares", "stability_run", "uncertainty_run", "value_intervals"]
 
 # `stability` loads torch, and payouts use `intervals` alone
-__getattr__ = lazy_names(
+__getattr__, __dir__ = lazy_names(
     __name__,
     {
         "bootstrap_shares": "intervals",

@@ -37,6 +37,7 @@ from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
 from gmvaluator.settings import canonical, name_of, rerank_terms
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Variant:
     requested: bool = False
 
 
+@short_repr
 @dataclass(frozen=True)
 class Comparison:
     """A variant's values beside the run's.
@@ -99,6 +101,7 @@ class Comparison:
     shares: dict[str, float] = field(default_factory=dict)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Stability:
     """The comparisons of a run.

@@ -27,8 +27,10 @@ from gmvaluator.generators.files import SUFFIX
 from gmvaluator.generators.running import Run
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True)
 class TrainedGenerator:
     """A finished training.

@@ -23,10 +23,12 @@ from gmvaluator.images.decoding import (
     unless_error,
 )
 from gmvaluator.images.sources import Raw, Skip
+from gmvaluator.shown import short_repr
 
 _BATCHES_AHEAD = 3
 
 
+@short_repr
 @dataclass(frozen=True)
 class Batch:
     """Consecutive rows of a set, decoded and resized.

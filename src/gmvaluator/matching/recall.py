@@ -18,11 +18,13 @@ from gmvaluator.matching.search.build import choose_index
 from gmvaluator.matching.search.indexes import Index
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress
+from gmvaluator.shown import short_repr
 
 OpenIndex = Callable[[RecallSpace, str], Index]
 """The index of a name over the training vectors of a recall space."""
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Training images recalled for each generated image.

@@ -29,11 +29,13 @@ from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
 from gmvaluator.payout.settlement import Settlement
 from gmvaluator.places import LEDGER, wrong_place
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 LEDGER_FORMAT = 1
 START = "0" * 64
 
 
+@short_repr
 @dataclass(frozen=True)
 class Ledger:
     """All settlements so far. `read_ledger` has checked them.

@@ -11,8 +11,10 @@ from gmvaluator.places import RUN_FOLDER
 from gmvaluator.runs.images import RunSide
 from gmvaluator.runs.record import read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Run:
     """An opened run folder.

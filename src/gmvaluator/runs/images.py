@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import ImageError, InputError, MovedError, RunError, either
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.record import Input
+from gmvaluator.shown import short_repr
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
 Side = Literal["train", "generated", "holdout"]
@@ -59,6 +60,7 @@ def open_recorded(source: ImageSource, side: Side, owner: str) -> ImageSet:
         ) from error
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RunSide:
     """The training or the generated images of a run, as far as they can still be opened.

@@ -21,6 +21,7 @@ from gmvaluator.runs.schema import INPUTS, RECORD, UNATTRIBUTED
 from gmvaluator.scoring.weightings import Temperature
 from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import LATER_SETTINGS, NullChoice, null_choice
+from gmvaluator.shown import short_repr
 
 MARKER = RUN_FOLDER.files[0]
 FORMAT = 1
@@ -168,6 +169,7 @@ class RecordedSettings(Mapping[str, Any]):
         return value
 
 
+@short_repr
 @dataclass(frozen=True)
 class RunRecord:
     """The content of `run.json`.

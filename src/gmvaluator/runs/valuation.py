@@ -21,6 +21,7 @@ from gmvaluator.runs.formatting import html_table
 from gmvaluator.runs.images import RunSide, open_side
 from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.scoring.scores import Contributions, sum_values
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class ContributorList:
     """The contributors of one generated image, best first.

@@ -17,11 +17,13 @@ from gmvaluator.images.decoding import encode_png
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.samplers.base import Label, Sampler
 from gmvaluator.samplers.output import to_images
+from gmvaluator.shown import short_repr
 
 # Hidden, so that a set opened from the folder does not list it as a broken image.
 MANIFEST = ".sample.json"
 
 
+@short_repr
 @dataclass(frozen=True)
 class Drawn:
     """Where the images of a request are; `paths[i]` and `labels[i]` belong to image i."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.images.sources import Skip
+from gmvaluator.shown import short_repr
 
 Kind = Literal["leave-one-out", "holdout"]
 
@@ -66,6 +67,7 @@ def check_level(level: float) -> None:
         )
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Null:
     """Strangeness of images that have no source in the training set.
@@ -111,6 +113,7 @@ class Null:
         )
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What the test says of each generated image.

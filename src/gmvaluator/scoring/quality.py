@@ -20,6 +20,7 @@ from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ MANIQA_BATCH = 4
 MANIQA_SCALE = 0.8
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RealismReference:
     """Hyperspheres around real images that the realism score measures against.

@@ -11,8 +11,10 @@ from gmvaluator.errors import InputError, either
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings import Temperature, Weighting, weighting_named
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Contributions:
     """The sparse (m, n_train) score matrix: k entries per generated image, best first.

@@ -11,6 +11,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.runs.images import NAMES, open_side
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import fresh_rows, null_size
+from gmvaluator.shown import short_repr
 
 State = Literal["ok", "failed", "unknown"]
 Valued = Literal["train", "generated"]
@@ -21,6 +22,7 @@ LISTED_IDS = 20
 _SMALL = Preprocessing(8)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Check:
     """One check and its result.
@@ -36,6 +38,7 @@ class Check:
     found: tuple[str, ...]
 
 
+@short_repr
 @dataclass(frozen=True)
 class InputCheck(Check):
     """Whether a set of images is the set that was valued.

@@ -33,6 +33,7 @@ from gmvaluator.runs.verify.inputs import (
     check_inputs,
 )
 from gmvaluator.runs.verify.laws import check_laws
+from gmvaluator.shown import short_repr
 
 BESIDE = {
     "audit.json": ("audit.parquet", "audit/index.html"),
@@ -47,6 +48,7 @@ BESIDE = {
 _MOVE = "move it and its files away, or make it again of this one (--overwrite)"
 
 
+@short_repr
 @dataclass(frozen=True)
 class Verification:
     """The result of `verify_run`.
