@@ -192,7 +192,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "g.safetensors"
     train_tiny("gan", data, out, keep=2)
     before = out.read_bytes()
-    with pytest.raises(RunError, match=r"exists; pass --overwrite \(overwrite=True\)"):
+    with pytest.raises(RunError, match=r"exists; pass overwrite=True"):
         train_tiny("gan", "no such data", out)
     assert out.read_bytes() == before
     out.unlink()

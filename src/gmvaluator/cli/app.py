@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from gmvaluator.cli.audit import audit
+from gmvaluator.cli.claims import claim, claim_folder
 from gmvaluator.cli.curate import curate
 from gmvaluator.cli.evaluate import evaluate
 from gmvaluator.cli.generate import sample, train_generator
@@ -122,13 +123,12 @@ def value(
     its settings; options given here replace them. Writes a run folder: tables of values and
     contributions, run.json and report.html.
     """
-    from gmvaluator.files.atomic import check_output
     from gmvaluator.images import ImageSet
     from gmvaluator.report import report_run
     from gmvaluator.runs.folder import open_run
     from gmvaluator.runs.record import MARKER
 
-    check_output(out, MARKER, overwrite=overwrite)
+    claim_folder(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = ImageSet.open(generated)
     held_out = _holdout(train, holdout)
@@ -154,9 +154,8 @@ def embed(
     The commands value and match then take the index folder in place of TRAIN.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
-    from gmvaluator.files.atomic import check_output
 
-    check_output(out, INDEX_MARKER, overwrite=overwrite)
+    claim_folder(out, INDEX_MARKER, overwrite=overwrite)
     valuator = _valuator(options).fit(train, strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = cast("Trained", valuator.fitted_)
@@ -227,6 +226,7 @@ def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     """
     from gmvaluator.cli.demo import PAGE, run_demo
 
+    claim(out)
     result = run_demo(out, overwrite=overwrite, progress=chosen_progress())
     print_valuation(
         result.valuation, out, as_json=as_json, report=out / PAGE, class_agreement=result.agreement

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.claims import claim
 from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BACKEND,
@@ -88,12 +89,13 @@ def audit(
     strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
     from gmvaluator.audit import audit_run
-    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
+    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_RECORD, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import chosen_progress, print_result, table
     from gmvaluator.runs.record import read_record
 
     read_record(run)
+    claim(run / AUDIT_RECORD)
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     result = audit_run(

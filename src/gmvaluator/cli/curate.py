@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gmvaluator.cli.claims import claim_folder
 from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     CACHE,
@@ -54,9 +55,8 @@ def curate(
     reads the folder as a CSVDataset, Hugging Face datasets as an imagefolder.
     """
     from gmvaluator import curation
-    from gmvaluator.files.atomic import check_output
 
-    check_output(out, curation.MARKER, overwrite=overwrite)
+    claim_folder(out, curation.MARKER, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     lists = curation.curate_run(
         run,

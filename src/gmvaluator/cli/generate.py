@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.claims import claim
 from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     OVERWRITE,
@@ -68,6 +69,7 @@ def train_generator(
     """
     from gmvaluator.generators.training import train_generator as train
 
+    claim(out)
     trained = train(
         name,
         data,
@@ -152,6 +154,7 @@ def sample(
     """
     from gmvaluator.samplers import draw, load_sampler
 
+    claim(out)
     sampler = load_sampler(
         model,
         latent=latent,

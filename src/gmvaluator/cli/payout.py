@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.claims import claim
 from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
@@ -176,6 +177,8 @@ def extend(
     from gmvaluator.extension import extend_run
 
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
+    if out is not None:
+        claim(out)
     extension = extend_run(
         run,
         generated,

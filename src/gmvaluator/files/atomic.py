@@ -23,7 +23,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gmvaluator.errors import RunError, pass_overwrite
@@ -196,6 +196,32 @@ def locked(file: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
             # Windows deletes the file when the lock is released
             with suppress(OSError):
                 file.unlink()
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a result to `path` while the block works on one.
+
+    A claim ends with its process, however the process ends.
+
+    Raises:
+        RunError: another process has claimed the path, or no lock can be made beside it.
+    """
+    place = path.resolve()
+    home = place.parent
+    while not home.is_dir():
+        home = home.parent
+    name = ".".join(place.relative_to(home).parts)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home / f".{name}.claim.lock", timeout=0))
+        except TimeoutError:
+            raise RunError(
+                f"another process is writing {path}; wait for its end, or choose another place"
+            ) from None
+        except OSError as error:
+            raise _write_error(path, error) from error
+        yield
 
 
 def remove_leftovers(folder: Path, name: str = "*", *, recursive: bool = False) -> None:
