@@ -6,9 +6,11 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -231,6 +233,30 @@ def test_help_answers_in_a_fifth_of_a_second() -> None:
         spent.append(after.children_user + after.children_system
                      - before.children_user - before.children_system)  # fmt: skip
     assert min(spent) < 0.2, spent
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_shell_completes_verbs_options_and_choices(tmp_path: Path) -> None:
+    """By the line of the documentation, in a real bash."""
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "operator.md"
+    (line,) = re.findall(r"^eval .*bash_source.*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    program = tmp_path / "gmvaluator"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gmvaluator.cli "$@"\n')
+    program.chmod(0o755)
+    asked = {"verif": 1, "value --qui": 2, "value --null with": 3}
+    script = [line] + [
+        f"COMP_WORDS=(gmvaluator {words}); COMP_CWORD={at}; COMPREPLY=(); "
+        '_gmvaluator_completion gmvaluator; echo "${COMPREPLY[@]}"'
+        for words, at in asked.items()
+    ]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:3] == ["verify", "--quiet", "withhold"], done.stderr
 
 
 @pytest.mark.parametrize("verb", ["value", "match"])

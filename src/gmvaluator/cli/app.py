@@ -12,6 +12,7 @@ import click
 from gmvaluator.cli.audit import audit
 from gmvaluator.cli.claims import claim, claim_folder
 from gmvaluator.cli.curate import curate
+from gmvaluator.cli.diff import diff
 from gmvaluator.cli.evaluate import evaluate
 from gmvaluator.cli.generate import sample, train_generator
 from gmvaluator.cli.help import Purposes, example
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 PURPOSES = {
     "Value training images": ("value", "extend", "embed", "match"),
     "Look at a run": ("report", "curate"),
-    "Check a run": ("uncertainty", "stability", "audit", "verify"),
+    "Check a run": ("uncertainty", "stability", "audit", "verify", "diff"),
     "Pay owners": ("payout", "ledger"),
     "Generate images": ("sample", "train-generator"),
     "This program": ("demo", "doctor", "cache"),
@@ -273,7 +274,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 for _command in (
-    *(extend, report, curate, uncertainty, stability, audit, verify, payout, ledger),
+    *(extend, report, curate, uncertainty, stability, audit, verify, diff, payout, ledger),
     *(sample, train_generator, evaluate),
 ):
     cli.add_command(_command)
