@@ -24,7 +24,7 @@ def short_repr(cls: Class) -> Class:
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
 
-    cls.__repr__ = shown
+    cls.__repr__ = shown  # type: ignore[assignment]
     return cls
 
 

@@ -189,8 +189,8 @@ def test_many_options_are_listed_by_headings(verb: str) -> None:
     assert shown.pop("") == []
     assert list(shown) == [heading for heading in HEADINGS if heading in shown]
     assert max(map(len, shown.values())) <= 13
-    for heading, listed in shown.items():
-        assert heading == SETTINGS or set(listed) <= set(HEADINGS[heading])
+    for title, listed in shown.items():
+        assert title == SETTINGS or set(listed) <= set(HEADINGS[title])
 
 
 def test_each_option_that_a_heading_lists_is_one_of_some_verb() -> None:

@@ -62,7 +62,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, st
             stream.flush()
             # click writes UTF-8 to streams that claim to know ASCII alone
             written = "utf-8" if encoding == "ascii" else encoding
-            texts.append(stream.buffer.getvalue().decode(written))  # type: ignore[attr-defined]
+            texts.append(stream.buffer.getvalue().decode(written))
         return int(ended.value.code or 0), texts[0], texts[1]
 
     return command

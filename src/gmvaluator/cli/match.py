@@ -63,7 +63,7 @@ def matches_of(valuation: Valuation, source: str, top: int) -> list[Match]:
         ids_by_key.setdefault(key, []).append(name)
     keys = valuation.generated_keys or (None,) * len(valuation.generated_ids)
     matches = []
-    for j, (name, key) in enumerate(zip(valuation.generated_ids, keys, strict=True)):
+    for j, (picture, content) in enumerate(zip(valuation.generated_ids, keys, strict=True)):
         best = valuation.contributors(j)
         same = [train for train, distance in zip(best.ids, best.distances, strict=True)
                 if distance == 0]  # fmt: skip
@@ -72,10 +72,10 @@ def matches_of(valuation: Valuation, source: str, top: int) -> list[Match]:
         matches.append(
             Match(
                 source=source,
-                generated_id=name,
+                generated_id=picture,
                 quality=float(valuation.quality[j]),
                 match_p=None if p_values is None else float(p_values[j]),
-                copy_of=tuple(dict.fromkeys([*ids_by_key.get(str(key), ()), *same])),
+                copy_of=tuple(dict.fromkeys([*ids_by_key.get(str(content), ()), *same])),
                 contributors=tuple(Contributor(*line) for line in lines)[:top],
             )
         )

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from gmvaluator.cli.options import QUIET_GIVEN
 from gmvaluator.errors import CacheWarning, RunError
@@ -243,18 +242,6 @@ def print_result(summary: Any, text: str, *, as_json: bool) -> None:
             f"the result cannot be printed ({error.strerror}); what the command writes to files "
             "is complete"
         ) from error
-
-
-def end_output() -> int | None:
-    """The exit code where a reader of standard output left early (head, less); None elsewhere.
-
-    The code is that by which a shell reports a program that a closed pipe ended. Click's own code,
-    1, would say that a check failed.
-    """
-    if not isinstance(sys.stdout, PacifyFlushWrapper):
-        return None
-    _close_output()
-    return 141
 
 
 def _close_output() -> None:
