@@ -191,7 +191,7 @@ def test_files_that_are_no_images_need_a_prefix_too(folder: Path) -> None:
     for name in ("one", "two"):
         (folder / name / "broken.png").write_bytes(f"{name} is no image".encode())
     valuator(folder).value(folder / "one").save(folder / "run")
-    with pytest.raises(InputError, match=r"1 new images have ids .*broken.png.*--prefix"):
+    with pytest.raises(InputError, match=r"1 new images have ids .*broken.png.*prefix=…"):
         extend_run(folder / "run", folder / "two", cache=False)
     extend_run(folder / "run", folder / "two", prefix="b/", cache=False)
     left_out = [skip.id for side, skip in Valuation.load(folder / "run").skipped]

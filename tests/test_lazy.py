@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -25,5 +27,19 @@ def test_another_name_is_an_attribute_error(package: ModuleType) -> None:
 
 
 def test_a_name_comes_from_its_module() -> None:
-    get = lazy_names("gmvaluator", {"Skip": "images"})
+    get, _ = lazy_names("gmvaluator", {"Skip": "images"})
     assert get("Skip") is gmvaluator.Skip
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_dir_lists_the_public_names(package: ModuleType) -> None:
+    assert {*package.__all__, "__doc__"} <= set(dir(package))
+    assert "__version__" in dir(gmvaluator)
+
+
+def test_dir_and_version_load_nothing_heavy() -> None:
+    code = (
+        "import sys, gmvaluator; dir(gmvaluator), gmvaluator.__version__; "
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

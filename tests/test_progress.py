@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gmvaluator import GMValuator
-from gmvaluator.progress import Advance, Bars, Silent, as_progress
+from gmvaluator.progress import Advance, Bars, Lines, Silent, as_progress
 
 
 class Counted:
@@ -28,7 +28,9 @@ class Counted:
         yield advance
 
 
-def test_flags_and_objects() -> None:
+def test_flags_and_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(as_progress(True), Lines)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
     assert isinstance(as_progress(True), Bars)
     assert isinstance(as_progress(False), Silent)
     own = Counted()
@@ -58,3 +60,19 @@ def test_bars_are_on_standard_error_and_end_with_the_work(
     assert out == ""
     assert "embedding" in err
     assert "4/10" in err
+
+
+def test_lines_come_at_the_start_and_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with Lines(clock=lambda: now[0]).stage("embed train", 60_000) as advance:
+        for seconds, images in ((29, 1_000), (31, 3_096), (45, 4_000), (200, 40_000), (7600, 1)):
+            now[0] = float(seconds)
+            advance(images)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "embed train: 60,000",
+        "embed train: 4,096 of 60,000 after 31 s",
+        "embed train: 48,096 of 60,000 after 3 min 20 s",
+        "embed train: 48,097 of 60,000 after 2 h 6 min",
+    ]

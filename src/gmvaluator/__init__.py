@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # the command line answers before torch is imported
-_lazy = lazy_names(
+_get, _listed = lazy_names(
     __name__,
     {
         "GMValuator": "valuator",
@@ -65,4 +65,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("gmvaluator")
-    return _lazy(name)
+    return _get(name)
+
+
+def __dir__() -> list[str]:
+    return [*_listed(), "__version__"]

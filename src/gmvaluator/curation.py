@@ -28,11 +28,13 @@ from gmvaluator.images import ImageSource
 from gmvaluator.images.sources.base import image_format
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.search.build import build_index, choose_index
+from gmvaluator.places import CURATION_FOLDER
 from gmvaluator.progress import Progress, Silent, as_progress
 from gmvaluator.runs.folder import Run, open_run
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
-MARKER = "curation.json"
+MARKER = CURATION_FOLDER.files[0]
 REASONS = ("lowest-value", "off-manifold", "duplicate")
 DEFAULT_LOWEST, DEFAULT_OFF_MANIFOLD = "5%", "1%"
 COLUMNS = {
@@ -53,6 +55,7 @@ COLUMNS = {
 }
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Curation:
     """Lists of a run's n training images.

@@ -1,10 +1,37 @@
 """The exceptions that gmvaluator raises on purpose.
 
 A message says, in this order, what was given, what is wanted and what to do. The command
-line prints it as one line and exits with the class's `exit_code`.
+line prints it as one line and exits with the class's `exit_code`. Where Python and the command line
+do a thing by different words, `either` has the words of the reader.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_at_command_line = False
+
+
+def either(python: str, command_line: str) -> str:
+    """What a message tells its reader to write: `overwrite=True` in Python, or `--overwrite`."""
+    return command_line if _at_command_line else python
+
+
+def pass_overwrite() -> str:
+    """`either`, for the option that every verb and function that writes a result has."""
+    return either("pass overwrite=True", "pass --overwrite")
+
+
+@contextmanager
+def for_the_command_line() -> Iterator[None]:
+    """Messages made meanwhile, in any thread, are for a reader at the command line."""
+    global _at_command_line
+    before, _at_command_line = _at_command_line, True
+    try:
+        yield
+    finally:
+        _at_command_line = before
 
 
 class GMValuatorError(Exception):
@@ -17,6 +44,10 @@ class InputError(GMValuatorError, ValueError):
     """The data or arguments cannot be used as given."""
 
     exit_code = 2
+
+
+class MovedError(InputError):
+    """The images of a run or index are no longer where they were when it was made."""
 
 
 class ImageError(InputError):

@@ -13,9 +13,11 @@ from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.join import join, refuse_ids
 from gmvaluator.runs.record import MARKER, read_record
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Extension:
     """A run with more generated images.
@@ -85,8 +87,8 @@ def extend_run(
     folder = Path(run)
     target = folder if out is None else Path(out)
     in_place = out is None or (target.exists() and target.samefile(folder))
-    check_output(target, MARKER, overwrite=overwrite or in_place)
     record = read_record(folder)
+    check_output(target, MARKER, overwrite=overwrite or in_place)
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     refuse_ids(old, [prefix + name for name in images.ids])

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
+from gmvaluator.shown import short_repr
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine", "centred-cosine"]
 Vectors = NDArray[np.float32]
@@ -31,6 +32,7 @@ BLOCK_BYTES = 16 << 20
 NEIGHBOURS = 16
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Space:
     """A metric with what it learned from the training set (the mean of centred cosine)."""

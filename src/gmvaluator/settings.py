@@ -11,7 +11,7 @@ import numpy as np
 from gmvaluator.arguments import proper_share, real_number, truth_value, whole_number
 from gmvaluator.encoders import canonical_name, is_name, parse_name
 from gmvaluator.encoders.base import Encoder
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.matching.duplicates.clusters import DEDUPS
 from gmvaluator.matching.search.build import check_index_name
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
@@ -248,7 +248,7 @@ def check_settings(settings: Settings) -> Settings:
     if settings.second_encoder is not None and not settings.rerank:
         raise InputError(
             "distances of two recall spaces do not compare; pass a rerank that orders the "
-            "candidates of both, or leave second_encoder out"
+            "candidates of both, or leave " + either("second_encoder out", "--second-encoder out")
         )
     if k is not None and candidates is not None and k > candidates:
         raise InputError(
@@ -273,7 +273,7 @@ def resolve_counts(settings: Settings, n_train: int, *, copies: int = 0) -> Sett
             counted, advice = f"{n_train} training images", ""
             if copies:
                 counted = f"{n_train} different ones of {n_train + copies} training images"
-                advice = ", or dedup='none' to count their copies"
+                advice = ", or " + either("dedup='none'", "--dedup none") + " to count their copies"
             raise InputError(
                 f"{name}={number} exceeds the {counted}; pass {name} ≤ {n_train}{advice}"
             )

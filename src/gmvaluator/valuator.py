@@ -12,7 +12,6 @@ from gmvaluator.encoders.backends import Backend, Runtime
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.engine.context import Context, check_names
 from gmvaluator.engine.index_folder import (
-    INDEX_MARKER,
     check_encoders,
     load_trained,
     save_trained,
@@ -21,11 +20,13 @@ from gmvaluator.engine.reload import check_fitting, named_settings, recorded_hol
 from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.memory import Budget, parse_memory
+from gmvaluator.places import INDEX_FOLDER
 from gmvaluator.progress import Progress, as_progress
+from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
@@ -39,7 +40,6 @@ from gmvaluator.settings import (
     name_of,
     preset_settings,
     rerank_terms,
-    resolve_counts,
 )
 from gmvaluator.weights import Weights
 
@@ -81,7 +81,8 @@ class GMValuator:
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
-        weights: where network weights come from; a mapping names files, {"maniqa": "m.pt"}.
+        weights: where network weights come from; a mapping names files, {"maniqa": "m.pt"}. These
+            settings must use all of them.
         cache: keep embeddings and indexes, and reuse those that are kept: in the user's cache
             folder (True), in a folder of yours, or not at all (False).
         memory: bytes that the long arrays take together, such as "4GB" (default 4 GiB).
@@ -120,6 +121,8 @@ class GMValuator:
         progress: bool | Progress = False,
     ) -> None:
         self._store = as_store(cache)
+        # others may share a `Weights`, and need files that these settings do not
+        self._own_weights = not isinstance(weights, Weights)
         self._weights = _as_weights(weights, self._store)
         self._budget = Budget(parse_memory(memory))
         self._runtime = Runtime(device, backend)
@@ -152,7 +155,8 @@ class GMValuator:
         self._recall = tuple(self._load(part) for part in named)
         if len({part.fingerprint for part in self._recall}) < len(self._recall):
             raise InputError(
-                f"second_encoder is the encoder, {self._recall[0].name}; pass another one, or "
+                f"{either('second_encoder', '--second-encoder')} is the encoder, "
+                f"{self._recall[0].name}; pass another one, or "
                 "leave it out"
             )
         check_names(
@@ -192,7 +196,6 @@ class GMValuator:
             MissingPackageError, MissingWeightsError: what the settings need is not at hand.
         """
         images = ImageSet.open(train)
-        resolve_counts(self.settings, len(images))
         self.fitted_ = fit_images(self._context(), images, strict=strict)
         return self
 
@@ -251,7 +254,7 @@ class GMValuator:
             RunError: no index there, or one that other settings, weights or images made.
         """
         folder = Path(path)
-        marker = read_marker(folder, INDEX_MARKER, "index")
+        marker = read_marker(folder, INDEX_FOLDER)
         valuator = cls(**named_settings(marker.get("settings", {}), changes, f"index {folder}"))
         check_fitting(marker, valuator.settings, folder)
         context = valuator._context()
@@ -288,22 +291,25 @@ class GMValuator:
         """
         record = read_record(Path(run))
         recorded = record.inputs.train
-        source = recorded.source if train is None else train
-        if source is None:
+        if train is not None:
+            images = ImageSet.open(train)
+        elif recorded.source is not None:
+            images = open_recorded(recorded.source, "train", f"run {run}")
+        else:
             raise InputError(
                 f"the training images of run {run} were in memory or a selection of a set; pass "
-                "them (train=…, --train-images)"
+                f"them ({either('train=…', '--train-images')})"
             )
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
         if holdout is not None or valuator.settings.null != "off":
             valuator._holdout = recorded_holdout(record, holdout, f"run {run}")
-        images = ImageSet.open(source)
         if not all(name.isascii() for name in images.ids):
             images = Valuation.load(run, check=False).as_valued("train", images)
         trained = valuator.fit(images, strict=strict)._require_fitted()
         if trained.train.fingerprint != recorded.fingerprint:
             raise RunError(
-                f"the training images of run {run} have changed since; make the run again"
+                f"the training images of run {run} have changed since; {pass_images('train')}, or "
+                "make the run again"
             )
         return valuator
 
@@ -315,10 +321,13 @@ class GMValuator:
     def _context(self) -> Context:
         """What computing needs, once everything that the settings name is loaded."""
         self._quality.require(self._weights)
+        rerankers = tuple(self._load(encoder) for encoder, _ in self._rerank)
+        if self._own_weights:
+            self._weights.refuse_unused()
         return Context(
             settings=self.settings,
             encoders=self._recall,
-            rerankers=tuple(self._load(encoder) for encoder, _ in self._rerank),
+            rerankers=rerankers,
             quality=self._quality,
             weights=self._weights,
             device=self._runtime.resolved()[0],

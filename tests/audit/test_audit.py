@@ -175,7 +175,7 @@ def test_many_copies_go_to_several_pages_and_old_pages_leave(
 
 def test_an_audit_is_not_replaced_unasked(found: Audit) -> None:
     found.save(overwrite=True)
-    with pytest.raises(RunError, match="already holds an audit; pass --overwrite"):
+    with pytest.raises(RunError, match="already holds an audit; pass overwrite=True"):
         found.save()
 
 
@@ -191,9 +191,10 @@ def test_without_evidence_the_pages_of_the_audit_before_leave(made: Path, found:
 
 
 def test_what_is_in_the_way_is_found_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = "is there, and no audit.json that it belongs to; move it away, or pass --overwrite"
+    shutil.copy(made / "run" / "run.json", tmp_path)
+    refused = "is there, and no audit.json that it belongs to; move it away, or pass overwrite=True"
     table, notes = tmp_path / "audit.parquet", tmp_path / "audit" / "notes.txt"
     table.write_text("another's")
     with pytest.raises(RunError, match=refused):
@@ -224,7 +225,7 @@ def test_moved_changed_and_missing_images_are_errors(made: Path, home: Path) -> 
     with pytest.raises(RunError, match=r"1 have changed since, first '005\.png'; restore them"):
         audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     (home / "train" / "005.png").unlink()
-    with pytest.raises(RunError, match=r"1 of 120 images are no longer listed .* '005\.png'"):
+    with pytest.raises(RunError, match=r"1 of 120 training images are no longer .* '005\.png'"):
         audit_run(home / "run", train=home / "train", generated=home / "generated", **options)
     with pytest.raises(InputError, match="nowhere"):
         audit_run(home / "run", train=home / "nowhere", **options)

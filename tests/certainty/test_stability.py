@@ -123,7 +123,7 @@ def test_variants_have_the_null_sample_of_the_run(made: Path, held_out: Path) ->
     agreed(stability_run(run, [variant], cache=False).comparisons[0], Valuation.load(run), after)
     moved = holdout.rename(held_out / "moved")
     other = encoder_variant("pixels@2", requested=True)
-    with pytest.raises(InputError, match=r"holdout of run .* cannot be opened .*--holdout"):
+    with pytest.raises(InputError, match=r"held-out images of run .* cannot be opened .*holdout=…"):
         stability_run(run, [other], cache=False)
     moved_too = GMValuator.refit(run, holdout=moved, cache=False, **variant.changes)
     np.testing.assert_array_equal(moved_too.value(made / "generated").values, after.values)
@@ -144,7 +144,7 @@ def test_value_of_a_run_takes_its_holdout(made: Path, held_out: Path) -> None:
     (held_out / "holdout").rename(held_out / "moved")
     done = CliRunner().invoke(cli, [*asked, "--out", str(held_out / "third")])
     assert isinstance(done.exception, InputError)
-    assert "pass the images (holdout=…, --holdout)" in str(done.exception)
+    assert "pass where they are now (--holdout SOURCE)" in str(done.exception)
 
 
 def test_a_test_that_is_only_reported_is_left_out(
@@ -190,6 +190,20 @@ def test_every_setting_is_varied_once_at_a_time() -> None:
     assert {each.setting for each in ridge} == {"k"}
     with pytest.raises(InputError, match="no setting 'tau' to vary; choose from encoder, k"):
         default_variants(SETTINGS, ["tau"])
+
+
+def test_the_distance_of_the_encoder_is_compared_once_and_named(run: Path) -> None:
+    lite = SETTINGS | {"encoder": "efficientnet-lite0:root"}
+    assert [each.name for each in default_variants(lite, ["distance"])] == ["none"]
+    two = default_variants(lite | {"second_encoder": "pixels@8"}, ["distance"])
+    assert [each.name for each in two] == ["efficientnet-lite0", "none"]
+    other = [distance_variant("none"), distance_variant("pixels@8"), distance_variant("pixels@4")]
+    compared = stability_run(run, other, cache=False)
+    assert compared.comparisons[0].ranks == compared.comparisons[1].ranks
+    assert compared.notes == tuple(
+        f"Distance {name} is the distance of the encoder, pixels@8."
+        for name in ("none", "pixels@8")
+    )
 
 
 def test_others_are_valued_anew_and_kept(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -103,9 +102,42 @@ def test_embed_then_value_and_match_use_the_index(
     for source in (index, out):
         status, printed, _ = call("match", source, image, "--top", "3", "--json", "--k", "5")
         assert status == 0
-        (found,) = json.loads(printed).values()
+        (found,) = json.loads(printed)
         wanted = direct.contributors("103.png")
-        assert [row["train_id"] for row in found] == list(wanted.ids[:3])
+        assert [row["train_id"] for row in found["contributors"]] == list(wanted.ids[:3])
+        assert (found["source"], found["generated_id"]) == (str(image), "103.png")
+        assert found["quality"] == direct.quality[3]
+        assert direct.match_p is not None
+        assert found["match_p"] == direct.match_p[3]
+        assert found["copy_of"] == []
+
+
+def test_match_prints_one_shape_for_one_picture_and_for_several(
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    training = sorted(digit_folder.rglob("*.png"))[0]
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(training.read_bytes())
+    same_pixels = tmp_path / "same.bmp"
+    Image.open(training).save(same_pixels)
+    words = ("match", digit_folder, copy, same_pixels, generated, *QUICK, "--top", "2")
+    status, printed, _ = call(*words, "--json")
+    assert status == 0
+    found = json.loads(printed)
+    assert [match["source"] for match in found] == [*map(str, (copy, same_pixels)),
+                                                    *[str(generated)] * 6]  # fmt: skip
+    name = training.relative_to(digit_folder).as_posix()
+    assert [match["copy_of"] for match in found] == [[name], [name], *[[]] * 6]
+    assert all(0 < match["match_p"] <= 1 and len(match["contributors"]) == 2 for match in found)
+    assert found[0].keys() == found[-1].keys()
+    status, printed, _ = call(*words)
+    lines = printed.splitlines()
+    assert lines[0] == f"{copy}: copy.png"
+    assert lines[1].startswith("quality ")
+    assert f"; copy of {name}" in lines[1]
+    assert lines[2].split() == ["training", "image", "distance", "score"]
+    status, printed, _ = call("match", digit_folder, copy, *QUICK, "--null", "off", "--json")
+    assert json.loads(printed)[0]["match_p"] is None
 
 
 def test_mixed_rerank_weights_and_own_quality(
@@ -305,38 +337,6 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(
     assert "Interrupted; no result was written" in err
     assert "Traceback" not in err
     assert not out.exists()
-
-
-@pytest.mark.parametrize(("arguments", "status"), [(("--help",), 1), (("cache",), 141)])
-def test_closed_pipe_is_no_crash(arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "gmvaluator.cli", *arguments],
-            env={**os.environ, "GMVALUATOR_CACHE": str(tmp_path)},
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
-    finally:
-        os.close(writer)
-    # of a result, 1 would say that a check failed; click prints the help
-    assert (done.returncode, done.stderr) == (status, "")
-
-
-def test_head_of_the_help() -> None:
-    read = subprocess.run(
-        f"{sys.executable} -m gmvaluator.cli --help | head -n 1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert read.stdout.startswith("Usage: ")
-    assert "Traceback" not in read.stderr
 
 
 def test_cache_shows_what_is_kept_and_prunes_it(

@@ -6,9 +6,11 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +19,8 @@ import pytest
 from gmvaluator import GMValuator
 from gmvaluator.cli import cli
 from gmvaluator.cli.evaluate import evaluate
-from gmvaluator.cli.options import FIT, NULL, WEIGHING, Purposes, options
+from gmvaluator.cli.help import HEADINGS, MOST_FLAT, SETTINGS, Purposes, Verb
+from gmvaluator.cli.options import FIT, NULL, WEIGHING, options
 
 SEVERAL = "the verb compares several values, so the option is repeatable"
 EACH = "each study has its own default"
@@ -162,6 +165,41 @@ def test_commands_are_listed_by_purpose(group: Purposes) -> None:
     assert "..." not in text.partition("Commands:")[2]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_many_options_are_listed_by_headings(verb: str) -> None:
+    command = VERBS[verb]
+    if isinstance(command, click.Group):
+        return
+    assert isinstance(command, Verb)
+    context = click.Context(command, PARENT, info_name=verb, terminal_width=100)
+    section = command.get_help(context).partition("\nOptions:\n")[2].partition("\n\n")[0]
+    shown = dict[str, list[str]]({"": []})
+    for line in section.splitlines():
+        if heading := re.fullmatch(r" (\S.*):", line):
+            shown[heading[1]] = []
+        elif line.startswith("  -"):
+            shown[list(shown)[-1]] += re.findall(r"--[a-z][a-z-]*", line.split("  ")[1])[:1]
+    names = [name for name, _ in option_names(command)]
+    assert sorted(name for listed in shown.values() for name in listed) == sorted(
+        [*names, "--help"]
+    )
+    if len(names) < MOST_FLAT:
+        assert list(shown) == [""]
+        return
+    assert shown.pop("") == []
+    assert list(shown) == [heading for heading in HEADINGS if heading in shown]
+    assert max(map(len, shown.values())) <= 13
+    for title, listed in shown.items():
+        assert title == SETTINGS or set(listed) <= set(HEADINGS[title])
+
+
+def test_each_option_that_a_heading_lists_is_one_of_some_verb() -> None:
+    listed = [name for names in HEADINGS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    known = {name for command in VERBS.values() for name, _ in option_names(command)}
+    assert set(listed) - {"--help"} <= known
+
+
 def test_defaults_in_the_help_are_those_of_the_library() -> None:
     @options(*FIT, *WEIGHING, *NULL)
     def command(**_: Any) -> None: ...
@@ -197,15 +235,28 @@ def test_help_answers_in_a_fifth_of_a_second() -> None:
     assert min(spent) < 0.2, spent
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp932"])
-def test_streams_of_other_encodings_are_no_crash(encoding: str) -> None:
-    for verb in ("value", "demo", "audit"):
-        done = subprocess.run(
-            [sys.executable, "-m", "gmvaluator.cli", verb, "--help"],
-            env=os.environ | {"PYTHONIOENCODING": encoding},
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_shell_completes_verbs_options_and_choices(tmp_path: Path) -> None:
+    """By the line of the documentation, in a real bash."""
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "operator.md"
+    (line,) = re.findall(r"^eval .*bash_source.*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    program = tmp_path / "gmvaluator"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gmvaluator.cli "$@"\n')
+    program.chmod(0o755)
+    asked = {"verif": 1, "value --qui": 2, "value --null with": 3}
+    script = [line] + [
+        f"COMP_WORDS=(gmvaluator {words}); COMP_CWORD={at}; COMPREPLY=(); "
+        '_gmvaluator_completion gmvaluator; echo "${COMPREPLY[@]}"'
+        for words, at in asked.items()
+    ]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:3] == ["verify", "--quiet", "withhold"], done.stderr
 
 
 @pytest.mark.parametrize("verb", ["value", "match"])

@@ -269,7 +269,7 @@ def test_bad_levels_and_sets_are_refused(digits: Digits, tmp_path: Path) -> None
     valuator = GMValuator(**QUICK).fit(digits[0][:60])
     with pytest.raises(InputError, match=r"no image|empty"):
         valuator.value(digits[0][60:62], holdout=tmp_path / "empty")
-    with pytest.raises(InputError, match="null='off' leaves out the test"):
+    with pytest.raises(InputError, match="null 'off' leaves out the test"):
         GMValuator(**QUICK, null="off").fit(digits[0][:60]).value(
             digits[0][60:62], holdout=noise(3)
         )

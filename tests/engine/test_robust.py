@@ -419,7 +419,7 @@ def test_training_images_without_spacing_are_refused(digits: Digits) -> None:
         "quality": "none",
         "temperature": "spacing",
     }
-    with pytest.raises(InputError, match="at least 2 of them, not 1; pass a temperature"):
+    with pytest.raises(InputError, match="holds 1 training image, and temperature 'spacing'"):
         GMValuator(**settings).fit(digits[0][:1]).value(digits[0][1:3])
     same = np.repeat(digits[0][:1], 9, axis=0)
     with pytest.raises(InputError, match="most training images equal their neighbours"):

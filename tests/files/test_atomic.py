@@ -51,7 +51,7 @@ def test_earlier_result_stays_unless_told(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write(run, "first")
     (run / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="already holds a result; pass --overwrite"):
+    with pytest.raises(RunError, match="already holds a result; pass overwrite=True"):
         write(run, "second")
     assert (run / "data").read_text() == "first"
     write(run, "second", overwrite=True)

@@ -94,7 +94,7 @@ def _options(text: str) -> dict[str, dict[str, Any]]:
     for line in _section(text, "Options:"):
         if line.startswith("  -"):
             entries.append(line)
-        else:
+        elif line.startswith("  "):  # not a heading of options
             entries[-1] += f"  {line.strip()}"
     found = {}
     for entry in entries:

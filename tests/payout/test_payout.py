@@ -315,7 +315,7 @@ def tmp_path_with(tmp_path: Path, made: Path) -> Path:
 def test_a_payout_is_not_replaced_unasked(made: Path, paid: tuple[Payout, Path]) -> None:
     payout, out = paid
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    with pytest.raises(RunError, match=r"payout.json is there already; pass --overwrite"):
+    with pytest.raises(RunError, match=r"payout.json is there already; pass overwrite=True"):
         payout.save(out)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
     # a smaller payout leaves nothing of a larger one behind

@@ -113,7 +113,7 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(
     assert "1 training picture is not shown: the content is no longer what was valued" in text
     assert "1 training picture is not shown: no longer where the run found them" in text
     assert "1 training picture is not shown: the image cannot be read any more" in text
-    assert "1 of 30 images are no longer listed in the set" in text
+    assert "1 of 30 training images are no longer listed in the set" in text
     labels = [a.get("aria-label", "") for a in drawn(browser, page).named("span")]
     for row, state in zip(rows, ("changed", "missing", "unreadable"), strict=True):
         assert f"Training image {run.train.ids[row]}, picture {state}" in labels
@@ -124,7 +124,7 @@ def test_images_that_moved_or_changed_are_marked_and_never_shown(
     valuation = replace(found.valuation, record=replace(found.valuation.record, inputs=Inputs()))
     bare = replace(found, valuation=valuation, train=valuation.open_images("train"))
     text = drawn(browser, report_run(bare, home / "bare.html")).words
-    assert "the run was made from images in memory; pass the set" in text
+    assert "The training images of the run were in memory; pass them" in text
     assert format_number(valuation.values.max()) in text
 
 
@@ -184,7 +184,7 @@ def test_command_writes_the_report_and_says_where(
     status, _, err = call("report", str(home / "run"), "--figures", "--metadata", "nope")
     assert (status, "no column 'nope'" in err) == (2, True)
     status, _, err = call("report", str(home / "run"), "--figures", "--pictures", "inf")
-    assert (status, "megabytes=inf" in err) == (2, True)
+    assert (status, "--pictures inf" in err) == (2, True)
     assert sorted(home.rglob("*")) == before
     status, _, err = call("report", str(home / "run"), "--train-images", str(home / "gone"))
     assert (status, "gone" in err) == (2, True)

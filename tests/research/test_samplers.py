@@ -366,7 +366,7 @@ def test_a_folder_holds_one_request(tmp_path: Path) -> None:
     out = tmp_path / "out"
     draw(sampler, 4, out, seed=1)
     before = contents(out)
-    with pytest.raises(RunError, match=r"different: m, seed.*--overwrite"):
+    with pytest.raises(RunError, match=r"different: m, seed.*overwrite=True"):
         draw(sampler, 2, out, seed=2)
     assert contents(out) == before
     draw(sampler, 2, out, seed=2, overwrite=True)

@@ -59,7 +59,10 @@ def test_changed_missing_and_unreadable_images_are_told_and_never_shown(home: Pa
     run = opened(home)
     assert [run.train.state(i) for i in range(3)] == ["changed", "missing", "ok"]
     assert [run.train.png(i, 8) is None for i in range(3)] == [True, True, False]
-    assert run.train.trouble == "1 of 8 images are no longer listed in the set"
+    assert run.train.trouble == (
+        f"1 of 8 training images are no longer listed in the set, first {run.train.ids[1]!r}; "
+        "restore them, or pass where they are now (train=…)"
+    )
     # listed when the set was opened, gone when it is read
     files[2].unlink()
     assert run.train.state(2) == "unreadable"
@@ -75,11 +78,11 @@ def test_a_set_that_is_gone_is_a_mark_and_one_that_was_given_an_error(
     moved = replace(valuation, record=replace(valuation.record, inputs=recorded))
     side = moved.open_images("train")
     assert "cannot be opened where they were" in str(side.trouble)
-    assert "pass the set" in str(side.trouble)
+    assert "pass where they are now (train=…)" in str(side.trouble)
     assert side.state(0) == "missing"
     assert side.png(0, 8) is None
-    assert "from images in memory" in str(moved.open_images("generated").trouble)
-    with pytest.raises(InputError, match="column 'licence' cannot be read: the images cannot be"):
+    assert "images of the run were in memory" in str(moved.open_images("generated").trouble)
+    with pytest.raises(InputError, match="column 'licence' cannot be read: the training images"):
         side.column("licence")
     with pytest.raises(InputError, match="gone"):
         open_run(made / "run", train=tmp_path / "gone")

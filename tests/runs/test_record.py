@@ -16,6 +16,7 @@ from gmvaluator import GMValuator, RunError, Valuation
 from gmvaluator.cli import cli
 from gmvaluator.extension import extend_run
 from gmvaluator.files.seals import seal_of
+from gmvaluator.places import RUN_FOLDER
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.record import (
     MARKER,
@@ -304,4 +305,4 @@ def test_every_command_names_the_damaged_key(
 def test_a_file_that_is_no_json_object_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / MARKER).write_text(text)
     with pytest.raises(RunError, match=r"run\.json (cannot be read|holds no JSON object)"):
-        read_marker(tmp_path, MARKER, "run")
+        read_marker(tmp_path, RUN_FOLDER)

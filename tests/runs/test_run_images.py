@@ -26,6 +26,7 @@ def side_of(folder: Path, *, keys: bool = True, labels: bool = True) -> RunSide:
     images = ImageSet.open(folder)
     contents = tuple(images.content_key(row) for row in range(len(images)))
     return open_side(
+        "train",
         images.ids,
         contents if keys else None,
         images.labels if labels else None,
@@ -70,8 +71,8 @@ def test_without_content_keys_an_image_is_shown_and_its_state_is_unknown(folder:
 def test_images_that_the_set_no_longer_lists_are_missing(folder: Path) -> None:
     ids = side_of(folder).ids
     (folder / ids[3]).unlink()
-    side = open_side(ids, None, None, Input(str(folder)))
-    assert side.trouble == "1 of 4 images are no longer listed in the set"
+    side = open_side("train", ids, None, None, Input(str(folder)))
+    assert str(side.trouble).startswith("1 of 4 training images are no longer listed in the set")
     np.testing.assert_array_equal(side.rows, [0, 1, 2, -1])
     assert side.state(3) == "missing"
     assert side.thumbnail(3, 4) == ("missing", None)
@@ -85,7 +86,7 @@ def test_a_whole_column_needs_all_images(folder: Path) -> None:
     ids = side_of(folder).ids
     rows = "\n".join(f"{name},{place}" for place, name in enumerate(ids[:3]))
     (folder / "list.csv").write_text(f"path,artist\n{rows}")
-    side = open_side(ids, None, ("a", "a", None, "b"), Input(None), folder / "list.csv")
+    side = open_side("train", ids, None, ("a", "a", None, "b"), Input(None), folder / "list.csv")
     assert side.column("artist") == ("0", "1", "2", None)
     assert side.whole_column("label") == ("a", "a", None, "b")
     with pytest.raises(RunError, match="column 'artist' cannot be read for all images: 1 of 4"):
@@ -95,13 +96,13 @@ def test_a_whole_column_needs_all_images(folder: Path) -> None:
 
 
 def test_a_recorded_set_may_be_gone_and_a_given_set_must_open(tmp_path: Path) -> None:
-    side = open_side(("a.png",), None, None, Input(str(tmp_path / "gone")))
+    side = open_side("train", ("a.png",), None, None, Input(str(tmp_path / "gone")))
     assert side.images is None
     assert "cannot be opened where they were" in str(side.trouble)
     assert side.state(0) == "missing"
-    memory = open_side(("a.png",), None, None, Input(None))
-    assert memory.trouble == "the run was made from images in memory; pass the set"
-    with pytest.raises(InputError, match="column 'label' cannot be read: the run was made from"):
+    memory = open_side("train", ("a.png",), None, None, Input(None))
+    assert memory.trouble == "the training images of the run were in memory; pass them (train=…)"
+    with pytest.raises(InputError, match="column 'label' cannot be read: the training images"):
         memory.column("label")
     with pytest.raises(InputError, match="gone"):
-        open_side(("a.png",), None, None, Input(None), tmp_path / "gone")
+        open_side("train", ("a.png",), None, None, Input(None), tmp_path / "gone")

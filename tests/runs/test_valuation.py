@@ -229,7 +229,7 @@ def test_older_runs_without_hashes_and_keys_still_open(
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run folder \(it holds no run\.json\)"):
+    with pytest.raises(RunError, match="is an empty folder; wanted a run folder"):
         Valuation.load(tmp_path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from gmvaluator.arguments import whole_number
 from gmvaluator.audit.evidence import write_evidence
 from gmvaluator.audit.near_copies import Calibration, CopyFinder, CopySettings, Pair
 from gmvaluator.audit.pages import FIRST, drop_pages
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.files.atomic import check_into, publish_file
 from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import RUN_SEAL, sealed
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
 from gmvaluator.runs.folder import Run, open_run
-from gmvaluator.runs.images import RunSide
+from gmvaluator.runs.images import NAMES, RunSide, pass_images
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ AUDIT_TABLE, AUDIT_RECORD, AUDIT_PAGES = "audit.parquet", "audit.json", "audit"
 AUDIT_FORMAT = 1
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Audit:
     """The result of `audit_run`.
@@ -151,15 +153,13 @@ def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200)
     folder = Path(run)
     pages = folder / AUDIT_PAGES
     if not overwrite and (folder / AUDIT_RECORD).exists():
-        raise RunError(
-            f"{run} already holds an audit; pass --overwrite (overwrite=True) to replace it"
-        )
+        raise RunError(f"{run} already holds an audit; {pass_overwrite()} to replace it")
     # an audit that was interrupted leaves files as well
     leftovers = [file for file in (folder / AUDIT_TABLE, pages / FIRST) if file.exists()]
     if leftovers and not overwrite and not (folder / AUDIT_RECORD).exists():
         raise RunError(
             f"{leftovers[0]} is there, and no {AUDIT_RECORD} that it belongs to; move it away, or "
-            "pass --overwrite (overwrite=True) to replace it"
+            f"{pass_overwrite()} to replace it"
         )
     blocked = [file for file in (folder / AUDIT_RECORD, folder / AUDIT_TABLE) if file.is_dir()]
     if evidence and pages.exists():
@@ -200,10 +200,7 @@ def audit_run(
     """
     most = None if most is None else whole_number("most", most, 1)
     opened = open_run(run, train=train, generated=generated)
-    training, drawn = (
-        _present(side, name, opened)
-        for side, name in ((opened.train, "train"), (opened.generated, "generated"))
-    )
+    training, drawn = (_present(side, opened) for side in (opened.train, opened.generated))
     m = len(opened.generated.ids)
     audited = evenly_spread(m, m if most is None else most)
     finder = CopyFinder(
@@ -229,7 +226,7 @@ def audit_run(
     )
 
 
-def _present(side: RunSide, name: str, run: Run) -> ImageSet:
+def _present(side: RunSide, run: Run) -> ImageSet:
     """The images of one side in the order of the run.
 
     Raises:
@@ -237,20 +234,17 @@ def _present(side: RunSide, name: str, run: Run) -> ImageSet:
         RunError: some images are missing.
     """
     if side.images is None:
-        raise InputError(f"{name} images of run {run.folder}: {side.trouble} (--{name} SET)")
+        raise InputError(f"run {run.folder}: {side.trouble}")
     if side.trouble is not None:
         gone = [name for name, row in zip(side.ids, side.rows, strict=True) if row < 0]
-        raise RunError(
-            f"{name} images of run {run.folder}: {side.trouble}, first {gone[0]!r}; restore them "
-            f"or pass where they are (--{name} SET)"
-        )
+        raise RunError(f"run {run.folder}: {side.trouble}; the first is {gone[0]!r}")
     return side.images.select(side.rows, ids=side.ids)
 
 
 def _check_same(
     run: Run,
     side: RunSide,
-    name: str,
+    name: Literal["train", "generated"],
     ids: Sequence[str],
     keys: Sequence[str],
     expected: NDArray[np.int64] | None = None,
@@ -282,8 +276,8 @@ def _check_same(
             f"{len(lost)} can no longer be read" if lost else f"{len(changed)} have changed since"
         )
         raise RunError(
-            f"{name} images of run {run.folder}: {what}, first {(lost or changed)[0]!r}; "
-            f"restore them, pass where they are (--{name} SET), or make the run again"
+            f"{NAMES[name]} of run {run.folder}: {what}, first {(lost or changed)[0]!r}; "
+            f"restore them, {pass_images(name)}, or make the run again"
         )
 
 

@@ -30,6 +30,7 @@ from gmvaluator.files.store import Store
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, ImageSource, Skip
 from gmvaluator.progress import Progress, as_progress
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair", "calibrate"]
@@ -66,6 +67,7 @@ class CopySettings:
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """The threshold, and the distances that it was taken from.
@@ -145,6 +147,7 @@ class Pair:
     rank: int
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Matches:
     """The nearest training images of each image, nearest first.

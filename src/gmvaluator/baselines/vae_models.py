@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.generators import load_generator
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.generators.beta_vae import VAE
@@ -60,8 +60,8 @@ def checkpoints_of(generator: str | Path) -> list[VAECheckpoint]:
     snapshots = list_snapshots(path)
     if not snapshots:
         raise RunError(
-            f"{path} has no snapshots of its training beside it; train it again with --keep 5 "
-            "(train_generator(…, keep=5))"
+            f"{path} has no snapshots of its training beside it; train it again with "
+            + either("train_generator(…, keep=5)", "--keep 5")
         )
     return [_snapshot_checkpoint(snapshot, model) for snapshot in snapshots]
 

@@ -19,17 +19,26 @@ from numpy.typing import NDArray
 from gmvaluator.arguments import whole_number
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
 from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
-from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
+from gmvaluator.errors import (
+    InputError,
+    MissingPackageError,
+    MissingWeightsError,
+    MovedError,
+    RunError,
+    either,
+)
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
-from gmvaluator.settings import name_of, rerank_terms
+from gmvaluator.settings import canonical, name_of, rerank_terms
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ class Variant:
     requested: bool = False
 
 
+@short_repr
 @dataclass(frozen=True)
 class Comparison:
     """A variant's values beside the run's.
@@ -92,6 +102,7 @@ class Comparison:
     shares: dict[str, float] = field(default_factory=dict)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Stability:
     """The comparisons of a run.
@@ -163,7 +174,11 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     variants: dict[str, list[Variant]] = {
         "encoder": [encoder_variant(name) for name in ENCODERS],
         "k": [k_variant(k) for k in (settings["k"] // 2, 2 * settings["k"]) if k],
-        "distance": [distance_variant(distance) for distance in DISTANCES],
+        "distance": [
+            distance_variant(distance)
+            for distance in DISTANCES
+            if distance == "none" or not _is_of_encoder(distance_variant(distance), settings)
+        ],
         "temperature": [],
     }
     temperature = settings.get("temperature_used", settings["temperature"])
@@ -178,6 +193,12 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         for variant in variants[setting]
         if any(settings.get(name) != changed for name, changed in variant.changes.items())
     ]
+
+
+def _is_of_encoder(variant: Variant, settings: Mapping[str, Any]) -> bool:
+    """Whether a distance is that of the run's encoder, which `none` stands for as well."""
+    names = [canonical(name) for name in variant.changes["rerank"]]
+    return not settings.get("second_encoder") and names in ([], [canonical(settings["encoder"])])
 
 
 def encoder_variant(name: str, *, requested: bool = False) -> Variant:
@@ -260,11 +281,18 @@ def stability_run(
             try:
                 piece = work.piece("variant", key, partial(compute, variant))
                 comparisons.append(_comparison(variant, piece))
+            except MovedError:
+                raise  # not the variant's fault
             except (MissingPackageError, MissingWeightsError, InputError) as error:
                 if variant.requested:
                     raise
                 notes.append(f"{variant.setting} {variant.name} is left out: {error}")
             advance(1)
+    notes += [
+        f"Distance {variant.name} is the distance of the encoder, {recorded['encoder']}."
+        for variant in variants
+        if variant.setting == "distance" and _is_of_encoder(variant, recorded)
+    ]
     settings = {name: valuation.record.settings[name] for name in ("encoder", "k", "rerank")}
     temperature = valuation.record.settings.get("temperature_used")
     return Stability(
@@ -336,11 +364,14 @@ def _anew(
     options: Mapping[str, Any],
 ) -> Valuation:
     recorded = valuation.record.inputs.generated
-    source = recorded.source if sources["generated"] is None else sources["generated"]
-    if source is None:
+    if sources["generated"] is not None:
+        images = ImageSet.open(sources["generated"])
+    elif recorded.source is not None:
+        images = open_recorded(recorded.source, "generated", f"run {folder}")
+    else:
         raise InputError(
             f"run {folder} was made from generated images in memory; pass them "
-            "(generated=…, --generated-images)"
+            f"({either('generated=…', '--generated-images')})"
         )
     changes = {**_room(valuation, variant), **variant.changes, **options}
     test = valuation.record.unattributed
@@ -350,21 +381,23 @@ def _anew(
         changes["null"] = "off"
     holdout = sources["holdout"] if withheld else None
     valuator = GMValuator.refit(folder, train=sources["train"], holdout=holdout, **changes)
-    revalued = valuator.value(valuation.as_valued("generated", ImageSet.open(source)))
+    revalued = valuator.value(valuation.as_valued("generated", images))
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:
         raise RunError(
-            f"the generated images of run {folder} have changed since; make the run again"
+            f"the generated images of run {folder} have changed since; "
+            f"{pass_images('generated')}, or make the run again"
         )
     if revalued.train_ids != valuation.train_ids:
         raise RunError(
-            f"the training images of run {folder} have changed since; make the run again"
+            f"the training images of run {folder} have changed since; {pass_images('train')}, or "
+            "make the run again"
         )
     if withheld and _null_fingerprint(revalued) != _null_fingerprint(valuation):
         raise RunError(
             f"the holdout of run {folder} has changed since; pass the images it had "
-            "(holdout=…, --holdout), or make the run again"
+            f"({either('holdout=…', '--holdout')}), or make the run again"
         )
     return revalued
 

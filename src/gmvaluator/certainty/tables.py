@@ -19,6 +19,7 @@ from gmvaluator.certainty.intervals import Interval
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.runs.plots import new_figure
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +28,7 @@ Cell = str | float | int | Interval | None
 Draw = Callable[["Figure"], None]
 
 
+@short_repr
 @dataclass(frozen=True)
 class Table:
     """Rows under column heads; a cell is text, a number, a mean with its interval, or empty."""
@@ -70,6 +72,7 @@ class Table:
         return str(cell).replace("|", "\\|")
 
 
+@short_repr
 @dataclass(frozen=True)
 class StudyResult:
     """The result of a study, or of a command that measures a run.

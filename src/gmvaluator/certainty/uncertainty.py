@@ -37,6 +37,7 @@ from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,6 +111,7 @@ class Growth:
             return math.inf
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
     """How certain the values of a run are.

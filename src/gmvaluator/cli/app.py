@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from gmvaluator.cli.audit import audit
+from gmvaluator.cli.claims import claim, claim_folder
 from gmvaluator.cli.curate import curate
+from gmvaluator.cli.diff import diff
 from gmvaluator.cli.evaluate import evaluate
 from gmvaluator.cli.generate import sample, train_generator
+from gmvaluator.cli.help import Purposes, example
 from gmvaluator.cli.options import (
     CACHE,
     COMPUTING,
@@ -24,9 +27,7 @@ from gmvaluator.cli.options import (
     PRINTING,
     TRAIN_IMAGES,
     WEIGHING,
-    Purposes,
     distance_terms,
-    example,
     flag,
     option,
     options,
@@ -35,12 +36,13 @@ from gmvaluator.cli.options import (
 )
 from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
+    chosen_progress,
     copies_text,
+    log_to_stderr,
     print_cache,
     print_result,
     print_valuation,
     skipped_text,
-    table,
     warn_plainly,
 )
 from gmvaluator.cli.report import report
@@ -48,7 +50,7 @@ from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
-from gmvaluator.errors import GMValuatorError, InputError
+from gmvaluator.errors import GMValuatorError, InputError, for_the_command_line
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 PURPOSES = {
     "Value training images": ("value", "extend", "embed", "match"),
     "Look at a run": ("report", "curate"),
-    "Check a run": ("uncertainty", "stability", "audit", "verify"),
+    "Check a run": ("uncertainty", "stability", "audit", "verify", "diff"),
     "Pay owners": ("payout", "ledger"),
     "Generate images": ("sample", "train-generator"),
     "This program": ("demo", "doctor", "cache"),
@@ -75,7 +77,17 @@ PURPOSES = {
     epilog=example("value train/ generated/ --out run/"),
 )
 @click.version_option(package_name="gmvaluator")
-def cli() -> None:
+@options(
+    option(
+        "--log-level",
+        "Least level of the log messages on standard error. Also $GMVALUATOR_LOG. Default: "
+        "warning.",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="warning",
+        envvar="GMVALUATOR_LOG",
+    )
+)
+def cli(log_level: str) -> None:
     """How much did each training image contribute to what a generative model produced?
 
     TRAIN, GENERATED and SOURCE are sets of images: a folder (sub-folders are labels), a Parquet
@@ -84,6 +96,9 @@ def cli() -> None:
     data/#split=train or table.parquet#image=target. INDEX and RUN are folders that embed and value
     wrote. `gmvaluator VERB --help` explains a verb.
     """
+    context = click.get_current_context()
+    context.with_resource(for_the_command_line())
+    context.with_resource(log_to_stderr(log_level))
 
 
 @cli.command(epilog=example("value train/ generated/ --out run/"))
@@ -102,7 +117,6 @@ def value(
     holdout: str | None,
     strict: bool,
     as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Value every image of TRAIN by the images of GENERATED.
@@ -111,22 +125,21 @@ def value(
     its settings; options given here replace them. Writes a run folder: tables of values and
     contributions, run.json and report.html.
     """
-    from gmvaluator.files.atomic import check_output
     from gmvaluator.report import report_run
     from gmvaluator.runs.folder import open_run
     from gmvaluator.runs.record import MARKER
 
-    check_output(out, MARKER, overwrite=overwrite)
+    claim_folder(out, MARKER, overwrite=overwrite)
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     images = open_images(generated)
     held_out = None if holdout is None else open_images(holdout)
-    valuator = _fitted(train, options, train_images, held_out, strict=strict, quiet=quiet)
+    valuator = _fitted(train, options, train_images, held_out, strict=strict)
     valuation = valuator.value(images, holdout=held_out, strict=strict)
     valuation.save(out, overwrite=overwrite)
     page = None
     if not no_report:
         run = open_run(out, train=train_images, generated=images)
-        page = report_run(run, progress=not quiet and not as_json)
+        page = report_run(run, progress=chosen_progress())
     print_valuation(valuation, out, as_json=as_json, report=page)
 
 
@@ -135,17 +148,16 @@ def value(
 @options(out("Folder to write the index to.", required=True), OVERWRITE)
 @options(*FIT, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def embed(
-    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, quiet: bool, **options: Any
+    train: str, out: Path, overwrite: bool, strict: bool, as_json: bool, **options: Any
 ) -> None:
     """Embed the images of TRAIN once and save them as an index.
 
     The commands value and match then take the index folder in place of TRAIN.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
-    from gmvaluator.files.atomic import check_output
 
-    check_output(out, INDEX_MARKER, overwrite=overwrite)
-    valuator = _valuator(options, quiet=quiet).fit(open_images(train), strict=strict)
+    claim_folder(out, INDEX_MARKER, overwrite=overwrite)
+    valuator = _valuator(options).fit(open_images(train), strict=strict)
     valuator.save(out, overwrite=overwrite)
     fitted = cast("Trained", valuator.fitted_)
     summary = {
@@ -164,49 +176,46 @@ def embed(
 @click.argument("fitted", metavar="INDEX")
 @click.argument("images", nargs=-1, required=True)
 @options(option("--top", "Number of contributors to print.", default=10))
-@options(*FIT, *WEIGHING, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
+@options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def match(
     fitted: str,
     images: tuple[str, ...],
     top: int,
     train_images: str | None,
+    holdout: str | None,
     strict: bool,
     as_json: bool,
-    quiet: bool,
     **options: Any,
 ) -> None:
     """Print the contributors of each image of IMAGES.
 
     INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
-    files or folders. Nothing is written.
+    files or folders. Also prints the quality of each image, the p-value of its match (a small one:
+    the image has no source in the training set) and training images that it is a copy of. --null
+    off leaves the p-value out, which is sooner for a large training set. Nothing is written.
     """
+    from gmvaluator.cli.match import matches_of
+
+    # opened before the long work: a mistyped path is found in seconds, not in minutes
     sets = {image: open_images(image) for image in images}
-    valuator = _fitted(fitted, options, train_images, strict=strict, quiet=quiet, null="off")
-    contributors: dict[str, list[dict[str, Any]]] = {}
-    lines: list[str] = []
-    for image, images_of in sets.items():
-        valuation = valuator.value(images_of, strict=strict)
-        for name in valuation.generated_ids:
-            best = valuation.contributors(name)
-            rows: list[dict[str, Any]] = [
-                {"train_id": best.ids[i], "distance": float(best.distances[i])}
-                | {"score": float(best.scores[i])}
-                for i in range(min(top, len(best.ids)))
-            ]
-            source = name if len(sets) == 1 else f"{image}: {name}"
-            contributors[source] = rows
-            cells = [
-                (row["train_id"], f"{row['distance']:.4f}", f"{100 * row['score']:.3f} %")
-                for row in rows
-            ]
-            columns = ("training image", "distance", "score")
-            lines += [source, table(columns, cells, left=columns[:1])]
-    print_result(contributors, "\n".join(lines), as_json=as_json)
+    held_out = None if holdout is None else open_images(holdout)
+    # a run that withholds scores would print contributors without any
+    options["null"] = options["null"] or "report"
+    valuator = _fitted(fitted, options, train_images, held_out, strict=strict)
+    matches = [
+        match
+        for image, images_of in sets.items()
+        for match in matches_of(
+            valuator.value(images_of, holdout=held_out, strict=strict), image, top
+        )
+    ]
+    texts = "\n\n".join(match.as_text() for match in matches)
+    print_result([match.as_json() for match in matches], texts, as_json=as_json)
 
 
 @cli.command(epilog=example("demo --out demo-run/"))
 @options(out("Folder to write the run to.", default=Path("demo-run")), OVERWRITE, *PRINTING)
-def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def demo(out: Path, overwrite: bool, as_json: bool) -> None:
     """Value 5,000 real digits by 200 generated ones.
 
     A small β-VAE of this package draws the digits; no data and no network are needed. Writes a run
@@ -214,7 +223,8 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """
     from gmvaluator.cli.demo import PAGE, run_demo
 
-    result = run_demo(out, overwrite=overwrite, progress=not quiet and not as_json)
+    claim(out)
+    result = run_demo(out, overwrite=overwrite, progress=chosen_progress())
     print_valuation(
         result.valuation, out, as_json=as_json, report=out / PAGE, class_agreement=result.agreement
     )
@@ -232,14 +242,11 @@ def demo(out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
     ),
     *PRINTING,
 )
-def cache(
-    cache: Path | None, prune: bool, older_than: float | None, as_json: bool, quiet: bool
-) -> None:
+def cache(cache: Path | None, prune: bool, older_than: float | None, as_json: bool) -> None:
     """Show what the cache folder holds, or make it smaller."""
     from gmvaluator.files.prune import prune as prune_cache
     from gmvaluator.files.prune import survey
     from gmvaluator.files.store import Store
-    from gmvaluator.progress import as_progress
 
     if older_than is not None and not prune:
         raise InputError("--older-than goes with --prune; add --prune, or leave --older-than out")
@@ -247,7 +254,7 @@ def cache(
     if not prune:
         print_cache(store.folder, survey(store), as_json=as_json)
         return
-    progress = as_progress(not quiet and not as_json)
+    progress = chosen_progress()
     done = prune_cache(store, older_than=older_than, progress=progress)
     text = (
         f"{done.vectors} embeddings and {done.indexes} indexes dropped, {done.merged} small files "
@@ -267,17 +274,17 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 for _command in (
-    *(extend, report, curate, uncertainty, stability, audit, verify, payout, ledger),
+    *(extend, report, curate, uncertainty, stability, audit, verify, diff, payout, ledger),
     *(sample, train_generator, evaluate),
 ):
     cli.add_command(_command)
 
 
-def _valuator(options: dict[str, Any], *, quiet: bool, **fixed: Any) -> GMValuator:
+def _valuator(options: dict[str, Any], **fixed: Any) -> GMValuator:
     from gmvaluator.valuator import GMValuator
 
     preset = options.pop("preset")
-    return GMValuator.preset(preset, **_arguments(options, quiet=quiet), **fixed)
+    return GMValuator.preset(preset, **_arguments(options), **fixed)
 
 
 def _fitted(
@@ -287,7 +294,6 @@ def _fitted(
     holdout: ImageSet | None = None,
     *,
     strict: bool,
-    quiet: bool,
     **fixed: Any,
 ) -> GMValuator:
     """A fitted valuator from images, from an index folder or from a run.
@@ -308,23 +314,21 @@ def _fitted(
     if not saved:
         if train_images is not None:
             raise InputError(f"--train-images goes with an index or run, and {train} is neither")
-        return _valuator(options, quiet=quiet, **fixed).fit(open_images(train), strict=strict)
+        return _valuator(options, **fixed).fit(open_images(train), strict=strict)
     options.pop("preset")
-    changes = _arguments(options, quiet=quiet) | fixed
+    changes = _arguments(options) | fixed
     if (folder / INDEX_MARKER).is_file():
         return GMValuator.load(folder, train=train_images, **changes)
     return GMValuator.refit(folder, train=train_images, holdout=holdout, strict=strict, **changes)
 
 
-def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     """Options as arguments of `GMValuator`; what was not given is left to its defaults."""
     from gmvaluator.settings import read_temperature
-    from gmvaluator.weights import Weights
 
     arguments = {name: value for name, value in options.items() if value not in (None, ())}
     paths = dict(pair(text, "--weights NAME=PATH", Path) for text in arguments.pop("weights", ()))
-    cache = arguments.get("cache")
-    arguments["weights"] = Weights(paths, cache / "weights" if cache else None)
+    arguments["weights"] = paths
     if arguments.pop("no_cache"):
         arguments["cache"] = False
     if "rerank" in arguments:
@@ -334,8 +338,7 @@ def _arguments(options: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
         arguments["temperature"] = read_temperature(arguments["temperature"])
     if str(arguments.get("quality", "")).endswith(".npy"):
         arguments["quality"] = _load_quality(Path(arguments["quality"]))
-    as_json = click.get_current_context().params.get("as_json", False)
-    return arguments | {"progress": not quiet and not as_json}
+    return arguments | {"progress": chosen_progress()}
 
 
 def _load_quality(file: Path) -> Any:
@@ -356,8 +359,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    output = sys.stdout
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="gmvaluator", standalone_mode=False)
     except GMValuatorError as error:
         message = " ".join(str(error).split())
         click.echo(f"Error: {message}", err=True)
@@ -371,6 +375,12 @@ def main() -> None:
         usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
         click.echo(message or usual, err=True)
         status = 130
+    except SystemExit:
+        # where a reader leaves early (head, less), click replaces the stream and exits with 1, as
+        # if a check had failed; shells report a program that a closed pipe ended by 141
+        if sys.stdout is output:
+            raise
+        status = 141
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.claims import claim
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BACKEND,
     CACHE,
@@ -19,13 +21,12 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     option,
     options,
 )
 
 
-@click.command(epilog=example("audit run/ --false-alarms 0.001"))
+@verb("audit run/ --false-alarms 0.001")
 @options(
     RUN,
     OVERWRITE,
@@ -81,7 +82,6 @@ def audit(
     cache: Path | None,
     no_cache: bool,
     as_json: bool,
-    quiet: bool,
     **runtime: Any,
 ) -> None:
     """Find generated images that copy training images.
@@ -91,10 +91,13 @@ def audit(
     strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
     from gmvaluator.audit import audit_run
-    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_TABLE, check_audit_output
+    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_RECORD, AUDIT_TABLE, check_audit_output
     from gmvaluator.audit.near_copies import CopySettings
-    from gmvaluator.cli.printing import print_result, table
+    from gmvaluator.cli.printing import chosen_progress, print_result, table
+    from gmvaluator.runs.record import read_record
 
+    read_record(run)
+    claim(run / AUDIT_RECORD)
     settings = CopySettings(false_alarms, candidates, calibration, encoder)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     result = audit_run(
@@ -104,7 +107,7 @@ def audit(
         settings=settings,
         most=most,
         cache=False if no_cache else cache or True,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **{name: value for name, value in runtime.items() if value is not None},
     )
     pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
+from gmvaluator.cli.claims import claim_folder
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     CACHE,
     OVERWRITE,
@@ -14,16 +14,15 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 
 
-@click.command(epilog=example("curate run/ --out to-check/ --lowest 2%"))
+@verb("curate run/ --out to-check/ --lowest 2%")
 @options(
     RUN,
     out("Folder to write the list and the images to.", required=True),
@@ -51,7 +50,6 @@ def curate(
     cache: Path | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Export training images that a person should check.
 
@@ -59,16 +57,15 @@ def curate(
     reads the folder as a CSVDataset, Hugging Face datasets as an imagefolder.
     """
     from gmvaluator import curation
-    from gmvaluator.files.atomic import check_output
 
-    check_output(out, curation.MARKER, overwrite=overwrite)
+    claim_folder(out, curation.MARKER, overwrite=overwrite)
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
     lists = curation.curate_run(
         run,
         lowest=lowest,
         off_manifold=off_manifold,
         train=train_images,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **changes,
     )
     summary = curation.export_curation(lists, out, images=not no_images, overwrite=overwrite)
@@ -79,4 +76,6 @@ def curate(
     )
     if summary["left_out"]:
         text += f"; {summary['left_out']} are missing or changed and have no image there"
+        if lists.run.train.trouble:
+            text += f" ({lists.run.train.trouble})"
     print_result({"out": str(out), **summary}, text, as_json=as_json)

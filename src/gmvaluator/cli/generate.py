@@ -7,25 +7,24 @@ from typing import Any
 
 import click
 
+from gmvaluator.cli.claims import claim
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     OVERWRITE,
     PIXEL_LIMIT,
     PRINTING,
     SEED,
-    example,
     flag,
     option,
     options,
     out,
     pair,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 from gmvaluator.cli.sources import open_images
 
 
-@click.command(
-    "train-generator", epilog=example("train-generator beta-vae train/ --out generator.safetensors")
-)
+@verb("train-generator beta-vae train/ --out generator.safetensors", "train-generator")
 @click.argument("name")
 @click.argument("data")
 @options(
@@ -65,7 +64,6 @@ def train_generator(
     threads: int | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Train a small generative model on the images of DATA.
 
@@ -73,8 +71,8 @@ def train_generator(
     resumes an interrupted training.
     """
     from gmvaluator.generators.training import train_generator as train
-    from gmvaluator.progress import as_progress
 
+    claim(out)
     trained = train(
         name,
         open_images(data),
@@ -87,12 +85,12 @@ def train_generator(
         keep=keep,
         threads=threads,
         overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
     )
     print_result(trained.as_json(), trained.as_text(), as_json=as_json)
 
 
-@click.command(epilog=example("sample demo -m 200 --out generated/"))
+@verb("sample demo -m 200 --out generated/")
 @click.argument("model")
 @options(
     out("Folder to write the images to.", required=True),
@@ -151,16 +149,15 @@ def sample(
     device: str,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Draw images from a generative MODEL into a folder.
 
     MODEL is `demo`, a generator of this package (.safetensors), a TorchScript (.pt) or
     torch.export (.pt2) file, a diffusers pipeline (folder or hub id) or package.module:callable.
     """
-    from gmvaluator.progress import as_progress
     from gmvaluator.samplers import draw, load_sampler
 
+    claim(out)
     sampler = load_sampler(
         model,
         latent=latent,
@@ -178,7 +175,7 @@ def sample(
         batch_size=batch_size,
         labels=[labels[i % len(labels)] for i in range(number)] if labels else None,
         overwrite=overwrite,
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
     )
     summary = {"out": str(out), "n": len(drawn.paths), "kept": drawn.n_kept}
     earlier = f" ({drawn.n_kept} were there already)" if drawn.n_kept else ""

@@ -6,7 +6,7 @@ images are now, how it computes, what it prints. Every help text ends with the d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,35 +63,6 @@ def flag(name: str, text: str, *, to: str = "") -> Option[Any]:
     return click.option(*([name, to] if to else [name]), is_flag=True, help=text)
 
 
-class Purposes(click.Group):
-    """A group whose `--help` lists commands by purpose.
-
-    Args:
-        purposes: purpose → names of its commands, in this order.
-    """
-
-    def __init__(self, *args: Any, purposes: Mapping[str, Sequence[str]], **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.purposes = purposes
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for names in self.purposes.values() for name in names]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, self.commands))
-        with formatter.section("Commands"):
-            for purpose, names in self.purposes.items():
-                formatter.write(f" {purpose}:\n")
-                formatter.write_dl(
-                    [(n.ljust(width), self.commands[n].get_short_help_str(200)) for n in names]
-                )
-
-
-def example(words: str) -> str:
-    """The end of a command's help: one line that a reader can copy."""
-    return f"\b\nExample:\n  gmvaluator {words}"
-
-
 def out(text: str, **click_settings: Any) -> Option[Any]:
     """`--out`, the one place that a command writes to."""
     return option("--out", text, type=PATH, **click_settings)
@@ -145,7 +116,14 @@ OVERWRITE = flag(
     "--overwrite", "Replace an earlier result in the same place; without it that is an error."
 )
 JSON = flag("--json", "Print the result as JSON.", to="as_json")
-QUIET = flag("--quiet", "Show no progress bars.")
+QUIET_GIVEN = "gmvaluator.quiet"
+QUIET = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, _, given: context.meta.update({QUIET_GIVEN: given}),
+    help="Show no progress.",
+)
 PRINTING = (JSON, QUIET)
 
 

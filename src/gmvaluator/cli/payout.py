@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.claims import claim
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
     CACHE,
@@ -24,20 +26,19 @@ from gmvaluator.cli.options import (
     SEED,
     STRICT,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result, table
+from gmvaluator.cli.printing import chosen_progress, print_result, table
 from gmvaluator.cli.sources import open_images
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
 
 
-@click.command(epilog=example("payout run/ --owners owners.csv --budget 10000"))
+@verb("payout run/ --owners owners.csv --budget 10000")
 @options(
     RUN,
     out("Folder to write to. Default: the run."),
@@ -109,7 +110,6 @@ def payout(
     overwrite: bool,
     no_statements: bool,
     as_json: bool,
-    quiet: bool,
     **rules: Any,
 ) -> None:
     """Divide a budget among the owners of training images.
@@ -121,20 +121,19 @@ def payout(
     from gmvaluator.files.atomic import check_into
     from gmvaluator.payout import payout_run
     from gmvaluator.payout.record import OWNED, PAYOUT_RECORD
-    from gmvaluator.progress import as_progress
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images, generated=generated_images)
     check_into(out or run, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
     result = payout_run(opened, owners=owners, **rules)
-    progress = as_progress(not quiet and not as_json)
+    progress = chosen_progress()
     folder = result.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
     record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
     print_result(record, f"{_text(result)}\nsaved in {folder}", as_json=as_json)
 
 
-@click.command(epilog=example("ledger settled.ledger"))
-@click.argument("ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@verb("ledger settled.ledger")
+@click.argument("ledger", type=click.Path(path_type=Path, exists=True))
 @options(JSON)
 def ledger(ledger: Path, as_json: bool) -> None:
     """Check LEDGER; print what was settled, paid and carried."""
@@ -144,7 +143,7 @@ def ledger(ledger: Path, as_json: bool) -> None:
     print_result(book.as_json(), book.as_text(), as_json=as_json)
 
 
-@click.command(epilog=example("extend run/ more-generated/ --train-images train/"))
+@verb("extend run/ more-generated/ --train-images train/")
 @options(RUN, click.argument("generated"))
 @options(
     out("Folder to write the extended run to. Default: RUN itself."),
@@ -169,7 +168,6 @@ def extend(
     out: Path | None,
     overwrite: bool,
     as_json: bool,
-    quiet: bool,
     train_images: str | None,
     cache: Path | None,
     **options: Any,
@@ -183,13 +181,15 @@ def extend(
     from gmvaluator.extension import extend_run
 
     changes: dict[str, Any] = {} if cache is None else {"cache": cache}
+    if out is not None:
+        claim(out)
     extension = extend_run(
         run,
         open_images(generated),
         train=train_images,
         out=out,
         overwrite=overwrite,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
         **options,
         **changes,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmvaluator.errors import CacheWarning
+from gmvaluator.cli.options import QUIET_GIVEN
+from gmvaluator.errors import CacheWarning, RunError
+from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.derived import remaining_records
 
 if TYPE_CHECKING:
@@ -28,6 +32,12 @@ NAME_WIDTH = 60
 """Letters of a name in a table: longer names would push the numbers out of sight."""
 NO_WIDTH = 10_000
 """Columns of the console that tables are laid out for: numbers are never cut off."""
+
+
+def chosen_progress() -> Progress:
+    """The progress of the running command, on standard error; none with --quiet or --json."""
+    context = click.get_current_context()
+    return as_progress(not (context.meta.get(QUIET_GIVEN) or context.params.get("as_json")))
 
 
 def skipped_text(n: int) -> str:
@@ -215,15 +225,43 @@ def warn_plainly() -> None:
     warnings.showwarning = show  # type: ignore[assignment]
 
 
+@contextmanager
+def log_to_stderr(level: str) -> Iterator[None]:
+    """Write the log of this package to standard error meanwhile, from a level on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log = logging.getLogger("gmvaluator")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
 def print_result(summary: Any, text: str, *, as_json: bool) -> None:
     """Print the result of a command: `summary` as JSON, or `text`.
 
-    A reader that leaves early (head, less) ends the command with exit code 141, as a shell reports
-    a program that a closed pipe ended. Click's own code, 1, would say that a check failed.
+    Raises:
+        RunError: standard output cannot be written, since a disk is full, say.
     """
+    # the escapes of a stream that lacks a letter are none of JSON
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     try:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=False) if as_json else text)
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=ascii_only) if as_json else text)
     except BrokenPipeError:
-        # Python writes what is left when it ends, and would fail again
+        raise
+    except OSError as error:
+        _close_output()
+        raise RunError(
+            f"the result cannot be printed ({error.strerror}); what the command writes to files "
+            "is complete"
+        ) from error
+
+
+def _close_output() -> None:
+    """Python writes what is left when it ends, and would fail again."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.get_current_context().exit(141)

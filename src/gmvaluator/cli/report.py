@@ -6,23 +6,23 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     PIXEL_LIMIT,
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
     out,
 )
-from gmvaluator.cli.printing import print_result
+from gmvaluator.cli.printing import chosen_progress, print_result
 from gmvaluator.report import PICTURE_MEGABYTES, TITLE
 
 
-@click.command(epilog=example("report run/ --metadata artist --out page.html"))
+@verb("report run/ --metadata artist --out page.html")
 @options(
     RUN,
     out("HTML file to write. Default: report.html in the run."),
@@ -56,7 +56,6 @@ def report(
     megabytes: float,
     figures: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Write RUN as one HTML page that opens without a network.
 
@@ -72,7 +71,7 @@ def report(
         title=title,
         metadata=metadata,
         megabytes=megabytes,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
     )
     # after the page, which refuses what it cannot show before anything is written
     drawn = figures_run(opened) if figures else ()

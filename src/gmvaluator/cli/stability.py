@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
     CACHE,
@@ -17,7 +18,6 @@ from gmvaluator.cli.options import (
     RUN,
     TRAIN_IMAGES,
     distance_terms,
-    example,
     option,
     options,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gmvaluator.certainty.stability import Variant
 
 
-@click.command(epilog=example("stability run/ --vary k --encoder pixels"))
+@verb("stability run/ --vary k --encoder pixels")
 @options(
     RUN,
     option(
@@ -78,7 +78,6 @@ def stability(
     holdout: str | None,
     cache: Path | None,
     as_json: bool,
-    quiet: bool,
     **named_by_option: tuple[Any, ...],
 ) -> None:
     """Measure how much the ranking depends on the settings.
@@ -89,8 +88,7 @@ def stability(
     """
     from gmvaluator.certainty import stability_run
     from gmvaluator.certainty.stability import SETTINGS, default_variants
-    from gmvaluator.cli.printing import print_result
-    from gmvaluator.progress import as_progress
+    from gmvaluator.cli.printing import chosen_progress, print_result
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images)
@@ -103,7 +101,7 @@ def stability(
         generated=generated_images,
         holdout=holdout,
         groups=None if by is None else opened.train.whole_column(by),
-        progress=as_progress(not quiet and not as_json),
+        progress=chosen_progress(),
         **({} if cache is None else {"cache": cache}),
     )
     result = analysis.result()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     GENERATED_IMAGES,
     HOLDOUT,
@@ -13,14 +14,13 @@ from gmvaluator.cli.options import (
     PRINTING,
     RUN,
     TRAIN_IMAGES,
-    example,
     flag,
     option,
     options,
 )
 
 
-@click.command(epilog=example("verify run/ --train-images train/ --generated-images generated/"))
+@verb("verify run/ --train-images train/ --generated-images generated/")
 @options(
     RUN,
     TRAIN_IMAGES,
@@ -43,7 +43,6 @@ def verify(
     seal: str | None,
     quick: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Check that RUN and its images are unchanged.
 
@@ -53,7 +52,7 @@ def verify(
     Someone who rewrites a whole run also rewrites its seal: keep a copy of the seal elsewhere and
     pass the copy as --seal.
     """
-    from gmvaluator.cli.printing import print_result
+    from gmvaluator.cli.printing import chosen_progress, print_result
     from gmvaluator.runs.verify import verify_run
 
     verification = verify_run(
@@ -63,7 +62,7 @@ def verify(
         holdout=holdout,
         seal=seal,
         quick=quick,
-        progress=not quiet and not as_json,
+        progress=chosen_progress(),
     )
     print_result(verification.as_json(), verification.as_text(), as_json=as_json)
     click.get_current_context().exit(0 if verification.intact else 1)

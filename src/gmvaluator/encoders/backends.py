@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders._modules import state_file
 from gmvaluator.encoders.base import Network
 from gmvaluator.encoders.compiled import Compiled, Infer, compile_once
-from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.errors import InputError, MissingPackageError, either
 from gmvaluator.files.store import Store, Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import READING_RULES, Preprocessing
@@ -64,7 +64,10 @@ class Runtime:
         if self.backend == "openvino" and not has_openvino:
             raise MissingPackageError("backend 'openvino' is not installed: pip install openvino")
         if self.backend == "openvino" and device == "cuda":
-            raise InputError("backend 'openvino' runs on the cpu here; pass device='cpu'")
+            raise InputError(
+                "backend 'openvino' runs on the cpu here; pass "
+                + either("device='cpu'", "--device cpu")
+            )
         if self.backend != "auto":
             return device, self.backend
         return device, "openvino" if device == "cpu" and has_openvino else "torch"

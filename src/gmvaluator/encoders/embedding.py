@@ -15,6 +15,7 @@ from gmvaluator.files.store import Table
 from gmvaluator.images import Batch, ImageSet, Skip
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 
 BATCH_SIZE = 64
 MOST_WAITING = 16
@@ -37,6 +38,7 @@ class Tally:
         return {"encoded": dict(+self.encoded), "cached": dict(+self.cached)}
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """Vectors of the readable images of a set, in the set's order.

@@ -20,10 +20,11 @@ from gmvaluator.images import Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.rerank import Term
+from gmvaluator.places import INDEX_FOLDER
 from gmvaluator.runs.tables import DUPLICATES_FILE
 from gmvaluator.scoring.quality import RealismReference
 
-INDEX_MARKER = "index.json"
+INDEX_MARKER = INDEX_FOLDER.files[0]
 FORMAT = 1
 
 

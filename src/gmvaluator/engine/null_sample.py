@@ -32,7 +32,7 @@ from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.match import in_every_space, place, rank, recall
 from gmvaluator.engine.trained import Trained
-from gmvaluator.errors import ImageError, InputError
+from gmvaluator.errors import ImageError, InputError, either
 from gmvaluator.geometry import blocks, nearest_other, pair_squared
 from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.matching.duplicates.find import ROUNDING
@@ -64,7 +64,8 @@ def null_sample(
     if settings.null == "off":
         if holdout is not None:
             raise InputError(
-                "a holdout was given, and null='off' leaves out the test; pass null='report'"
+                "a holdout was given, and null 'off' leaves out the test; pass "
+                + either("null='report'", "--null report")
             )
         return None
     # the training images that the null sample reads are not counted for the valuation

@@ -11,9 +11,10 @@ import numpy as np
 
 from gmvaluator.encoders import is_name
 from gmvaluator.engine.trained import Trained, distinct_images
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, MovedError, RunError, either
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.images.ids import find_distinct
+from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
@@ -39,15 +40,10 @@ def recorded_holdout(record: RunRecord, source: ImageSource | None, owner: str) 
         return None
     if recorded.source is None:
         raise InputError(
-            f"{owner} had its holdout in memory; pass these images (holdout=…, --holdout)"
+            f"{owner} had its holdout in memory; pass these images "
+            f"({either('holdout=…', '--holdout')})"
         )
-    try:
-        return ImageSet.open(recorded.source)
-    except InputError as error:
-        raise InputError(
-            f"the holdout of {owner} cannot be opened where it was ({error}); pass the images "
-            "(holdout=…, --holdout)"
-        ) from error
+    return open_recorded(recorded.source, "holdout", owner)
 
 
 def recorded_settings(settings: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -90,11 +86,14 @@ def named_settings(
     if objects:
         raise InputError(
             f"{owner} was made with {objects[0]!r}, an encoder given in Python; pass it again "
-            "(encoder=…, second_encoder=…, rerank=…)"
+            + either(
+                "(encoder=…, second_encoder=…, rerank=…)", "(--encoder, --second-encoder, --rerank)"
+            )
         )
     if unchanged.get("quality") == "given":
         raise InputError(
-            f"{owner} was made with quality given in Python; pass quality=… again, or 'none'"
+            f"{owner} was made with quality given in Python; pass it again "
+            + either("(quality=…), or 'none'", "(--quality FILE), or --quality none")
         )
     return unchanged | dict(changes)
 
@@ -138,12 +137,9 @@ def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
         RunError: the images cannot be opened, or some are no longer there.
     """
     try:
-        images = ImageSet.open(location)
-    except InputError as error:
-        raise RunError(
-            f"the training images of index {folder} cannot be opened ({error}); pass where they "
-            "are now (train=…, --train-images)"
-        ) from error
+        images = open_recorded(location, "train", f"index {folder}")
+    except MovedError as error:
+        raise RunError(str(error)) from error
     train = trained.train
     rows = find_distinct(train.ids, images.ids)
     missing = np.flatnonzero(rows < 0)
@@ -151,8 +147,8 @@ def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
         raise RunError(
             f"{images.location or 'the training set'} no longer lists {len(missing)} of the "
             f"{len(rows)} images that index {folder} was made from, such as "
-            f"{train.ids[missing[0]]!r}; restore them, pass where they are now (train=…, "
-            "--train-images), or make the index again"
+            f"{train.ids[missing[0]]!r}; restore them, {pass_images('train')}, or make the index "
+            "again"
         )
     found = replace(train, rows=rows)
     distinct = distinct_images(found, trained.clusters)

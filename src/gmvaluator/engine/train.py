@@ -49,6 +49,8 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
     Raises:
         InputError: no readable image, or fewer images than k or candidates.
     """
+    where = images.location or "the training set"
+    _check_sizes(context.settings, len(images), len(images), where)
     seconds: dict[str, float] = {}
     with timed(seconds, "embed train"):
         embeddings = embed(
@@ -67,7 +69,7 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
     with timed(seconds, "fit"):
         distinct = distinct_images(train, clusters)
         vectors = _distinct_vectors(embeddings.vectors, clusters)
-        _check_sizes(context.settings, len(distinct.ids), len(train.ids))
+        _check_sizes(context.settings, len(distinct.ids), len(train.ids), where)
         placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
         realism = None
         if context.quality.needs_reference:
@@ -137,12 +139,13 @@ def _distinct_vectors(vectors: Vectors, clusters: Clusters | None) -> Vectors:
     return vectors[: len(kept)]
 
 
-def _check_sizes(settings: Settings, n: int, n_train: int) -> None:
+def _check_sizes(settings: Settings, n: int, n_train: int, where: str) -> None:
     """Raise InputError where too few different images are left.
 
     Args:
         n: different training images.
         n_train: training images, copies included.
+        where: the set, for messages.
     """
     resolve_counts(settings, n, copies=n_train - n)
     needs_two = {
@@ -151,7 +154,12 @@ def _check_sizes(settings: Settings, n: int, n_train: int) -> None:
         "temperature 'spacing'": settings.temperature == "spacing",
     }
     reasons = [name for name, needed in needs_two.items() if needed]
-    if n == 1 < n_train and reasons:
+    if n_train == 1 and reasons:
+        raise InputError(
+            f"{where} holds 1 training image, and {reasons[0]} needs at least 2; pass a set of "
+            "training images, such as a folder"
+        )
+    if n == 1 and reasons:
         raise InputError(
             f"{reasons[0]} needs at least 2 different training images, and the {n_train} are "
             f"copies of one (dedup={settings.dedup!r}); pass others, or other settings"

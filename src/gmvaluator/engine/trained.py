@@ -17,8 +17,10 @@ from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.rerank import Term
 from gmvaluator.memory import Memo
 from gmvaluator.scoring.quality import RealismReference
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """The n readable training images, and the order that fixed samples of them are drawn in.
@@ -74,6 +76,7 @@ class TrainingSet:
         )
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Trained:
     """Learned state of a `GMValuator`.

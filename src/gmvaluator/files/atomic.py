@@ -23,10 +23,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import RunError, pass_overwrite
+from gmvaluator.places import result_at
 
 LEFTOVER_SECONDS = 86_400
 """Scratch files that have not been written to for so long belong to a killed writer."""
@@ -54,10 +55,12 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
         not entry.name.startswith(f".{marker}.") for entry in path.iterdir()
     )
     if foreign and not (path / marker).exists():
-        raise RunError(f"{path} is not empty and holds no {marker}; choose a new or empty folder")
+        result = result_at(path)
+        what = f"is {result.name}" if result else f"is not empty and holds no {marker}"
+        raise RunError(f"{path} {what}; choose a new or empty folder")
     if foreign and not overwrite:
         raise RunError(
-            f"{path} already holds a result; pass --overwrite (overwrite=True) to replace it "
+            f"{path} already holds a result; {pass_overwrite()} to replace it "
             "or choose another folder"
         )
     _check_place(path)
@@ -81,7 +84,7 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
         )
     if (folder / marker).exists() and not overwrite:
         raise RunError(
-            f"{folder / marker} is there already; pass --overwrite (overwrite=True) to replace it "
+            f"{folder / marker} is there already; {pass_overwrite()} to replace it "
             "and what belongs to it, or choose another folder"
         )
     _check_place(folder)
@@ -193,6 +196,32 @@ def locked(file: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
             # Windows deletes the file when the lock is released
             with suppress(OSError):
                 file.unlink()
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a result to `path` while the block works on one.
+
+    A claim ends with its process, however the process ends.
+
+    Raises:
+        RunError: another process has claimed the path, or no lock can be made beside it.
+    """
+    place = path.resolve()
+    home = place.parent
+    while not home.is_dir():
+        home = home.parent
+    name = ".".join(place.relative_to(home).parts)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home / f".{name}.claim.lock", timeout=0))
+        except TimeoutError:
+            raise RunError(
+                f"another process is writing {path}; wait for its end, or choose another place"
+            ) from None
+        except OSError as error:
+            raise _write_error(path, error) from error
+        yield
 
 
 def remove_leftovers(folder: Path, name: str = "*", *, recursive: bool = False) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.generators.config import GeneratorConfig
 from gmvaluator.generators.files import read_tensors, write_tensors
 from gmvaluator.generators.randomness import image_noise
@@ -219,7 +219,10 @@ def check_labels(
     """(n,) int64 class numbers, or None for a model without classes; else `InputError`."""
     if classes == 0:
         if labels is not None:
-            raise InputError("Labels were given to a model without classes; pass labels=None.")
+            raise InputError(
+                "Labels were given to a model without classes; "
+                f"{either('pass labels=None', 'leave --label out')}."
+            )
         return None
     if labels is None or len(labels) != n:
         count = "no labels" if labels is None else f"{len(labels)} labels"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import RunError, pass_overwrite
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 
 
@@ -60,13 +60,13 @@ class Checkpoint:
             if overwrite:
                 return None
             raise RunError(
-                f"{self.path} is no readable checkpoint; delete it, or pass --overwrite "
-                "(overwrite=True) to start anew."
+                f"{self.path} is no readable checkpoint; delete it, or "
+                f"{pass_overwrite()} to start anew."
             ) from error
         if changed and not overwrite:
             raise RunError(
                 f"{self.path} belongs to another training (different: {', '.join(changed)}); go "
-                "on with that one, choose another output, or pass --overwrite (overwrite=True) "
+                f"on with that one, choose another output, or {pass_overwrite()} "
                 "to drop it."
             )
         return None if changed else (progressed, state)

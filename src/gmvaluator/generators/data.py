@@ -14,10 +14,12 @@ from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images import ImageSet, Preprocessing, Skip
 from gmvaluator.images.decoding import Interpolation
 from gmvaluator.progress import Progress
+from gmvaluator.shown import short_repr
 
 _PROBED = 64  # images looked at to find the size of a set
 
 
+@short_repr
 @dataclass(frozen=True)
 class TrainingData:
     """Images in memory.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import RunError, pass_overwrite
 from gmvaluator.generators.base import Learner, TrainingBatch
 from gmvaluator.generators.checkpoints import Checkpoint, Progressed
 from gmvaluator.generators.data import TrainingData
@@ -54,7 +54,7 @@ class Run:
         if old and not overwrite:
             raise RunError(
                 f"{snapshot_folder(self.target)} holds snapshots of another training; choose "
-                "another output, or pass --overwrite (overwrite=True) to drop them."
+                f"another output, or {pass_overwrite()} to drop them."
             )
         for snapshot in old:
             snapshot.path.unlink()

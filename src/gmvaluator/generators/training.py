@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.generators import generator_class
 from gmvaluator.generators.checkpoints import Checkpoint
 from gmvaluator.generators.config import GeneratorConfig, parse_settings
@@ -27,9 +27,11 @@ from gmvaluator.generators.files import SUFFIX
 from gmvaluator.generators.running import Run
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 from gmvaluator.threads import in_forked_child
 
 
+@short_repr
 @dataclass(frozen=True)
 class TrainedGenerator:
     """A finished training.
@@ -187,8 +189,7 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
         raise RunError(f"{target} is a folder; choose a file to write to.")
     if target.exists() and not overwrite:
         raise RunError(
-            f"{target} exists; pass --overwrite (overwrite=True) to replace it, or choose another "
-            "file."
+            f"{target} exists; {pass_overwrite()} to replace it, or choose another file."
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

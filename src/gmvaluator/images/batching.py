@@ -25,10 +25,12 @@ from gmvaluator.images.decoding import (
 )
 from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import Raw, Skip
+from gmvaluator.shown import short_repr
 
 _BATCHES_AHEAD = 3
 
 
+@short_repr
 @dataclass(frozen=True)
 class Batch:
     """Consecutive rows of a set, decoded and resized.

@@ -17,10 +17,12 @@ from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import ImageSet, Skip
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 
 Kind = Literal["train", "generated", "holdout"]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RecallSpace:
     """A space that candidates are recalled in, and the training images placed in the space.
@@ -36,6 +38,7 @@ class RecallSpace:
     vectors: Vectors
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class PlacedSet:
     """The n readable images of a set, and their placed vectors.

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.matching.search.indexes import Index
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Training images recalled for each generated image.

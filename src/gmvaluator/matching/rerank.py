@@ -19,8 +19,10 @@ from gmvaluator.matching.placed import PlacedSet, RecallSpace, place_images, pla
 from gmvaluator.matching.recall import Candidates
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Contributors:
     """The k training images that share each generated image, best first.

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from gmvaluator.payout.owners import SHARE_TOLERANCE, UNASSIGNED, Ownership
 from gmvaluator.scoring.scores import Contributions, sum_values
+from gmvaluator.shown import short_repr
 
 Part = tuple[int, float]
 
 
+@short_repr
 @dataclass(frozen=True)
 class Contested:
     """A cluster of copies whose images have different owners or shares.

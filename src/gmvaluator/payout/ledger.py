@@ -27,12 +27,15 @@ from gmvaluator.files.seals import RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
 from gmvaluator.payout.settlement import Settlement
+from gmvaluator.places import LEDGER, wrong_place
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 LEDGER_FORMAT = 1
 START = "0" * 64
 
 
+@short_repr
 @dataclass(frozen=True)
 class Ledger:
     """All settlements so far. `read_ledger` has checked them.
@@ -259,10 +262,14 @@ def read_ledger(path: str | Path) -> Ledger:
     file = Path(path).absolute()
     if not file.exists():
         return Ledger(file)
+    if file.is_dir():
+        raise RunError(wrong_place(file, LEDGER))
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"ledger {file} cannot be read ({error}); restore it") from error
+        raise RunError(
+            f"ledger {file} cannot be read ({error}); restore it, or pass a ledger"
+        ) from error
     if lines.pop() != "":
         raise RunError(f"ledger {file} ends in the middle of a line; restore it from a copy")
     entries: list[dict[str, Any]] = []

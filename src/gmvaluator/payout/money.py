@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from numbers import Integral
 
 from gmvaluator.arguments import whole_number
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 
 # ISO 4217: decimals of the minor unit of each currency in use
 _DIGITS = {
@@ -51,7 +51,7 @@ class Currency:
         if decimals is None:
             raise InputError(
                 f"currency {code!r} is unknown; pass an ISO 4217 code (EUR, USD, JPY, KWD …), or "
-                "say how many decimals it has (--digits, digits=…)"
+                f"say how many decimals it has ({either('digits=…', '--digits')})"
             )
         if listed not in (None, decimals):
             raise InputError(f"{name} has {listed} decimals, not {digits}; leave digits out")

@@ -19,6 +19,7 @@ from gmvaluator.images.sources.base import quoted
 from gmvaluator.images.sources.columns import misspelled, refuse_misspelled
 from gmvaluator.images.sources.files import csv_columns
 from gmvaluator.scoring.scores import Contributions
+from gmvaluator.shown import short_repr
 
 UNASSIGNED = "(unassigned)"
 """Training images that nobody owns."""
@@ -30,6 +31,7 @@ scaled to sum to 1 exactly."""
 OFFENDERS_SHOWN = 3
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Ownership:
     """Owners of training images: e entries (image, owner, share), ordered by image and owner.
@@ -183,6 +185,7 @@ def owners_by(column: str, entries: Sequence[Any], n_train: int) -> Ownership:
     return _ownership(owners, rows, groups[rows], np.ones(len(rows)), n_train, origin)
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Terms:
     """Scores by owner: one term per generated image, contributor and owner.

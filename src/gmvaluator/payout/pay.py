@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.files.seals import RUN_SEAL, SEAL
 from gmvaluator.payout.contested import contested
 from gmvaluator.payout.ledger import Ledger, differences, read_ledger
@@ -68,8 +68,8 @@ def payout_run(
     """
     if (owners is None) == (by is None):
         raise InputError(
-            "pass either a file of owners (--owners FILE, owners=…) or a column to group by "
-            "(--by COLUMN, by=…)"
+            f"pass either a file of owners ({either('owners=…', '--owners FILE')}) or a column to "
+            f"group by ({either('by=…', '--by COLUMN')})"
         )
     money = Currency.named(currency, digits)
     rules = Rules(

@@ -30,6 +30,7 @@ from gmvaluator.payout.statements import STATEMENTS, write_statements
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
 from gmvaluator.scoring.weightings import recorded_weighting
+from gmvaluator.shown import short_repr
 
 PAYOUT_RECORD, PAYOUT_TABLE, DIFFERENCE = "payout.json", "payout.csv", "payout_difference.csv"
 CONTESTED = "payout_contested.csv"
@@ -40,6 +41,7 @@ PAYOUT_COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount"
 _FORMULA = re.compile("^'*[=+\\-@\t\r\n＝＋－＠]")
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Payout:
     """A settlement of a run, and its sources.

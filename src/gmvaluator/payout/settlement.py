@@ -15,6 +15,7 @@ from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES, 
 from gmvaluator.errors import InputError
 from gmvaluator.payout.money import Currency, largest_remainder
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED, Ownership, Terms, exact_sums
+from gmvaluator.shown import short_repr
 
 Unowned = Literal["keep", "redistribute"]
 UNOWNED: tuple[Unowned, ...] = ("keep", "redistribute")
@@ -90,6 +91,7 @@ class Line:
         return self.owner not in (UNASSIGNED, UNATTRIBUTED)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Settlement:
     """A budget divided: lines of owners by name, then lines of nobody."""

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from gmvaluator.scoring.scores import Contributions
 from gmvaluator.scoring.weightings import Remaining, Temperature, recorded_weighting
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Withdrawal:
     """Contributions without the withdrawn training images.

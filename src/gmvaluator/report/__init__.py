@@ -23,4 +23,4 @@ TITLE = "Value of training images"
 PICTURE_MEGABYTES = 10.0
 
 # the command line needs the constants alone, for its help
-__getattr__ = lazy_names(__name__, {"figures_run": "figures", "report_run": "page"})
+__getattr__, __dir__ = lazy_names(__name__, {"figures_run": "figures", "report_run": "page"})

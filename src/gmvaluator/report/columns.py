@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gmvaluator.runs.distribution import n_below
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 Side = Literal["train", "generated"]
 Cells = Sequence[str | None] | NDArray[Any]
@@ -165,6 +166,7 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
     }
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Images:
     """The columns of a run's images, read by image and in an order.

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.report import PICTURE_MEGABYTES, REPORT, TITLE
@@ -48,6 +48,8 @@ from gmvaluator.runs.valuation import Valuation
 
 SCRIPTS = ("records.js", "page.js")
 PICTURES_PER_PART = 500
+PICTURES_START = 'id="pictures-0"'
+"""Text of every page with pictures."""
 TROUBLES_SHOWN = 50
 
 
@@ -76,16 +78,22 @@ def report_run(
     Raises:
         InputError: the training set has no such column, `megabytes` is no size, or `path` is a
             folder.
-        RunError: the file cannot be written.
+        RunError: the file cannot be written, or its pictures would be lost since the images of the
+            run are gone. 0 megabytes replace the page by one without pictures.
     """
     if not 0 <= megabytes * 1e6 < math.inf:
-        raise InputError(f"megabytes={megabytes} was given; wanted 0 or more, and not infinite")
+        raise InputError(
+            f"{either('megabytes=', '--pictures ')}{megabytes} was given; wanted 0 or "
+            "more, and not infinite"
+        )
     run = as_run(run)
     target = run.folder / REPORT if path is None else Path(path)
     if target.is_dir():
         raise InputError(
             f"{target} is a folder; wanted the file to write, such as {target / REPORT}"
         )
+    if megabytes:
+        _keep_pictures(run, target)
     labels = ["label"] if run.train.labels is not None else []
     # before the pictures are read: a missing column is an error within seconds
     tables = tables_of(run, list(dict.fromkeys([*labels, *metadata])))
@@ -119,6 +127,17 @@ def report_run(
     with publish_file(target) as part:
         write_page(part, html)
     return target
+
+
+def _keep_pictures(run: Run, page: Path) -> None:
+    """Refuse to replace a page with pictures where a whole set of images is gone."""
+    gone = [side.trouble for side in (run.train, run.generated) if (side.rows < 0).all()]
+    if gone and page.is_file() and PICTURES_START in page.read_text("utf-8", "replace"):
+        raise RunError(
+            f"{page} would lose its pictures, since {gone[0]}, another file to write "
+            f"({either('path', '--out')}), or {either('megabytes=0', '--pictures 0')} for a page "
+            "without pictures"
+        )
 
 
 def _facts(images: Images) -> dict[str, Any]:
@@ -194,8 +213,8 @@ def _summary(valuation: Valuation) -> Pairs:
 
 def _notices(run: Run, pictures: Pictures) -> list[str]:
     """What a reader must know before trusting a picture."""
-    sides = (("training", run.train), ("generated", run.generated))
-    notices = [f"The {name} images: {side.trouble}." for name, side in sides if side.trouble]
+    sides = (run.train, run.generated)
+    notices = [f"{side.trouble[0].upper()}{side.trouble[1:]}." for side in sides if side.trouble]
     if run.train.keys is None or run.generated.keys is None:
         notices.append(
             "This run was saved by a version that did not record what its images hold. The "

@@ -12,6 +12,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.report.columns import CONTRIBUTORS_SHOWN, ORDERS, Images, Side
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.images import State
+from gmvaluator.shown import short_repr
 
 Key = tuple[Side, int]
 
@@ -26,6 +27,7 @@ MOST_READ = 50_000
 STATES = ("missing", "unreadable", "changed", "left out")
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """Thumbnails by side and row.

@@ -18,6 +18,7 @@ from gmvaluator.runs.distribution import n_below
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 NO_ENTRY, NOT_LISTED = "(no entry)", "(no longer listed)"
 GROUPS_SHOWN, COPIES_SHOWN, SKIPPED_SHOWN = 100, 50, 200
@@ -26,6 +27,7 @@ Cell = str | float
 Pairs = tuple[tuple[str, str], ...]
 
 
+@short_repr
 @dataclass(frozen=True)
 class Row:
     """A row of a table: its head, and its cells. `named`: the head is a name from the data."""
@@ -35,6 +37,7 @@ class Row:
     named: bool = True
 
 
+@short_repr
 @dataclass(frozen=True)
 class Table:
     """A section of the page with one table.

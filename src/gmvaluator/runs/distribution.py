@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.shown import short_repr
+
 N_BINS = 40
 # values above 0 whose largest ratio exceeds this are counted in bins of equal ratio
 LOG_SPAN = 100.0
@@ -20,6 +22,7 @@ def n_below(values: NDArray[np.float64]) -> int:
     return int((values < 0).sum())
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Concentration:
     """Shares of all value that the most valuable images hold together.
@@ -67,6 +70,7 @@ class Concentration:
         return np.column_stack([rows / max(1, n), self.cumulated[rows]])
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Histogram:
     """Number of training images by value; images whose value is not above 0 are left out.

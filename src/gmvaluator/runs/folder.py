@@ -7,11 +7,14 @@ from pathlib import Path
 
 from gmvaluator.files.seals import broken
 from gmvaluator.images import ImageSource
+from gmvaluator.places import RUN_FOLDER
 from gmvaluator.runs.images import RunSide
-from gmvaluator.runs.record import MARKER, read_marker, read_record
+from gmvaluator.runs.record import read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Run:
     """An opened run folder.
@@ -67,4 +70,4 @@ def check_files(path: str | Path) -> list[str]:
         RunError: no run is there, or `run.json` cannot be read.
     """
     folder = Path(path)
-    return broken(read_marker(folder, MARKER, "run"), folder)
+    return broken(read_marker(folder, RUN_FOLDER), folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,14 +10,58 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import ImageError, InputError, RunError
+from gmvaluator.errors import ImageError, InputError, MovedError, RunError, either
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import Input
+from gmvaluator.shown import short_repr
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
+Side = Literal["train", "generated", "holdout"]
+NAMES: Mapping[Side, str] = {
+    "train": "training images",
+    "generated": "generated images",
+    "holdout": "held-out images",
+}
+_OPTIONS: Mapping[Side, tuple[str, str]] = {
+    "train": ("train=…", "--train-images SOURCE"),
+    "generated": ("generated=…", "--generated-images SOURCE"),
+    "holdout": ("holdout=…", "--holdout SOURCE"),
+}
 
 
+def pass_images(side: Side) -> str:
+    """The advice to say where images are now, by the option that takes them."""
+    return f"pass where they are now ({_option(side)})"
+
+
+def _option(side: Side) -> str:
+    return either(*_OPTIONS[side])
+
+
+def open_recorded(source: ImageSource, side: Side, owner: str) -> ImageSet:
+    """The images at the place that a run or an index recorded.
+
+    Args:
+        source: the place.
+        side: which images these are.
+        owner: the run or index, for messages.
+
+    Raises:
+        MovedError: they cannot be opened there.
+    """
+    try:
+        return ImageSet.open(source)
+    except InputError as error:
+        # what a source may be is no help here
+        reason = str(error).partition(";")[0]
+        raise MovedError(
+            f"the {NAMES[side]} of {owner} cannot be opened where they were ({reason}); "
+            f"{pass_images(side)}"
+        ) from error
+
+
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RunSide:
     """The training or the generated images of a run, as far as they can still be opened.
@@ -108,9 +152,8 @@ class RunSide:
         entries = self.column(name)
         if self.gone(name).any():
             raise RunError(
-                f"column {name!r} cannot be read for all images: {self.trouble}; restore the set, "
-                "pass where it is now (--train-images), or take what needs no set, such as a file "
-                "of owners"
+                f"column {name!r} cannot be read for all images: {self.trouble}, or take what "
+                "needs no set, such as a file of owners"
             )
         return entries
 
@@ -129,6 +172,7 @@ class RunSide:
 
 
 def open_side(
+    side: Side,
     ids: tuple[str, ...],
     keys: tuple[str, ...] | None,
     labels: tuple[str | None, ...] | None,
@@ -138,6 +182,7 @@ def open_side(
     """Open the images of one side of a run.
 
     Args:
+        side: which images these are.
         ids, keys, labels: as in `RunSide`.
         recorded: the set that the run was made from. If it cannot be opened, `trouble` says why.
         source: any source of `ImageSet` that has the images now; it must open.
@@ -149,17 +194,21 @@ def open_side(
     if source is not None:
         images = ImageSet.open(source)
     elif recorded.source is None:
-        trouble = "the run was made from images in memory; pass the set"
+        trouble = f"the {NAMES[side]} of the run were in memory; pass them ({_option(side)})"
     else:
         try:
-            images = ImageSet.open(recorded.source)
-        except InputError as error:
-            trouble = f"the images cannot be opened where they were ({error}); pass the set"
-    side = RunSide(ids, keys, labels, images, trouble, recorded.fingerprint)
-    missing = 0 if images is None else int((side.rows < 0).sum())
-    if not missing:
-        return side
-    return replace(side, trouble=f"{missing} of {len(ids)} images are no longer listed in the set")
+            images = open_recorded(recorded.source, side, "the run")
+        except MovedError as error:
+            trouble = str(error)
+    opened = RunSide(ids, keys, labels, images, trouble, recorded.fingerprint)
+    missing = [name for name, row in zip(ids, opened.rows, strict=True) if row < 0]
+    if images is None or not missing:
+        return opened
+    trouble = (
+        f"{len(missing)} of {len(ids)} {NAMES[side]} are no longer listed in the set, first "
+        f"{missing[0]!r}; restore them, or {pass_images(side)}"
+    )
+    return replace(opened, trouble=trouble)
 
 
 def as_valued(images: ImageSet, ids: Sequence[str], skipped: Sequence[str]) -> ImageSet:

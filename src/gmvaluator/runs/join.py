@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.images import set_fingerprint
 from gmvaluator.runs.record import Input, RunRecord, Source, Unattributed
 from gmvaluator.runs.valuation import Valuation
@@ -121,8 +121,8 @@ def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
     if common:
         raise InputError(
             f"{len(common)} new images have ids that the run has already ({', '.join(common[:3])}"
-            f"{' …' if len(common) > 3 else ''}); rename them, or pass --prefix TEXT (prefix=…) to "
-            "write before the new ids"
+            f"{' …' if len(common) > 3 else ''}); rename them, or pass "
+            f"{either('prefix=…', '--prefix TEXT')} to write before the new ids"
         )
 
 
@@ -138,7 +138,7 @@ def _refuse_copies(old: Valuation, new: Valuation) -> None:
         raise InputError(
             f"{len(copies)} new images have the content of images in the run ({shown}"
             f"{' …' if len(copies) > 3 else ''}) and would count again; leave them out, or pass "
-            "--allow-copies (allow_copies=True)"
+            + either("allow_copies=True", "--allow-copies")
         )
 
 

@@ -15,13 +15,15 @@ from typing import Any, Generic, Self, TypeVar
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import finish_interrupted
 from gmvaluator.files.records import UNREADABLE
+from gmvaluator.places import RUN_FOLDER, Kind, wrong_place
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.schema import INPUTS, RECORD, UNATTRIBUTED
 from gmvaluator.scoring.weightings import Temperature
 from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import LATER_SETTINGS, NullChoice, null_choice
+from gmvaluator.shown import short_repr
 
-MARKER = "run.json"
+MARKER = RUN_FOLDER.files[0]
 FORMAT = 1
 
 Source = str | list[list[str]]
@@ -167,6 +169,7 @@ class RecordedSettings(Mapping[str, Any]):
         return value
 
 
+@short_repr
 @dataclass(frozen=True)
 class RunRecord:
     """The content of `run.json`.
@@ -278,7 +281,7 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         RunError: no run is there, a later version wrote it, or `run.json` is damaged.
     """
-    return parse_record(read_marker(folder, MARKER, "run"), folder)
+    return parse_record(read_marker(folder, RUN_FOLDER), folder)
 
 
 def parse_record(info: Mapping[str, Any], folder: Path) -> RunRecord:
@@ -315,28 +318,28 @@ def entries_since_seals(info: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def read_marker(folder: Path, marker: str, kind: str) -> dict[str, Any]:
+def read_marker(folder: Path, kind: Kind) -> dict[str, Any]:
     """The JSON object in the marker file of a result folder.
 
     A folder whose writer was killed while it moved finished files there is completed first.
 
     Args:
         folder: of the result.
-        marker: name of the file.
-        kind: of the result, for messages: `run` or `index`.
+        kind: of the result.
 
     Raises:
         RunError: the folder is missing, is no such result, or the file is damaged.
     """
+    marker, name = kind.files[0], kind.word
     file = folder / marker
     if not file.is_file() and finish_interrupted(folder, marker) and marker == MARKER:
         drop_derived(folder)
     if not file.is_file():
-        raise RunError(f"{folder} is no {kind} folder (it holds no {marker}); check the path")
+        raise RunError(wrong_place(folder, kind))
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except UNREADABLE as error:
-        raise RunError(f"{file} cannot be read ({error}); make the {kind} again") from error
+        raise RunError(f"{file} cannot be read ({error}); make the {name} again") from error
     if not isinstance(content, dict):
-        raise RunError(f"{file} holds no JSON object; make the {kind} again")
+        raise RunError(f"{file} holds no JSON object; make the {name} again")
     return content

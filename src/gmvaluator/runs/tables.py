@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import RunError
 from gmvaluator.files.seals import broken, recorded_files
 from gmvaluator.images import Skip
+from gmvaluator.places import RUN_FOLDER
 from gmvaluator.runs.record import MARKER, RunRecord, check_format, parse_record, read_marker
 from gmvaluator.scoring.scores import Contributions
 
@@ -139,7 +140,7 @@ def read_run(folder: Path, *, check: bool) -> tuple[RunRecord, dict[str, pa.Tabl
     Raises:
         RunError: no run is there, or a file is missing, damaged or changed.
     """
-    info = read_marker(folder, MARKER, "run")
+    info = read_marker(folder, RUN_FOLDER)
     check_format(info)
     # runs without a list of files are older than the later files
     listed = recorded_files(info)

@@ -37,6 +37,7 @@ from gmvaluator.runs.tables import (
     values_table,
 )
 from gmvaluator.scoring.scores import Contributions, sum_values
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class ContributorList:
     """The contributors of one generated image, best first.
@@ -206,9 +208,9 @@ class Valuation:
         inputs = self.record.inputs
         if side == "train":
             ids, keys, labels = self.train_ids, self.train_keys, self.train_labels
-            return open_side(ids, keys, labels, inputs.train, given)
+            return open_side("train", ids, keys, labels, inputs.train, given)
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
-        return open_side(ids, keys, labels, inputs.generated, given)
+        return open_side("generated", ids, keys, labels, inputs.generated, given)
 
     def as_valued(self, side: Literal["train", "generated"], images: ImageSet) -> ImageSet:
         """A set of images under the ids that this valuation has for them (`runs.images`)."""

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from gmvaluator.arguments import whole_number
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import derived_seed
 from gmvaluator.images.decoding import encode_png
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.samplers.base import Label, Sampler
 from gmvaluator.samplers.output import to_images
+from gmvaluator.shown import short_repr
 
 # Hidden, so that a set opened from the folder does not list it as a broken image.
 MANIFEST = ".sample.json"
 
 
+@short_repr
 @dataclass(frozen=True)
 class Drawn:
     """Where the images of a request are; `paths[i]` and `labels[i]` belong to image i."""
@@ -152,7 +154,7 @@ def _claim(folder: Path, request: dict[str, Any], *, overwrite: bool) -> None:
             if not overwrite:
                 raise RunError(
                     f"{folder} holds another draw (different: {', '.join(changed)}); choose a new "
-                    "folder or pass --overwrite (overwrite=True) to replace it."
+                    f"folder or {pass_overwrite()} to replace it."
                 )
             labels = held["labels"]
             _remove(folder, _paths(folder, held["m"], None if labels is None else tuple(labels)))

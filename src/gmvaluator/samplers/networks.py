@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.files.seals import hash_file
 from gmvaluator.samplers.base import DrawBatch, Label, PixelRange, Sampler, reason
 
@@ -26,7 +26,10 @@ def code_shape(name: str, latent: int | tuple[int, ...] | None) -> tuple[int, ..
     """The shape of one latent code. `InputError` if it is unknown."""
     shape = (latent,) if isinstance(latent, int) else latent
     if not shape or min(shape) < 1:
-        raise InputError(f"{name} does not say how long a latent code is; pass latent=…, say 128.")
+        raise InputError(
+            f"{name} does not say how long a latent code is; pass "
+            f"{either('latent=…', '--latent')}, say 128."
+        )
     return shape
 
 
@@ -53,7 +56,7 @@ def code_drawer(
             except (RuntimeError, AssertionError, ValueError, TypeError) as error:
                 raise InputError(
                     f"{name} fails on latent codes of shape {tuple(codes.shape)}: "
-                    f"{reason(error)}; pass the right latent=…"
+                    f"{reason(error)}; pass the right {either('latent=…', '--latent')}"
                 ) from error
         return torch.cat(chunks)[:n]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.images.decoding import PIXEL_LIMIT, decode
 from gmvaluator.images.sources.base import Picture
 from gmvaluator.images.tensors import as_numbers, channels_last
@@ -82,7 +82,9 @@ def _as_uint8(array: NDArray[Any], pixel_range: PixelRange) -> NDArray[np.uint8]
     if not (low >= lowest - 0.01 and high <= 1.01):
         raise InputError(
             f"The model returned floats from {low:.3g} to {high:.3g}; wanted {lowest:g} to 1. "
-            "Return uint8, scale them, or pass pixel_range='symmetric' for −1 to 1."
+            "Return uint8, scale them, or pass "
+            + either("pixel_range='symmetric'", "--pixel-range symmetric")
+            + " for −1 to 1."
         )
     unit = np.clip((array - lowest) / (1.0 - lowest), 0.0, 1.0)
     return np.rint(unit * 255.0).astype(np.uint8)

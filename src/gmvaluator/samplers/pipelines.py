@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
+from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, either
 from gmvaluator.samplers.base import Label, Sampler, reason
 
 
@@ -62,7 +62,10 @@ def pipeline_sampler(pipeline: Any, name: str, inference_steps: int | None, devi
             wanted = str if label_keyword == "prompt" else int
             options[label_keyword] = [wanted(label) for label in labels]
         elif needs_labels:
-            raise InputError(f"{name} needs a {label_keyword} for each image; pass labels=[…].")
+            raise InputError(
+                f"{name} needs a {label_keyword} for each image; pass "
+                f"{either('labels=[…]', '--label')}."
+            )
         else:
             options["batch_size"] = n
         return pipeline(**{k: v for k, v in options.items() if k in accepted}).images

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.images.sources import Skip
+from gmvaluator.shown import short_repr
 
 Kind = Literal["leave-one-out", "holdout"]
 
@@ -56,6 +57,7 @@ def images_needed(level: float) -> int:
     return ceil(1 / level - 1e-9) - 1
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Null:
     """Strangeness of images that have no source in the training set.
@@ -119,6 +121,7 @@ class Null:
         )
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What the test says of each generated image.

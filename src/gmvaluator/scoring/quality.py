@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmvaluator.errors import InputError, MissingPackageError, RunError
+from gmvaluator.errors import InputError, MissingPackageError, RunError, either
 from gmvaluator.geometry import Vectors, blocks, nearest, squared_by_product
 from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.images.tensors import as_numbers
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
+from gmvaluator.shown import short_repr
 from gmvaluator.threads import Lock
 from gmvaluator.weights import Weights, load_state, load_strict
 
@@ -37,6 +38,7 @@ MANIQA_BATCH = 4
 MANIQA_SCALE = 0.8
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class RealismReference:
     """Hyperspheres around real images that the realism score measures against.
@@ -387,6 +389,6 @@ def as_quality(quality: QualitySource) -> Quality:
     if quality not in QUALITIES:
         raise InputError(
             f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}, "
-            "or pass an array or a function"
+            + either("or pass an array or a function", "or an .npy file of one number an image")
         )
     return QUALITIES[quality]

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings import Temperature, Weighting, weighting_named
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.shown import short_repr
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Contributions:
     """The sparse (m, n_train) score matrix: k entries per generated image, best first.
@@ -55,7 +57,7 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> Weighting:
     if not named.has_temperature and temperature != 1.0:
         raise InputError(
             f"temperature={temperature} has no part in weighting {weighting}; pass "
-            "temperature=1.0, or take softmax"
+            f"{either('temperature=1.0, or take', '--temperature 1.0, or --weighting')} softmax"
         )
     return named
 

@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmvaluator.errors import InputError, MissingWeightsError
+from gmvaluator.errors import InputError, MissingWeightsError, either
 from gmvaluator.files.seals import hash_file
 from gmvaluator.files.store import Faults, cache_base
 from gmvaluator.weights.download import fetch
@@ -85,6 +85,7 @@ class Weights:
         self.cache_dir = Path(cache_dir or cache_base() / "weights").absolute()
         self._offline = offline
         self._faults = Faults(self.cache_dir)
+        self._wanted: dict[str, None] = {}
 
     @property
     def offline(self) -> bool:
@@ -107,6 +108,7 @@ class Weights:
             InputError: nothing is known under `name`, or the user's path does not exist.
         """
         path, source = self._find(name, sources) or self._download(name, sources)
+        log.debug("weights %s: %s", name, path)
         digest = weights_digest(path, source.members)
         if path.is_file() and not digest.startswith(source.sha256):
             remedy = "delete it and run again"
@@ -119,8 +121,24 @@ class Weights:
             )
         return LocalWeightFile(name, path, digest)
 
+    def refuse_unused(self) -> None:
+        """Refuse files of the user that no network needed so far.
+
+        Raises:
+            InputError: naming the file's name, and the names that networks needed.
+        """
+        for name, path in self.user_paths.items():
+            if name not in self._wanted:
+                given = either(f"weights={{{name!r}: …}}", f"--weights {name}={path}")
+                raise InputError(
+                    f"{given} was given, and no network of these settings has weights of that "
+                    f"name; theirs are {', '.join(self._wanted) or 'none'}: correct the name, or "
+                    "leave it out"
+                )
+
     def _find(self, name: str, addresses: Sequence[str]) -> tuple[Path, WeightSource] | None:
         """The file on this machine, and what it should be."""
+        self._wanted[name] = None
         sources = _sources(name, addresses)
         if (path := self.user_paths.get(name)) is not None:
             if not path.exists():

@@ -27,9 +27,10 @@ IMAGE_SUFFIXES = frozenset(
 UNREAD_SUFFIXES = frozenset((".heic", ".heif", ".jxl", ".jp2", ".j2k", ".jpx", ".jpf"))
 """Images of formats that are not read here: they are of the set, and skipped with advice."""
 FORMATS = "PNG, JPEG, GIF, BMP, WebP, TIFF, PPM, AVIF or QOI"
+PATHS = "a folder of images, an image file, .parquet, .npz, .npy, .csv or .tar"
 SOURCES = (
-    "a folder, an image file, .parquet, .npz, .npy, .csv, .tar, a list of PIL images or arrays, "
-    "a uint8 array, a torch Dataset or a Hugging Face Dataset"
+    f"a path ({PATHS}), a list of PIL images or arrays, a uint8 array, a torch Dataset or a "
+    "Hugging Face Dataset"
 )
 # A checkpoint renamed to .png must not fill the memory; 1 GiB holds any image within pixel limits.
 MAX_FILE_BYTES = 2**30

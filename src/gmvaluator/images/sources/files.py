@@ -31,6 +31,7 @@ from gmvaluator.images.sources.base import (
     why,
 )
 from gmvaluator.images.sources.columns import misspelled, no_data, only_case, refuse_misspelled
+from gmvaluator.places import FOLDERS
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,6 @@ def _is_image(path: str) -> bool:
         return False
 
 
-RESULTS = (
-    ("run.json", "values.parquet"),
-    ("index.json", "vectors.safetensors"),
-    ("curation.json", "curation.parquet"),
-)
-"""Files that together say: this folder is a result of this package, not images."""
-
-
 def walk(root: Path) -> Walk:
     """All visible files below `root`, without folders of results.
 
@@ -141,7 +134,7 @@ def walk(root: Path) -> Walk:
             continue
         names = {entry.name for entry in entries}
         # the folder that was asked for is listed whatever it holds
-        if prefix and any(names.issuperset(pair) for pair in RESULTS):
+        if prefix and any(names.issuperset(kind.files) for kind in FOLDERS):
             results.append(printable(prefix.removesuffix("/")))
             continue
         for entry in entries:

@@ -13,7 +13,7 @@ from gmvaluator.images.sources.address import Choice, join_address, split_addres
 from gmvaluator.images.sources.arrays import open_npy, open_npz
 from gmvaluator.images.sources.base import (
     IMAGE_SUFFIXES,
-    SOURCES,
+    PATHS,
     UNREAD_SUFFIXES,
     LeftOut,
     Listing,
@@ -24,6 +24,7 @@ from gmvaluator.images.sources.objects import open_object
 from gmvaluator.images.sources.parquet import holds_images, open_parquet
 from gmvaluator.images.sources.splits import of_split
 from gmvaluator.images.sources.tar import expand_braces, open_tar
+from gmvaluator.places import refusal_as_images
 
 
 def open_source(source: Any) -> Listing:
@@ -60,17 +61,15 @@ def _open_path(source: str, choice: Choice) -> Listing:
     if not exists:
         if "{" in source and source.endswith(".tar"):
             choice.refuse(source, "split")
-            location = os.path.abspath(path)  # noqa: PTH100
-            return open_tar(
-                [Path(name) for name in expand_braces(location)], location, choice.image
-            )
-        raise InputError(f"{source!r} does not exist; wanted {SOURCES}: check the path.")
+            shards = [Path(name) for name in expand_braces(os.path.abspath(path))]  # noqa: PTH100
+            return open_tar(shards, os.path.abspath(path), choice.image)  # noqa: PTH100
+        raise InputError(f"{source!r} does not exist; check the path.")
     # Not resolve(): the Hugging Face cache links names with a suffix to blobs without one.
     location = os.path.abspath(path)  # noqa: PTH100
     if path.is_dir():
         return _open_folder(Path(location), choice)
     if not path.is_file():
-        raise InputError(f"{source!r} is neither a file nor a folder; wanted {SOURCES}.")
+        raise InputError(f"{source!r} is neither a file nor a folder; wanted {PATHS}.")
     choice.refuse(path, "split")
     if path.suffix.lower() not in OPENERS:
         choice.refuse(path, "image")
@@ -94,7 +93,7 @@ def _open_file(path: Path, image: str | None) -> Listing:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {why(error)}.") from None
     raise InputError(
-        f"{path} is of an unknown type; wanted {SOURCES}: convert it or unpack it first."
+        f"{path} is of an unknown type; wanted {PATHS}: convert it or unpack it first."
     )
 
 
@@ -104,6 +103,8 @@ OPENERS = {".parquet": open_parquet, ".tar": open_tar}
 
 def _open_folder(folder: Path, choice: Choice) -> Listing:
     """A folder of Parquet files, of tar shards, or (anything else) of images."""
+    if refusal := refusal_as_images(folder):
+        raise InputError(refusal)
     walked = walk(folder)
     by_suffix: dict[str, list[tuple[str, str]]] = {}
     for id_, path in walked.files:

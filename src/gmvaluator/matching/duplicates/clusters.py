@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.shown import short_repr
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 DEDUPS = ("none", "exact", "near")
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Clusters:
     """Which of n training images are copies of which: clusters, each around a representative.

@@ -21,6 +21,7 @@ from gmvaluator.matching.search.build import build_index, choose_index
 from gmvaluator.matching.search.indexes import Index
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress
+from gmvaluator.shown import short_repr
 
 ROUNDING = 1e-3
 """How far an encoder may place two images of equal pixels apart, in parts of a vector's length.
@@ -128,6 +129,7 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
     return likely
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Copies:
     """For each of c images the one that stands for it, and the distance to that one, (c,) each."""
@@ -136,6 +138,7 @@ class Copies:
     distances: NDArray[np.float32]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class NearSearch:
     """The images that near copies are looked for among, and the distances that decide.

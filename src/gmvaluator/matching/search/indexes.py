@@ -10,7 +10,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.geometry import Vectors, nearest
 from gmvaluator.threads import Lock
 
@@ -63,7 +63,7 @@ class FaissIndex:
         if short.any():
             raise InputError(
                 f"the index found fewer than {n} candidates for some images; ask for fewer "
-                "candidates or take index='exact'"
+                "candidates or pass " + either("index='exact'", "--index exact")
             )
         return squared, rows
 

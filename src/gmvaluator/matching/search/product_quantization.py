@@ -23,6 +23,7 @@ from gmvaluator.matching.search.indexes import (
     release,
     seed_training,
 )
+from gmvaluator.shown import short_repr
 
 DESIGN = 1
 """Raised when the same vectors and name build another index, so that kept ones are not reused."""
@@ -89,6 +90,7 @@ def build_pq(
     return PqIndex(faiss.IndexPreTransform(projection.as_faiss(), index))
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Projection:
     """Axes (reduced, dim) and their offsets (reduced,), applied to rows of vectors.

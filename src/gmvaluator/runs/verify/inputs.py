@@ -10,19 +10,21 @@ from typing import Literal
 from gmvaluator.images import ImageSet, ImageSource, Preprocessing, set_fingerprint
 from gmvaluator.images.ids import find_distinct
 from gmvaluator.progress import Progress
-from gmvaluator.runs.images import open_side
+from gmvaluator.runs.images import NAMES, open_side
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import fresh_rows, null_size
+from gmvaluator.shown import short_repr
 
 State = Literal["ok", "failed", "unknown"]
-Side = Literal["train", "generated"]
-NAMES: dict[Side, str] = {"train": "training images", "generated": "generated images"}
-HELD_OUT = "held-out images"
+Valued = Literal["train", "generated"]
+VALUED: tuple[Valued, ...] = ("train", "generated")
+HELD_OUT = NAMES["holdout"]
 # ids that a sentence lists; it counts the others
 LISTED_IDS = 20
 _SMALL = Preprocessing(8)
 
 
+@short_repr
 @dataclass(frozen=True)
 class Check:
     """One check and its result.
@@ -38,6 +40,7 @@ class Check:
     found: tuple[str, ...]
 
 
+@short_repr
 @dataclass(frozen=True)
 class InputCheck(Check):
     """Whether a set of images is the set that was valued.
@@ -56,7 +59,12 @@ class InputCheck(Check):
 
 
 def check_inputs(
-    valuation: Valuation, side: Side, source: ImageSource | None, *, quick: bool, progress: Progress
+    valuation: Valuation,
+    side: Valued,
+    source: ImageSource | None,
+    *,
+    quick: bool,
+    progress: Progress,
 ) -> InputCheck:
     """Whether the training or the generated images are those that were valued.
 
@@ -71,7 +79,7 @@ def check_inputs(
     name, n, images = NAMES[side], len(opened.ids), opened.images
     if images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)
-    where = _where(images)
+    where = _where(images, source or getattr(valuation.record.inputs, side).source)
     skipped = [skip.id for of, skip in valuation.skipped if of == side]
     listed = {*opened.rows.tolist(), *find_distinct(skipped, images.ids).tolist()}
     added = tuple(id_ for row, id_ in enumerate(images.ids) if row not in listed)
@@ -133,7 +141,7 @@ def check_holdout(
         if source is None:
             return None
         return InputCheck(HELD_OUT, "failed", ("the run was made without, and a set was given",))
-    opened = open_side((), None, None, recorded, source)
+    opened = open_side("holdout", (), None, None, recorded, source)
     images, training = opened.images, valuation.train_keys
     if images is None:
         return InputCheck(HELD_OUT, "unknown", (str(opened.trouble),))
@@ -148,7 +156,7 @@ def check_holdout(
     for ids in _spellings(images.ids):
         fresh = fresh_rows(keys, ids, training)
         sample = [row for row in fresh if ids[row] not in skipped][: null_size(test.level)]
-        n, where = len(sample), _where(images)
+        n, where = len(sample), _where(images, source or recorded.source)
         fingerprint = set_fingerprint([ids[row] for row in sample], [keys[row] for row in sample])
         if fingerprint == recorded.fingerprint:
             right = f"{where} gives the same {n} images to compare with"
@@ -173,8 +181,14 @@ def _spellings(ids: Sequence[str]) -> Iterator[Sequence[str]]:
             yield [unicodedata.normalize(form, name) for name in ids]
 
 
-def _where(images: ImageSet) -> str:
-    return f"the set at {images.location or 'hand'}"
+def _where(images: ImageSet, source: ImageSource | None) -> str:
+    """Which set was compared: the sets at a and b, where a run was extended."""
+    if images.location is not None:
+        return f"the set at {images.location}"
+    if isinstance(source, list) and all(isinstance(part, list | tuple) for part in source):
+        places = dict.fromkeys(str(place) for _, place in source)
+        return f"the set{'s' * (len(places) > 1)} at {' and '.join(places)}"
+    return "the set given"
 
 
 def _content_keys(

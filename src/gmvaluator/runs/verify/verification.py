@@ -19,19 +19,21 @@ from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.records import MALFORMED, UNREADABLE
 from gmvaluator.files.seals import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken, seal_of
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.places import RUN_FOLDER
 from gmvaluator.progress import Progress, as_progress
+from gmvaluator.runs.images import NAMES
 from gmvaluator.runs.record import MARKER, RunRecord, entries_since_seals, read_marker
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES, read_table
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.runs.verify.inputs import (
-    HELD_OUT,
-    NAMES,
+    VALUED,
     Check,
     InputCheck,
     check_holdout,
     check_inputs,
 )
 from gmvaluator.runs.verify.laws import check_laws
+from gmvaluator.shown import short_repr
 
 BESIDE = {
     "audit.json": ("audit.parquet", "audit/index.html"),
@@ -46,6 +48,7 @@ BESIDE = {
 _MOVE = "move it and its files away, or make it again of this one (--overwrite)"
 
 
+@short_repr
 @dataclass(frozen=True)
 class Verification:
     """The result of `verify_run`.
@@ -140,7 +143,7 @@ def verify_run(
         InputError: a set that was passed cannot be opened, or `seal` is no seal.
     """
     folder = Path(run)
-    info = read_marker(folder, MARKER, "run")
+    info = read_marker(folder, RUN_FOLDER)
     files = (_check_files(info, folder), _check_seal(info, folder, seal), *_records(info, folder))
     # a set that was passed must open, also where the run itself cannot be read
     sets = {
@@ -154,15 +157,14 @@ def verify_run(
     except RunError as error:
         laws = Check("laws", "failed", (str(error),))
         train_check, generated_check, held_out = (
-            InputCheck(name, "unknown", ("its tables cannot be read",))
-            for name in (*NAMES.values(), HELD_OUT)
+            InputCheck(name, "unknown", ("its tables cannot be read",)) for name in NAMES.values()
         )
         if holdout is None and not _had_holdout(info):
             held_out = None
     else:
         laws = _check_laws(valuation, folder)
         train_check, generated_check = (
-            check_inputs(valuation, side, sets[side], quick=quick, progress=bars) for side in NAMES
+            check_inputs(valuation, side, sets[side], quick=quick, progress=bars) for side in VALUED
         )
         held_out = check_holdout(valuation, sets["holdout"], quick=quick, progress=bars)
     recorded = info.get(SEAL)

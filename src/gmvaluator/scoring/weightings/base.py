@@ -16,10 +16,12 @@ from gmvaluator.matching.rerank import Contributors
 from gmvaluator.memory import Budget, Memo
 from gmvaluator.progress import Progress
 from gmvaluator.scoring.weightings.shares import divide, softmax
+from gmvaluator.shown import short_repr
 
 Temperature = float | Literal["auto"]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Choice:
     """What contributors of m generated images are chosen from.
@@ -55,6 +57,7 @@ class Choice:
         return self.ranked
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Remaining:
     """The recorded contributors of m generated images, some of which withdraw.

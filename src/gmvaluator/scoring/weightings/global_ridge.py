@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.errors import either
 from gmvaluator.geometry import Vectors, pair_squared
 from gmvaluator.matching.recall import Candidates, first_distinct
 from gmvaluator.matching.rerank import Contributors
@@ -40,7 +41,10 @@ class GlobalRidge(Ridge):
         if reranked:
             return (
                 f"weighting {self.name} finds contributors by their weight among all training "
-                "images, without a re-rank; pass rerank='none', or weighting='ridge'"
+                "images, without a re-rank; pass "
+                + either(
+                    "rerank='none', or weighting='ridge'", "--rerank none, or --weighting ridge"
+                )
             )
         return super().conflict(reranked=reranked, mirror=mirror)
 

@@ -22,11 +22,13 @@ from scipy.linalg import eigh
 from gmvaluator.geometry import Vectors, blocks
 from gmvaluator.memory import Budget
 from gmvaluator.scoring.weightings.kernel_ridge import JITTER, RIDGE, Kernel, squared_distances
+from gmvaluator.shown import short_repr
 
 LANDMARKS = 1_024
 FLOOR = 1e-6  # of the greatest eigenvalue; below, K_LL's are rounding
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Landmarks:
     """Landmarks of a training set, and its features.

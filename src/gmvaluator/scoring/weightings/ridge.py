@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.geometry import Vectors, blocks
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.memory import Budget
@@ -33,7 +33,8 @@ class Ridge(Weighting):
         if not mirror:
             return None
         return (
-            f"weighting {self.name} compares images as they are; pass mirror=False, or "
+            f"weighting {self.name} compares images as they are; pass "
+            f"{either('mirror=False', '--no-mirror')}, or "
             "weighting softmax or shapley"
         )
 
