@@ -20,7 +20,7 @@ from gmvaluator.images import ImageSet, Preprocessing
 from gmvaluator.images.tensors import as_numbers
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
-from gmvaluator.threads import Lock
+from gmvaluator.threads import BUILDING
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -191,13 +191,10 @@ def _load_maniqa(path: Path) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-_swapping = Lock()
-
-
 @contextmanager
 def _untrained_trunk(module: Any) -> Iterator[None]:
     """Keep pyiqa's module from downloading a trained ViT, which the checkpoint replaces anyway."""
-    with _swapping:
+    with BUILDING:
         timm = module.timm
         module.timm = SimpleNamespace(create_model=lambda name, **_: timm.create_model(name))
         try:
