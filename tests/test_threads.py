@@ -26,7 +26,7 @@ from gmvaluator.encoders import compiled
 from gmvaluator.files.store import Table
 from gmvaluator.images import ImageSet
 from gmvaluator.memory import Budget, Memo
-from gmvaluator.threads import Lock, ignored
+from gmvaluator.threads import BUILDING, Lock, ignored
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork"),
@@ -100,9 +100,7 @@ def in_floats(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def lock_of_compiling() -> tuple[AbstractContextManager[None], Callable[[], object]]:
-    return compiled._compiling, lambda: compiled.compile_once("k", lambda: in_floats)(
-        np.zeros(1, np.uint8)
-    )
+    return BUILDING, lambda: compiled.compile_once("k", lambda: in_floats)(np.zeros(1, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,9 @@ def lock_of_compiling() -> tuple[AbstractContextManager[None], Callable[[], obje
 )
 def test_a_lock_that_another_thread_held_at_the_fork_is_free_in_the_child(
     make: Callable[[], tuple[AbstractContextManager[None], Callable[[], object]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(threads, "FORK_WAITS_SECONDS", 0)
     lock, use = make()
     held, done = threading.Event(), threading.Event()
 
@@ -129,6 +129,32 @@ def test_a_lock_that_another_thread_held_at_the_fork_is_free_in_the_child(
         done.set()
         holder.join()
     assert result == use()
+
+
+def test_a_fork_waits_for_a_network_that_is_being_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, waiting, built = threading.Event(), threading.Event(), threading.Event()
+    acquire = BUILDING.acquire
+
+    def wait(timeout: float) -> bool:
+        waiting.set()
+        return acquire(timeout)
+
+    def build() -> None:
+        with BUILDING:
+            held.set()
+            waiting.wait()
+            built.set()
+
+    monkeypatch.setattr(BUILDING, "acquire", wait)
+    builder = threading.Thread(target=build)
+    builder.start()
+    held.wait()
+    assert in_child(built.is_set)
+    builder.join()
+    with BUILDING, ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(acquire, 0).result()
+    assert acquire(0)
+    BUILDING.__exit__()
 
 
 def test_the_thread_that_forks_keeps_its_locks() -> None:

@@ -1,8 +1,9 @@
 """What threads and forked processes share: locks, filters of warnings, the threads of OpenMP.
 
-A forked child has one thread, the one that forked. Locks that other threads held are free in the
-child, and torch and faiss compute in one thread there: libgomp, the OpenMP of their wheels, would
-wait for ever for threads that the child does not have.
+A forked child has one thread, the one that forked. Locks of this package that other threads held
+are free in the child. Locks within torch are not: a fork waits until no thread builds a network
+(`BUILDING`). torch and faiss compute in one thread in the child: libgomp, the OpenMP of their
+wheels, would wait for ever for threads that the child does not have.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Lock:
     def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
         return Lock, ()
 
+    def acquire(self, timeout: float) -> bool:
+        """Whether the lock was free within so many seconds; it is then held."""
+        return self._lock.acquire(timeout=timeout)
+
     def free_in_child(self) -> None:
         """Forget the thread that held the lock at the fork, unless that thread forked."""
         if self._lock.acquire(blocking=False):
@@ -44,6 +49,11 @@ class Lock:
 
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+BUILDING = Lock()
+"""Held while a network is built or compiled: one at a time in a process, and none at a fork."""
+FORK_WAITS_SECONDS = 30
+"""How long a fork waits for `BUILDING` at most."""
+_forking = threading.local()
 _filters_lock = Lock()
 _filter_users: Counter[tuple[Any, ...]] = Counter()
 _forked = False
@@ -83,6 +93,15 @@ def in_forked_child() -> bool:
     return _forked
 
 
+def _before_fork() -> None:
+    _forking.holds = BUILDING.acquire(FORK_WAITS_SECONDS)
+
+
+def _after_fork() -> None:
+    if _forking.holds:
+        BUILDING.__exit__()
+
+
 def _in_child() -> None:
     global _forked
     _forked = True
@@ -93,7 +112,8 @@ def _in_child() -> None:
         set_threads = getattr(sys.modules.get(package), limit, None)
         if set_threads is not None:
             set_threads(1)
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

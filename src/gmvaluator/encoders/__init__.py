@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gmvaluator.encoders.base import Encoder, Network
 from gmvaluator.errors import InputError
+from gmvaluator.threads import BUILDING
 from gmvaluator.weights import Weights
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ def load_encoder(
     module_name, function = FAMILIES[parsed.family].builder.split(":")
     module = importlib.import_module(f"gmvaluator.encoders.{module_name}")
     builder: Builder = getattr(module, function)
-    return NetworkEncoder(builder(parsed.variant, parsed.size, weights), runtime, store)
+    with BUILDING:
+        network = builder(parsed.variant, parsed.size, weights)
+    return NetworkEncoder(network, runtime, store)
 
 
 def as_encoder(

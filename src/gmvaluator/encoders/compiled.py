@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.threads import Lock
+from gmvaluator.threads import BUILDING, Lock
 
 KEPT = 4
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -44,7 +44,6 @@ class Compiled:
             return self._infer(pixels)
 
 
-_compiling = Lock()
 _living: weakref.WeakValueDictionary[str, Compiled] = weakref.WeakValueDictionary()
 _recent: deque[Compiled] = deque(maxlen=KEPT)
 
@@ -54,7 +53,7 @@ def compile_once(key: str, compile_now: Callable[[], Infer]) -> Compiled:
 
     One network is compiled at a time: neither torch nor OpenVINO can trace in two threads.
     """
-    with _compiling:
+    with BUILDING:
         network = _living.get(key)
         if network is None:
             network = _living[key] = Compiled(compile_now())

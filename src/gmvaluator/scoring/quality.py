@@ -22,7 +22,7 @@ from gmvaluator.images.tensors import as_numbers
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.shown import short_repr
-from gmvaluator.threads import Lock
+from gmvaluator.threads import BUILDING
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -204,13 +204,10 @@ def untrained_maniqa() -> torch.nn.Module:
     return network
 
 
-_swapping = Lock()
-
-
 @contextmanager
 def _untrained_trunk(module: Any) -> Iterator[None]:
     """Keep pyiqa's module from downloading a trained ViT, which the checkpoint replaces anyway."""
-    with _swapping:
+    with BUILDING:
         timm = module.timm
         module.timm = SimpleNamespace(create_model=lambda name, **_: timm.create_model(name))
         try:
