@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def random_images(n: int, size: int = 8, seed: int = 0) -> NDArray[np.uint8]:
@@ -109,3 +110,60 @@ def png_with(chunks: bytes, png: bytes, *, after_pixels: bool = False) -> bytes:
     """A PNG with more chunks after its header or before its end."""
     at = len(png) - 12 if after_pixels else 33
     return png[:at] + chunks + png[at:]
+
+
+def drawn_icons() -> NDArray[np.uint8]:
+    """(72, 48, 48, 3) icons of three families: faces, clocks and letters in a box.
+
+    Icons of a family differ by a small part of the picture, as emoji do.
+    """
+    return np.stack([*_faces(), *_clocks(), *_letters()])
+
+
+def _icon(draw: Callable[[ImageDraw.ImageDraw], None]) -> NDArray[np.uint8]:
+    """Drawn at 192 pixels and made smaller, so that edges are smooth."""
+    image = Image.new("RGB", (192, 192), "white")
+    draw(ImageDraw.Draw(image))
+    return np.asarray(image.resize((48, 48), Image.Resampling.LANCZOS))
+
+
+def _faces() -> Iterator[NDArray[np.uint8]]:
+    for eye in range(4):
+        for mouth in range(6):
+
+            def draw(pen: ImageDraw.ImageDraw, eye: int = eye, mouth: int = mouth) -> None:
+                pen.ellipse((18, 18, 174, 174), fill="gold", outline="peru", width=4)
+                for x in (66, 126):
+                    box = (x - 12, 60, x + 12, 60 + (24, 4, 14, 34)[eye])
+                    pen.ellipse(box, fill="black" if eye % 2 else "saddlebrown")
+                box = (60, 100 + 4 * mouth, 132, 148)
+                if mouth < 3:
+                    pen.arc(box, 20, 160, fill="maroon", width=6)
+                else:
+                    pen.chord(box, 0, 180, fill="maroon" if mouth > 3 else "white")
+
+            yield _icon(draw)
+
+
+def _clocks() -> Iterator[NDArray[np.uint8]]:
+    for half in range(24):
+
+        def draw(pen: ImageDraw.ImageDraw, half: int = half) -> None:
+            pen.ellipse((18, 18, 174, 174), fill="aliceblue", outline="dimgray", width=10)
+            for turn, length, width in ((half / 24, 42, 9), (half % 2 / 2, 63, 6)):
+                angle = 2 * math.pi * turn
+                end = (96 + length * math.sin(angle), 96 - length * math.cos(angle))
+                pen.line((96, 96, *end), fill="black", width=width)
+
+        yield _icon(draw)
+
+
+def _letters() -> Iterator[NDArray[np.uint8]]:
+    for letter in "0123456789ACEFHKLMNPRTUX":
+
+        def draw(pen: ImageDraw.ImageDraw, letter: str = letter) -> None:
+            pen.rounded_rectangle((15, 15, 177, 177), 27, fill="steelblue")
+            font = ImageFont.load_default(108)
+            pen.text((96, 96), letter, font=font, fill="white", anchor="mm")
+
+        yield _icon(draw)

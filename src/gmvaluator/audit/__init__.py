@@ -1,7 +1,8 @@
 """A run goes in; the generated images that copy training images come out.
 
-`findings`: the audit of a run. `near_copies`: finds copies in any two sets. `align`: distance of
-two images after alignment. `evidence`, `pages`: the pages that show them.
+`findings`: the audit of a run. `near_copies`: finds copies in any two sets. `calibration`: the
+threshold from distances of training images. `alterations`: training images altered on purpose.
+`align`: distance of two images after alignment. `evidence`, `pages`: the pages that show them.
 """
 
 from gmvaluator.audit.findings import Audit, audit_run, check_audit_output

@@ -42,6 +42,7 @@ SOFT = 1.0  # standard deviation in pixels of the Gaussian that softens candidat
 # variance of pixels in 0 … 1: an image with less has no detail to compare
 LEAST_VARIANCE = 1e-4
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
+DESIGN = 1  # raised when the distances of this file change; kept calibrations hold for one design
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,37 @@ def _align(
     return (2 - 2 * both).clamp(min=0).sqrt().numpy(), places.numpy()
 
 
+class GreyPixels:
+    """`grey_pixels` of the images of a set, decoded when they are first used.
+
+    Args:
+        images: the set.
+        rows: (n,) row of each image in it.
+    """
+
+    def __init__(self, images: ImageSet, rows: NDArray[np.int64]) -> None:
+        self._images, self._rows = images, rows
+        # memory that is not written to is not taken
+        self._luminance = np.zeros((len(rows), SIDE, SIDE), dtype=np.uint8)
+        self._decoded = np.zeros(len(rows), dtype=np.bool_)
+
+    def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(…, SIDE, SIDE) of some images, in one batch.
+
+        Raises:
+            ImageError: one cannot be read (any more).
+        """
+        missing = np.unique(numbers)
+        missing = missing[~self._decoded[missing]]
+        if len(missing):
+            self._luminance[missing] = grey_pixels(self._images, self._rows[missing])
+            self._decoded[missing] = True
+        return np.asarray(self._luminance[numbers])
+
+
 def aligned_distances(
     images: NDArray[np.uint8],
-    candidates: NDArray[np.uint8],
+    candidates: NDArray[np.uint8] | GreyPixels,
     rows: NDArray[np.int64],
     *,
     progress: Progress | None = None,
@@ -164,7 +193,8 @@ def aligned_distances(
     """Distances of m images from k candidates each, and the best placements.
 
     Args:
-        images, candidates: (m, SIDE, SIDE) and (n, SIDE, SIDE), as `grey_pixels` gives them.
+        images, candidates: (m, SIDE, SIDE) and (n, SIDE, SIDE), as `grey_pixels` gives them;
+            `GreyPixels` decodes the candidates that occur in `rows`.
         rows: (m, k) candidates of each image.
 
     Returns:
@@ -173,9 +203,12 @@ def aligned_distances(
     """
     distances = np.empty(rows.shape, dtype=np.float32)
     places = np.empty(rows.shape, dtype=np.int64)
+    # all in one batch: image by image, reading would take longer
+    used, at = np.unique(rows, return_inverse=True)
+    candidates, at = candidates[used], at.reshape(rows.shape)
     with (progress or Silent()).stage(stage, len(images)) as advance, torch.inference_mode():
         for j, image in enumerate(images):
-            distances[j], places[j] = _align(image, candidates[rows[j]])
+            distances[j], places[j] = _align(image, candidates[at[j]])
             advance(1)
     return distances, places
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.audit.align import PLACEMENTS, laid_over
-from gmvaluator.audit.near_copies import Calibration, Pair
+from gmvaluator.audit.calibration import Calibration
+from gmvaluator.audit.near_copies import Pair
 from gmvaluator.audit.pages import EvidenceData, PairCard, Sample, write_evidence_pages
 from gmvaluator.errors import ImageError
 from gmvaluator.images.decoding import encode_png
@@ -19,6 +20,7 @@ from gmvaluator.runs.images import RunSide
 
 PICTURE_SIDE = 160
 NEAR_MISSES = 10  # pairs shown that are not quite copies, for comparison
+DOUBTED = 50  # the same, where the calibration warns
 UNSEEN = 128  # grey of pixels that the generated image does not cover
 
 
@@ -42,6 +44,7 @@ def write_evidence(
     """
     copies = [pair for pair in best if pair.is_copy]
     others = [pair for pair in best if not pair.is_copy]
+    shown = DOUBTED if calibration.warnings else NEAR_MISSES
     data = EvidenceData(
         run=run.folder.resolve().name,
         seal=run.seal,
@@ -51,10 +54,11 @@ def write_evidence(
         n_copies=len(copies),
         threshold=calibration.threshold,
         promise=calibration.stated,
+        warnings=calibration.warnings,
         calibration=tuple(calibration.distances.tolist()),
         nearest=tuple(pair.distance for pair in best),
         copies=tuple(_card(run, pair) for pair in copies[:most]),
-        others=tuple(_card(run, pair) for pair in others[:NEAR_MISSES]),
+        others=tuple(_card(run, pair) for pair in others[:shown]),
     )
     return write_evidence_pages(data, folder)
 

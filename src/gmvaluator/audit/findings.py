@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.arguments import whole_number
+from gmvaluator.audit.calibration import Calibration
 from gmvaluator.audit.evidence import write_evidence
-from gmvaluator.audit.near_copies import Calibration, CopyFinder, CopySettings, Pair
+from gmvaluator.audit.near_copies import CopyFinder, CopySettings, Pair
 from gmvaluator.audit.pages import FIRST, drop_pages
 from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.files.atomic import check_into, publish_file
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 AUDIT_TABLE, AUDIT_RECORD, AUDIT_PAGES = "audit.parquet", "audit.json", "audit"
 AUDIT_FORMAT = 1
+LISTED = 10
+"""Nearest pairs that the record and the command list, copies or not."""
 
 
 @short_repr
@@ -61,10 +64,10 @@ class Audit:
     @cached_property
     def copies(self) -> tuple[Pair, ...]:
         """The copies with their nearest training images, nearest pair first."""
-        return tuple(pair for pair in self._nearest if pair.is_copy)
+        return tuple(pair for pair in self.nearest if pair.is_copy)
 
     @cached_property
-    def _nearest(self) -> list[Pair]:
+    def nearest(self) -> list[Pair]:
         """Each audited image with its nearest training image, nearest pair first."""
         nearest = (pair for pair in self.pairs if pair.rank == 1)
         return sorted(nearest, key=lambda pair: (pair.distance, pair.generated))
@@ -80,9 +83,20 @@ class Audit:
             "n_copies": len(self.copies),
             "n_copied": len({pair.train for pair in self.pairs if pair.is_copy}),
             "threshold": self.calibration.threshold,
+            "warnings": list(self.calibration.warnings),
+            "nearest": [self._pair_json(pair) for pair in self.nearest[:LISTED]],
             "calibration": self.calibration.as_json(),
             "settings": asdict(self.settings),
             "versions": self.versions,
+        }
+
+    def _pair_json(self, pair: Pair) -> dict[str, Any]:
+        return {
+            "generated_id": self.run.generated.ids[pair.generated],
+            "train_id": self.run.train.ids[pair.train],
+            "distance": pair.distance,
+            "is_copy": pair.is_copy,
+            "placement": pair.placement,
         }
 
     def table(self) -> pa.Table:
@@ -135,7 +149,7 @@ class Audit:
         if not most:
             drop_pages(folder)
             return []
-        return write_evidence(self.run, self._nearest, self.calibration, folder, most)
+        return write_evidence(self.run, self.nearest, self.calibration, folder, most)
 
 
 def check_audit_output(run: str | Path, *, overwrite: bool, evidence: int = 200) -> None:

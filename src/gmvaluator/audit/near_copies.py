@@ -6,15 +6,16 @@ the median distance from all of them. A copy is far nearer to its source than to
 an image that is similar to many is not. Carlini et al. (2023, Extracting Training Data from
 Diffusion Models) and Lowe's ratio test (2004) use the same idea.
 
-The threshold comes from training images. Each is compared with all other training images, which
-shows how near images come that are no copies.
+The threshold comes from training images (`calibration`). Each is compared with all other training
+images, which shows how near images come that are no copies.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,26 +23,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator import versions
 from gmvaluator.arguments import real_number, whole_number
-from gmvaluator.audit.align import PLACEMENTS, aligned_distances, grey_pixels
+from gmvaluator.audit.align import DESIGN, PLACEMENTS, GreyPixels, aligned_distances, grey_pixels
+from gmvaluator.audit.alterations import ALTERATIONS, altered_pixels
+from gmvaluator.audit.calibration import (
+    LEAST_TRAIN,
+    AlteredDistances,
+    Calibration,
+    TrainDistances,
+    calibrate,
+    nearest_of,
+    surroundings,
+)
+from gmvaluator.encoders.base import arithmetic_of
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError
-from gmvaluator.files.store import Store
+from gmvaluator.files.store import KeptFile, Store, as_store
 from gmvaluator.geometry import evenly_spread
-from gmvaluator.images import ImageSet, ImageSource, Skip
+from gmvaluator.images import READING_RULES, ImageSet, ImageSource, Skip
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
-__all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair", "calibrate"]
+__all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair"]
 
 RECALLED = 200
 RERANK_WEIGHTS = (1.0, 2.0)
-FLOOR_SHARE = 0.5  # of the median surroundings, for an image that is near to all its candidates
-FAR_OUT = 7.0  # lower standard deviations (of the logarithm) beyond which a neighbour is a copy
-ROUNDS = 20
-LEAST_TRAIN = 20  # fewest training images to calibrate on
-QUARTER_NORMAL = 0.6745  # the normal distribution's quartile, in standard deviations
+ALTERED = 60  # training images that are altered on purpose, to learn which copies are found
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class CopySettings:
         candidates: number of training images that each image is aligned with.
         calibration: largest number of training images that the threshold is taken from.
         encoder, second_encoder: the two spaces for recall.
+        threshold: largest distance of a copy, above 0; takes the place of `false_alarms`. None: the
+            threshold follows from `false_alarms`.
     """
 
     false_alarms: float = 0.01
@@ -60,69 +71,17 @@ class CopySettings:
     calibration: int = 2_000
     encoder: str = "efficientnet-lite0"
     second_encoder: str = "pixels@14"
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         _check_false_alarms(self.false_alarms)
         for name, least in (("candidates", 4), ("calibration", LEAST_TRAIN)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-
-
-@short_repr
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """The threshold, and the distances that it was taken from.
-
-    Attributes:
-        threshold: largest distance of a copy.
-        floor: smallest number that distances are divided by.
-        distances: (c,) distance of training images from their nearest other one, ascending,
-            without those that count as copies within the training set.
-        left_out: number of training images that count as such copies.
-        alone: number of training images whose candidates are all of equal content.
-        method: `quantile` of the distances, or `log-normal`, an extrapolation from few distances.
-        false_alarms: of the settings.
-    """
-
-    threshold: float
-    floor: float
-    distances: NDArray[np.float64]
-    left_out: int
-    alone: int
-    method: str
-    false_alarms: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain types, with quantiles of the distances."""
-        shares = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-        quantiles = np.quantile(self.distances, shares).tolist()
-        return asdict(self) | {
-            "images": len(self.distances),
-            "distances": {f"{s:g}": q for s, q in zip(shares, quantiles, strict=True)},
-            "stated": self.stated,
-        }
-
-    @property
-    def stated(self) -> str:
-        """The promise of the threshold and its condition, in words."""
-        kind = (
-            "the quantile of"
-            if self.method == "quantile"
-            else "a log-normal distribution fitted to (there are too few for the quantile: an "
-            "extrapolation)"
-        )
-        text = (
-            f"At most {100 * self.false_alarms:g} % of images that are no copies are called "
-            f"copies, where these are like the training images, by {kind} the distances of "
-            f"{len(self.distances):,} training images from their nearest other one."
-        )
-        if not self.left_out:
-            return text
-        share = 100 * self.left_out / (self.left_out + len(self.distances))
-        return (
-            f"{text} {self.left_out:,} more, whose nearest other one is far nearer than usual, "
-            f"were taken for copies within the training set and left out; were they none, up to "
-            f"{share:.2g} % more innocent images would be called copies."
-        )
+        wanted = "a distance above 0, such as 0.4 (0: the same image, 1: as far as usual)"
+        if self.threshold is not None and not (
+            0 < real_number("threshold", self.threshold, wanted) < math.inf
+        ):
+            raise InputError(f"threshold={self.threshold}; pass {wanted}")
 
 
 @dataclass(frozen=True)
@@ -216,6 +175,7 @@ class CopyFinder:
     ) -> None:
         self.settings = settings or CopySettings()
         self._progress = as_progress(progress)
+        self._store = as_store(cache)
         self._images = ImageSet.open(train)
         n = len(self._images)
         _check_number(n)
@@ -233,7 +193,7 @@ class CopyFinder:
             quality="none",
             k=self._k,
             candidates=min(RECALLED, n),
-            cache=cache,
+            cache=self._store or False,
             device=device,
             backend=backend,
             progress=self._progress,
@@ -243,7 +203,7 @@ class CopyFinder:
             raise InputError("nothing was fitted; pass a training set")
         _check_number(len(fitted.train.ids))
         self.fitted: Trained = fitted
-        self._pixels = grey_pixels(self._images, fitted.train.rows)
+        self._pixels = GreyPixels(self._images, fitted.train.rows)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -261,7 +221,7 @@ class CopyFinder:
             InputError: a share that is not above 0 and below 0.5.
         """
         _check_false_alarms(false_alarms)
-        return calibrate(*self._train_distances, false_alarms)
+        return calibrate(self._train_distances, false_alarms, self.settings.threshold)
 
     def match(self, images: ImageSource) -> Matches:
         """The nearest training images of the readable images of a set.
@@ -272,10 +232,10 @@ class CopyFinder:
         Raises:
             InputError: no image can be read.
         """
-        compared = self._compare(ImageSet.open(images), "generated")
+        compared = self._compare(ImageSet.open(images), "generated images with training images")
         candidates = compared.candidates[:, : self._k - 1]
         raw = compared.distances[:, : self._k - 1]
-        around = _surroundings(raw, self._repeated(candidates))
+        around = surroundings(raw, self._repeated(candidates))
         relative = raw / np.fmax(around, self.calibration.floor)[:, None]
         order = np.lexsort((candidates, relative), axis=1)
         return Matches(
@@ -288,19 +248,93 @@ class CopyFinder:
         )
 
     @cached_property
-    def _train_distances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(c,) distance of training images from the nearest other one, and (c,) surroundings."""
+    def _train_distances(self) -> TrainDistances:
+        """Training images compared with each other: from the cache, or now."""
+        kept = None if self._store is None else self._store.calibration(self._description)
+        distances = None if kept is None else _read(kept)
+        if distances is None:
+            distances = self._measure_train()
+            if kept is not None:
+                kept.write(distances.save)
+        return distances
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        """What decides `_train_distances`; plain types."""
+        train = self.fitted.train
+        # the order and the names of the images do not matter
+        contents = hashlib.sha256("".join(sorted(train.keys)).encode()).hexdigest()
+        return {
+            "calibration": "audit",
+            "n": len(train.keys),
+            "train": contents,
+            "candidates": self._k,
+            "images": self.settings.calibration,
+            "recalled": RECALLED,
+            "weights": RERANK_WEIGHTS,
+            "encoders": [
+                (space.encoder.fingerprint, arithmetic_of(space.encoder))
+                for space in self.fitted.spaces
+            ],
+            "alignment": DESIGN,
+            "alterations": [*ALTERATIONS, ALTERED],
+            "reading": READING_RULES,
+            "versions": versions.installed(("gmvaluator", "numpy", "torch", "pillow")),
+        }
+
+    def _measure_train(self) -> TrainDistances:
         spread = evenly_spread(len(self.fitted.train.ids), self.settings.calibration)
         # spread by content, so that the order of the training set does not matter
         sample = np.sort(self.fitted.order[spread])
         images = self._images.select(self.fitted.train.rows[sample])
-        compared = self._compare(images, "calibration")
-        same = self._contents[compared.candidates] == self._contents[sample][:, None]
-        raw = np.where(same, np.nan, compared.distances)
-        return _nearest(raw), _surroundings(raw, self._repeated(compared.candidates))
+        compared = self._compare(images, "training images with each other")
+        raw = np.where(self._same(compared.candidates, sample), np.nan, compared.distances)
+        around = surroundings(raw, self._repeated(compared.candidates))
+        rank = np.argsort(self.fitted.order)[sample]
+        chosen = np.argsort(rank)[evenly_spread(len(sample), ALTERED)]
+        return TrainDistances(
+            nearest=nearest_of(raw),
+            around=around,
+            altered=self._alter(sample[chosen], compared.candidates[chosen]),
+        )
 
-    def _compare(self, images: ImageSet, stage: str) -> Matches:
-        """Each image aligned with its candidates: plain distances, in the order of recall."""
+    def _alter(self, rows: NDArray[np.int64], candidates: NDArray[np.int64]) -> AlteredDistances:
+        """Training images altered in every way of `ALTERATIONS`, and compared with themselves.
+
+        Args:
+            rows: (s,) training images.
+            candidates: (s, k) of the unaltered images.
+        """
+        # the image itself is the nearest candidate, unless copies of it take all places
+        candidates = np.column_stack([rows, candidates])
+        same = self._same(candidates, rows)
+        images = altered_pixels(self._images, self.fitted.train.rows[rows])
+        ways, number = images.shape[:2]
+        raw, _ = aligned_distances(
+            images.reshape(-1, *images.shape[2:]),
+            self._pixels,
+            np.tile(candidates, (ways, 1)),
+            progress=self._progress,
+            stage="comparing altered training images with their sources",
+        )
+        distances = raw.astype(np.float64).reshape(ways, number, -1)
+        own = np.stack([nearest_of(np.where(same, one, np.nan)) for one in distances])
+        other = np.stack([nearest_of(np.where(same, np.nan, one)) for one in distances])
+        repeated = self._repeated(candidates)
+        around = np.stack([surroundings(one, repeated) for one in distances])
+        return AlteredDistances(own, other, around)
+
+    def _same(self, candidates: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m, k) whether candidates have the content of m training images."""
+        return np.asarray(self._contents[candidates] == self._contents[rows][:, None])
+
+    def _compare(self, images: ImageSet, what: str) -> Matches:
+        """Each image aligned with its candidates: plain distances, in the order of recall.
+
+        Args:
+            images: the images.
+            what: what is compared with what, for the progress bar.
+        """
         valuation = self._valuator.value(images)
         place_of = {name: row for row, name in enumerate(images.ids)}
         rows = np.array([place_of[name] for name in valuation.generated_ids], dtype=np.int64)
@@ -310,7 +344,7 @@ class CopyFinder:
             self._pixels,
             candidates,
             progress=self._progress,
-            stage=f"lay over ({stage})",
+            stage=f"comparing {what}",
         )
         keys = valuation.generated_keys or ()
         skipped = tuple(skip for side, skip in valuation.skipped if side == "generated")
@@ -329,92 +363,6 @@ class CopyFinder:
         return np.asarray(((contents[:, :, None] == contents[:, None, :]) & before).any(axis=2))
 
 
-def calibrate(
-    nearest: NDArray[np.float64], around: NDArray[np.float64], false_alarms: float
-) -> Calibration:
-    """A threshold from the distances between training images.
-
-    Real training sets hold copies of their own images, whose distances say nothing about innocent
-    images. Distances more than `FAR_OUT` lower standard deviations below the median are therefore
-    left out, repeatedly until none is left. The deviation comes from the median and the lower
-    quartile of the logarithms, so that up to a quarter of copies does not hide them.
-
-    Args:
-        nearest: (c,) distance of each training image from its nearest other one; NaN if all its
-            candidates have its own content.
-        around: (c,) its surroundings, or NaN.
-        false_alarms: largest share of innocent images that may be called copies.
-
-    Raises:
-        InputError: fewer than `LEAST_TRAIN` distances are left.
-    """
-    measured = np.isfinite(nearest) & np.isfinite(around) & (around > 0)
-    alone = int((~measured).sum())
-    floor = FLOOR_SHARE * float(np.median(around[measured])) if measured.any() else 0.0
-    relative = nearest[measured] / np.maximum(around[measured], floor)
-    distances = np.sort(relative)
-    for _ in range(ROUNDS):
-        centre, spread = _spread(distances)
-        within = distances[np.searchsorted(distances, math.exp(centre - FAR_OUT * spread)) :]
-        if len(within) == len(distances):
-            break
-        distances = within
-    if len(distances) < LEAST_TRAIN:
-        raise InputError(
-            f"{len(distances)} of {len(nearest)} training images have neighbours that are no "
-            f"copies of them; a threshold takes at least {LEAST_TRAIN}: pass more training images, "
-            "without their copies"
-        )
-    place = math.floor(false_alarms * (len(distances) + 1))
-    return Calibration(
-        # one more image of the same kind is as near as the i-th of c with probability i / (c + 1)
-        threshold=float(distances[place - 1]) if place else _below_all(distances, false_alarms),
-        floor=floor,
-        distances=distances,
-        left_out=len(relative) - len(distances),
-        alone=alone,
-        method="quantile" if place else "log-normal",
-        false_alarms=false_alarms,
-    )
-
-
-def _below_all(distances: NDArray[np.float64], share: float) -> float:
-    """Quantile of a log-normal distribution fitted to `distances`, below the first of them."""
-    from statistics import NormalDist
-
-    centre, spread = _spread(distances)
-    fitted = math.exp(centre + NormalDist().inv_cdf(share) * spread)
-    return min(fitted, float(np.nextafter(distances[0], 0)))
-
-
-def _spread(distances: NDArray[np.float64]) -> tuple[float, float]:
-    """Median and lower standard deviation of the logarithms."""
-    if not len(distances):
-        return 0.0, 0.0
-    lower, centre = np.quantile(np.log(np.maximum(distances, 1e-12)), (0.25, 0.5))
-    return float(centre), float(centre - lower) / QUARTER_NORMAL
-
-
-def _nearest(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) least number of each row; NaN if all are NaN."""
-    least = np.where(np.isnan(raw), np.inf, raw).min(axis=1)
-    return np.where(np.isinf(least), np.nan, least)
-
-
-def _surroundings(raw: NDArray[np.float64], repeated: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(m,) median distance from all candidates but the nearest one; each content counts once.
-
-    NaN with fewer than two known distances.
-    """
-    ascending = np.sort(np.where(repeated, np.nan, raw), axis=1)  # NaN last
-    counts = (~np.isnan(ascending)).sum(axis=1)
-    around = np.full(len(ascending), np.nan)
-    for count in np.unique(counts[counts >= 2]):
-        rows = counts == count
-        around[rows] = np.median(ascending[rows, 1:count], axis=1)
-    return around
-
-
 def _check_false_alarms(false_alarms: float) -> None:
     wanted = "a share above 0 and below 0.5, such as 0.01"
     if not 0 < real_number("false_alarms", false_alarms, wanted) < 0.5:
@@ -427,3 +375,15 @@ def _check_number(n: int) -> None:
             f"{n} readable training images; an audit compares each with its neighbours and takes "
             f"at least {LEAST_TRAIN}"
         )
+
+
+def _read(kept: KeptFile) -> TrainDistances | None:
+    """Distances that are kept in the cache; None where there are none."""
+    path = kept.check()
+    if path is None:
+        return None
+    try:
+        return TrainDistances.open(path)
+    except OSError as error:
+        kept.faults.report("read", error)
+        return None

@@ -55,6 +55,7 @@ class EvidenceData:
         n_audited, n_generated, n_train, n_copies: numbers of images.
         threshold: pairs up to this distance count as copies.
         promise: what the threshold promises.
+        warnings: what keeps the threshold from being of use, in sentences.
         calibration: distances that the threshold was taken from.
         nearest: the least distance of every audited generated image.
         copies: pairs that count as copies, nearest first, at most as many as the user wants.
@@ -69,6 +70,7 @@ class EvidenceData:
     n_copies: int
     threshold: float
     promise: str
+    warnings: tuple[str, ...]
     calibration: tuple[float, ...]
     nearest: tuple[float, ...]
     copies: tuple[PairCard, ...]

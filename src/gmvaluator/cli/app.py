@@ -257,7 +257,8 @@ def cache(cache: Path | None, prune: bool, older_than: float | None, as_json: bo
     progress = chosen_progress()
     done = prune_cache(store, older_than=older_than, progress=progress)
     text = (
-        f"{done.vectors} embeddings and {done.indexes} indexes dropped, {done.merged} small files "
+        f"{done.vectors} embeddings, {done.indexes} indexes and {done.calibrations} calibrations "
+        f"of audits dropped, {done.merged} small files "
         f"merged; {done.freed / 1e6:.1f} MB freed in {store.folder}"
     )
     print_result(done.as_json(), text, as_json=as_json)

@@ -32,6 +32,12 @@ from gmvaluator.cli.options import (
     OVERWRITE,
     FALSE_ALARMS,
     option(
+        "--threshold",
+        "Distance up to which an image is a copy; 0: the same image, 1: as far as usual. "
+        "Default: the distance that follows from --false-alarms.",
+        type=float,
+    ),
+    option(
         "--max",
         "Number of generated images to look at, evenly spread. Default: all.",
         to="most",
@@ -73,6 +79,7 @@ def audit(
     train_images: str | None,
     generated_images: str | None,
     false_alarms: float,
+    threshold: float | None,
     most: int | None,
     candidates: int,
     calibration: int,
@@ -91,14 +98,20 @@ def audit(
     strictly. Writes audit.parquet, audit.json and pages of evidence (audit/) into RUN.
     """
     from gmvaluator.audit import audit_run
-    from gmvaluator.audit.findings import AUDIT_PAGES, AUDIT_RECORD, AUDIT_TABLE, check_audit_output
+    from gmvaluator.audit.findings import (
+        AUDIT_PAGES,
+        AUDIT_RECORD,
+        AUDIT_TABLE,
+        LISTED,
+        check_audit_output,
+    )
     from gmvaluator.audit.near_copies import CopySettings
     from gmvaluator.cli.printing import chosen_progress, print_result, table
     from gmvaluator.runs.record import read_record
 
     read_record(run)
     claim(run / AUDIT_RECORD)
-    settings = CopySettings(false_alarms, candidates, calibration, encoder)
+    settings = CopySettings(false_alarms, candidates, calibration, encoder, threshold=threshold)
     check_audit_output(run, overwrite=overwrite, evidence=evidence)
     result = audit_run(
         run,
@@ -113,16 +126,26 @@ def audit(
     pages = f", {run / AUDIT_PAGES}/index.html" if evidence else ""
     record = result.save(overwrite=overwrite, evidence=evidence)
     ids, trained = result.run.generated.ids, result.run.train.ids
-    columns = ("distance", "generated image", "copy of", "placement")
+    columns = ("distance", "copy", "generated image", "nearest training image", "placement")
     rows = [
-        (f"{pair.distance:.3f}", ids[pair.generated], trained[pair.train], str(pair.placement))
-        for pair in result.copies[:10]
+        (
+            f"{pair.distance:.3f}",
+            "yes" if pair.is_copy else "no",
+            ids[pair.generated],
+            trained[pair.train],
+            pair.placement,
+        )
+        for pair in result.nearest[:LISTED]
     ]
     lines = [
         f"{len(result.copies)} of {result.n_audited} generated images are near copies "
         f"(distance ≤ {result.calibration.threshold:.3f}; 0 the same, 1 as usual)",
         result.calibration.stated,
-        *([table(columns, rows, left=columns[1:])] if rows else []),
+        *(f"Warning: {warning}" for warning in result.calibration.warnings),
+        "",
+        f"The nearest {len(rows)}, copies or not:",
+        table(columns, rows, left=columns[1:]),
+        "",
         f"saved in {run / AUDIT_TABLE}, {record}{pages}",
     ]
     summary = result.as_json() | {"out": str(run)}

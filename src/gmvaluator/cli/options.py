@@ -203,11 +203,14 @@ BACKEND = option(
 )
 CACHE = option(
     "--cache",
-    "Folder that keeps embeddings, indexes and downloaded weights for later commands. "
+    "Folder that keeps embeddings, indexes, calibrations of audits and downloaded weights for "
+    "later commands. "
     "Default: $GMVALUATOR_CACHE, else the user's cache folder.",
     type=PATH,
 )
-NO_CACHE = flag("--no-cache", "Neither read nor keep embeddings and indexes in the cache.")
+NO_CACHE = flag(
+    "--no-cache", "Neither read nor keep embeddings, indexes and calibrations in the cache."
+)
 STRICT = flag(
     "--strict",
     "Stop at the first image that cannot be read; without it such images are skipped and listed.",

@@ -27,11 +27,13 @@ from gmvaluator.files.store import (
 from gmvaluator.progress import Progress, Silent
 
 DAY = 86_400
+KEPT = {"indexes": "index", "calibrations": "calibration"}
+"""Kind of what is kept in the folders of a cache whose files have a note."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """One thing in a cache: the embeddings of an encoder, an index, or the files of a folder.
+    """One thing in a cache: embeddings of an encoder, an index, a calibration, or a folder's files.
 
     `items` counts vectors or files; `used` is the time of last use, in seconds since 1970.
     """
@@ -45,10 +47,11 @@ class Holding:
 
 @dataclass(frozen=True)
 class Pruned:
-    """Result of `prune`: vectors and indexes dropped, small shards merged, bytes freed."""
+    """Result of `prune`: what was dropped, small shards merged, bytes freed."""
 
     vectors: int
     indexes: int
+    calibrations: int
     merged: int
     freed: int
 
@@ -70,9 +73,10 @@ def survey(store: Store) -> list[Holding]:
                 vectors = sum(len(shard.keys) for shard in shards)
                 states = _states([shard.path for shard in shards])
                 holdings.append(_holding("embeddings", shards[0].encoder, vectors, states))
-        for note in sorted((store.folder / "indexes").glob("[!.]*.json")):
-            states = _states([note, note.with_suffix("")])
-            holdings.append(_holding("index", _index_name(note), 1, states))
+        for folder, kind in KEPT.items():
+            for note in sorted((store.folder / folder).glob("[!.]*.json")):
+                states = _states([note, note.with_suffix("")])
+                holdings.append(_holding(kind, _kept_name(note), 1, states))
         for kind in ("weights", "demo"):
             states = _states(store.folder.joinpath(kind).rglob("*"))
             if states:
@@ -89,8 +93,8 @@ def prune(
     again what it was about to read.
 
     Args:
-        older_than: also drop embeddings and indexes that were not used for so many days; 0 drops
-            all of them.
+        older_than: also drop embeddings, indexes and calibrations that were not used for so many
+            days; 0 drops all of them.
 
     Raises:
         InputError: a negative number of days.
@@ -100,7 +104,7 @@ def prune(
     if older_than is not None and not real_number("older_than", older_than, wanted) >= 0:
         raise InputError(f"{older_than} days were given; pass {wanted}")
     limit = None if older_than is None else time.time() - older_than * DAY
-    vectors = merged = indexes = 0
+    vectors = merged = 0
     with _working("prune", store):
         before = total_bytes(store)
         tables = _tables(store)
@@ -109,8 +113,9 @@ def prune(
                 n_dropped, n_merged = _prune_table(table, limit, store.faults)
                 vectors, merged = vectors + n_dropped, merged + n_merged
                 advance(1)
-        indexes = _prune_indexes(store.folder / "indexes", limit)
-        return Pruned(vectors, indexes, merged, max(0, before - total_bytes(store)))
+        indexes, calibrations = (_prune_kept(store.folder / folder, limit) for folder in KEPT)
+        freed = max(0, before - total_bytes(store))
+        return Pruned(vectors, indexes, calibrations, merged, freed)
 
 
 @contextmanager
@@ -169,8 +174,8 @@ def _merge(folder: Path, shards: list[Shard]) -> int:
     return len(shards)
 
 
-def _prune_indexes(folder: Path, limit: float | None) -> int:
-    """Drop indexes that were not used since `limit`, and those without a note; how many."""
+def _prune_kept(folder: Path, limit: float | None) -> int:
+    """Drop files that were not used since `limit`, and those without a note; how many."""
     remove_leftovers(folder)
     n_dropped = 0
     for note in list(folder.glob("[!.]*.json")):
@@ -180,11 +185,11 @@ def _prune_indexes(folder: Path, limit: float | None) -> int:
                 note.unlink()
                 n_dropped += 1
     unfinished = time.time() - LEFTOVER_SECONDS
-    for index in [file for file in folder.glob("[!.]*") if not file.suffix]:
+    for file in [file for file in folder.glob("[!.]*") if not file.suffix]:
         with suppress(FileNotFoundError):
-            # the note is written last: a young index may get its note in a moment
-            if not index.with_suffix(".json").is_file() and index.stat().st_mtime < unfinished:
-                index.unlink()
+            # the note is written last: a young file may get its note in a moment
+            if not file.with_suffix(".json").is_file() and file.stat().st_mtime < unfinished:
+                file.unlink()
                 n_dropped += 1
     return n_dropped
 
@@ -194,9 +199,11 @@ def _tables(store: Store) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_dir())
 
 
-def _index_name(note: Path) -> str:
+def _kept_name(note: Path) -> str:
     try:
         content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+        if "calibration" in content:
+            return f"{content['calibration']} of {content['n']} images"
         return f"{content['index']} of {content['n']} vectors"
     except (OSError, ValueError, KeyError, TypeError):
         return "damaged"

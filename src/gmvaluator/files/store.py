@@ -2,6 +2,7 @@
 
     <cache>/embeddings/<encoder>/<checksum>.safetensors    at most `SHARD_ROWS` vectors with keys
     <cache>/indexes/<key>                                  a trained index, and <key>.json
+    <cache>/calibrations/<key>                             distances between training images, alike
 
 A vector is looked up by the content of its image (`ImageSet.content_key`) and by its encoder
 (fingerprint, arithmetic and the rules by which images are read), so that moving, renaming or adding
@@ -124,11 +125,18 @@ class Store:
             self._tables[key] = Table(folder, name, self.faults)
         return self._tables[key]
 
-    def index(self, description: dict[str, Any]) -> IndexFile:
-        """The file of an index that `description` (plain types) decides; see `IndexFile`."""
+    def index(self, description: dict[str, Any]) -> KeptFile:
+        """The file of an index that `description` (plain types) decides; see `KeptFile`."""
+        return self._kept("indexes", description)
+
+    def calibration(self, description: dict[str, Any]) -> KeptFile:
+        """The file of an audit's calibration that `description` decides."""
+        return self._kept("calibrations", description)
+
+    def _kept(self, folder: str, description: dict[str, Any]) -> KeptFile:
         text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return IndexFile(self.folder / "indexes" / key, description, self.faults)
+        return KeptFile(self.folder / folder / key, description, self.faults)
 
 
 class Table:
@@ -280,8 +288,8 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class IndexFile:
-    """Where a trained index is or shall be kept: `path`, and a note `path`.json beside it."""
+class KeptFile:
+    """Where a result is or shall be kept: `path`, and a note `path`.json beside it."""
 
     path: Path
     description: dict[str, Any]
@@ -305,9 +313,9 @@ class IndexFile:
         return self.path
 
     def write(self, save: Callable[[Path], None]) -> None:
-        """Let `save` write the index to a scratch path, then publish it with its checksum.
+        """Let `save` write the result to a scratch path, then publish it with its checksum.
 
-        Where that fails the index is not kept, and a `CacheWarning` says so.
+        Where that fails the result is not kept, and a `CacheWarning` says so.
         """
         if "write" in self.faults.reported:
             return
@@ -328,7 +336,7 @@ class IndexFile:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def _fits_once_written(self, note: Path) -> bool:
-        """`_fits`, after a process that has written the index and not yet its note."""
+        """`_fits`, after a process that has written the result and not yet its note."""
         try:
             with locked(self._lock):
                 return self._fits(note)
@@ -336,7 +344,7 @@ class IndexFile:
             return self._fits(note)
 
     def _fits(self, note: Path) -> bool:
-        """Whether the note has the checksum of the index."""
+        """Whether the note has the checksum of the result."""
         try:
             recorded = json.loads(note.read_text(encoding="utf-8"))["checksum"]
         except (ValueError, KeyError, TypeError):
