@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, RunError
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
@@ -128,7 +128,6 @@ class Stability:
         table = Table(
             "The run's values against those with one setting changed", columns, grid(rows)
         )
-        drawn = bool(self.comparisons) and plots_at_hand()
         return StudyResult(
             name="stability",
             title="How much the ranking depends on the settings",
@@ -140,7 +139,7 @@ class Stability:
                 *self.notes,
             ),
             details={"comparisons": [_as_json(comparison) for comparison in self.comparisons]},
-            plots={"agreement": partial(_draw, comparisons=self.comparisons)} if drawn else {},
+            plots={"agreement": partial(_draw, comparisons=self.comparisons)} if rows else {},
             marks={} if self.run_seal is None else {RUN_SEAL: self.run_seal},
         )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmvaluator.errors import CacheWarning
+from gmvaluator.errors import CacheWarning, PlotWarning
 from gmvaluator.runs.derived import remaining_records
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def warn_plainly() -> None:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
-        if issubclass(category, CacheWarning):
+        if issubclass(category, CacheWarning | PlotWarning):
             click.echo(f"Warning: {message}", err=True)
         else:
             usual(message, category, *details)

@@ -214,11 +214,7 @@ class Valuation:
         return as_valued(images, ids, [skip.id for of, skip in self.skipped if of == side])
 
     def plot_values(self) -> Figure:
-        """How value is spread: a histogram, and the share that the most valuable images hold.
-
-        Raises:
-            MissingPackageError: matplotlib is not installed.
-        """
+        """How value is spread: a histogram, and the share that the most valuable images hold."""
         from gmvaluator.runs import plots
 
         return plots.plot_values(self.values)
@@ -241,7 +237,6 @@ class Valuation:
 
         Raises:
             InputError: no such generated image, or a source cannot be opened.
-            MissingPackageError: matplotlib is not installed.
         """
         from gmvaluator.runs import plots
 
