@@ -26,7 +26,7 @@ from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.runs.record import read_marker, read_record
+from gmvaluator.runs.record import check_by_gmvaluator, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.quality import QualitySource, as_quality
@@ -283,10 +283,12 @@ class GMValuator:
             changes: settings to change.
 
         Raises:
-            InputError: the training images or the holdout were in memory, or cannot be opened.
+            InputError: GMValuator did not make the run, or the training images or the holdout were
+                in memory, or cannot be opened.
             RunError: no run there, or its training images have changed.
         """
         record = read_record(Path(run))
+        check_by_gmvaluator(record, run)
         recorded = record.inputs.train
         source = recorded.source if train is None else train
         if source is None:

@@ -152,8 +152,9 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         vary: the settings to change, of `SETTINGS`.
 
     Raises:
-        InputError: an unknown setting.
+        InputError: an unknown setting, or settings of another valuer.
     """
+    _check_varied(settings)
     varied = list(vary)
     if unknown := [name for name in varied if name not in SETTINGS]:
         raise InputError(f"no setting {unknown[0]!r} to vary; choose from {', '.join(SETTINGS)}")
@@ -175,6 +176,15 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         for variant in variants[setting]
         if any(settings.get(name) != changed for name, changed in variant.changes.items())
     ]
+
+
+def _check_varied(settings: Mapping[str, Any]) -> None:
+    """Raise InputError unless the settings are those of GMValuator."""
+    if missing := {"encoder", "k", "rerank", "temperature"} - set(settings):
+        raise InputError(
+            "the run was not made by GMValuator, whose settings could be varied (it records no "
+            f"{', '.join(sorted(missing))}); pass a run of gmvaluator value"
+        )
 
 
 def encoder_variant(name: str, *, requested: bool = False) -> Variant:
@@ -237,12 +247,8 @@ def stability_run(
     folder = Path(run)
     seal = read_record(folder).seal
     valuation = Valuation.load(folder)
-    if missing := {"encoder", "k", "rerank", "temperature"} - set(valuation.record.settings):
-        raise InputError(
-            f"run {folder} records no {', '.join(sorted(missing))}, so it was not made by "
-            "GMValuator, whose settings could be varied"
-        )
     recorded = valuation.record.settings
+    _check_varied(recorded)
     variants = default_variants(recorded) if variants is None else list(variants)
     group_of = _groups(valuation, groups)
     work = Workspace(folder / "stability")
