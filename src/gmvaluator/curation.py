@@ -124,7 +124,8 @@ class Curation:
             "lowest_value": len(self.lowest),
             "off_manifold": len(self.off_manifold),
             "duplicate": len(self.duplicates),
-            "off_manifold_method": "distance to the nearest other training image in the run's "
+            "off_manifold_method": "distance to the nearest other training image in the "
+            f"{'run' if self.run.valuation.record.settings.by_gmvaluator else 'default encoder'}'s "
             "recall space; copies count once",
         }
 
@@ -165,7 +166,8 @@ def curate_run(
     """List a run's training images of the lowest value, off the manifold, and with copies.
 
     Images off the manifold are those farthest from all other training images in the run's recall
-    space. Finding them fits the run again, with vectors from the cache where they are there.
+    space, or in that of the default encoder where the scores are not by GMValuator. Finding them
+    fits the run again, with vectors from the cache where they are there.
     Duplicates are those of `duplicates.parquet`, or images of equal content.
 
     Args:
@@ -187,9 +189,7 @@ def curate_run(
     n_off = parse_amount(off_manifold, n, "--off-manifold")
     nearest = np.full(n, np.nan, dtype=np.float32)
     if n_off:
-        fitted = GMValuator.refit(
-            run, train=train, null="off", progress=progress, **changes
-        ).fitted_
+        fitted = _fitted_again(opened, train, progress=progress, **changes).fitted_
         if fitted is not None:
             distinct = fitted.in_whole(np.arange(len(fitted.vectors)))
             nearest[distinct] = nearest_other(fitted, progress=as_progress(progress))
@@ -207,6 +207,20 @@ def curate_run(
         nearest=nearest,
         clusters=clusters,
     )
+
+
+def _fitted_again(run: Run, train: ImageSource | None, **changes: Any) -> GMValuator:
+    """The run's valuator; the default encoder's where the scores are not by GMValuator."""
+    if run.valuation.record.settings.by_gmvaluator:
+        return GMValuator.refit(run.folder, train=train, null="off", **changes)
+    rows, images = run.train.rows, run.train.images
+    if images is None or (rows < 0).any():
+        raise InputError(
+            f"images off the manifold cannot be looked for: {run.train.trouble}; pass the training "
+            "images (train=…, --train-images), or off_manifold='0' (--off-manifold 0)"
+        )
+    plain = GMValuator(rerank="none", quality="none", null="off", k=1, candidates=1, **changes)
+    return plain.fit(images.select(rows), strict=True)
 
 
 def nearest_other(fitted: Trained, *, progress: Progress | None = None) -> NDArray[np.float32]:

@@ -73,6 +73,10 @@ class CacheWarning(UserWarning):
     """
 
 
+class PlotWarning(UserWarning):
+    """A plot of a result cannot be drawn; its numbers and the other plots are written."""
+
+
 class RunError(GMValuatorError):
     """A saved run or index cannot be read, does not match, or cannot be written."""
 

@@ -11,7 +11,7 @@ from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import check_output, locked
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.join import join, refuse_ids
-from gmvaluator.runs.record import MARKER, read_record
+from gmvaluator.runs.record import MARKER, check_by_gmvaluator, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
@@ -80,7 +80,8 @@ def extend_run(
             progress.
 
     Raises:
-        InputError: ids collide, content repeats, or the new images cannot be used.
+        InputError: GMValuator did not make the run, ids collide, content repeats, or the new images
+            cannot be used.
         RunError: the training images, weights or encoders have changed since, another process
             changed the run meanwhile, or saving failed.
     """
@@ -89,6 +90,7 @@ def extend_run(
     in_place = out is None or (target.exists() and target.samefile(folder))
     record = read_record(folder)
     check_output(target, MARKER, overwrite=overwrite or in_place)
+    check_by_gmvaluator(record, folder)
     old = Valuation.load(folder)
     images = ImageSet.open(generated)
     refuse_ids(old, [prefix + name for name in images.ids])

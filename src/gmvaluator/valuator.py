@@ -27,7 +27,7 @@ from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.places import INDEX_FOLDER
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.images import open_recorded, pass_images
-from gmvaluator.runs.record import read_marker, read_record
+from gmvaluator.runs.record import check_by_gmvaluator, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.quality import QualitySource, as_quality
@@ -286,10 +286,12 @@ class GMValuator:
             changes: settings to change.
 
         Raises:
-            InputError: the training images or the holdout were in memory, or cannot be opened.
+            InputError: GMValuator did not make the run, or the training images or the holdout were
+                in memory, or cannot be opened.
             RunError: no run there, or its training images have changed.
         """
         record = read_record(Path(run))
+        check_by_gmvaluator(record, run)
         recorded = record.inputs.train
         if train is not None:
             images = ImageSet.open(train)

@@ -1,10 +1,11 @@
-"""Versions of the packages that compute a value, for `run.json` and `doctor`."""
+"""Packages: versions of those that compute a value, and how to install those that are missing."""
 
 from __future__ import annotations
 
 import platform
+import re
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 PACKAGES = (
     "gmvaluator",
@@ -34,3 +35,22 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra of gmvaluator needs: `pip install 'pyiqa>=0.1.13'`.
+
+    The command names the packages of the extra. No registry has gmvaluator itself, so that
+    `pip install 'gmvaluator[EXTRA]'` works nowhere, and `'.[EXTRA]'` in a checkout only. A package
+    without metadata runs from a checkout.
+    """
+    with suppress(PackageNotFoundError):
+        marked = [line.partition(";") for line in requires("gmvaluator") or ()]
+        packages = [
+            f"'{requirement.strip()}'"
+            for requirement, _, marker in marked
+            if re.search(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]", marker)
+        ]
+        if packages:
+            return f"pip install {' '.join(packages)}"
+    return f"pip install '.[{extra}]' in the checkout of gmvaluator"

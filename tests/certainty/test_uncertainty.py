@@ -244,10 +244,7 @@ def test_the_command(tmp_path: Path) -> None:
         uncertainty_run(made(), seed=-1)
 
 
-def test_what_was_said_of_another_run_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gmvaluator.certainty.uncertainty.plots_at_hand", lambda: False)
+def test_what_was_said_of_another_run_is_told(tmp_path: Path) -> None:
     made().save(tmp_path / "run")
     uncertainty_run(tmp_path / "run").save(tmp_path / "run")
     kept = (tmp_path / "run" / "uncertainty.json").read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from forked import started
 from gmvaluator import ImageSet
 from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import InputError, PlotWarning, RunError
 from gmvaluator.evaluation import reproduction
 from gmvaluator.evaluation.metrics import mean_interval
 from gmvaluator.evaluation.planted.noise import plant_noised
@@ -349,8 +350,24 @@ def test_tables_show_intervals_and_keep_numbers(tmp_path: Path) -> None:
     assert content["tables"][0]["rows"][0][4] is None
     assert content["parameters"] == {"m": 3}
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(RunError, match="cannot write"):
         result.save(tmp_path / "file" / "below")
+
+
+def test_a_plot_that_fails_loses_nothing_else(tmp_path: Path) -> None:
+    def broken(figure: Figure) -> None:
+        assert (tmp_path / "study.json").is_file()  # numbers are written before anything is drawn
+        raise ValueError("no such colour")
+
+    def drawn(figure: Figure) -> None:
+        figure.subplots()
+
+    plots: dict[str, Callable[[Figure], None]] = {"bad": broken, "good": drawn}
+    with pytest.warns(PlotWarning, match=r"study-bad\.svg is left out.*no such colour"):
+        saved = StudyResult("study", "A study", (), {}, plots=plots).save(tmp_path)
+    assert [file.name for file in saved] == ["study.json", "study.md", "study-good.svg"]
+    assert all(file.is_file() for file in saved)
+    assert saved[1].read_text() == "![A study](study-good.svg)\n"
 
 
 def test_command_writes_tables_and_plots(

@@ -82,6 +82,15 @@ def test_score_of_what_decides_the_loss_is_one() -> None:
         linear_datamodeling_score(scores, subsets, np.zeros((30, 2)))
 
 
+def test_subsets_of_several_sizes_have_no_score() -> None:
+    rng = np.random.default_rng(0)
+    subsets = rng.random((30, 40)) < 0.5
+    with pytest.raises(InputError, match=r"hold \d+ to \d+ images.*pass subsets of one size"):
+        linear_datamodeling_score(
+            rng.random((40, 3)), subsets, -subsets.sum(1)[:, None] * np.ones(3)
+        )
+
+
 def test_ceiling_is_what_the_expectation_reaches() -> None:
     rng = np.random.default_rng(0)
     expected = rng.normal(size=(400, 1, 20))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmvaluator import GMValuator, InputError, MissingPackageError, Valuation
+from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.report import figures_run
 from gmvaluator.runs.folder import open_run
 from gmvaluator.runs.plots import plot_values
@@ -95,14 +95,6 @@ def test_figures_are_written_as_png_and_pdf(made: Path, tmp_path: Path) -> None:
     }
     heads = {".png": b"\x89PNG", ".pdf": b"%PDF"}
     assert all(file.read_bytes().startswith(heads[file.suffix]) for file in files)
-
-
-def test_without_matplotlib_the_error_says_what_to_install(
-    valuation: Valuation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'gmvaluator\[evaluate\]'"):
-        valuation.plot_values()
 
 
 def test_the_package_loads_without_matplotlib() -> None:

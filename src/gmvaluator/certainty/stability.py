@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.arguments import whole_number
 from gmvaluator.certainty.agreement import common_top, contributor_overlap, rank_correlation
-from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid, plots_at_hand
+from gmvaluator.certainty.tables import Cell, StudyResult, Table, grid
 from gmvaluator.errors import (
     InputError,
     MissingPackageError,
@@ -141,7 +141,6 @@ class Stability:
         table = Table(
             "The run's values against those with one setting changed", columns, grid(rows)
         )
-        drawn = bool(self.comparisons) and plots_at_hand()
         return StudyResult(
             name="stability",
             title="How much the ranking depends on the settings",
@@ -153,7 +152,7 @@ class Stability:
                 *self.notes,
             ),
             details={"comparisons": [_as_json(comparison) for comparison in self.comparisons]},
-            plots={"agreement": partial(_draw, comparisons=self.comparisons)} if drawn else {},
+            plots={"agreement": partial(_draw, comparisons=self.comparisons)} if rows else {},
             marks={} if self.run_seal is None else {RUN_SEAL: self.run_seal},
         )
 
@@ -166,8 +165,9 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         vary: the settings to change, of `SETTINGS`.
 
     Raises:
-        InputError: an unknown setting.
+        InputError: an unknown setting, or settings of another valuer.
     """
+    _check_varied(settings)
     varied = list(vary)
     if unknown := [name for name in varied if name not in SETTINGS]:
         raise InputError(f"no setting {unknown[0]!r} to vary; choose from {', '.join(SETTINGS)}")
@@ -199,6 +199,15 @@ def _is_of_encoder(variant: Variant, settings: Mapping[str, Any]) -> bool:
     """Whether a distance is that of the run's encoder, which `none` stands for as well."""
     names = [canonical(name) for name in variant.changes["rerank"]]
     return not settings.get("second_encoder") and names in ([], [canonical(settings["encoder"])])
+
+
+def _check_varied(settings: Mapping[str, Any]) -> None:
+    """Raise InputError unless the settings are those of GMValuator."""
+    if missing := {"encoder", "k", "rerank", "temperature"} - set(settings):
+        raise InputError(
+            "the run was not made by GMValuator, whose settings could be varied (it records no "
+            f"{', '.join(sorted(missing))}); pass a run of gmvaluator value"
+        )
 
 
 def encoder_variant(name: str, *, requested: bool = False) -> Variant:
@@ -263,12 +272,8 @@ def stability_run(
     folder = Path(run)
     seal = read_record(folder).seal
     valuation = Valuation.load(folder)
-    if missing := {"encoder", "k", "rerank", "temperature"} - set(valuation.record.settings):
-        raise InputError(
-            f"run {folder} records no {', '.join(sorted(missing))}, so it was not made by "
-            "GMValuator, whose settings could be varied"
-        )
     recorded = valuation.record.settings
+    _check_varied(recorded)
     variants = default_variants(recorded) if variants is None else list(variants)
     group_of = _groups(valuation, groups)
     work = Workspace(folder / "stability")

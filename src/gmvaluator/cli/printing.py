@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gmvaluator.cli.options import QUIET_GIVEN
-from gmvaluator.errors import CacheWarning, RunError
+from gmvaluator.errors import CacheWarning, PlotWarning, RunError
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.derived import remaining_records
 
@@ -217,7 +217,7 @@ def warn_plainly() -> None:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
-        if issubclass(category, CacheWarning):
+        if issubclass(category, CacheWarning | PlotWarning):
             click.echo(f"Warning: {message}", err=True)
         else:
             usual(message, category, *details)

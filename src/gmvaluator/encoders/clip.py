@@ -16,6 +16,7 @@ from gmvaluator.encoders._modules import Normalise, frozen, only_size
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.images import Preprocessing
+from gmvaluator.versions import how_to_install
 from gmvaluator.weights import Weights, load_state, load_strict
 
 DEFAULT_MODEL = "ViT-B-32/openai"
@@ -57,7 +58,7 @@ def _open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise MissingPackageError(
-            "encoder 'clip' needs the package open_clip_torch: pip install 'gmvaluator[clip]'"
+            f"encoder 'clip' needs the package open_clip_torch: {how_to_install('clip')}"
         ) from error
     return open_clip
 

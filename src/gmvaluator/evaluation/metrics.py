@@ -202,17 +202,25 @@ def linear_datamodeling_score(scores: Floats, subsets: NDArray[np.bool_], losses
 
     Args:
         scores: (n, m) scores, such as `Valuation.score_matrix`.
-        subsets: (s, n) bool, the training images of each subset.
+        subsets: (s, n) bool, the training images of each subset, as many in each
+            (`truth.ground_truth.random_subsets`). Where sizes vary, a larger subset has both a
+            larger sum and a lower loss, so that random scores foretell losses.
         losses: (s, m) losses of the models trained on the subsets.
 
     Raises:
-        InputError: the shapes do not fit, or there are fewer than two subsets.
+        InputError: the shapes do not fit, there are fewer than two subsets, or their sizes differ.
     """
     s, n = subsets.shape
     if s < 2 or scores.shape[0] != n or losses.shape != (s, scores.shape[1]):
         raise InputError(
             f"scores {scores.shape}, subsets {subsets.shape} and losses {losses.shape}; pass "
             "(n, m), (s, n) and (s, m) of at least 2 subsets"
+        )
+    sizes = np.count_nonzero(subsets, axis=1)
+    if sizes.min() != sizes.max():
+        raise InputError(
+            f"the subsets hold {sizes.min()} to {sizes.max()} images, and larger sums of scores "
+            "would foretell lower losses by size alone; pass subsets of one size"
         )
     return rank_correlations(subsets.astype(np.float64) @ scores, -losses)
 

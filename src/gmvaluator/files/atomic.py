@@ -36,6 +36,17 @@ _OBSOLETE = ".obsolete"
 """In a ready folder: names in the target that the new result does not have any more."""
 
 
+def check_place(folder: Path) -> None:
+    """Raise RunError where no folder can be written to."""
+    parent = folder.absolute()
+    while not parent.is_dir():
+        if parent.exists():
+            raise RunError(f"{parent} is a file; choose a folder to write to")
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{parent} is not writable; choose another folder to write to")
+
+
 def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
     """Refuse an output folder before any work is done.
 
@@ -63,7 +74,7 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
             f"{path} already holds a result; {pass_overwrite()} to replace it "
             "or choose another folder"
         )
-    _check_place(path)
+    check_place(path)
 
 
 def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()) -> None:
@@ -87,7 +98,7 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
             f"{folder / marker} is there already; {pass_overwrite()} to replace it "
             "and what belongs to it, or choose another folder"
         )
-    _check_place(folder)
+    check_place(folder)
 
 
 @contextmanager
@@ -337,17 +348,6 @@ def _ready(target: Path, marker: str) -> Path:
 
 def _lock_file(target: Path, marker: str) -> Path:
     return target / f".{marker}.lock"
-
-
-def _check_place(folder: Path) -> None:
-    """Raise RunError where no folder can be written to."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; choose a folder to write to")
-    parent = folder.absolute()
-    while not parent.is_dir():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"{parent} is not writable; choose another folder to write to")
 
 
 def _write_error(path: Path, error: OSError) -> RunError:

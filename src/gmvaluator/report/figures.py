@@ -25,7 +25,6 @@ def figures_run(run: str | Path | Run, folder: str | Path | None = None) -> tupl
         The files: `cumulative`, `distribution` and `contributors`, each .png and .pdf.
 
     Raises:
-        MissingPackageError: matplotlib is not installed.
         RunError: a file cannot be written.
     """
     run = as_run(run)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import MissingPackageError
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.images import RunSide
@@ -31,16 +30,9 @@ def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
     Args:
         width, height: of the figure, in inches.
         solve: let matplotlib choose the margins, which takes seconds for a hundred axes.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "plots need matplotlib: pip install 'gmvaluator[evaluate]'"
-        ) from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained" if solve else None)
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from gmvaluator.errors import RunError
+from gmvaluator.errors import InputError, RunError
 from gmvaluator.files.atomic import finish_interrupted
 from gmvaluator.files.records import UNREADABLE
 from gmvaluator.places import RUN_FOLDER, Kind, wrong_place
@@ -158,6 +158,11 @@ class RecordedSettings(Mapping[str, Any]):
         return f"RecordedSettings({self._entries!r})"
 
     @property
+    def by_gmvaluator(self) -> bool:
+        """Whether GMValuator made the scores: not a baseline, and not another program."""
+        return "valuer" not in self
+
+    @property
     def null(self) -> NullChoice:
         """What the test for images without a contributor did; earlier versions recorded flags."""
         return null_choice(self.get("null", LATER_SETTINGS["null"]))
@@ -273,6 +278,16 @@ class RunRecord:
     def unsealed(self) -> Self:
         """The same record without the hashes and the seal of its folder."""
         return replace(self, files=None, seal=None)
+
+
+def check_by_gmvaluator(record: RunRecord, run: str | Path) -> None:
+    """Raise InputError unless GMValuator made the run, so that its settings value images anew."""
+    if not record.settings.by_gmvaluator:
+        raise InputError(
+            f"run {run} has scores by {record.settings['valuer']!r}, whose settings value no "
+            "images here; pass a run of gmvaluator value, or score the images where the run's "
+            "scores were made"
+        )
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gmvaluator.arguments import whole_number
 from gmvaluator.errors import InputError, RunError
@@ -115,6 +115,42 @@ class Valuation:
     clusters: Clusters | None = None
     match_p: NDArray[np.float64] | None = None
 
+    @staticmethod
+    def from_scores(
+        scores: Any,
+        train: ImageSource | Sequence[str],
+        generated: ImageSource | Sequence[str],
+        *,
+        distances: ArrayLike | None = None,
+        quality: ArrayLike | None = None,
+        name: str = "own scores",
+    ) -> Valuation:
+        """A valuation from scores of your own, which is saved and read as every other one.
+
+        Scores ≥ 0 whose sum for a generated image is its quality are shares, as GMValuator's are.
+        Other scores, such as negative ones, are influences: `settings.signed` is recorded, and the
+        laws of shares do not apply. What values images anew (`extend`, `stability`) refuses both.
+
+        Args:
+            scores: (n, m) array or SciPy sparse array; a row is a training image.
+            train, generated: any source of `ImageSet`, or the ids as a list of texts. Rows and
+                columns of `scores` are in the order of the ids.
+            distances: (n, m) distances. Default: minus the scores, so that the highest score is
+                nearest.
+            quality: (m,) from 0 (bad) to 1 (good). Default: the sums of the scores where these
+                are shares of at most 1, else 1.
+            name: of the method, recorded as `settings.valuer`.
+
+        Raises:
+            InputError: a shape does not fit, a number is NaN or infinite, an id occurs twice, or
+                an image cannot be read.
+        """
+        from gmvaluator.runs.own_scores import valuation_from_scores
+
+        return valuation_from_scores(
+            scores, train, generated, distances=distances, quality=quality, name=name
+        )
+
     def __repr__(self) -> str:
         n, m = len(self.train_ids), len(self.generated_ids)
         return f"Valuation({n} training images valued by {m} generated images)"
@@ -218,11 +254,7 @@ class Valuation:
         return as_valued(images, ids, [skip.id for of, skip in self.skipped if of == side])
 
     def plot_values(self) -> Figure:
-        """How value is spread: a histogram, and the share that the most valuable images hold.
-
-        Raises:
-            MissingPackageError: matplotlib is not installed.
-        """
+        """How value is spread: a histogram, and the share that the most valuable images hold."""
         from gmvaluator.runs import plots
 
         return plots.plot_values(self.values)
@@ -245,7 +277,6 @@ class Valuation:
 
         Raises:
             InputError: no such generated image, or a source cannot be opened.
-            MissingPackageError: matplotlib is not installed.
         """
         from gmvaluator.runs import plots
 

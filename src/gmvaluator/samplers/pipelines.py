@@ -12,6 +12,7 @@ from typing import Any
 
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError, either
 from gmvaluator.samplers.base import Label, Sampler, reason
+from gmvaluator.versions import how_to_install
 
 
 def open_pipeline(name: str, inference_steps: int | None, device: str) -> Sampler:
@@ -24,7 +25,7 @@ def open_pipeline(name: str, inference_steps: int | None, device: str) -> Sample
     except ImportError as error:
         raise MissingPackageError(
             f"{name} is a diffusers pipeline and diffusers is not installed; "
-            "run: pip install 'gmvaluator[diffusers]'"
+            f"run: {how_to_install('diffusers')}"
         ) from error
     folder = Path(name)
     local = folder.is_dir()

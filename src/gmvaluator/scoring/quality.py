@@ -23,6 +23,7 @@ from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.shown import short_repr
 from gmvaluator.threads import BUILDING
+from gmvaluator.versions import how_to_install
 from gmvaluator.weights import Weights, load_state, load_strict
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _require_maniqa(weights: Weights) -> Path:
     if importlib.util.find_spec("pyiqa") is None:
         raise MissingPackageError(
             "quality 'maniqa' needs pyiqa (licensed for non-commercial use): "
-            "pip install 'gmvaluator[maniqa]'; or take quality 'realism' or 'none'"
+            f"{how_to_install('maniqa')}; or take quality 'realism' or 'none'"
         )
     return weights.resolve("maniqa").path
 

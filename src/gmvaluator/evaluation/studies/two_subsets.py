@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.certainty.tables import StudyResult
-from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table, titled_panels
 from gmvaluator.evaluation.metrics import auroc, welch_test
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, Pieces
@@ -169,12 +169,8 @@ def _drawn(
 
 def _draw(context: Context, family: str, recipe: Recipe, n: int, figure: Figure) -> None:
     """Figure 1: used, unused and generated images in the plane, by t-SNE of their pixels."""
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise MissingPackageError(
-            "the t-SNE picture needs scikit-learn: pip install 'gmvaluator[evaluate]'"
-        ) from error
+    from sklearn.manifold import TSNE
+
     split = split_in_two(context.train, n, 0)
     drawn = _drawn(context, split, family, recipe, n, 0)
     rows = np.random.default_rng(0).permutation(n)[:TSNE_IMAGES]

@@ -165,7 +165,8 @@ def _laws_of_contributors(valuation: Valuation) -> Iterator[Law]:
     if clusters is not None:
         yield _law("one of several copies contributes for all", (leaders != rows).any(axis=1), ids)
     yield _law("distances are finite", ~np.isfinite(distances).all(axis=1), ids)
-    if recorded_weighting(settings.weighting or "softmax").nearer_never_less:
+    weighting = recorded_weighting(settings.weighting or "softmax")
+    if settings.by_gmvaluator and weighting.nearer_never_less:
         order = np.argsort(distances, axis=1, kind="stable")
         nearest_first = np.take_along_axis(distances, order, axis=1)
         share = np.take_along_axis(scores, order, axis=1)
