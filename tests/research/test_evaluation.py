@@ -264,7 +264,7 @@ def test_seconds_are_told_by_stage_and_size(setup: Setup) -> None:
     assert told["× faster"] is None  # of another size
     table = growth(setup.context(), (100, 400), 10).tables[0]
     assert [each[1] for each in table.rows if each[0] == "nearest-pixel"] == [100, 400]
-    with pytest.raises(InputError, match="pass ascending ones up to 400"):
+    with pytest.raises(InputError, match="pass ascending ones from 1 to 400"):
         growth(setup.context(), (100, 500), 10)
 
 

@@ -108,10 +108,15 @@ class Request:
     def setup(
         self, *, attributed: bool = True, recipes: Mapping[str, Recipe] = MappingProxyType({})
     ) -> Setup:
-        """The ingredients of the study; nothing is trained yet."""
+        """The ingredients of the study, all of them checked; nothing is trained yet."""
+        from gmvaluator.evaluation.checks import CHECKS, check_study
         from gmvaluator.evaluation.setup import Setup
+        from gmvaluator.files.atomic import check_place
 
-        return Setup.open(
+        check_place(self.out)
+        if self.name and Path(self.name).name != self.name:
+            raise InputError(f"--name {self.name} is no file name; pass a name without folders")
+        setup = Setup.open(
             train=self.train,
             generators=self.generators,
             recipes=recipes,
@@ -128,6 +133,9 @@ class Request:
             attributed=attributed,
             progress=chosen_progress(),
         )
+        if self.study.name in CHECKS:
+            check_study(self.study.name, setup, self.options)
+        return setup
 
     def retrained(self) -> tuple[Setup, dict[str, Recipe]]:
         """The setup of a study that trains its generators again and again, and their recipes."""
@@ -252,10 +260,11 @@ def _images_needed(request: Request) -> StudyResult:
 
 
 def _growth(request: Request) -> StudyResult:
+    from gmvaluator.evaluation.studies.efficiency import usual_sizes
+
     context = request.setup().context()
-    n = len(context.train)
-    usual = [*(size for size in (1_000, 5_000, 20_000) if size < n), n]
-    return request.run(context, sorted(request.sizes) or usual, request.k)
+    sizes = sorted(request.sizes) or usual_sizes(len(context.train))
+    return request.run(context, sizes, request.k)
 
 
 def _lds(request: Request) -> StudyResult:
@@ -299,8 +308,6 @@ def _audit(request: Request) -> StudyResult:
     names = ("generators", "conditional", "generated", "valuers", "valuers_file")
     request.refuse(**dict.fromkeys(names, MAKES_IMAGES))
     setup = request.setup(attributed=False)
-    if setup.held_out is None:
-        raise InputError("audit needs innocent images; pass --held-out SET")
     return request.run(
         setup.context(subjects=False, valuers=()),
         setup.held_out,

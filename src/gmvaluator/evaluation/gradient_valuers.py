@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SNAPSHOTS = 5  # per training, for VAE-TracIn
 TRACIN_SETTINGS = ("draws", "antithetic", "loss", "beta", "memory")
 TRAK_SETTINGS = ("draws", "projections", "damping", "models", "memory")
-_VAES = ("gmvaluator/beta-vae", "gmvaluator/conv-beta-vae")
-_WITH_LOSS = (*_VAES, "gmvaluator/ddpm")
+_VAES = ("beta-vae", "conv-beta-vae")
+_WITH_LOSS = (*_VAES, "ddpm")
 
 
 def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
@@ -41,7 +41,7 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
         )
 
     def bind(generator: Path) -> NamedValuer | None:
-        if _format(generator) not in _VAES or not (snapshots := list_snapshots(generator)):
+        if _family(generator) not in _VAES or not (snapshots := list_snapshots(generator)):
             return None
 
         def make(k: int, seed: int) -> Valuer:
@@ -53,7 +53,7 @@ def vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
             name, make, record | {"checkpoints": [snapshot.step for snapshot in snapshots]}
         )
 
-    return NamedValuer(name, unbound, record, bind)
+    return NamedValuer(name, unbound, record, bind, _VAES, by_snapshots=True)
 
 
 def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> NamedValuer:
@@ -81,7 +81,7 @@ def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> Name
         raise InputError(f"{name} looks into the generator: pass a VAE or a ddpm (--generator)")
 
     def bind(generator: Path) -> NamedValuer | None:
-        if _format(generator) not in _WITH_LOSS:
+        if _family(generator) not in _WITH_LOSS:
             return None
         if any(_made_as(file) != _made_as(generator) for file in others):
             return None
@@ -94,13 +94,13 @@ def trak(name: str, settings: Mapping[str, Any], functional: Functional) -> Name
 
         return NamedValuer(name, make, record)
 
-    return NamedValuer(name, unbound, record, bind)
+    return NamedValuer(name, unbound, record, bind, _WITH_LOSS)
 
 
 def snapshots_wanted(valuers: Sequence[NamedValuer], family: str) -> int:
     """Number of snapshots of a family's training that the valuers need."""
     used = any(valuer.settings.get("valuer") == TRACIN for valuer in valuers)
-    return SNAPSHOTS if used and f"gmvaluator/{family}" in _VAES else 0
+    return SNAPSHOTS if used and family in _VAES else 0
 
 
 def _files(name: str, models: object) -> list[Path]:
@@ -112,8 +112,9 @@ def _files(name: str, models: object) -> list[Path]:
     return files
 
 
-def _format(generator: Path) -> str:
-    return read_metadata(generator).get("format", "")
+def _family(generator: Path) -> str:
+    """The family of a file of this package, else another text."""
+    return read_metadata(generator).get("format", "").removeprefix("gmvaluator/")
 
 
 def _made_as(generator: Path) -> tuple[str, str]:

@@ -73,6 +73,12 @@ class Space:
             raise InputError(f"space {text!r} names a part twice; give it a weight")
         return Space(text, tuple(parts))
 
+    def suits(self, family: str) -> bool:
+        """Whether generators of the family have the layers of the space."""
+        from gmvaluator.encoders.generator import LAYERS
+
+        return set(self.layers) <= set(LAYERS.get(family, ()))
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The generator layers of this space, without their times."""

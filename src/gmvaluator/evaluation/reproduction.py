@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from gmvaluator.certainty.tables import StudyResult, Table, grid
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.checks import check_study
 from gmvaluator.evaluation.planted.noise import N_NOISED, SIGMA, NoisedSet
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies import two_subsets as two_subsets_study
 from gmvaluator.evaluation.studies.calibration import calibration
-from gmvaluator.evaluation.studies.efficiency import efficiency, growth
-from gmvaluator.evaluation.studies.identical_class import UNCONDITIONAL, identical_class
+from gmvaluator.evaluation.studies.efficiency import efficiency, growth, usual_sizes
+from gmvaluator.evaluation.studies.identical_class import KS, UNCONDITIONAL, identical_class
 from gmvaluator.evaluation.studies.images_needed import images_needed, ladder
-from gmvaluator.evaluation.studies.index_choice import index_choice
+from gmvaluator.evaluation.studies.index_choice import INDEXES, index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.study import Context
@@ -80,10 +82,13 @@ def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
         only: names of studies. Default: all.
 
     Raises:
-        InputError: a study is unknown.
+        InputError: a study is unknown, or its inputs cannot be used (`checks`).
     """
     if unknown := set(only) - set(STUDIES):
         raise InputError(f"no study {unknown.pop()}; choose from {', '.join(STUDIES)}")
+    for name, checked, options in _inputs(setup):
+        if not only or name in only:
+            check_study(name.replace("_", "-"), checked, options)
     n_kept = setup.work.pieces()
     minutes: dict[str, float] = {}
     for name, study in STUDIES.items():
@@ -94,6 +99,22 @@ def reproduce(setup: Setup, only: Sequence[str] = ()) -> Iterator[StudyResult]:
             yield replace(result, name=f"{name}_{setup.train_name}")
     if not only:
         yield _times(setup, minutes, n_kept)
+
+
+def _inputs(setup: Setup) -> Iterator[tuple[str, Setup, dict[str, Any]]]:
+    """By study, the setup and the options that it works with, for checks."""
+    noised = {"noised": N_NOISED, "sigma": SIGMA}
+    yield from ((name, setup, {"k": KS}) for name in ("c1", "encoders", "distances"))
+    yield "c3", _quick(setup, MANY), noised | {"k": NOISED_KS}
+    for share in MIXED_SHARES:
+        yield "calibration", _quick(setup, SOME), noised | {"k": 50, "share": share}
+    yield "temperature", _quick(setup, SOME), noised | {"k": 100}
+    halves = replace(setup, m=SOME, generated={})
+    yield "two_subsets", halves, {"k": SUBSET_K, "half": HALF, "steps": None}
+    yield "images_needed", _quick(setup, MANY), {"k": 50, "ms": ladder(MANY)}
+    yield "pq", _quick(setup, FEW), {"k": 50, "indexes": INDEXES}
+    yield "c4", replace(_quick(setup, MANY), seeds=1), {"k": 50}
+    yield "growth", replace(_quick(setup, FEW), seeds=1), {"k": 50, "sizes": ()}
 
 
 def _times(setup: Setup, minutes: Mapping[str, float], n_kept: int) -> StudyResult:
@@ -182,8 +203,7 @@ def _images_needed(setup: Setup) -> StudyResult:
 def _growth(setup: Setup) -> StudyResult:
     quick = replace(_first(_quick(setup, FEW)), seeds=1)
     context = quick.context(valuers=[named_valuer(name) for name in COSTED_VALUERS[:3]])
-    n = len(context.train)
-    return growth(context, [*(size for size in (1_000, 5_000, 20_000) if size < n), n])
+    return growth(context, usual_sizes(len(context.train)))
 
 
 def _pq(setup: Setup) -> StudyResult:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
 from operator import getitem
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,15 +253,51 @@ def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
     return shares_of_total(valuation.contributions.scores[:, :k]) * valuation.quality[:, None]
 
 
+class Inputs(Protocol):
+    """What a `Context` and a `Setup` both have, for checks."""
+
+    @property
+    def train(self) -> ImageSet: ...
+
+    @property
+    def valuers(self) -> Sequence[NamedValuer]: ...
+
+    @property
+    def seeds(self) -> int: ...
+
+
+def check_seeds(inputs: Inputs, least: int, why: str) -> None:
+    """Raises `InputError` if there are fewer repetitions than the study compares."""
+    if inputs.seeds < least:
+        raise InputError(f"seeds={inputs.seeds}; pass at least {least} (--seeds): {why}")
+
+
+def check_variants(inputs: Inputs, has_no: str) -> None:
+    """Raises `InputError` if a valuer is no variant of GMValuator."""
+    if fixed := [valuer.name for valuer in inputs.valuers if valuer.baseline]:
+        raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
+
+
+def check_softmax(inputs: Inputs) -> None:
+    """Raises `InputError` if a valuer's weights are no softmax of distances."""
+    for valuer in inputs.valuers:
+        weighting = valuer.settings.get("weighting", "softmax")
+        if not recorded_weighting(weighting).has_temperature:
+            raise InputError(
+                f"valuer {valuer.name} has the weighting {weighting}, which has no temperature; "
+                "pass variants with softmax"
+            )
+
+
 def check_ks(ks: Sequence[int]) -> None:
     """Raises `InputError` unless there are numbers of contributors, all of them ≥ 1."""
     if not ks or min(ks) < 1:
         raise InputError(f"k={list(ks)}; pass numbers of contributors ≥ 1")
 
 
-def check_weighted(context: Context, has_no: str) -> None:
+def check_weighted(inputs: Inputs, has_no: str) -> None:
     """Raises `InputError` if a valuer's scores are not weights times quality."""
-    if fixed := [valuer.name for valuer in context.valuers if not valuer.weighted]:
+    if fixed := [valuer.name for valuer in inputs.valuers if not valuer.weighted]:
         raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
 
 

@@ -37,6 +37,10 @@ class NamedValuer:
         name: name in tables.
         make: (k, seed) → an unfitted valuer with k contributors.
         settings: all settings of the values, as JSON. Part of the key of stored results.
+        families: only for a valuer that reads the generator's weights: families that the valuer can
+            read.
+        by_snapshots: the valuer reads snapshots of the training, which only studies of retrained
+            models keep.
         bind: only for a valuer that reads the generator's weights: generator file → the valuer of
             this generator's images, or None if the valuer cannot read the generator.
     """
@@ -45,6 +49,8 @@ class NamedValuer:
     make: Callable[[int, int], Valuer]
     settings: Mapping[str, Any] = field(default_factory=dict)
     bind: Callable[[Path], NamedValuer | None] | None = None
+    families: Sequence[str] = ()
+    by_snapshots: bool = False
 
     def __post_init__(self) -> None:
         json.dumps(dict(self.settings))
@@ -94,7 +100,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 # studies remove, own and label training images one by one: a copy is no part of another there
 EACH_BY_ITSELF: Mapping[str, Any] = MappingProxyType({"dedup": "none"})
-TRIVIAL = ("random", "same-class")
+SAME_CLASS = "same-class"
+TRIVIAL = ("random", SAME_CLASS)
+SCORES = "scores"  # of a file
 TRACIN = "vae-tracin"
 TRAK = "trak"
 D_TRAK = "d-trak"
@@ -118,19 +126,21 @@ DISTANCES = ("none", "l2@28", "st-lpips:alex@32", "st-lpips:vgg@32", "lpips:alex
 
 
 def named_valuer(name: str) -> NamedValuer:
-    """One of `VARIANTS`, `TRIVIAL` or `RIVALS`.
+    """One of `VARIANTS`, `TRIVIAL` or `RIVALS`, or the scores of a file (`scores_file`).
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or a file that holds no scores.
     """
+    if name.endswith((".npy", ".npz")):
+        return _scores(Path(name).stem, {"file": name})
     if name in TRIVIAL:
         return NamedValuer(name, lambda k, seed: _trivial(name, k, seed), {"valuer": name})
-    if name in RIVALS:
+    if name in RIVALS and name != SCORES:
         return RIVALS[name](name, {})
     if name not in VARIANTS:
         raise InputError(
             f"unknown valuer {name!r}; choose one of {', '.join((*VARIANTS, *TRIVIAL, *RIVALS))}, "
-            "or describe your own in a file (--valuers)"
+            "name a file of scores (scores.npy), or describe your own in a file (--valuers)"
         )
     return variant(name, VARIANTS[name])
 
@@ -221,9 +231,15 @@ def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     return NamedValuer(name, make, {"valuer": NDA, **settings})
 
 
-# published methods that are no variant of GMValuator, by the text of `valuer = …` in a file
+def _scores(name: str, settings: Mapping[str, Any]) -> NamedValuer:
+    from gmvaluator.evaluation.scores_file import scores_valuer
+
+    return scores_valuer(name, settings)
+
+
+# methods that are no variant of GMValuator, by the text of `valuer = …` in a file
 RIVALS: Mapping[str, Callable[[str, Mapping[str, Any]], NamedValuer]] = MappingProxyType(
-    {TRACIN: _vae_tracin, NDA: nda, TRAK: _trak, D_TRAK: _d_trak}
+    {TRACIN: _vae_tracin, NDA: nda, TRAK: _trak, D_TRAK: _d_trak, SCORES: _scores}
 )
 
 

@@ -43,8 +43,7 @@ def planted_subjects(pool: Pool, work: Workspace, *, owners: int) -> dict[str, P
     Raises:
         InputError: fewer than two owners, or more owners than training images.
     """
-    if not 2 <= owners <= len(pool.train):
-        raise InputError(f"owners={owners} of {len(pool.train)} images; pass at least 2, not more")
+    check_owners(len(pool.train), owners)
     copied = repr([transformation.name for transformation in suited(pool.colour)])
     shared = repr((owners, MILD, OVERSAMPLED, OWNER_SETS, MIXED_SHARE, STYLE_TRAIN))
     recipes: dict[str, tuple[str, Make]] = {
@@ -57,6 +56,26 @@ def planted_subjects(pool: Pool, work: Workspace, *, owners: int) -> dict[str, P
         name: PlantedSubject(name, recipe, make, pool, work)
         for name, (recipe, make) in recipes.items()
     }
+
+
+def check_owners(n: int, owners: int) -> None:
+    """Raises `InputError` for fewer than two owners, or more owners than the n training images."""
+    if not 2 <= owners <= n:
+        raise InputError(f"owners={owners} of {n} images; pass at least 2, not more")
+
+
+def n_in_style(n: int, m: int, owners: int) -> int:
+    """Training images of `in_style` that are left, where n are there and m are taken out.
+
+    Raises:
+        InputError: too few are left.
+    """
+    part = min(n, STYLE_TRAIN)
+    if part - m < max(m, owners):
+        raise InputError(
+            f"m={m} of {part} training images are taken out for the style; pass m ≤ half"
+        )
+    return part - m
 
 
 def copies(
@@ -113,11 +132,7 @@ def in_style(pool: Pool, m: int, seed: int, *, owners: int) -> Made:
     """
     rng = np.random.default_rng([seed, 3])
     part = random_subset(pool.train, STYLE_TRAIN, seed)
-    n = len(part) - m
-    if n < max(m, owners):
-        raise InputError(
-            f"m={m} of {len(part)} training images are taken out for the style; pass m ≤ half"
-        )
+    n = n_in_style(len(pool.train), m, owners)
     order = rng.permutation(len(part))
     subset = Pool(part, pool.side, pool.colour, np.arange(len(part)), pool.digest)
     train, new = subset.pixels(order[:n]), subset.pixels(order[n:])

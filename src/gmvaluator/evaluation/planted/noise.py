@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,14 @@ def add_gaussian_noise(images: NDArray[np.uint8], sigma: float, seed: int) -> ND
     return np.asarray((np.clip(images / 255 + noise, 0, 1) * 255).round(), dtype=np.uint8)
 
 
+def check_noised(n: int, n_noised: int, sigma: float) -> None:
+    """Raises `InputError` unless `n_noised` of n images can be noised, by some noise."""
+    if not 1 <= n_noised <= n:
+        raise InputError(f"{n_noised} noised of {n} images; pass 1 to {n}")
+    if not 0 < sigma < math.inf:
+        raise InputError(f"sigma={sigma} adds no noise; pass a number above 0")
+
+
 def plant_noised(
     train: ImageSet,
     work: Workspace,
@@ -60,8 +69,7 @@ def plant_noised(
     Raises:
         InputError: `n_noised` exceeds the number of images, labels are missing, or the noise is 0.
     """
-    if not 1 <= n_noised <= len(train):
-        raise InputError(f"{n_noised} noised of {len(train)} images; pass 1 to {len(train)}")
+    check_noised(len(train), n_noised, sigma)
     tag = f"noised{n_noised}-sigma{sigma:g}-n{len(train)}-size{size}-seed{seed}"
     file = work.path("sets", f"{tag}.npz")
     if not file.is_file():

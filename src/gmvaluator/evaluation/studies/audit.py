@@ -41,6 +41,18 @@ DRAWN = (*WANTED, "crop 10 %", "crop 20 %", "blur 1 px", "noise 0.2", "rotation 
 Floats = NDArray[np.float64]
 
 
+def check_innocents(innocents: int, n_held_out: int, false_alarms: float) -> None:
+    """Raises `InputError` for too many innocent images, or false alarms not in `LEVELS`."""
+    if not 1 <= innocents <= n_held_out:
+        raise InputError(
+            f"innocents={innocents} of {n_held_out} held-out images; pass 1 to {n_held_out}"
+        )
+    if false_alarms not in LEVELS:
+        raise InputError(
+            f"false alarms {false_alarms}; this study keeps {', '.join(map(str, LEVELS))}"
+        )
+
+
 def audit(
     context: Context,
     held_out: ImageSet,
@@ -64,10 +76,7 @@ def audit(
         ImageError: a training image cannot be read.
     """
     copy_settings = settings or CopySettings()
-    if not 1 <= innocents <= len(held_out):
-        raise InputError(
-            f"innocents={innocents} of {len(held_out)} held-out images; pass 1 to {len(held_out)}"
-        )
+    check_innocents(innocents, len(held_out), copy_settings.false_alarms)
     pool = Pool.read(context.train)
     used = audited(pool.colour)
     recipe = repr([transformation.name for transformation in used])
@@ -266,10 +275,6 @@ class Measured:
 
     def _at(self, level: float) -> Floats:
         """(repetitions,) thresholds of a level."""
-        if level not in LEVELS:
-            raise InputError(
-                f"false alarms {level}; this study keeps {', '.join(map(str, LEVELS))}"
-            )
         return np.asarray(self._thresholds[:, LEVELS.index(level)])
 
     def _distances(self, kind: str) -> Floats:

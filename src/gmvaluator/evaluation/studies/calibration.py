@@ -20,6 +20,7 @@ from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
 from gmvaluator.evaluation.study import (
     Context,
     Pieces,
+    check_softmax,
     check_weighted,
     measure,
     shares_of,
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 BINS = 20
 
 
+def check_share(share: float) -> None:
+    """Raises `InputError` unless the share of noised images lies between 0 and 1."""
+    if not 0 < share < 1:
+        raise InputError(f"a share of {share} noised images; pass one between 0 and 1")
+
+
 class MixedSubject(Subject):
     """The images of another subject. The last `share` of them is noised.
 
@@ -51,8 +58,7 @@ class MixedSubject(Subject):
     def __init__(
         self, subject: Subject, share: float, work: Workspace, *, size: int, sigma: float = SIGMA
     ) -> None:
-        if not 0 < share < 1:
-            raise InputError(f"a share of {share} noised images; pass one between 0 and 1")
+        check_share(share)
         self.name, self.generator = subject.name, subject.generator
         self.classifiers = subject.classifiers
         self._subject = subject
@@ -103,6 +109,7 @@ def calibration(
         InputError: a valuer's scores are not weights times quality.
     """
     check_weighted(context, "quality")
+    check_softmax(context)
     n_noised = mixed[0].n_noised(context.m)
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:

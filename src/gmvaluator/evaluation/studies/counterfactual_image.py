@@ -75,17 +75,21 @@ def removal_for_images(
     Raises:
         InputError: `ks` or `m` is out of range, or a recipe is conditional.
     """
-    n = len(context.train)
-    if not ks or list(ks) != sorted(set(ks)) or not 1 <= ks[0] <= ks[-1] < n or m < 1:
-        raise InputError(
-            f"{list(ks)} of {n} images removed for {m} generated ones; pass ascending numbers "
-            f"from 1 to {n - 1} and at least 1 generated image"
-        )
+    check_removals(len(context.train), ks, m)
     return [
         moved
         for name, recipe in recipes.items()
         for moved in _of_generator(context, name, recipe, ks, m)
     ]
+
+
+def check_removals(n: int, ks: Sequence[int], m: int) -> None:
+    """Raises `InputError` unless so many of n training images can be removed for m images."""
+    if not ks or list(ks) != sorted(set(ks)) or not 1 <= ks[0] <= ks[-1] < n or m < 1:
+        raise InputError(
+            f"{list(ks)} of {n} images removed for {m} generated ones; pass ascending numbers "
+            f"from 1 to {n - 1} and at least 1 generated image"
+        )
 
 
 def _of_generator(

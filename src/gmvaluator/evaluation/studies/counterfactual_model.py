@@ -84,12 +84,7 @@ def removal_by_value(
     Raises:
         InputError: the shares are not ascending between 0 and 1, or a recipe is conditional.
     """
-    n = len(context.train)
-    counts = [round(share * n) for share in shares]
-    if not counts or counts != sorted(set(counts)) or not 1 <= counts[0] <= counts[-1] < n:
-        raise InputError(
-            f"shares {list(shares)} of {n} training images; pass ascending ones between 0 and 1"
-        )
+    check_shares(len(context.train), shares)
     reference = _reference(context, real)
     return [
         curve
@@ -133,6 +128,15 @@ def _of_generator(
         )
         for (valuer, end), by_job in likenesses.items()
     ]
+
+
+def check_shares(n: int, shares: Sequence[float]) -> None:
+    """Raises `InputError` unless the shares of n training images ascend between 0 and 1."""
+    counts = [round(share * n) for share in shares]
+    if not counts or counts != sorted(set(counts)) or not 1 <= counts[0] <= counts[-1] < n:
+        raise InputError(
+            f"shares {list(shares)} of {n} training images; pass ascending ones between 0 and 1"
+        )
 
 
 def ascending_rows(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -89,8 +89,7 @@ def growth(
     Raises:
         InputError: a size out of range.
     """
-    if not sizes or list(sizes) != sorted(set(sizes)) or sizes[-1] > len(context.train):
-        raise InputError(f"sizes {list(sizes)}; pass ascending ones up to {len(context.train)}")
+    check_sizes(sizes, len(context.train))
     pieces = _timed(context, "growth", list(sizes), k)
     subject = context.subjects[0].name
     rows = (
@@ -113,6 +112,17 @@ def growth(
         details=pieces.details(),
         plots={"seconds": plot({subject: lines}, "training images n", "seconds", log="xy")},
     )
+
+
+def usual_sizes(n: int) -> list[int]:
+    """Numbers of training images to compare at, where n are the most."""
+    return [*(size for size in (1_000, 5_000, 20_000) if size < n), n]
+
+
+def check_sizes(sizes: Sequence[int], n: int) -> None:
+    """Raises `InputError` unless the numbers of training images ascend from 1 up to n."""
+    if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= n:
+        raise InputError(f"sizes {list(sizes)}; pass ascending ones from 1 to {n}")
 
 
 def _timed(context: Context, kind: str, sizes: Sequence[int], k: int) -> Pieces:

@@ -53,8 +53,9 @@ def identical_class(
     train_labels = context.train_labels
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
-        labels = contributor_labels(valuation), generated_labels(valuation)
-        shares = weighted_class_share(*labels, valuation.contributions.scores)
+        labels = contributor_labels(valuation)[:, : max(ks)], generated_labels(valuation)
+        scores = valuation.contributions.scores[:, : max(ks)]
+        shares = weighted_class_share(*labels, scores)
         return {
             "ratio": {str(k): float(class_ratio(*labels, k).mean()) for k in ks},
             "weighted": float(np.nanmean(shares)),

@@ -17,6 +17,7 @@ from gmvaluator.evaluation.study import (
     FittedValuer,
     Piece,
     Pieces,
+    check_seeds,
     values_of,
 )
 from gmvaluator.runs.valuation import Valuation
@@ -53,10 +54,8 @@ def images_needed(
     Raises:
         InputError: there are fewer than two seeds, or a number is out of range.
     """
-    if context.seeds < 2:
-        raise InputError("values are compared between draws; pass at least 2 seeds")
-    if not ms or list(ms) != sorted(set(ms)) or not 1 <= ms[0] <= ms[-1] <= context.m:
-        raise InputError(f"numbers {list(ms)}; pass ascending ones from 1 to {context.m}")
+    check_seeds(context, 2, "values are compared between draws")
+    check_numbers(ms, context.m)
     pieces = Pieces()
     for valuer in context.valuers:
         fitted = FittedValuer(valuer, context.train, k)
@@ -118,6 +117,12 @@ def images_needed(
             )
         },
     )
+
+
+def check_numbers(ms: Sequence[int], most: int) -> None:
+    """Raises `InputError` unless the numbers of generated images ascend from 1 up to `most`."""
+    if not ms or list(ms) != sorted(set(ms)) or not 1 <= ms[0] <= ms[-1] <= most:
+        raise InputError(f"numbers {list(ms)}; pass ascending ones from 1 to {most}")
 
 
 def compare_draws(draws: Sequence[Sequence[dict[str, Any]]], ms: Sequence[int]) -> list[Any]:

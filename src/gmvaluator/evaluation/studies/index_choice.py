@@ -15,6 +15,8 @@ from gmvaluator.evaluation.metrics import class_ratio, contributor_overlap, rank
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
+    Inputs,
+    check_variants,
     walk,
 )
 from gmvaluator.evaluation.subjects.subject import Subject
@@ -44,10 +46,7 @@ def index_choice(
     Raises:
         InputError: a valuer is no variant of GMValuator, or there are fewer than two indexes.
     """
-    if len(indexes) < 2:
-        raise InputError(f"indexes {list(indexes)}; pass at least two to compare")
-    if fixed := [valuer.name for valuer in context.valuers if valuer.baseline]:
-        raise InputError(f"valuer {fixed[0]} has no index; pass variants of GMValuator")
+    check_indexes(context, indexes)
 
     def prepare(valuer: NamedValuer) -> Callable[[Subject, int], dict[str, Any]]:
         fitted = {
@@ -83,6 +82,16 @@ def index_choice(
         ),
         details=pieces.details(),
     )
+
+
+def check_indexes(inputs: Inputs, indexes: Sequence[str]) -> None:
+    """Raises `InputError` unless there are indexes to compare, and valuers that have one."""
+    if len(set(indexes)) < max(2, len(indexes)):
+        raise InputError(f"indexes {list(indexes)}; pass at least two to compare, each once")
+    check_variants(inputs, "index")
+    for index in indexes:
+        for valuer in inputs.valuers:
+            variant(valuer.name, {**valuer.settings, "index": index}).make(1, 0)
 
 
 def _compare(valuations: dict[str, Valuation]) -> dict[str, Any]:

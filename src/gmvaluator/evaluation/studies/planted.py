@@ -30,7 +30,7 @@ from gmvaluator.evaluation.planted.source_metrics import (
     split_of,
 )
 from gmvaluator.evaluation.studies.planted_tables import NOTES, PlantedTables
-from gmvaluator.evaluation.study import Context, FittedValuer, check_weighted, walk
+from gmvaluator.evaluation.study import Context, FittedValuer, Inputs, check_weighted, walk
 from gmvaluator.evaluation.subjects.subject import Subject
 from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.runs.valuation import Valuation
@@ -53,7 +53,7 @@ def planted(
             few training images.
         ImageError: a training image cannot be read.
     """
-    _check(context, k)
+    check_planted(context, k)
     pool = Pool.read(context.train)
     subjects = planted_subjects(pool, context.work, owners=owners)
     context = replace(context, subjects=list(subjects.values()))
@@ -91,7 +91,8 @@ def planted(
     )
 
 
-def _check(context: Context, k: int) -> None:
+def check_planted(context: Inputs, k: int) -> None:
+    """Raises `InputError` if scores are no shares, or k is out of range."""
     check_weighted(context, "scores that are shares of an image")
     for valuer in context.valuers:
         if valuer.settings.get("valuer") == "same-class":

@@ -16,7 +16,7 @@ from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import mean_interval
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.study import Context, Inputs, check_variants
 from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
@@ -52,16 +52,7 @@ def strangers(
     Raises:
         InputError: a valuer is no variant of GMValuator, or there are too few held-out images.
     """
-    if held_out is None:
-        raise InputError("real images outside the training set are wanted; pass --held-out SET")
-    if fixed := [valuer.name for valuer in context.valuers if valuer.baseline]:
-        raise InputError(f"valuer {fixed[0]} has no test; pass variants of GMValuator")
-    wanted = null_size(level) + 1
-    if len(held_out) < wanted:
-        raise InputError(
-            f"{len(held_out)} held-out images; pass at least {wanted}: {wanted - 1} make a null "
-            "sample, and the others are tested"
-        )
+    held_out = check_held_out(context, held_out, level)
     pieces: list[dict[str, Any]] = []
     for valuer in context.valuers:
         fitted = _fitted(valuer, context.train, level)
@@ -86,6 +77,22 @@ def strangers(
         notes=(_cost(pieces),),
         details={"pieces": pieces},
     )
+
+
+def check_held_out(inputs: Inputs, held_out: ImageSet | None, level: float) -> ImageSet:
+    """The held-out images. InputError if there are too few, or a valuer has no test."""
+    if held_out is None:
+        raise InputError("real images outside the training set are wanted; pass --held-out SET")
+    check_variants(inputs, "test")
+    if not 0 < level < 1:
+        raise InputError(f"level={level}; pass a number between 0 and 1")
+    wanted = null_size(level) + 1
+    if len(held_out) < wanted:
+        raise InputError(
+            f"{len(held_out)} held-out images; pass at least {wanted}: {wanted - 1} make a null "
+            "sample, and the others are tested"
+        )
+    return held_out
 
 
 def _fitted(valuer: NamedValuer, train: ImageSet, level: float) -> GMValuator:

@@ -22,6 +22,7 @@ from gmvaluator.evaluation.planted.noise import NoisedSet
 from gmvaluator.evaluation.study import (
     Context,
     Pieces,
+    check_softmax,
     check_weighted,
     measure,
     shares_of,
@@ -66,6 +67,7 @@ def temperature(
     """
 
     check_weighted(context, "temperature")
+    check_softmax(context)
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.certainty.tables import Cell, Table, listed
+from gmvaluator.errors import InputError
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
 from gmvaluator.evaluation.layout import table, titled_panels
 from gmvaluator.evaluation.metrics import (
@@ -22,9 +23,9 @@ from gmvaluator.evaluation.metrics import (
     mean_interval,
     noise_ceiling,
 )
-from gmvaluator.evaluation.study import Context
+from gmvaluator.evaluation.study import Context, Inputs, check_seeds
 from gmvaluator.evaluation.subjects.recipes import Recipe
-from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth
+from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
 from gmvaluator.evaluation.truth.losses import WHAT
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
@@ -182,6 +183,14 @@ class Measured:
         panels[0].legend(loc="lower right", fontsize="small")
 
 
+def check_repetitions(inputs: Inputs, subsets: int) -> None:
+    """Raises `InputError` if there is no second training or subset to compare with."""
+    check_seeds(inputs, 2, "two trainings of each half say how high an LDS can be")
+    if subsets < 2:
+        raise InputError(f"subsets={subsets}; pass at least 2 random halves (--subsets)")
+    random_subsets(len(inputs.train), 1)
+
+
 def truths_of(
     context: Context, recipes: Mapping[str, Recipe], subsets: int
 ) -> dict[str, GroundTruth]:
@@ -190,6 +199,7 @@ def truths_of(
     Raises:
         InputError: a conditional recipe, or numbers too small.
     """
+    check_repetitions(context, subsets)
     return {
         generator: ground_truth(
             generator,

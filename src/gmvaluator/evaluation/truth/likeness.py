@@ -69,16 +69,21 @@ def likeness(real: Vectors, drawn: Vectors, seed: int = 0) -> Likeness:
     Raises:
         InputError: too few images.
     """
+    check_numbers(len(real), len(drawn))
     n = min(len(real), len(drawn))
-    if n <= NEIGHBOURS:
-        raise InputError(
-            f"{len(real)} real and {len(drawn)} drawn images; pass more than {NEIGHBOURS} of each"
-        )
     first, second = (
         np.ascontiguousarray(features[np.random.default_rng(seed).permutation(len(features))[:n]])
         for features in (real, drawn)
     )
     return Likeness(frechet_distance(real, drawn), *precision_and_recall(first, second, NEIGHBOURS))
+
+
+def check_numbers(n_real: int, n_drawn: int) -> None:
+    """Raises `InputError` if there are too few images to compare."""
+    if min(n_real, n_drawn) <= NEIGHBOURS:
+        raise InputError(
+            f"{n_real} real and {n_drawn} drawn images; pass more than {NEIGHBOURS} of each"
+        )
 
 
 def frechet_distance(first: Vectors, second: Vectors) -> float:

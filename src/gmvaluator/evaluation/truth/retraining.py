@@ -31,9 +31,14 @@ def whole_job(name: str, recipe: Recipe, train: ImageSet, train_name: str) -> Jo
     Raises:
         InputError: the recipe is conditional.
     """
+    check_unconditional(name, recipe)
+    return Job(f"{name}-{train_name}-n{len(train)}", recipe, train)
+
+
+def check_unconditional(name: str, recipe: Recipe) -> None:
+    """Raises `InputError` if the generator learns classes."""
     if recipe.conditional:
         raise InputError(f"{name} is conditional; a class would tell what images cannot")
-    return Job(f"{name}-{train_name}-n{len(train)}", recipe, train)
 
 
 def outcomes(
