@@ -8,8 +8,9 @@ script draws every line, in every list, from a record: the cells of one image by
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,11 +22,17 @@ from gmvaluator.runs.folder import Run
 from gmvaluator.runs.valuation import Valuation
 
 Side = Literal["train", "generated"]
+# a list of cards; a cluster is listed by the training image that stands for it
+ListName = Literal["generated", "train", "clusters"]
 Cells = Sequence[str | None] | NDArray[Any]
 Columns = dict[str, Cells]
 Record = dict[str, Any]
 
 CONTRIBUTORS_SHOWN = 10
+# images of a cluster on its card
+MEMBERS_SHOWN = 10
+# of a content key in the file: 2⁴⁸ keys for a million images
+KEY_BYTES = 6
 # pairs of a generated and a training image in the file; 12 bytes each, before compression
 MOST_PAIRS = 600_000
 
@@ -40,6 +47,7 @@ class Line:
         name: what stands before the text where one image is shown by itself; "" on cards.
         scale: factor of a number.
         low, high: numbers outside have no such line. None: no bound.
+        decimals: of a number. None: four significant digits.
         style: `strong`, `warning` or "".
     """
 
@@ -47,6 +55,7 @@ class Line:
     text: str = "{}"
     name: str = ""
     scale: float = 1.0
+    decimals: int | None = None
     low: float | None = None
     high: float | None = None
     style: str = ""
@@ -61,8 +70,18 @@ class Order:
     descending: bool = False
 
 
+@dataclass(frozen=True)
+class Filter:
+    """A part of a list that a reader can choose: images whose cell is within both bounds."""
+
+    text: str
+    column: str
+    low: float | None = None
+    high: float | None = None
+
+
 # the first order of each list is the one that the page opens with
-ORDERS: dict[Side, tuple[Order, ...]] = {
+ORDERS: dict[ListName, tuple[Order, ...]] = {
     "generated": (
         Order("spread", "spread over the whole set"),
         Order("", "as in the set"),
@@ -74,6 +93,11 @@ ORDERS: dict[Side, tuple[Order, ...]] = {
         Order("rank", "most valuable first"),
         Order("rank", "least valuable first", descending=True),
         Order("supports", "supports most generated images", descending=True),
+        Order("", "as in the set"),
+    ),
+    "clusters": (
+        Order("copies", "most images first", descending=True),
+        Order("rank", "most valuable first"),
         Order("", "as in the set"),
     ),
 }
@@ -93,6 +117,8 @@ def image_columns(run: Run) -> dict[Side, Columns]:
         train |= {
             "copies": valuation.clusters.sizes,
             "leader": valuation.clusters.representatives,
+            "near": valuation.clusters.near.astype(np.uint8),
+            "apart": valuation.clusters.distances,
         }
     generated: Columns = {
         "id": run.generated.ids,
@@ -144,9 +170,20 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
     total = float(valuation.values.sum())
     if total > 0 and not n_below(valuation.values):
         about_train.insert(2, Line("value", "{} %", "share of all value", scale=100 / total))
-    if (level := match_level(valuation)) is not None:
-        card.append(Line("match", "no contributor found: p {}", high=level, style="warning"))
-        about_generated.insert(2, Line("match", name="p-value of its match"))
+    test = valuation.record.unattributed
+    if (level := match_level(valuation)) is not None and test is not None:
+        # p-values are multiples of 1 / (n_null + 1): more digits would say nothing
+        digits = math.ceil(math.log10(test.n_null + 1))
+        card.append(
+            Line(
+                "match",
+                "no contributor found: p {}",
+                decimals=digits,
+                high=level,
+                style="warning",
+            )
+        )
+        about_generated.insert(2, Line("match", name="p-value of its match", decimals=digits))
     return {
         "generated": (
             *card,
@@ -160,9 +197,42 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         ),
         "contributor": (score, distance, Line("copies", "{} copies", low=2)),
         "supported": (score, distance, Line("place", "contributor {}")),
+        "copy": (Line("near", "exact copy", high=0), Line("apart", "near copy, d {}", low=1e-30)),
         "about-train": tuple(about_train),
         "about-generated": tuple(about_generated),
     }
+
+
+def filters_of(images: Images) -> dict[ListName, tuple[Filter, ...]]:
+    """The parts of each list that a reader can choose; each text ends with its number of images."""
+    level = match_level(images.valuation)
+    filters: dict[ListName, tuple[Filter, ...]] = {
+        "generated": (
+            Filter("no contributor found", "match", high=level),
+            Filter("a contributor found", "match", low=None if level is None else level + 1e-12),
+            Filter("gave no score", "silent", low=1),
+        ),
+        "train": (
+            Filter("contributed", "supports", low=1),
+            Filter("did not contribute", "supports", high=0),
+            Filter("has copies", "copies", low=2),
+            Filter("has no copies", "copies", high=1),
+        ),
+        "clusters": (),
+    }
+    return {
+        name: tuple(
+            replace(part, text=f"{part.text} ({int(images.within(name, part).sum()):,})")
+            for part in parts
+            if part.column in images.columns[side_of(name)]
+        )
+        for name, parts in filters.items()
+    }
+
+
+def side_of(name: ListName) -> Side:
+    """The set whose images a list shows."""
+    return "generated" if name == "generated" else "train"
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +247,23 @@ class Images:
     valuation: Valuation
     columns: dict[Side, Columns]
 
-    def order(self, side: Side, order: Order) -> NDArray[np.int64]:
-        """Rows of all images of a side in an order; the script sorts in the same way."""
-        if not order.column:
-            return np.arange(len(self.columns[side]["id"]))
-        cells = np.asarray(self.columns[side][order.column], dtype=np.float64)
-        return np.argsort(-cells if order.descending else cells, kind="stable")
+    def order(self, name: ListName, order: Order) -> NDArray[np.int64]:
+        """Rows of all images of a list in an order; the script sorts in the same way."""
+        rows = np.arange(len(self.columns[side_of(name)]["id"]))
+        if name == "clusters":
+            clusters = self.valuation.clusters
+            rows = rows[:0] if clusters is None else clusters.kept[clusters.sizes[clusters.kept] > 1]
+        if not order.column or not len(rows):
+            return rows
+        cells = np.asarray(self.columns[side_of(name)][order.column], dtype=np.float64)[rows]
+        return rows[np.argsort(-cells if order.descending else cells, kind="stable")]
+
+    def within(self, name: ListName, part: Filter) -> NDArray[np.bool_]:
+        """(n,) whether each image of the list's set is in a part of it."""
+        cells = np.asarray(self.columns[side_of(name)][part.column], dtype=np.float64)
+        low = -np.inf if part.low is None else part.low
+        high = np.inf if part.high is None else part.high
+        return np.asarray((cells >= low) & (cells <= high))
 
     def record(self, side: Side, row: int) -> Record:
         """What a card shows of one image; `number` counts from 1."""
@@ -199,6 +280,18 @@ class Images:
             for place, train in enumerate(pairs["row"][0])
         ]
         return self.record("generated", row) | {"contributors": contributors}
+
+    def members(self, leader: int) -> NDArray[np.int64]:
+        """Rows of a cluster's first images, that which stands for the cluster first."""
+        if self.valuation.clusters is None:
+            return np.array([leader])
+        rows = np.flatnonzero(self.valuation.clusters.representatives == leader)
+        return np.concatenate([[leader], rows[rows != leader]])[:MEMBERS_SHOWN]
+
+    def cluster_record(self, leader: int) -> Record:
+        """`record` of the image that stands for a cluster, with the records of its first images."""
+        members = [self.record("train", int(row)) for row in self.members(leader)]
+        return self.record("train", leader) | {"members": members}
 
     @cached_property
     def stored(self) -> tuple[NDArray[np.int64], int]:
@@ -222,7 +315,28 @@ class Images:
             },
             **{f"pair-{name}": cells for name, cells in pairs.items()},
             "stored": rows,
+            **{
+                f"{side}-key": packed_keys(keys)
+                for side, keys in (
+                    ("train", self.valuation.train_keys),
+                    ("generated", self.valuation.generated_keys),
+                )
+                if keys is not None
+            },
         }
+
+
+def common_end(ids: Sequence[str]) -> int:
+    """Number of last characters that all of several ids share; 0 where there is one id."""
+    backwards = [name[::-1] for name in ids]
+    shared = len(os.path.commonprefix([min(backwards), max(backwards)])) if backwards else 0
+    return shared if len(ids) > 1 else 0
+
+
+def packed_keys(keys: Sequence[str]) -> NDArray[np.uint8]:
+    """(n, KEY_BYTES) the first bytes of content keys, by which a file is recognised."""
+    digits = "".join(key[: 2 * KEY_BYTES] for key in keys)
+    return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, KEY_BYTES)
 
 
 def spread_order(m: int) -> NDArray[np.int64]:

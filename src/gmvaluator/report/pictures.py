@@ -17,6 +17,7 @@ Key = tuple[Side, int]
 
 GALLERY_PAGE = 12
 VALUES_PAGE = 20
+CLUSTERS_PAGE = 8
 # generated images, spread over the set, whose shown contributors come before all other images
 WHOLE = 200
 THUMBNAIL_SIDE = 128
@@ -66,6 +67,8 @@ def wanted_pictures(images: Images) -> Iterator[Key]:
     for j in np.concatenate([*(order[:GALLERY_PAGE] for order in orders), spread[:WHOLE]]):
         yield "generated", int(j)
         yield from (("train", int(row)) for row in rows[j, :CONTRIBUTORS_SHOWN])
+    for leader in images.order("clusters", ORDERS["clusters"][0])[: 5 * CLUSTERS_PAGE]:
+        yield from (("train", int(row)) for row in images.members(int(leader)))
     yield from (("train", int(row)) for row in by_rank[: 10 * VALUES_PAGE])
     yield from (("generated", int(j)) for j in spread)
     for place in range(rows.shape[1]):
