@@ -8,10 +8,10 @@ script draws every line, in every list, from a record: the cells of one image by
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -172,8 +172,7 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         about_train.insert(2, Line("value", "{} %", "share of all value", scale=100 / total))
     test = valuation.record.unattributed
     if (level := match_level(valuation)) is not None and test is not None:
-        # p-values are multiples of 1 / (n_null + 1): more digits would say nothing
-        digits = math.ceil(math.log10(test.n_null + 1))
+        digits = p_digits(test.n_null)
         card.append(
             Line(
                 "match",
@@ -197,7 +196,11 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         ),
         "contributor": (score, distance, Line("copies", "{} copies", low=2)),
         "supported": (score, distance, Line("place", "contributor {}")),
-        "copy": (Line("near", "exact copy", high=0), Line("apart", "near copy, d {}", low=1e-30)),
+        "copy": (
+            Line("near", "exact copy", high=0),
+            Line("near", "near copy", low=1),
+            Line("apart", "d {}", low=float(np.finfo(np.float32).tiny)),
+        ),
         "about-train": tuple(about_train),
         "about-generated": tuple(about_generated),
     }
@@ -252,7 +255,9 @@ class Images:
         rows = np.arange(len(self.columns[side_of(name)]["id"]))
         if name == "clusters":
             clusters = self.valuation.clusters
-            rows = rows[:0] if clusters is None else clusters.kept[clusters.sizes[clusters.kept] > 1]
+            rows = (
+                rows[:0] if clusters is None else clusters.kept[clusters.sizes[clusters.kept] > 1]
+            )
         if not order.column or not len(rows):
             return rows
         cells = np.asarray(self.columns[side_of(name)][order.column], dtype=np.float64)[rows]
@@ -328,9 +333,12 @@ class Images:
 
 def common_end(ids: Sequence[str]) -> int:
     """Number of last characters that all of several ids share; 0 where there is one id."""
+    if len(ids) < 2:
+        return 0
+    # of sorted texts, the first and the last differ earliest
     backwards = [name[::-1] for name in ids]
-    shared = len(os.path.commonprefix([min(backwards), max(backwards)])) if backwards else 0
-    return shared if len(ids) > 1 else 0
+    pairs = zip(min(backwards), max(backwards), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def packed_keys(keys: Sequence[str]) -> NDArray[np.uint8]:
@@ -356,6 +364,16 @@ def match_level(valuation: Valuation) -> float | None:
     """The p-value up to which a generated image counts as without a contributor."""
     test = valuation.record.unattributed
     return None if valuation.match_p is None or test is None else test.level
+
+
+def p_digits(n_null: int) -> int:
+    """Decimals of a p-value, a multiple of 1 / (n_null + 1): those that tell multiples apart.
+
+    One more where all multiples are exact with it: 0.0025 of 400, and not 0.002.
+    """
+    steps = n_null + 1
+    digits = math.ceil(math.log10(steps))
+    return digits if 10**digits % steps == 0 or 10 ** (digits + 1) % steps else digits + 1
 
 
 def plain(cell: Any) -> str | int | float | None:

@@ -34,7 +34,8 @@ const filled = (line, record) => {
   const cell = record[line.column];
   if (cell === null || cell === undefined) return null;
   if ((line.low !== null && cell < line.low) || (line.high !== null && cell > line.high)) return null;
-  const [before, after] = line.text.split("{}");
+  // a number stays beside its name
+  const [before, after] = line.text.replace(" {}", "\u00a0{}").split("{}");
   if (after === undefined) return [before];
   if (typeof cell !== "number") return [before, bdi(cell), after];
   return [before, line.decimals === null ? number(line.scale * cell) : fixed(line.scale * cell, line.decimals), after];
@@ -50,25 +51,34 @@ const picture = (record) => {
   return make("span", { class: "pic none", role: "img", "aria-label": `${name}, picture ${record.state}` }, make("span", {}, record.state));
 };
 const linked = (record) => make("a", { class: "open", href: `#${record.side}-${record.row}` }, picture(record));
-// an id is cut where it says least: what all ids end with, and the letters before the last ten
+// an id is cut where it says least: what all ids end with, and all before the last word or two
 const JOINT = /[\s/\\_.:-]/;
 const idParts = (id, shared) => {
   const letters = Array.from(id);
-  if (letters.length <= 14) return [id];
+  if (letters.length <= 11) return ["", id, ""];
   const stop = shared > 4 && shared < letters.length ? letters.length - shared : letters.length;
   let cut = Math.max(0, stop - 10);
   // letters of one word stay together where a word begins nearby: joined scripts need that
-  const joint = letters.slice(cut, Math.max(cut, stop - 4)).findIndex((letter) => JOINT.test(letter));
-  if (joint >= 0) cut += joint;
+  const start = Math.max(0, stop - 14);
+  const joint = letters.slice(start, Math.max(start, stop - 6)).findIndex((letter) => JOINT.test(letter));
+  if (joint >= 0) cut = start + joint + 1;
   else while (cut > 0 && /\p{M}/u.test(letters[cut])) cut--;
-  return [letters.slice(0, cut).join(""), letters.slice(cut, stop).join(""), letters.slice(stop).join("")];
+  if (cut <= 3) cut = 0;
+  return [letters.slice(0, cut), letters.slice(cut, stop), letters.slice(stop)].map((part) => part.join(""));
 };
 const idOf = (record, tag = "span") => {
-  const parts = idParts(record.id, facts.idEnd[record.side]);
-  if (parts.length === 1) return make(tag, { class: "id", title: record.id }, bdi(record.id));
-  const [head, tail, end] = parts;
-  return make(tag, { class: "id", title: record.id }, make("bdi", { class: "cut" }, make("span", { class: "less" }, head), make("span", {}, tail), end ? make("span", { class: "less" }, end) : null));
+  const [head, tail, end] = idParts(record.id, facts.idEnd[record.side]);
+  return make(tag, { class: "id", title: record.id, "aria-label": tag === "h3" && record.id }, make("bdi", { class: "cut" },
+    head ? make("span", { class: "lead-in" }, head) : null, make("span", { class: head ? "tail" : "" }, tail), end ? make("span", { class: "end" }, make("span", {}, end)) : null));
 };
+// the parts of a cut id would come as lines of their own
+document.addEventListener("copy", (event) => {
+  const at = (node) => (node?.parentElement ?? document.body).closest(".id");
+  const { anchorNode, focusNode, isCollapsed } = getSelection();
+  if (isCollapsed || !at(anchorNode) || at(anchorNode) !== at(focusNode)) return;
+  event.clipboardData.setData("text/plain", at(anchorNode).title);
+  event.preventDefault();
+});
 const pairItems = (card, pairs) => pairs.map((record) => make("li", {},
   linked(record), bar(record.score, pairs[0].score), ...lines(card, record), idOf(record)));
 const generatedCard = (record) => {
@@ -79,12 +89,12 @@ const generatedCard = (record) => {
     make("ol", { class: "cons", "aria-label": record.silent ? "Nearest training images" : "Contributors" }, ...items));
 };
 const valueCard = (record) => make("li", {}, linked(record), make("div", {},
-  make("p", { class: "top" }, make("b", { class: "val" }, number(record.value)), make("span", { class: "rank" }, `rank ${count(record.rank)}`)),
+  make("b", { class: "val" }, number(record.value)), make("small", {}, `rank ${count(record.rank)}`),
   bar(record.value, facts.topValue), idOf(record), ...lines("train", record)));
 const tile = (record, ...rest) => make("li", {}, linked(record), ...rest, idOf(record));
 const clusterCard = (record) => {
   const rest = record.copies - record.members.length;
-  const members = record.members.map((member, i) => (i ? tile(member, ...lines("copy", member)) : tile(member, make("small", { class: "strong" }, "stands for all"))));
+  const members = record.members.map((member, i) => (i ? tile(member, ...lines("copy", member)) : tile(member, make("small", { class: "strong" }, "counted"))));
   if (rest > 0) members.push(make("li", {}, make("a", { class: "more", href: `#train-${record.row}` }, `+${count(rest)} more`)));
   return make("article", { class: "cluster" },
     make("p", { class: "top" }, make("b", {}, `${count(record.copies)} images`), make("span", {}, "value of all ", make("b", {}, number(record.copies * record.value)))),
@@ -198,7 +208,7 @@ const about = (image) => {
 };
 const copiesOf = ({ record, copies }) => [
   make("h3", {}, copies.length < record.copies ? `The first ${count(copies.length)} of its ${count(record.copies)} copies` : "The copies that count once"),
-  make("ol", { class: "cons" }, ...copies.map((copy) => tile(copy, ...(copy.row === copy.leader ? [make("small", { class: "strong" }, "stands for all")] : lines("copy", copy))))),
+  make("ol", { class: "cons" }, ...copies.map((copy) => tile(copy, ...(copy.row === copy.leader ? [make("small", { class: "strong" }, "counted")] : lines("copy", copy))))),
 ];
 const detail = $("detail");
 const ADDRESS = /^#(train|generated)-(\d+)$/;
@@ -221,30 +231,32 @@ addEventListener("hashchange", route);
 
 // ---- search by picture --------------------------------------------------------------------------
 const said = $("find-said");
-const foundCard = (text) => (record) => tile(record, make("small", { class: "strong" }, text(record)), make("small", {}, KINDS[record.side].toLowerCase()));
+const foundCard = (record) => tile(record,
+  make("small", { class: "strong" }, record.difference === undefined ? "same file" : `${fixed(100 * record.difference, 1)}\u00a0% apart`),
+  make("small", {}, record.side === "train" ? "training" : "generated"));
+const foundCards = (images) => Promise.all(images.map(async (image) => foundCard({ ...(await source.record(image.side, image.row)), ...image })));
 let searches = 0;
 const find = guarded(async (file) => {
   const mine = ++searches;
   const say = (text) => { if (mine === searches) said.textContent = text; };
-  $("find-list").replaceChildren();
+  const items = make("ol", { class: "cons", "aria-label": "Pictures found" });
+  $("find-list").replaceChildren(items);
   say("Reading the picture …");
-  let result = null;
   try {
-    result = await findPicture(file, (done, all) => say(`Looking at ${count(done)} of ${count(all)} pictures …`));
+    const same = await sameContent(file);
+    items.append(...(await foundCards(same)));
+    const itself = same.length ? `The picture itself is in the run${same.length > 1 ? ` ${count(same.length)} times` : ""}.` : "The file itself is not in the run.";
+    say(`${itself} Comparing looks …`);
+    const { images, compared } = await alikeAtGrid(file, same, (done, all) => say(`${itself} Comparing looks: ${count(done)} of ${count(all)} …`));
+    items.append(...(await foundCards(images)));
+    const others = images.length === 1 ? " One other picture looks like it at 8×8." : ` ${count(images.length)} other pictures look like it at 8×8, most alike first.`;
+    const every = facts.n.train + facts.n.generated;
+    const part = compared < every ? ` Looks could be compared with the ${count(compared)} of ${count(every)} images whose pictures are in this file.` : "";
+    say(itself + (images.length ? others : " No other picture looks like it at 8×8.") + part);
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
     say(`${file.name || "The file"} is no picture that this browser can read. Choose a PNG or JPEG.`);
-    return;
   }
-  if (mine !== searches) return;
-  const { same, alike, compared } = result;
-  const every = facts.n.train + facts.n.generated;
-  const itself = same.length ? `The picture itself is in the run${same.length > 1 ? ` ${count(same.length)} times` : ""}.` : "The file itself is not in the run.";
-  const like = alike.length ? ` ${alike.length === 1 ? "One picture looks" : `${count(alike.length)} pictures look`} like it at 8×8, most alike first.` : " No other picture looks like it at 8×8.";
-  const part = compared < every ? ` Only the ${count(compared)} of ${count(every)} images whose pictures are in this file could be compared by look.` : "";
-  said.textContent = itself + like + part;
-  const percentOf = (record) => (record.difference === 0 ? "same at 8×8" : `differs by ${fixed(100 * record.difference, 1)} %`);
-  $("find-list").replaceChildren(make("ol", { class: "cons" }, ...same.map(foundCard(() => "the picture itself")), ...alike.map(foundCard(percentOf))));
 });
 const drop = $("find-drop");
 $("find-file").addEventListener("change", (event) => { if (event.target.files[0]) find(event.target.files[0]); event.target.value = ""; });

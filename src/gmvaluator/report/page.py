@@ -59,7 +59,9 @@ from gmvaluator.runs.valuation import Valuation
 # in the order in which each needs those before
 SCRIPTS = ("records.js", "keys.js", "lookalikes.js", "downloads.js", "page.js")
 PAGE_SIZES: Mapping[ListName, int] = {
-    "generated": GALLERY_PAGE, "train": VALUES_PAGE, "clusters": CLUSTERS_PAGE,
+    "generated": GALLERY_PAGE,
+    "train": VALUES_PAGE,
+    "clusters": CLUSTERS_PAGE,
 }
 PICTURES_PER_PART = 500
 TROUBLES_SHOWN = 50
@@ -137,7 +139,7 @@ def report_run(
         k=run.valuation.contributions.rows.shape[1],
         tables=tables,
         records=record_groups(run),
-        raw_record=raw_record(run.valuation.record),
+        raw_record=raw_record(run),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=script_json(_facts(images)),
@@ -237,7 +239,7 @@ def _tiles(valuation: Valuation) -> list[Tile]:
         )
     if valuation.clusters is not None and valuation.clusters.copies:
         tiles.append(
-            Tile("Copies", f"{valuation.clusters.copies:,}", "of other training images")
+            Tile("Copies", f"{valuation.clusters.copies:,}", "counted with the image they copy")
         )
     return tiles
 

@@ -39,7 +39,7 @@ class Plain:
 def _distances(rerank: Mapping[str, float]) -> str:
     if len(rerank) < 2:
         return next(iter(rerank), "none: distance of the encoder")
-    return " + ".join(f"{format_number(weight)} × {name}" for name, weight in rerank.items())
+    return " + ".join(f"{weight:g} × {name}" for name, weight in rerank.items())
 
 
 def _number(value: Any) -> str:
@@ -96,9 +96,10 @@ def record_groups(run: Run) -> list[tuple[str, Pairs]]:
     return [(heading, tuple(pairs)) for heading, pairs in groups.items() if pairs]
 
 
-def raw_record(record: RunRecord) -> str:
-    """The content of run.json, indented."""
-    return json.dumps(record.as_json(), indent=2, ensure_ascii=False)
+def raw_record(run: Run) -> str:
+    """The content of run.json, indented, without the hashes of the folder's other files."""
+    seal = {} if run.seal is None else {"seal": run.seal}
+    return json.dumps(run.valuation.record.as_json() | seal, indent=2, ensure_ascii=False)
 
 
 def _sets(run: Run) -> list[tuple[str, str]]:
@@ -150,8 +151,8 @@ def _made(run: Run) -> list[tuple[str, str]]:
         pairs.append(("Seed of random choices", str(record.seed)))
     if record.seconds:
         slowest = sorted(record.seconds.items(), key=lambda item: -item[1])[:2]
-        named = ", ".join(f"{name} {format_number(round(s, 1))} s" for name, s in slowest)
-        total = format_number(round(sum(record.seconds.values()), 1))
+        named = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in slowest)
+        total = f"{sum(record.seconds.values()):,.1f}"
         pairs.append(("Time", f"{total} s (most: {named})"))
     pairs.append(("Seal", run.seal or "none"))
     return pairs

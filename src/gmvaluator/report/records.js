@@ -30,15 +30,16 @@ const encodedPicture = (code) => {
   if (!parts.has(part)) parts.set(part, document.getElementById(`pictures-${part}`).textContent.split("\n"));
   return parts.get(part)[place % facts.picturesPerPart];
 };
-const kindOf = (text) => (text.startsWith("iVBOR") ? "image/png" : "image/jpeg");
+const isPng = (text) => text.startsWith("iVBOR");
+const addressOf = (text) => `data:image/${isPng(text) ? "png" : "jpeg"};base64,${text}`;
 const pictureOf = (code) => {
   const text = encodedPicture(code);
   if (text === null) return { picture: null, state: facts.states[code] };
-  const png = kindOf(text) === "image/png";
+  const png = isPng(text);
   const head = png ? atob(text.slice(0, 32)) : "";
   const side = (at) => 256 * head.charCodeAt(at + 2) + head.charCodeAt(at + 3);
   return {
-    picture: `data:${kindOf(text)};base64,${text}`,
+    picture: addressOf(text),
     state: "shown",
     tiny: png && Math.max(side(16), side(20)) <= facts.tiny,
   };
