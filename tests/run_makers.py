@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 
 from gmvaluator import Skip, Valuation
 from gmvaluator.matching.rerank import Contributors
+from gmvaluator.runs.folder import Run
+from gmvaluator.runs.images import RunSide
 from gmvaluator.runs.record import RunRecord, Unattributed
 from gmvaluator.scoring.scores import contribute
 
@@ -63,3 +67,24 @@ def made_test(**changes: Any) -> Unattributed:
         "applied": False,
     }
     return Unattributed(**entries | changes)
+
+
+def renamed_run(run: Run, name: Callable[[int], str], label: str | None = None) -> Run:
+    """A run under other ids, by row, and other labels, its pictures included."""
+
+    def side(old: RunSide) -> RunSide:
+        assert old.images is not None
+        images = old.images.select(old.rows)
+        images.ids = tuple(name(row) for row in range(len(old.ids)))
+        labels = old.labels if label is None else (label,) * len(old.ids)
+        return replace(old, ids=images.ids, images=images, labels=labels)
+
+    train, generated = side(run.train), side(run.generated)
+    valuation = replace(
+        run.valuation,
+        train_ids=train.ids,
+        generated_ids=generated.ids,
+        train_labels=train.labels,
+        generated_labels=generated.labels,
+    )
+    return replace(run, valuation=valuation, train=train, generated=generated)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +23,17 @@ from gmvaluator.runs.valuation import Valuation
 from gmvaluator.shown import short_repr
 
 Side = Literal["train", "generated"]
+# a list of cards; a cluster is listed by the training image that stands for it
+ListName = Literal["generated", "train", "clusters"]
 Cells = Sequence[str | None] | NDArray[Any]
 Columns = dict[str, Cells]
 Record = dict[str, Any]
 
 CONTRIBUTORS_SHOWN = 10
+# images of a cluster on its card
+MEMBERS_SHOWN = 10
+# of a content key in the file: 2⁴⁸ keys for a million images
+KEY_BYTES = 6
 # pairs of a generated and a training image in the file; 12 bytes each, before compression
 MOST_PAIRS = 600_000
 
@@ -41,6 +48,7 @@ class Line:
         name: what stands before the text where one image is shown by itself; "" on cards.
         scale: factor of a number.
         low, high: numbers outside have no such line. None: no bound.
+        decimals: of a number. None: four significant digits.
         style: `strong`, `warning` or "".
     """
 
@@ -48,6 +56,7 @@ class Line:
     text: str = "{}"
     name: str = ""
     scale: float = 1.0
+    decimals: int | None = None
     low: float | None = None
     high: float | None = None
     style: str = ""
@@ -62,8 +71,18 @@ class Order:
     descending: bool = False
 
 
+@dataclass(frozen=True)
+class Filter:
+    """A part of a list that a reader can choose: images whose cell is within both bounds."""
+
+    text: str
+    column: str
+    low: float | None = None
+    high: float | None = None
+
+
 # the first order of each list is the one that the page opens with
-ORDERS: dict[Side, tuple[Order, ...]] = {
+ORDERS: dict[ListName, tuple[Order, ...]] = {
     "generated": (
         Order("spread", "spread over the whole set"),
         Order("", "as in the set"),
@@ -75,6 +94,11 @@ ORDERS: dict[Side, tuple[Order, ...]] = {
         Order("rank", "most valuable first"),
         Order("rank", "least valuable first", descending=True),
         Order("supports", "supports most generated images", descending=True),
+        Order("", "as in the set"),
+    ),
+    "clusters": (
+        Order("copies", "most images first", descending=True),
+        Order("rank", "most valuable first"),
         Order("", "as in the set"),
     ),
 }
@@ -94,6 +118,8 @@ def image_columns(run: Run) -> dict[Side, Columns]:
         train |= {
             "copies": valuation.clusters.sizes,
             "leader": valuation.clusters.representatives,
+            "near": valuation.clusters.near.astype(np.uint8),
+            "apart": valuation.clusters.distances,
         }
     generated: Columns = {
         "id": run.generated.ids,
@@ -145,9 +171,19 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
     total = float(valuation.values.sum())
     if total > 0 and not n_below(valuation.values):
         about_train.insert(2, Line("value", "{} %", "share of all value", scale=100 / total))
-    if (level := match_level(valuation)) is not None:
-        card.append(Line("match", "no contributor found: p {}", high=level, style="warning"))
-        about_generated.insert(2, Line("match", name="p-value of its match"))
+    test = valuation.record.unattributed
+    if (level := match_level(valuation)) is not None and test is not None:
+        digits = p_digits(test.n_null)
+        card.append(
+            Line(
+                "match",
+                "no contributor found: p {}",
+                decimals=digits,
+                high=level,
+                style="warning",
+            )
+        )
+        about_generated.insert(2, Line("match", name="p-value of its match", decimals=digits))
     return {
         "generated": (
             *card,
@@ -161,9 +197,46 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         ),
         "contributor": (score, distance, Line("copies", "{} copies", low=2)),
         "supported": (score, distance, Line("place", "contributor {}")),
+        "copy": (
+            Line("near", "exact copy", high=0),
+            Line("near", "near copy", low=1),
+            Line("apart", "d {}", low=float(np.finfo(np.float32).tiny)),
+        ),
         "about-train": tuple(about_train),
         "about-generated": tuple(about_generated),
     }
+
+
+def filters_of(images: Images) -> dict[ListName, tuple[Filter, ...]]:
+    """The parts of each list that a reader can choose; each text ends with its number of images."""
+    level = match_level(images.valuation)
+    filters: dict[ListName, tuple[Filter, ...]] = {
+        "generated": (
+            Filter("no contributor found", "match", high=level),
+            Filter("a contributor found", "match", low=None if level is None else level + 1e-12),
+            Filter("gave no score", "silent", low=1),
+        ),
+        "train": (
+            Filter("contributed", "supports", low=1),
+            Filter("did not contribute", "supports", high=0),
+            Filter("has copies", "copies", low=2),
+            Filter("has no copies", "copies", high=1),
+        ),
+        "clusters": (),
+    }
+    return {
+        name: tuple(
+            replace(part, text=f"{part.text} ({int(images.within(name, part).sum()):,})")
+            for part in parts
+            if part.column in images.columns[side_of(name)]
+        )
+        for name, parts in filters.items()
+    }
+
+
+def side_of(name: ListName) -> Side:
+    """The set whose images a list shows."""
+    return "generated" if name == "generated" else "train"
 
 
 @short_repr
@@ -179,12 +252,25 @@ class Images:
     valuation: Valuation
     columns: dict[Side, Columns]
 
-    def order(self, side: Side, order: Order) -> NDArray[np.int64]:
-        """Rows of all images of a side in an order; the script sorts in the same way."""
-        if not order.column:
-            return np.arange(len(self.columns[side]["id"]))
-        cells = np.asarray(self.columns[side][order.column], dtype=np.float64)
-        return np.argsort(-cells if order.descending else cells, kind="stable")
+    def order(self, name: ListName, order: Order) -> NDArray[np.int64]:
+        """Rows of all images of a list in an order; the script sorts in the same way."""
+        rows = np.arange(len(self.columns[side_of(name)]["id"]))
+        if name == "clusters":
+            clusters = self.valuation.clusters
+            rows = (
+                rows[:0] if clusters is None else clusters.kept[clusters.sizes[clusters.kept] > 1]
+            )
+        if not order.column or not len(rows):
+            return rows
+        cells = np.asarray(self.columns[side_of(name)][order.column], dtype=np.float64)[rows]
+        return rows[np.argsort(-cells if order.descending else cells, kind="stable")]
+
+    def within(self, name: ListName, part: Filter) -> NDArray[np.bool_]:
+        """(n,) whether each image of the list's set is in a part of it."""
+        cells = np.asarray(self.columns[side_of(name)][part.column], dtype=np.float64)
+        low = -np.inf if part.low is None else part.low
+        high = np.inf if part.high is None else part.high
+        return np.asarray((cells >= low) & (cells <= high))
 
     def record(self, side: Side, row: int) -> Record:
         """What a card shows of one image; `number` counts from 1."""
@@ -201,6 +287,18 @@ class Images:
             for place, train in enumerate(pairs["row"][0])
         ]
         return self.record("generated", row) | {"contributors": contributors}
+
+    def members(self, leader: int) -> NDArray[np.int64]:
+        """Rows of a cluster's first images, that which stands for the cluster first."""
+        if self.valuation.clusters is None:
+            return np.array([leader])
+        rows = np.flatnonzero(self.valuation.clusters.representatives == leader)
+        return np.concatenate([[leader], rows[rows != leader]])[:MEMBERS_SHOWN]
+
+    def cluster_record(self, leader: int) -> Record:
+        """`record` of the image that stands for a cluster, with the records of its first images."""
+        members = [self.record("train", int(row)) for row in self.members(leader)]
+        return self.record("train", leader) | {"members": members}
 
     @cached_property
     def stored(self) -> tuple[NDArray[np.int64], int]:
@@ -224,7 +322,31 @@ class Images:
             },
             **{f"pair-{name}": cells for name, cells in pairs.items()},
             "stored": rows,
+            **{
+                f"{side}-key": packed_keys(keys)
+                for side, keys in (
+                    ("train", self.valuation.train_keys),
+                    ("generated", self.valuation.generated_keys),
+                )
+                if keys is not None
+            },
         }
+
+
+def common_end(ids: Sequence[str]) -> int:
+    """Number of last characters that all of several ids share; 0 where there is one id."""
+    if len(ids) < 2:
+        return 0
+    # of sorted texts, the first and the last differ earliest
+    backwards = [name[::-1] for name in ids]
+    pairs = zip(min(backwards), max(backwards), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def packed_keys(keys: Sequence[str]) -> NDArray[np.uint8]:
+    """(n, KEY_BYTES) the first bytes of content keys, by which a file is recognised."""
+    digits = "".join(key[: 2 * KEY_BYTES] for key in keys)
+    return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, KEY_BYTES)
 
 
 def spread_order(m: int) -> NDArray[np.int64]:
@@ -244,6 +366,16 @@ def match_level(valuation: Valuation) -> float | None:
     """The p-value up to which a generated image counts as without a contributor."""
     test = valuation.record.unattributed
     return None if valuation.match_p is None or test is None else test.level
+
+
+def p_digits(n_null: int) -> int:
+    """Decimals of a p-value, a multiple of 1 / (n_null + 1): those that tell multiples apart.
+
+    One more where all multiples are exact with it: 0.0025 of 400, and not 0.002.
+    """
+    steps = n_null + 1
+    digits = math.ceil(math.log10(steps))
+    return digits if 10**digits % steps == 0 or 10 ** (digits + 1) % steps else digits + 1
 
 
 def plain(cell: Any) -> str | int | float | None:

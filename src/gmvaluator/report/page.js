@@ -1,7 +1,15 @@
+// The page: cards, lists with pages, one image by itself, search by picture, downloads, keys.
+
 // ---- text ------------------------------------------------------------------------------------
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const count = (n) => whole.format(n);
+// making a formatter takes longer than using it a hundred times
+const formatters = new Map();
+const fixed = (x, digits) => {
+  if (!formatters.has(digits)) formatters.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven" }));
+  return formatters.get(digits).format(x);
+};
 // four significant digits, as Python's format_number
 const number = (x) => {
   if (Number.isNaN(x)) return "nan";
@@ -10,16 +18,10 @@ const number = (x) => {
   if (x === 0 || (Number.isInteger(x) && size < 1e9)) return count(x);
   if (size < 1e-4 || size >= 1e9) return x.toExponential(2).replace(/e([+-])(\d)$/, "e$10$2");
   const digits = Math.max(0, 3 - Math.floor(Math.log10(size)));
-  return new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven" }).format(x);
+  return fixed(x, digits);
 };
 
 // ---- elements: text of the run is only ever set as text ----------------------------------------
-const make = (tag, attributes = {}, ...children) => {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null));
-  return element;
-};
 const bdi = (text) => make("bdi", {}, text);
 const bar = (part, all) => {
   const share = all > 0 ? Math.min(1, Math.max(0, part / all)) : 0;
@@ -32,9 +34,11 @@ const filled = (line, record) => {
   const cell = record[line.column];
   if (cell === null || cell === undefined) return null;
   if ((line.low !== null && cell < line.low) || (line.high !== null && cell > line.high)) return null;
-  const [before, after] = line.text.split("{}");
+  // a number stays beside its name
+  const [before, after] = line.text.replace(" {}", "\u00a0{}").split("{}");
   if (after === undefined) return [before];
-  return [before, typeof cell === "number" ? number(line.scale * cell) : bdi(cell), after];
+  if (typeof cell !== "number") return [before, bdi(cell), after];
+  return [before, line.decimals === null ? number(line.scale * cell) : fixed(line.scale * cell, line.decimals), after];
 };
 const lines = (card, record) => facts.lines[card].flatMap((line) => {
   const text = filled(line, record);
@@ -47,26 +51,62 @@ const picture = (record) => {
   return make("span", { class: "pic none", role: "img", "aria-label": `${name}, picture ${record.state}` }, make("span", {}, record.state));
 };
 const linked = (record) => make("a", { class: "open", href: `#${record.side}-${record.row}` }, picture(record));
-const idOf = (record) => make("span", { class: "id" }, bdi(record.id));
+// an id is cut where it says least: what all ids end with, and all before the last word or two
+const JOINT = /[\s/\\_.:-]/;
+const idParts = (id, shared) => {
+  const letters = Array.from(id);
+  if (letters.length <= 11) return ["", id, ""];
+  const stop = shared > 4 && shared < letters.length ? letters.length - shared : letters.length;
+  let cut = Math.max(0, stop - 10);
+  // letters of one word stay together where a word begins nearby: joined scripts need that
+  const start = Math.max(0, stop - 14);
+  const joint = letters.slice(start, Math.max(start, stop - 6)).findIndex((letter) => JOINT.test(letter));
+  if (joint >= 0) cut = start + joint + 1;
+  else while (cut > 0 && /\p{M}/u.test(letters[cut])) cut--;
+  if (cut <= 3) cut = 0;
+  return [letters.slice(0, cut), letters.slice(cut, stop), letters.slice(stop)].map((part) => part.join(""));
+};
+const idOf = (record, tag = "span") => {
+  const [head, tail, end] = idParts(record.id, facts.idEnd[record.side]);
+  return make(tag, { class: "id", title: record.id, "aria-label": tag === "h3" && record.id }, make("bdi", { class: "cut" },
+    head ? make("span", { class: "lead-in" }, head) : null, make("span", { class: head ? "tail" : "" }, tail), end ? make("span", { class: "end" }, make("span", {}, end)) : null));
+};
+// the parts of a cut id would come as lines of their own
+document.addEventListener("copy", (event) => {
+  const at = (node) => (node?.parentElement ?? document.body).closest(".id");
+  const { anchorNode, focusNode, isCollapsed } = getSelection();
+  if (isCollapsed || !at(anchorNode) || at(anchorNode) !== at(focusNode)) return;
+  event.clipboardData.setData("text/plain", at(anchorNode).title);
+  event.preventDefault();
+});
 const pairItems = (card, pairs) => pairs.map((record) => make("li", {},
   linked(record), bar(record.score, pairs[0].score), ...lines(card, record), idOf(record)));
 const generatedCard = (record) => {
   const items = pairItems("contributor", record.contributors);
   if (!items.length) items.push(make("li", { class: "soft" }, "In contributions.parquet."));
   return make("article", { class: "gen" },
-    make("div", { class: "who" }, linked(record), make("h3", {}, bdi(record.id)), ...lines("generated", record)),
+    make("div", { class: "who" }, linked(record), idOf(record, "h3"), ...lines("generated", record)),
     make("ol", { class: "cons", "aria-label": record.silent ? "Nearest training images" : "Contributors" }, ...items));
 };
 const valueCard = (record) => make("li", {}, linked(record), make("div", {},
-  make("b", { class: "rank" }, `#${count(record.rank)}`), make("span", { class: "val" }, number(record.value)),
+  make("b", { class: "val" }, number(record.value)), make("small", {}, `rank ${count(record.rank)}`),
   bar(record.value, facts.topValue), idOf(record), ...lines("train", record)));
+const tile = (record, ...rest) => make("li", {}, linked(record), ...rest, idOf(record));
+const clusterCard = (record) => {
+  const rest = record.copies - record.members.length;
+  const members = record.members.map((member, i) => (i ? tile(member, ...lines("copy", member)) : tile(member, make("small", { class: "strong" }, "counted"))));
+  if (rest > 0) members.push(make("li", {}, make("a", { class: "more", href: `#train-${record.row}` }, `+${count(rest)} more`)));
+  return make("article", { class: "cluster" },
+    make("p", { class: "top" }, make("b", {}, `${count(record.copies)} images`), make("span", {}, "value of all ", make("b", {}, number(record.copies * record.value)))),
+    make("ol", { class: "cons", "aria-label": "Images of the cluster" }, ...members));
+};
 const drawn = {
+  clusters: (records) => records.map(clusterCard),
   generated: (records) => records.map(generatedCard),
   train: (records) => [make("ol", { class: "values" }, ...records.map(valueCard))],
 };
 
 // ---- lists with pages --------------------------------------------------------------------------
-const source = embeddedSource();
 const guarded = (action) => async (...inputs) => {
   try {
     return await action(...inputs);
@@ -76,12 +116,13 @@ const guarded = (action) => async (...inputs) => {
     return null;
   }
 };
-const listWithPages = (side, first) => {
-  const size = facts.pageSize[side];
-  const part = (name) => $(`${side}-${name}`);
+const listWithPages = (listed) => {
+  const size = facts.pageSize[listed];
+  const side = listed === "generated" ? "generated" : "train";
+  const part = (name) => $(`${listed}-${name}`);
   const draw = (records, start, total) => {
     const last = start + records.length;
-    part("list").replaceChildren(...drawn[side](records));
+    part("list").replaceChildren(...drawn[listed](records));
     part("place").textContent = total ? `${count(start + 1)}–${count(last)} of ${count(total)}` : "nothing found";
     part("back").disabled = start === 0;
     part("next").disabled = last >= total;
@@ -93,9 +134,10 @@ const listWithPages = (side, first) => {
     start = Math.max(0, Math.min(at, list.total - 1));
     draw(list.at(start, start + size), start, list.total);
   };
+  const query = () => ({ order: Number(part("order").value), label: part("label").value, search: part("search").value, filter: part("filter").value });
   const refresh = guarded(async (at) => {
     const mine = ++turn;
-    const result = await source.list(side, { order: Number(part("order").value), label: part("label").value, search: part("search").value });
+    const result = await source.list(listed, query());
     // a later wish draws the list; drawn again, the list would lose the focus
     if (mine !== turn) return;
     list = result;
@@ -108,8 +150,11 @@ const listWithPages = (side, first) => {
   });
   let waiting = 0;
   part("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => refresh(0), 150); });
-  part("order").addEventListener("change", () => refresh(0));
-  part("label").addEventListener("change", () => refresh(0));
+  for (const name of ["order", "label", "filter"]) part(name).addEventListener("change", () => refresh(0));
+  part("csv")?.addEventListener("click", guarded(async () => {
+    const { rows } = await source.list(listed, query());
+    download(`${listed}-list.csv`, listCsv(side, rows, await source.tables()));
+  }));
   part("form").addEventListener("submit", (event) => { event.preventDefault(); refresh(0); });
   part("back").addEventListener("click", () => move(-size));
   part("next").addEventListener("click", () => move(size));
@@ -118,7 +163,7 @@ const listWithPages = (side, first) => {
     part("label").firstChild.value = "";
     part("label").closest("label").hidden = false;
   }
-  draw(first, 0, facts.n[side]);
+  draw(source.first[listed], 0, facts.lists[listed]);
 };
 
 // ---- one image ---------------------------------------------------------------------------------
@@ -136,16 +181,35 @@ const NOTES = {
     return `${count(pairs.length)} of ${count(facts.k)} ${names}, best first.${record.silent ? " This image gave no score." : ""}${rest}`;
   },
 };
+const copyButton = (id) => {
+  const button = make("button", { type: "button", class: "copy" }, "Copy id");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(id);
+      button.textContent = "Copied";
+    } catch {
+      // without the right to write, the reader's own keys copy what is selected
+      getSelection().selectAllChildren($("detail-title"));
+      button.textContent = "Selected: press Ctrl+C";
+    }
+  });
+  return button;
+};
 const about = (image) => {
   const { side, id } = image.record;
   const rows = facts.lines[`about-${side}`].map((line) => [line.name, filled(line, image.record)]).filter(([, text]) => text);
   return [
-    make("div", { class: "about" }, picture(image.record), make("div", {}, make("h2", { id: "detail-title" }, bdi(id)),
+    make("div", { class: "about" }, picture(image.record), make("div", {}, make("h2", { id: "detail-title" }, bdi(id)), copyButton(id),
       make("dl", { class: "pairs" }, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...text)))))),
     make("p", { class: "soft" }, NOTES[side](image)),
     make("ol", { class: "cons" }, ...pairItems(side === "train" ? "supported" : "contributor", image.pairs)),
+    ...(image.copies.length ? copiesOf(image) : []),
   ];
 };
+const copiesOf = ({ record, copies }) => [
+  make("h3", {}, copies.length < record.copies ? `The first ${count(copies.length)} of its ${count(record.copies)} copies` : "The copies that count once"),
+  make("ol", { class: "cons" }, ...copies.map((copy) => tile(copy, ...(copy.row === copy.leader ? [make("small", { class: "strong" }, "counted")] : lines("copy", copy))))),
+];
 const detail = $("detail");
 const ADDRESS = /^#(train|generated)-(\d+)$/;
 const route = guarded(async () => {
@@ -164,6 +228,57 @@ detail.addEventListener("close", () => {
 });
 detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });
 addEventListener("hashchange", route);
+
+// ---- search by picture --------------------------------------------------------------------------
+const said = $("find-said");
+const foundCard = (record) => tile(record,
+  make("small", { class: "strong" }, record.difference === undefined ? "same file" : `${fixed(100 * record.difference, 1)}\u00a0% apart`),
+  make("small", {}, record.side === "train" ? "training" : "generated"));
+const foundCards = (images) => Promise.all(images.map(async (image) => foundCard({ ...(await source.record(image.side, image.row)), ...image })));
+let searches = 0;
+const find = guarded(async (file) => {
+  const mine = ++searches;
+  const say = (text) => { if (mine === searches) said.textContent = text; };
+  const items = make("ol", { class: "cons", "aria-label": "Pictures found" });
+  $("find-list").replaceChildren(items);
+  say("Reading the picture …");
+  try {
+    const same = await sameContent(file);
+    items.append(...(await foundCards(same)));
+    const itself = same.length ? `The picture itself is in the run${same.length > 1 ? ` ${count(same.length)} times` : ""}.` : "The file itself is not in the run.";
+    say(`${itself} Comparing looks …`);
+    const { images, compared } = await alikeAtGrid(file, same, (done, all) => say(`${itself} Comparing looks: ${count(done)} of ${count(all)} …`));
+    items.append(...(await foundCards(images)));
+    const others = images.length === 1 ? " One other picture looks like it at 8×8." : ` ${count(images.length)} other pictures look like it at 8×8, most alike first.`;
+    const every = facts.n.train + facts.n.generated;
+    const part = compared < every ? ` Looks could be compared with the ${count(compared)} of ${count(every)} images whose pictures are in this file.` : "";
+    say(itself + (images.length ? others : " No other picture looks like it at 8×8.") + part);
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+    say(`${file.name || "The file"} is no picture that this browser can read. Choose a PNG or JPEG.`);
+  }
+});
+const drop = $("find-drop");
+$("find-file").addEventListener("change", (event) => { if (event.target.files[0]) find(event.target.files[0]); event.target.value = ""; });
+for (const name of ["dragover", "dragleave", "drop"]) {
+  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.toggle("over", name === "dragover"); });
+}
+drop.addEventListener("drop", (event) => { if (event.dataTransfer.files[0]) find(event.dataTransfer.files[0]); });
+addEventListener("paste", (event) => {
+  if (!event.clipboardData?.files[0]) return;
+  find(event.clipboardData.files[0]);
+  $("find").scrollIntoView();
+});
+
+// ---- downloads ---------------------------------------------------------------------------------
+const DOWNLOADS = {
+  values: (run) => listCsv("train", everyRow("train"), run),
+  generated: (run) => listCsv("generated", everyRow("generated"), run),
+  contributions: contributionsCsv,
+};
+for (const [name, made] of Object.entries(DOWNLOADS)) {
+  $(`csv-${name}`).addEventListener("click", guarded(async () => download(`${name}.csv`, made(await source.tables()))));
+}
 
 // ---- keys: arrows lead from picture to picture -------------------------------------------------
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -209,10 +324,7 @@ theme.addEventListener("click", () => {
 const start = guarded(async () => {
   $("unscripted").remove();
   document.querySelectorAll(".scripted").forEach((element) => { element.hidden = false; });
-  listWithPages("generated", source.first.generated);
-  $("most-list").replaceChildren(...drawn.train(source.first.most));
-  $("least-list").replaceChildren(...drawn.train(source.first.least));
-  listWithPages("train", source.first.most);
+  for (const name of ["generated", "train", "clusters"]) if ($(`${name}-form`)) listWithPages(name);
   await route();
   document.documentElement.dataset.ready = "yes";
 });

@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,33 +25,57 @@ from gmvaluator.report import PICTURE_MEGABYTES, REPORT, TITLE
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
 from gmvaluator.report.columns import (
     CONTRIBUTORS_SHOWN,
+    KEY_BYTES,
+    MEMBERS_SHOWN,
     ORDERS,
     Images,
+    ListName,
+    Record,
     card_lines,
+    common_end,
+    filters_of,
     image_columns,
     match_level,
 )
 from gmvaluator.report.html import TINY, page_template, percent, write_page
 from gmvaluator.report.packing import pack_column, script_json
 from gmvaluator.report.pictures import (
+    CLUSTERS_PAGE,
     GALLERY_PAGE,
     STATES,
+    THUMBNAIL_SIDE,
     VALUES_PAGE,
     Pictures,
     read_pictures,
     wanted_pictures,
 )
-from gmvaluator.report.tables import Pairs, record_tables, tables_of
+from gmvaluator.report.recorded import Pairs, raw_record, record_groups
+from gmvaluator.report.tables import tables_of
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.valuation import Valuation
 
-SCRIPTS = ("records.js", "page.js")
+# in the order in which each needs those before
+SCRIPTS = ("records.js", "keys.js", "lookalikes.js", "downloads.js", "page.js")
+PAGE_SIZES: Mapping[ListName, int] = {
+    "generated": GALLERY_PAGE,
+    "train": VALUES_PAGE,
+    "clusters": CLUSTERS_PAGE,
+}
 PICTURES_PER_PART = 500
 PICTURES_START = 'id="pictures-0"'
 """Text of every page with pictures."""
 TROUBLES_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the large numbers at the top: its name, the number, and what it is a part of."""
+
+    name: str
+    text: str
+    note: str = ""
 
 
 def report_run(
@@ -108,15 +133,21 @@ def report_run(
         title=title,
         n_train=len(run.valuation.train_ids),
         n_generated=len(run.valuation.generated_ids),
-        summary=(*_summary(run.valuation), *summary),
+        tiles=(*_tiles(run.valuation), *(Tile(name, text) for name, text in summary)),
         notices=_notices(run, pictures),
         troubles=_troubles(run, pictures),
         troubles_shown=TROUBLES_SHOWN,
         level=match_level(run.valuation),
         withheld=(test := run.valuation.record.unattributed) is not None and test.applied,
         orders=ORDERS,
+        filters=filters_of(images),
+        clusters=run.valuation.clusters,
+        stored_k=images.stored[1],
+        stored_m=len(images.stored[0]),
+        k=run.valuation.contributions.rows.shape[1],
         tables=tables,
-        records=record_tables(run),
+        records=record_groups(run),
+        raw_record=raw_record(run),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=script_json(_facts(images)),
@@ -143,13 +174,22 @@ def _keep_pictures(run: Run, page: Path) -> None:
 def _facts(images: Images) -> dict[str, Any]:
     """What the script knows before it opens a column, with the records that it draws first."""
     valuation, columns = images.valuation, images.columns
-    spread = images.order("generated", ORDERS["generated"][0])[:GALLERY_PAGE]
-    by_rank = images.order("train", ORDERS["train"][0])
-    ends = {"most": by_rank[:VALUES_PAGE], "least": by_rank[::-1][:VALUES_PAGE]}
+    first = {name: images.order(name, ORDERS[name][0])[: PAGE_SIZES[name]] for name in ORDERS}
+    records: Mapping[ListName, Callable[[int], Record]] = {
+        "generated": images.generated_record,
+        "train": partial(images.record, "train"),
+        "clusters": images.cluster_record,
+    }
     return {
         "n": {side: len(columns[side]["id"]) for side in columns},
         "columns": {side: list(columns[side]) for side in columns},
-        "orders": {side: [asdict(order) for order in ORDERS[side]] for side in ORDERS},
+        "orders": {name: [asdict(order) for order in ORDERS[name]] for name in ORDERS},
+        "filters": {
+            name: [asdict(part) for part in parts] for name, parts in filters_of(images).items()
+        },
+        "lists": {name: len(images.order(name, ORDERS[name][0])) for name in ORDERS},
+        "idEnd": {side: common_end(columns[side]["id"]) for side in columns},
+        "keyBytes": KEY_BYTES,
         "lines": {
             card: [asdict(line) for line in lines] for card, lines in card_lines(valuation).items()
         },
@@ -157,21 +197,17 @@ def _facts(images: Images) -> dict[str, Any]:
             side: list(dict.fromkeys(label for label in columns[side].get("label", ()) if label))
             for side in columns
         },
-        "pageSize": {"generated": GALLERY_PAGE, "train": VALUES_PAGE},
+        "pageSize": PAGE_SIZES,
         "k": valuation.contributions.rows.shape[1],
         "storedK": images.stored[1],
         "shown": CONTRIBUTORS_SHOWN,
+        "membersShown": MEMBERS_SHOWN,
         "states": STATES,
         "picturesPerPart": PICTURES_PER_PART,
         "tiny": TINY,
+        "thumbnail": THUMBNAIL_SIDE,
         "topValue": float(valuation.values.max(initial=0.0)),
-        "first": {
-            "generated": [images.generated_record(int(row)) for row in spread],
-            **{
-                end: [images.record("train", int(row)) for row in rows]
-                for end, rows in ends.items()
-            },
-        },
+        "first": {name: [records[name](int(row)) for row in rows] for name, rows in first.items()},
     }
 
 
@@ -196,19 +232,35 @@ def _charts(valuation: Valuation) -> dict[str, Any]:
     }
 
 
-def _summary(valuation: Valuation) -> Pairs:
+def _tiles(valuation: Valuation) -> list[Tile]:
     """The row of large numbers."""
-    pairs = [
-        ("training images", f"{len(valuation.train_ids):,}"),
-        ("generated images", f"{len(valuation.generated_ids):,}"),
-        ("with a value above 0", f"{int((valuation.values > 0).sum()):,}"),
-        ("mean quality", format_number(float(valuation.quality.mean()))),
+    n, m = len(valuation.train_ids), len(valuation.generated_ids)
+    contributed = int((valuation.n_supported > 0).sum())
+    tiles = [
+        Tile("Training images", f"{n:,}"),
+        Tile("Generated images", f"{m:,}"),
+        Tile(
+            "Contributed", f"{contributed:,}", f"{percent(contributed / n, 0)} of training images"
+        ),
+        Tile(
+            "Average quality",
+            format_number(float(valuation.quality.mean())),
+            "of generated images, 0 bad to 1 good",
+        ),
     ]
     if (test := valuation.record.unattributed) is not None:
-        pairs.append(("of the quality without a contributor", percent(test.share, 1)))
+        tiles.append(
+            Tile(
+                "No contributor found",
+                f"{test.images:,}",
+                f"of {m:,} generated images; {percent(test.share, 1)} of all quality",
+            )
+        )
     if valuation.clusters is not None and valuation.clusters.copies:
-        pairs.append(("copies that another image stands for", f"{valuation.clusters.copies:,}"))
-    return tuple(pairs)
+        tiles.append(
+            Tile("Copies", f"{valuation.clusters.copies:,}", "counted with the image they copy")
+        )
+    return tiles
 
 
 def _notices(run: Run, pictures: Pictures) -> list[str]:

@@ -18,6 +18,7 @@ Key = tuple[Side, int]
 
 GALLERY_PAGE = 12
 VALUES_PAGE = 20
+CLUSTERS_PAGE = 8
 # generated images, spread over the set, whose shown contributors come before all other images
 WHOLE = 200
 THUMBNAIL_SIDE = 128
@@ -63,16 +64,32 @@ def wanted_pictures(images: Images) -> Iterator[Key]:
     by_rank = np.argsort(images.valuation.ranks)
     orders = [images.order("generated", order) for order in ORDERS["generated"] if order.column]
     spread = orders[0]
-    for row in (*by_rank[:VALUES_PAGE], *by_rank[::-1][:VALUES_PAGE]):
-        yield "train", int(row)
-    for j in np.concatenate([*(order[:GALLERY_PAGE] for order in orders), spread[:WHOLE]]):
-        yield "generated", int(j)
-        yield from (("train", int(row)) for row in rows[j, :CONTRIBUTORS_SHOWN])
+    leaders = images.order("clusters", ORDERS["clusters"][0])
+    # what the script draws first: fewer than the pictures of one part
+    yield from (("train", int(row)) for row in by_rank[:VALUES_PAGE])
+    yield from _with_contributors(spread[:GALLERY_PAGE], rows)
+    yield from _members(images, leaders[:CLUSTERS_PAGE])
+    yield from (("train", int(row)) for row in by_rank[::-1][:VALUES_PAGE])
+    for order in orders[1:]:
+        yield from _with_contributors(order[:GALLERY_PAGE], rows)
+    yield from _with_contributors(spread[:WHOLE], rows)
+    yield from _members(images, leaders[: 5 * CLUSTERS_PAGE])
     yield from (("train", int(row)) for row in by_rank[: 10 * VALUES_PAGE])
     yield from (("generated", int(j)) for j in spread)
     for place in range(rows.shape[1]):
         yield from (("train", int(row)) for row in rows[spread, place])
     yield from (("train", int(row)) for row in by_rank)
+
+
+def _with_contributors(generated: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[Key]:
+    for j in generated.tolist():
+        yield "generated", j
+        yield from (("train", int(row)) for row in rows[j, :CONTRIBUTORS_SHOWN])
+
+
+def _members(images: Images, leaders: NDArray[np.int64]) -> Iterator[Key]:
+    for leader in leaders.tolist():
+        yield from (("train", int(row)) for row in images.members(leader))
 
 
 def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Progress) -> Pictures:

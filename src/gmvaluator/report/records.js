@@ -3,26 +3,43 @@
 //
 // A record is what a card shows of one image: { side, row, number, picture, state } and a cell for
 // each column. `picture` is an address, or null for the reason in `state`. A generated image has
-// `contributors`: records of training images with score, distance and place. The page asks a
-// source for three things; another source may fetch them.
+// `contributors`: records of training images with score, distance and place. A cluster of copies is
+// the record of the image that stands for it, with `members`. The page asks a source for:
 //   first               records that are drawn at once, by list
-//   list(side, query)   { total, at(start, end) → records } of a query { order, label, search }
-//   image(side, row)    { record, pairs, all }: pairs are records of the other side, best first
+//   list(name, query)   { total, rows, at(start, end) → records } of a query { order, label, search, filter }
+//   image(side, row)    { record, pairs, all, copies }: pairs are records of the other side, best first
+//   tables()            { columns, pairs, stored }: all cells of the run, for downloads
+//   record(side, row)   one record
+//   keys(side)          bytes of all content keys, facts.keyBytes each; null: not recorded
 const facts = JSON.parse(document.getElementById("facts").textContent);
+
+const make = (tag, attributes = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value) element.setAttribute(name, value);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+};
 
 // ---- pictures: base64 in numbered parts, a picture a line ------------------------------------
 const parts = new Map();
-const pictureOf = (code) => {
-  if (code < facts.states.length) return { picture: null, state: facts.states[code] };
+// base64 of a picture; null: it has none
+const encodedPicture = (code) => {
   const place = code - facts.states.length;
+  if (place < 0) return null;
   const part = Math.floor(place / facts.picturesPerPart);
   if (!parts.has(part)) parts.set(part, document.getElementById(`pictures-${part}`).textContent.split("\n"));
-  const text = parts.get(part)[place % facts.picturesPerPart];
-  const png = text.startsWith("iVBOR");
+  return parts.get(part)[place % facts.picturesPerPart];
+};
+const isPng = (text) => text.startsWith("iVBOR");
+const addressOf = (text) => `data:image/${isPng(text) ? "png" : "jpeg"};base64,${text}`;
+const pictureOf = (code) => {
+  const text = encodedPicture(code);
+  if (text === null) return { picture: null, state: facts.states[code] };
+  const png = isPng(text);
   const head = png ? atob(text.slice(0, 32)) : "";
   const side = (at) => 256 * head.charCodeAt(at + 2) + head.charCodeAt(at + 3);
   return {
-    picture: `data:image/${png ? "png" : "jpeg"};base64,${text}`,
+    picture: addressOf(text),
     state: "shown",
     tiny: png && Math.max(side(16), side(20)) <= facts.tiny,
   };
@@ -57,6 +74,7 @@ const openedTables = async (prefix, names) => {
 const embeddedSource = () => {
   // all tables of the run, opened once
   let run = null;
+  const keys = {};
   const load = () => { run ??= loaded(); return run; };
   const loaded = async () => {
     // the first page is drawn while the file is still read
@@ -99,39 +117,70 @@ const embeddedSource = () => {
       const shown = places.slice(0, most).map((at) => pair(at, record("generated", stored[Math.floor(at / facts.storedK)])));
       return { pairs: shown, all: places.length };
     };
-    return { columns: { train, generated }, record, contributors, supported };
+    // rows of the images of each cluster of two or more, by the image that stands for the cluster
+    let clusters = null;
+    const grouped = () => {
+      const rows = new Map();
+      train.copies.forEach((size, row) => {
+        if (size < 2) return;
+        const leader = train.leader[row];
+        if (!rows.has(leader)) rows.set(leader, [leader]);
+        if (row !== leader) rows.get(leader).push(row);
+      });
+      return rows;
+    };
+    const members = () => (clusters ??= train.copies ? grouped() : new Map());
+    const copiesOf = (row, most) => (members().get(train.leader?.[row]) ?? []).slice(0, most).map((member) => record("train", member));
+    return { columns: { train, generated }, pairs, stored, record, contributors, supported, members, copiesOf };
   };
 
-  const full = (side, row, { record, contributors }) =>
-    side === "train" ? record(side, row) : { ...record(side, row), contributors: contributors(row, facts.shown) };
+  const sideOf = (name) => (name === "generated" ? "generated" : "train");
+  const full = {
+    generated: (row, { record, contributors }) => ({ ...record("generated", row), contributors: contributors(row, facts.shown) }),
+    train: (row, { record }) => record("train", row),
+    clusters: (row, { record, copiesOf }) => ({ ...record("train", row), members: copiesOf(row, facts.membersShown) }),
+  };
   const sorted = new Map();
-  const ordered = (side, place, columns) => {
-    if (sorted.has(side) && sorted.get(side).place === place) return sorted.get(side).rows;
-    const { column, descending } = facts.orders[side][place];
-    const rows = Uint32Array.from({ length: facts.n[side] }, (_, i) => i);
-    const cells = columns[side][column];
+  const ordered = (name, place, { columns, members }) => {
+    if (sorted.get(name)?.place === place) return sorted.get(name).rows;
+    const { column, descending } = facts.orders[name][place];
+    const rows = name === "clusters" ? Uint32Array.from(members().keys()).sort() : Uint32Array.from({ length: facts.n[name] }, (_, i) => i);
+    const cells = columns[sideOf(name)][column];
     const sign = descending ? -1 : 1;
     if (cells) rows.sort((a, b) => sign * (cells[a] - cells[b]) || a - b);
-    sorted.set(side, { place, rows });
+    sorted.set(name, { place, rows });
     return rows;
   };
   return {
     first: Object.fromEntries(Object.entries(facts.first).map(([name, records]) => [name, records.map((record) => ({
-      ...withPicture(record), ...(record.contributors && { contributors: record.contributors.map(withPicture) }),
+      ...withPicture(record),
+      ...(record.contributors && { contributors: record.contributors.map(withPicture) }),
+      ...(record.members && { members: record.members.map(withPicture) }),
     }))])),
-    list: async (side, { order, label, search }) => {
-      const loadedRun = await load();
-      const { id, label: labels } = loadedRun.columns[side];
-      let rows = ordered(side, order, loadedRun.columns);
+    list: async (name, { order, label, search, filter }) => {
+      const run = await load();
+      const columns = run.columns[sideOf(name)];
+      const { id, label: labels } = columns;
+      const part = filter === "" ? null : facts.filters[name][filter];
+      const cells = part && columns[part.column];
       const wanted = search.trim().toLowerCase();
-      if (wanted || label) rows = rows.filter((row) => (!label || labels[row] === label) && (!wanted || id[row].toLowerCase().includes(wanted)));
-      return { total: rows.length, at: (start, end) => Array.from(rows.subarray(start, end), (row) => full(side, row, loadedRun)) };
+      // a cluster matches where one of its images does
+      const images = (row) => (name === "clusters" ? run.members().get(row) : [row]);
+      let rows = ordered(name, order, run);
+      if (part) rows = rows.filter((row) => (part.low === null || cells[row] >= part.low) && (part.high === null || cells[row] <= part.high));
+      if (label) rows = rows.filter((row) => images(row).some((image) => labels[image] === label));
+      if (wanted) rows = rows.filter((row) => images(row).some((image) => id[image].toLowerCase().includes(wanted)));
+      return { total: rows.length, rows, at: (start, end) => Array.from(rows.subarray(start, end), (row) => full[name](row, run)) };
     },
     image: async (side, row) => {
-      const { record, contributors, supported } = await load();
-      if (side === "train") return { record: record(side, row), ...supported(row, 60) };
+      const { record, contributors, supported, copiesOf } = await load();
+      if (side === "train") return { record: record(side, row), ...supported(row, 60), copies: copiesOf(row, 60) };
       const pairs = contributors(row, facts.storedK);
-      return { record: record(side, row), pairs, all: pairs.length };
+      return { record: record(side, row), pairs, all: pairs.length, copies: [] };
     },
+    tables: load,
+    record: async (side, row) => (await load()).record(side, row),
+    keys: (side) => { keys[side] ??= document.getElementById(`table-${side}-key`) ? opened(`${side}-key`) : Promise.resolve(null); return keys[side]; },
   };
 };
+const source = embeddedSource();

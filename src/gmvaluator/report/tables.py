@@ -1,4 +1,4 @@
-"""The tables of the page that need no script: sums by a column, copies, skipped images, run.json.
+"""The tables of the page that need no script: sums by a column, and skipped images.
 
 To add a column to the sums, add a `GroupColumn`. Where the column shows a number that `Group` does
 not have, add the number to `Group` and compute it in `sum_groups`.
@@ -6,7 +6,7 @@ not have, add the number to `Group` and compute it in `sum_groups`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,9 @@ from gmvaluator.runs.valuation import Valuation
 from gmvaluator.shown import short_repr
 
 NO_ENTRY, NOT_LISTED = "(no entry)", "(no longer listed)"
-GROUPS_SHOWN, COPIES_SHOWN, SKIPPED_SHOWN = 100, 50, 200
+GROUPS_SHOWN, SKIPPED_SHOWN = 100, 200
 # a number is a bar, as a share of the longest one
 Cell = str | float
-Pairs = tuple[tuple[str, str], ...]
 
 
 @short_repr
@@ -105,13 +104,13 @@ GROUP_COLUMNS = (
 
 
 def tables_of(run: Run, columns: Sequence[str]) -> list[Table]:
-    """All tables but those of run.json.
+    """All tables.
 
     Raises:
         InputError: the training set has no such column.
     """
     groups = [_group_table(run, name, number) for number, name in enumerate(columns, start=1)]
-    return [*groups, *_copies_table(run.valuation), _skipped_table(run.valuation)]
+    return [*groups, _skipped_table(run.valuation)]
 
 
 def sum_groups(
@@ -180,38 +179,6 @@ def _group_table(run: Run, name: str, number: int) -> Table:
     )
 
 
-def _copies_table(valuation: Valuation) -> list[Table]:
-    """The largest clusters of copies; nothing where there are none."""
-    clusters = valuation.clusters
-    if clusters is None or not clusters.copies:
-        return []
-    n = len(clusters.representatives)
-    near = np.bincount(clusters.representatives, weights=clusters.near, minlength=n)
-    totals = np.bincount(clusters.representatives, weights=valuation.values, minlength=n)
-    several = clusters.kept[clusters.sizes[clusters.kept] > 1]
-    largest = several[np.argsort(-clusters.sizes[several], kind="stable")][:COPIES_SHOWN]
-    notes = [
-        f"{clusters.groups:,} {'cluster' if clusters.groups == 1 else 'clusters'} of copies. A "
-        "cluster counts once among the contributors, and its images share its value equally."
-    ]
-    if clusters.groups > len(largest):
-        notes.append(f"The {len(largest)} largest; duplicates.parquet lists all.")
-    rows = tuple(
-        Row(
-            valuation.train_ids[row],
-            (
-                f"{clusters.sizes[row]:,}",
-                "near" if near[row] else "exact",
-                format_number(float(totals[row])),
-            ),
-        )
-        for row in largest
-    )
-    head = ("image that stands for the cluster", "images", "kind", "value of all")
-    title = "Copies within the training set"
-    return [Table("copies", "Copies", title, "", tuple(notes), head, rows)]
-
-
 def _skipped_table(valuation: Valuation) -> Table:
     skipped = valuation.skipped
     if not skipped:
@@ -236,27 +203,3 @@ def _skipped_table(valuation: Valuation) -> Table:
         rows=rows,
         figures=False,
     )
-
-
-def record_tables(run: Run) -> list[tuple[str, Pairs]]:
-    """All of run.json as headings and (name, text) pairs: single entries first, then its parts."""
-    info = run.valuation.record.as_json()
-    parts = {name: part for name, part in info.items() if isinstance(part, Mapping | list | tuple)}
-    single = {name: entry for name, entry in info.items() if name not in parts}
-    run_entries = {"run folder": run.folder.name, **single, "seal": run.seal or "none"}
-    names = {"unattributed": "Without a contributor", "weights": "Weights (SHA-256)"}
-    tables = [(names.get(name, name.capitalize()), flatten(part)) for name, part in parts.items()]
-    return [("Run", flatten(run_entries)), *((name, pairs) for name, pairs in tables if pairs)]
-
-
-def flatten(part: Any, name: str = "") -> Pairs:
-    """A nested record as (name, text) pairs: {"train": {"id": 1}} → ("train, id", "1")."""
-    if isinstance(part, Mapping):
-        return tuple(
-            pair
-            for key, entry in part.items()
-            for pair in flatten(entry, f"{name}, {key}" if name else str(key))
-        )
-    if isinstance(part, list | tuple):
-        return ((name, ", ".join(map(str, part))),)
-    return ((name, "none" if part is None else str(part)),)
