@@ -128,7 +128,10 @@ def test_a_reader_pages_searches_and_opens(made: Path, run: Run, browser: Browse
 def test_every_order_sorts_as_python_does(made: Path, run: Run, browser: Browser) -> None:
     page, complaints = opened_page(browser, made / "run" / "report.html")
     images = report_columns.Images(run.valuation, report_columns.image_columns(run))
-    ids = {"generated": run.generated.ids, "train": run.train.ids}
+    ids: dict[report_columns.Side, tuple[str, ...]] = {
+        "generated": run.generated.ids,
+        "train": run.train.ids,
+    }
     shown = {"generated": ".gen h3", "train": "#train-list .id"}
     for side in ids:
         orders = report_columns.ORDERS[side]

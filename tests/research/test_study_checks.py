@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import GMValuatorError, InputError, MissingPackageError
-from gmvaluator.evaluation import checks
 from gmvaluator.evaluation.checks import CHECKS
 from gmvaluator.evaluation.reproduction import reproduce
 from gmvaluator.evaluation.setup import Setup
@@ -219,7 +218,7 @@ def test_classes_are_wanted(sets: Path, study: str, train: str, message: str) ->
 def test_two_subsets_wants_the_package_of_its_picture(
     sets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     error = run(GIVEN["two-subsets"])
     assert isinstance(error, MissingPackageError)
     assert "pip install" in str(error)

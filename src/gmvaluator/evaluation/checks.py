@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmvaluator.audit.near_copies import LEAST_TRAIN, CopySettings
+from gmvaluator.audit.calibration import LEAST_TRAIN
+from gmvaluator.audit.near_copies import CopySettings
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.evaluation.planted.makers import check_owners, n_in_style
 from gmvaluator.evaluation.planted.noise import check_noised

@@ -188,7 +188,9 @@ def _facts(images: Images) -> dict[str, Any]:
             name: [asdict(part) for part in parts] for name, parts in filters_of(images).items()
         },
         "lists": {name: len(images.order(name, ORDERS[name][0])) for name in ORDERS},
-        "idEnd": {side: common_end(columns[side]["id"]) for side in columns},
+        "idEnd": {
+            side: common_end([str(name) for name in columns[side]["id"]]) for side in columns
+        },
         "keyBytes": KEY_BYTES,
         "lines": {
             card: [asdict(line) for line in lines] for card, lines in card_lines(valuation).items()
