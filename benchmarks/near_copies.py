@@ -2,10 +2,12 @@
 
     python benchmarks/near_copies.py --data DATA --out docs/results
 
-The threshold of `dedup="near"` (`gmvaluator.matching.duplicates.find.NEAR_SHARE`) was chosen by it.
-2,000 images of a set are the originals; 100 of them are copied in each way, and the re-rank
-distance of a copy to its original is compared with the median distance from an original to its
-nearest other one. DATA holds mnist/ and cifar10/ (Hugging Face layout).
+The thresholds of `dedup="near"` were chosen by it: `NEAR_SHARE` (`matching.duplicates.find`) and
+`MOST_DIFFERENT` (`matching.duplicates.differences`).
+2,000 images of a set are the originals; 100 of them are copied in each way. The re-rank distance of
+a copy to its original is compared with the median distance from an original to its nearest other
+one, and the largest difference of a part of the two pictures is measured. DATA holds mnist/ and
+cifar10/ (Hugging Face layout).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from PIL import Image
 from results import arguments, publish
 
 from gmvaluator import GMValuator, ImageSet, Valuation
+from gmvaluator.images import Preprocessing
 from gmvaluator.images.decoding import encode_jpeg
+from gmvaluator.matching.duplicates.differences import MOST_DIFFERENT, SIDE, difference
 from gmvaluator.matching.duplicates.find import NEAR_SHARE
 from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
 from gmvaluator.settings import PRESETS
@@ -53,6 +57,14 @@ def resized(image: Pixels, factor: float, *, back: bool) -> Pixels:
     return np.asarray(made)
 
 
+def cropped(image: Pixels, share: float) -> Pixels:
+    """`share` of each side is cut off; the rest has the size of the whole again."""
+    height, width = image.shape[:2]
+    box = (share * width, share * height, (1 - share) * width, (1 - share) * height)
+    made = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box)
+    return np.asarray(made)
+
+
 def noised(image: Pixels) -> Pixels:
     chance = np.random.default_rng(int(image.sum()))
     noise = chance.integers(-2, 3, image.shape)
@@ -67,7 +79,10 @@ WAYS: Mapping[str, Callable[[Pixels], Pixels]] = {
     "¾ as large and back": lambda image: resized(image, 0.75, back=True),
     "noise of ±2 levels": noised,
     "5 % brighter": lambda image: np.clip(image * 1.05, 0, 255).astype(np.uint8),
+    "crop 2 %": lambda image: cropped(image, 0.02),
+    "crop 5 %": lambda image: cropped(image, 0.05),
 }
+OTHER = "another original"
 
 
 def to_source(valuation: Valuation, sources: Sequence[int]) -> NDArray[np.float64]:
@@ -77,11 +92,24 @@ def to_source(valuation: Valuation, sources: Sequence[int]) -> NDArray[np.float6
     return np.asarray(np.where(own, found.distances, np.inf).min(axis=1), dtype=np.float64)
 
 
-def to_others(valuation: Valuation) -> NDArray[np.float64]:
-    """(n,) distance of each training image, valued by itself, to the nearest other one."""
+def to_others(valuation: Valuation) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(n,) distance of each training image, valued by itself, to the nearest other one; its row."""
     found = valuation.contributions
     own = found.rows == np.arange(len(found.rows))[:, None]
-    return np.asarray(np.where(own, np.inf, found.distances).min(axis=1), dtype=np.float64)
+    distances = np.where(own, np.inf, found.distances).astype(np.float64)
+    nearest = distances.argmin(axis=1)[:, None]
+    rows = np.take_along_axis(found.rows, nearest, axis=1)[:, 0]
+    return np.take_along_axis(distances, nearest, axis=1)[:, 0], rows
+
+
+def small(images: Sequence[Pixels]) -> list[Pixels]:
+    """The images as `difference` takes them."""
+    batches = ImageSet.open(list(images)).batches(Preprocessing(SIDE, interpolation="bilinear"))
+    return [pixels for batch in batches for pixels in batch.pixels]
+
+
+def differences(one: Sequence[Pixels], other: Sequence[Pixels]) -> NDArray[np.float64]:
+    return np.array([difference(*pair) for pair in zip(one, other, strict=True)])
 
 
 def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
@@ -101,7 +129,17 @@ def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
     spacing = float(valued.record.settings["temperature_used"]) / SPACING_SHARE
     distances = to_source(valued, list(range(COPIED)) * len(WAYS)).reshape(len(WAYS), COPIED)
     parts = dict(zip(WAYS, distances, strict=True))
-    parts["another original"] = to_others(valuator.value(originals))
+    parts[OTHER], nearest = to_others(valuator.value(originals))
+    small_originals = small(originals)
+    differ = differences(small(copies), small_originals[:COPIED] * len(WAYS))
+    different = dict(zip(WAYS, differ.reshape(len(WAYS), COPIED), strict=True))
+    # the nearest ones only: no other could be called a copy
+    closest = np.argsort(parts[OTHER])[:COPIED]
+    different[OTHER] = np.full(N, np.inf)
+    different[OTHER][closest] = differences(
+        [small_originals[row] for row in closest],
+        [small_originals[row] for row in nearest[closest]],
+    )
     return [
         {
             "set": name,
@@ -110,28 +148,65 @@ def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
             "within": {
                 f"{share:.3f}": float((found <= share * spacing).mean()) for share in SHARES
             },
+            "called": float(
+                ((found <= NEAR_SHARE * spacing) & (different[way] <= MOST_DIFFERENT)).mean()
+            ),
+            "no part differs": float((different[way] <= MOST_DIFFERENT).mean()),
+            "least": float(different[way].min()),
         }
         for way, found in parts.items()
     ]
 
 
+def _within(row: Mapping[str, Any], share: float) -> float:
+    return float(row["within"][f"{share:.3f}"])
+
+
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """One row a way of copying; within the chosen part, in the three spaces of both sets."""
     columns = [(name, space) for name in SETS for space in SPACES]
-    by_place = {(row["set"], row["space"], row["copy"]): row["within"] for row in found}
+    by_place = {(row["set"], row["space"], row["copy"]): row for row in found}
+    parts = [
+        *(
+            (
+                f"Within {share:.2f} of the spacing:",
+                lambda row, at=f"{share:.3f}": row["within"][at],
+            )
+            for share in SHARES
+        ),
+        (
+            f"Within {NEAR_SHARE:.2f} of the spacing and no part differs by more than "
+            f"{MOST_DIFFERENT:g}, which makes a near copy:",
+            lambda row: row["called"],
+        ),
+        (
+            f"No part differs by more than {MOST_DIFFERENT:g}, whatever the distance (of other "
+            f"originals the {COPIED} nearest pairs, in parts of all {N:,}):",
+            lambda row: row["no part differs"],
+        ),
+    ]
     lines = []
-    for share in SHARES:
+    for title, share_of in parts:
         lines += [
-            f"Within {share:.2f} of the spacing:",
+            title,
             "",
             f"| copy | {' | '.join(f'{name}, {space}' for name, space in columns)} |",
             "|---" * (1 + len(columns)) + "|",
         ]
-        for way in (*WAYS, "another original"):
-            cells = [by_place[name, space, way][f"{share:.3f}"] for name, space in columns]
+        for way in (*WAYS, OTHER):
+            cells = [share_of(by_place[name, space, way]) for name, space in columns]
             lines.append(f"| {way} | {' | '.join(f'{100 * cell:.1f} %' for cell in cells)} |")
         lines.append("")
-    return lines[:-1]
+    least = [by_place[name, space, OTHER]["least"] for name, space in columns]
+    lines.append(
+        "Least difference of a part between two originals: "
+        + ", ".join(
+            f"{one:.3f} ({name}, {space})"
+            for one, (name, space) in zip(least, columns, strict=True)
+        )
+        + "."
+    )
+    return lines
 
 
 def main() -> None:

@@ -134,13 +134,19 @@ def _faces() -> Iterator[NDArray[np.uint8]]:
             def draw(pen: ImageDraw.ImageDraw, eye: int = eye, mouth: int = mouth) -> None:
                 pen.ellipse((18, 18, 174, 174), fill="gold", outline="peru", width=4)
                 for x in (66, 126):
-                    box = (x - 12, 60, x + 12, 60 + (24, 4, 14, 34)[eye])
-                    pen.ellipse(box, fill="black" if eye % 2 else "saddlebrown")
-                box = (60, 100 + 4 * mouth, 132, 148)
-                if mouth < 3:
-                    pen.arc(box, 20, 160, fill="maroon", width=6)
-                else:
-                    pen.chord(box, 0, 180, fill="maroon" if mouth > 3 else "white")
+                    width, height = ((10, 14), (18, 4), (18, 18), (4, 26))[eye]
+                    box = (x - width, 72 - height, x + width, 72 + height)
+                    pen.ellipse(box, fill="white" if eye == 2 else "black")
+                if mouth == 0:
+                    pen.ellipse((78, 108, 114, 156), fill="maroon")
+                elif mouth == 1:
+                    pen.chord((60, 84, 132, 156), 0, 180, fill="maroon")
+                elif mouth == 2:
+                    pen.rectangle((60, 126, 132, 138), fill="maroon")
+                elif mouth == 3:
+                    pen.chord((60, 108, 132, 180), 180, 360, fill="white")
+                elif mouth == 4:
+                    pen.line((60, 150, 132, 114), fill="maroon", width=12)
 
             yield _icon(draw)
 

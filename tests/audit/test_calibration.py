@@ -100,13 +100,12 @@ def test_an_audit_of_drawn_icons_says_what_it_misses_and_shows_the_nearest_pairs
     tmp_path: Path,
 ) -> None:
     icons = drawn_icons()
-    generated = [icon[2:-2, 2:-2] for icon in icons[::12]]
+    generated = [icon[2:-2, 2:-2] for icon in icons[::4]]
     valuator = GMValuator(encoder="pixels@8", rerank="none", quality="none", k=2, cache=False)
     valuator.fit(icons).value(generated).save(tmp_path / "run")
     sets: dict[str, Any] = {"train": icons, "generated": generated}
     told = audit_run(tmp_path / "run", settings=QUICK, cache=False, **sets)
-    assert len(told.copies) < len(generated) / 2
-    right = [pair.train == 12 * pair.generated for pair in told.nearest]
+    right = [pair.train == 4 * pair.generated for pair in told.nearest]
     assert sum(right) >= 0.9 * len(right)
     assert "misses copies" in told.as_json()["warnings"][0]
     assert [pair["is_copy"] for pair in told.as_json()["nearest"]].count(False) > 0
@@ -118,7 +117,7 @@ def test_an_audit_of_drawn_icons_says_what_it_misses_and_shows_the_nearest_pairs
         encoder="pixels@7", candidates=8, threshold=round(told.calibration.proposed + 5e-4, 3)
     )
     found = audit_run(tmp_path / "run", settings=wide, cache=False, **sets)
-    assert len(found.copies) >= 0.8 * len(generated)
+    assert len(found.copies) >= 0.7 * len(generated) > 2 * len(told.copies)
 
 
 @pytest.mark.parametrize("threshold", [0, -1, float("nan"), float("inf")])

@@ -20,10 +20,11 @@ from gmvaluator.cli import cli
 from gmvaluator.images import set_fingerprint
 from gmvaluator.matching.duplicates import find as duplicates
 from gmvaluator.matching.duplicates.clusters import Clusters
+from gmvaluator.matching.duplicates.differences import Differences
 from gmvaluator.matching.duplicates.find import exact_copies
 from gmvaluator.progress import Silent
 from gmvaluator.scoring.weightings import recorded_weighting
-from image_makers import encode, random_images, write_files
+from image_makers import drawn_icons, encode, random_images, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Floats = NDArray[np.float32]
@@ -280,6 +281,71 @@ def test_no_chain_of_small_steps_leads_to_a_different_image() -> None:
     steps = [shades[rows[-1]] - shades[rows[0]] for rows in shade_groups]
     threshold = max(clusters.distances) / np.sqrt(3 * 64) * 255
     assert max(steps) <= 2 * threshold + 4
+
+
+def test_icons_among_varied_images_are_no_copies_of_each_other() -> None:
+    """Beside varied images, the encoders place two clock faces within the threshold."""
+    icons = drawn_icons()
+    varied = [image.repeat(6, axis=0).repeat(6, axis=1) for image in random_images(150)]
+    train = [*icons, *varied, jpeg(icons[0], 80), jpeg(icons[30], 80), jpeg(icons[60], 80)]
+    settings = {"encoder": "pixels@8", "rerank": "none", "quality": "none", "dedup": "near"}
+    clusters = value(train, train[:2], **settings).clusters
+    assert clusters is not None
+    n = len(icons) + len(varied)
+    assert groups(clusters.representatives) == {
+        frozenset({0, n}),
+        frozenset({30, n + 1}),
+        frozenset({60, n + 2}),
+    }
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda image: image,
+        lambda image: jpeg(image, 75),
+        lambda image: np.asarray(Image.fromarray(image).resize((96, 96))),
+        lambda image: image[1:-1, 1:-1],
+        lambda image: np.clip(image * 1.05, 0, 255).astype(np.uint8),
+    ],
+    ids=["same", "JPEG", "resized", "cropped", "brighter"],
+)
+def test_no_part_of_a_copy_differs(copied: Any) -> None:
+    icons = drawn_icons()[::5]
+    pairs = [(icon, copied(icon)) for icon in icons]
+    images = ImageSet.open([image for pair in pairs for image in pair])
+    numbers = np.arange(len(images))
+    differences = Differences(images, numbers)
+    assert differences.alike(numbers.reshape(-1, 2)).all()
+    # the pairs the other way round, and pairs of different icons
+    assert differences.alike(numbers.reshape(-1, 2)[:, ::-1]).all()
+    others = np.column_stack([numbers[:-2:2], numbers[2::2]])
+    assert not differences.alike(others).any()
+
+
+def test_a_mirror_image_and_an_inverted_image_differ() -> None:
+    clock = drawn_icons()[30]
+    images = ImageSet.open([clock, clock[:, ::-1], 255 - clock])
+    differences = Differences(images, np.arange(3))
+    assert not differences.alike(np.array([[0, 1], [0, 2], [1, 2]])).any()
+
+
+def test_pixels_of_pairs_are_forgotten_and_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gmvaluator.matching.duplicates.differences.MOST_KEPT", 3)
+    icons = drawn_icons()
+    differences = Differences(ImageSet.open(icons[[0, 0, 30, 30, 60]]), np.arange(5))
+    pairs = np.array([[0, 1], [2, 3], [1, 2], [0, 4], [3, 2]])
+    alike = [differences.alike(pair[None])[0] for pair in pairs]
+    assert alike == [True, True, False, False, True]
+    assert len(differences._pixels) <= 3
+
+
+def test_an_image_that_became_unreadable_is_no_near_copy(tmp_path: Path) -> None:
+    icon = drawn_icons()[0]
+    folder = write_files(tmp_path / "set", {f"{n}.png": encode(icon) for n in range(2)})
+    images = ImageSet.open(folder)
+    (folder / "1.png").unlink()
+    assert not Differences(images, np.arange(2)).alike(np.array([[0, 1]])).any()
 
 
 # ---- the result, its run folder and its index

@@ -1,4 +1,5 @@
 """Copies within the training set: from vectors and pixels to clusters.
 
-`find`: finds the copies. `clusters`: what is found, and how copies share a value.
+`find`: finds the copies. `differences`: whether two images differ in a part of the picture.
+`clusters`: what is found, and how copies share a value.
 """

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress
 from gmvaluator.shown import short_repr
 
+if TYPE_CHECKING:
+    from gmvaluator.matching.duplicates.differences import Differences
+
 ROUNDING = 1e-3
 """How far an encoder may place two images of equal pixels apart, in parts of a vector's length.
 
@@ -36,7 +41,8 @@ NEAR_SHARE = 1 / 5
 
 Chosen by benchmarks/near_copies.py: of 2,000 digits or photos no two different ones lie within it,
 and within a third of the spacing one or two in a hundred digits have another. Wrong clusters would
-take value from whom it belongs to; a copy that is missed keeps what it has with `exact`.
+take value from whom it belongs to; a copy that is missed keeps what it has with `exact`. In a set
+of many kinds of images different ones lie within it too; these differ in a part (`differences`).
 """
 RECALL_SHARE = 1 / 2
 """And within this part of the spacing in the recall space, where pairs are looked for."""
@@ -75,7 +81,7 @@ def exact_copies(
     if not len(likely):
         return first
     pixel_keys: dict[int, str] = {}
-    with progress.stage("compare copies", len(likely)) as advance:
+    with progress.stage("comparing pixels of likely copies", len(likely)) as advance:
         for row, key in zip(likely.tolist(), images.pixel_keys(rows[likely]), strict=True):
             if key is not None:
                 pixel_keys[row] = key
@@ -159,14 +165,23 @@ class NearSearch:
     threshold: float
     reach: float
 
+    @cached_property
+    def differences(self) -> Differences:
+        """Compares pairs by their pixels."""
+        # torch is imported only where near copies are looked for
+        from gmvaluator.matching.duplicates.differences import Differences
+
+        return Differences(self.train.source(), self.train.rows)
+
 
 def near_copies(search: NearSearch, *, seed: int, budget: Budget, progress: Progress) -> Copies:
     """Clusters of near copies, each around one image that stands for it.
 
-    In the fixed order, an image that no earlier representative has within `threshold` becomes one
-    itself. Every other image goes to the nearest representative within `threshold`. So no chain of
-    small steps leads from one image to a different one, and two images of a cluster are at most
-    two thresholds apart.
+    Two images are near copies if their distance lies within `threshold` and no part of the pictures
+    differs. In the fixed order, an image that is no near copy of an earlier representative becomes
+    one itself. Every other image goes to the nearest representative it is a near copy of. So no
+    chain of small steps leads from one image to a different one, and two images of a cluster are
+    at most two thresholds apart.
 
     Args:
         search: the images and distances.
@@ -198,7 +213,7 @@ def _among_neighbours(
     """Near copies of each image that has any among its neighbours, or is one of another's."""
     c = len(search.first.vectors)
     near: dict[int, dict[int, float]] = defaultdict(dict)
-    with progress.stage("near copies", c) as advance:
+    with progress.stage("looking for near copies", c) as advance:
         for rows in blocks(c, 4 * search.first.vectors.shape[1]):
             numbers = np.arange(rows.start, rows.stop)
             for row, other, distance in _near_pairs(search, index, numbers, NEIGHBOURS):
@@ -240,11 +255,10 @@ def _near_pairs(
     numbers, others = numbers[has_near], np.where(within, others, first)[has_near]
     ranked = rerank_among_training(search.terms, search.train, search.first, numbers, others)
     rows, places = np.nonzero(ranked.distances <= search.threshold)
-    return list(
-        zip(
-            numbers[rows].tolist(),
-            ranked.rows[rows, places].tolist(),
-            ranked.distances[rows, places].tolist(),
-            strict=True,
-        )
-    )
+    if not len(rows):
+        return []
+    pairs = np.column_stack([numbers[rows], ranked.rows[rows, places]])
+    alike = search.differences.alike(pairs)
+    distances = ranked.distances[rows, places]
+    (rows, others), distances = pairs[alike].T, distances[alike]
+    return list(zip(rows.tolist(), others.tolist(), distances.tolist(), strict=True))
