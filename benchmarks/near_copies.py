@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,15 +163,19 @@ def _within(row: Mapping[str, Any], share: float) -> float:
     return float(row["within"][f"{share:.3f}"])
 
 
+def _within(share: str, row: Mapping[str, Any]) -> float:
+    return float(row["within"][share])
+
+
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """One row a way of copying; within the chosen part, in the three spaces of both sets."""
     columns = [(name, space) for name in SETS for space in SPACES]
     by_place = {(row["set"], row["space"], row["copy"]): row for row in found}
-    parts = [
+    parts: list[tuple[str, Callable[[Mapping[str, Any]], float]]] = [
         *(
             (
                 f"Within {share:.2f} of the spacing:",
-                lambda row, at=f"{share:.3f}": row["within"][at],
+                partial(_within, f"{share:.3f}"),
             )
             for share in SHARES
         ),

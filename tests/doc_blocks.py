@@ -8,7 +8,7 @@
 |                   | (`doc_small`); `make test` checks verbs, options and arguments               |
 | sh parse          | no test can run it (NOT_RUN says why); verbs, options, arguments are checked |
 | sh exit=1         | runs it; the last line must end with that exit code                          |
-| csv title="a.csv" | writes the file for later blocks                                             |
+| csv title="a.csv" | writes the file for later blocks; toml as well                               |
 | diff title="a.py" | edits the file, in CONTRIBUTING.md alone                                     |
 | text output       | must be what the block before it prints, but for the digits                  |
 | text output exact | must be what the block before it prints                                      |
@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 KINDS = (
-    *("python", "sh", "sh small", "sh parse", "csv", "diff"),
+    *("python", "sh", "sh small", "sh parse", "csv", "toml", "diff"),
     *("text", "text output", "text output exact"),
 )
 BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:(?!```).*\n)*?)```$", re.MULTILINE)

@@ -185,7 +185,9 @@ def run_small(block: Block) -> None:
         for words in command_lines(block):
             if words[0] == "gmvaluator":
                 _make_networks(words)
-                run_command(block, lowered(words[1:]), 0)
+                small = lowered(words[1:])
+                _make_scores(small)
+                run_command(block, small, 0)
             elif words[0] == "python" and not words[1].startswith("-"):
                 _make_networks(words)
                 run_script(words[1:])
@@ -211,6 +213,15 @@ def lowered(words: Sequence[str]) -> list[str]:
         if name and name not in words and isinstance(largest, int) and largest > LOWERED[name]:
             found += [name, str(LOWERED[name])]
     return found
+
+
+def _make_scores(words: Sequence[str]) -> None:
+    """The files of scores that a line names, of as many images as its study has."""
+    counts = dict(zip(words, words[1:], strict=False))
+    shape = int(counts.get("--n", N)), int(counts.get("--m", M))
+    for word in words:
+        if word.endswith(".npy"):
+            np.save(word, np.random.default_rng(0).normal(size=shape))
 
 
 def _options(words: Sequence[str]) -> list[click.Parameter]:

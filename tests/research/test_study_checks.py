@@ -69,7 +69,9 @@ def sets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise AssertionError("the study began to work")
 
     monkeypatch.setattr(Workspace, "piece", works)
-    monkeypatch.setattr("gmvaluator.evaluation.subjects.recipes.side_by_side", works)
+    monkeypatch.setattr("gmvaluator.evaluation.valuers.usable", works)
+    for module in ("subjects.recipes", "truth.retraining"):
+        monkeypatch.setattr(f"gmvaluator.evaluation.{module}.side_by_side", works)
     monkeypatch.setattr("gmvaluator.evaluation.planted.noise.load_pixels", works)
     monkeypatch.setattr("gmvaluator.evaluation.planted.known_sources.Pool.read", works)
     monkeypatch.setattr("gmvaluator.evaluation.studies.counterfactual_model._reference", works)
@@ -148,7 +150,7 @@ WRONG: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("two-subsets",), "--half 21", "two subsets of 21 out of 40 images"),
     (("two-subsets",), "--steps 0", "steps=0"),
     (("lds", "counterfactual", "spaces"), "--conditional", "beta-vae is conditional"),
-    (("lds", "counterfactual", "spaces"), "--generator biggan", "no label"),
+    (("lds", "counterfactual", "spaces"), "--generator biggan", "biggan learns classes"),
     (("lds", "counterfactual"), "--valuer same-class", "same-class goes by labels"),
     (("images-needed",), "--at 21", "numbers [21]; pass ascending ones from 1 to 20"),
     (("growth",), "--size 41", "sizes [41]; pass ascending ones from 1 to 40"),

@@ -56,13 +56,14 @@ SHARED: tuple[Option[Any], ...] = (
     option(
         "--valuer NAME",
         "Method to evaluate: default, no-rerank, l2, st-lpips, nearest-pixel, nda, trak, random "
-        "and others. Default: default.",
+        "and others, or a file of your own scores (scores.npy). Default: default.",
         to="valuers",
         multiple=True,
     ),
     option(
         "--valuers",
-        "TOML file that describes more methods, one table for each. Default: none.",
+        "TOML file that describes more methods, one table for each; docs/howto/evaluate.md has "
+        "every key. Default: none.",
         to="valuers_file",
         type=PATH,
     ),
@@ -106,9 +107,18 @@ class Request:
         return self.options[name]
 
     def setup(
-        self, *, attributed: bool = True, recipes: Mapping[str, Recipe] = MappingProxyType({})
+        self,
+        *,
+        attributed: bool = True,
+        own_valuers: bool = False,
+        recipes: Mapping[str, Recipe] = MappingProxyType({}),
     ) -> Setup:
-        """The ingredients of the study, all of them checked; nothing is trained yet."""
+        """The ingredients of the study, all of them checked; nothing is trained yet.
+
+        Args:
+            attributed, recipes: see `Setup.open`.
+            own_valuers: the study brings its own valuers and takes none.
+        """
         from gmvaluator.evaluation.checks import CHECKS, check_study
         from gmvaluator.evaluation.setup import Setup
         from gmvaluator.files.atomic import check_place
@@ -123,7 +133,7 @@ class Request:
             conditional=self.conditional,
             generated=dict(pair(text, "--generated NAME=SET", str) for text in self.generated),
             held_out=self.held_out,
-            valuers=self.valuers or (() if self.valuers_file else ("default",)),
+            valuers=self.valuers or (() if self.valuers_file or own_valuers else ("default",)),
             valuers_file=self.valuers_file,
             seeds=self.seeds,
             m=self.m,
@@ -137,12 +147,12 @@ class Request:
             check_study(self.study.name, setup, self.options)
         return setup
 
-    def retrained(self) -> tuple[Setup, dict[str, Recipe]]:
+    def retrained(self, *, own_valuers: bool = False) -> tuple[Setup, dict[str, Recipe]]:
         """The setup of a study that trains its generators again and again, and their recipes."""
         from gmvaluator.evaluation.subjects.recipes import QUICK_RECIPES
 
         self.refuse(generated="it trains its generators; pass --generator NAME")
-        setup = self.setup(recipes=QUICK_RECIPES)
+        setup = self.setup(recipes=QUICK_RECIPES, own_valuers=own_valuers)
         return setup, setup.recipes()
 
     def unattributed(self) -> Context:
@@ -238,8 +248,9 @@ def _compared_classes(request: Request, kind: str, title: str) -> StudyResult:
     from gmvaluator.evaluation import valuers
 
     request.refuse(valuers=OWN_VALUERS, valuers_file=OWN_VALUERS)
+    setup = request.setup(own_valuers=True)
     usable, notes = valuers.usable(getattr(valuers, f"{kind}_valuers")())
-    context = request.setup().context(valuers=usable)
+    context = setup.context(valuers=usable)
     return request.run(context, request.k, title=title, notes=notes)
 
 
@@ -276,7 +287,7 @@ def _spaces(request: Request) -> StudyResult:
     from gmvaluator.evaluation.representations import default_spaces
 
     request.refuse(valuers=OWN_VALUERS, valuers_file=OWN_VALUERS)
-    setup, recipes = request.retrained()
+    setup, recipes = request.retrained(own_valuers=True)
     context = setup.context(subjects=False, valuers=())
     names = request.names or default_spaces(setup.size, len(context.train))
     return request.run(context, recipes, names, request.subsets, request.k)
@@ -307,7 +318,7 @@ def _audit(request: Request) -> StudyResult:
 
     names = ("generators", "conditional", "generated", "valuers", "valuers_file")
     request.refuse(**dict.fromkeys(names, MAKES_IMAGES))
-    setup = request.setup(attributed=False)
+    setup = request.setup(attributed=False, own_valuers=True)
     return request.run(
         setup.context(subjects=False, valuers=()),
         setup.held_out,

@@ -107,6 +107,10 @@ TRACIN = "vae-tracin"
 TRAK = "trak"
 D_TRAK = "d-trak"
 NDA = "nda"
+VARIANT_SETTINGS = (
+    *sorted(SETTING_NAMES),
+    *("backend", "cache", "device", "memory", "weights"),
+)
 NDA_SETTINGS = ("size", "t", "patch", "topk", "scales", "alpha", "candidates", "memory")
 IF4GAN = "if4gan"  # made by `traced_gan` from a study's inputs
 # Appendix G asks the encoder, Appendix H the distance of the re-rank; quality plays no part
@@ -151,8 +155,7 @@ def variant(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     Raises:
         InputError: GMValuator has no such setting.
     """
-    extra = ("device", "backend", "cache", "memory", "weights")
-    check_settings(name, settings, sorted((*SETTING_NAMES, *extra)))
+    check_settings(name, settings, VARIANT_SETTINGS)
 
     def make(k: int, seed: int) -> Valuer:
         from gmvaluator.valuator import GMValuator
