@@ -163,10 +163,6 @@ def _within(row: Mapping[str, Any], share: float) -> float:
     return float(row["within"][f"{share:.3f}"])
 
 
-def _within(share: str, row: Mapping[str, Any]) -> float:
-    return float(row["within"][share])
-
-
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """One row a way of copying; within the chosen part, in the three spaces of both sets."""
     columns = [(name, space) for name in SETS for space in SPACES]
@@ -175,7 +171,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
         *(
             (
                 f"Within {share:.2f} of the spacing:",
-                partial(_within, f"{share:.3f}"),
+                partial(_within, share=share),
             )
             for share in SHARES
         ),

@@ -8,6 +8,7 @@ line ends well.
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,7 +218,7 @@ def lowered(words: Sequence[str]) -> list[str]:
 
 def _make_scores(words: Sequence[str]) -> None:
     """The files of scores that a line names, of as many images as its study has."""
-    counts = dict(zip(words, words[1:], strict=False))
+    counts = dict(itertools.pairwise(words))
     shape = int(counts.get("--n", N)), int(counts.get("--m", M))
     for word in words:
         if word.endswith(".npy"):
