@@ -150,6 +150,9 @@ class Budget:
         """An empty float32 array, in memory while the budget lasts, else in a scratch file.
 
         The budget has the bytes back when the array and all views of the array are gone.
+
+        Raises:
+            RunError: the folder of scratch files has no room for it.
         """
         n_bytes = 4 * shape[0] * shape[1]
         with self._lock:

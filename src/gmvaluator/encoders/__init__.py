@@ -2,8 +2,9 @@
 
 A name is `family[:variant][@size]`: `pixels@28`, `lpips:vgg@64`, `timm:resnet18`. The table
 `FAMILIES` says which file builds a family. The other files: `base`: `Encoder`, and `Network`, which
-a family builds. `backends`: how a network runs. `embedding`: images to vectors. `custom`: a user's
-network. `mixture`, `mirrored`, `principal`: encoders made of others. `_modules`: shared layers.
+a family builds. `backends`: how a network runs. `compiled`: networks that encoders share.
+`embedding`: images to vectors. `custom`: a user's network. `mixture`, `mirrored`, `principal`:
+encoders made of others. `_modules`: shared layers.
 """
 
 from __future__ import annotations

@@ -195,6 +195,7 @@ def embed(
 
     Raises:
         InputError: no image is readable, or, with `strict`, one is not.
+        RunError: the folder of scratch files has no room for the vectors.
     """
     if strict and images.problems:
         problem = images.problems[0]
