@@ -31,12 +31,7 @@ def test_demo_writes_the_run_and_its_page(tmp_path: Path, monkeypatch: pytest.Mo
     with running_browser() as browser:
         page = drawn(browser, out / "index.html")
     best = valuation.train_ids[int(np.argmax(valuation.values))]
-    worst = valuation.train_ids[int(np.argmin(valuation.values))]
-    sections = ("Generated images", "Most valuable", "Least valuable")
-    places = [page.words.index(name) for name in sections]
-    assert places == sorted(places)
-    assert best in page.words[page.words.rindex("Most valuable") :]
-    assert worst in page.words[page.words.rindex("Least valuable") :]
+    assert best in page.words[page.words.rindex("Training images and their value") :]
     # both sets stay where the run says, for others to open
     sources = [valuation.info["inputs"][side]["source"] for side in ("train", "generated")]
     assert [len(ImageSet.open(source)) for source in sources] == [5000, 200]

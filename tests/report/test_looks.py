@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.report import report_run
-from gmvaluator.report.columns import common_end, p_digits
+from gmvaluator.report.columns import common_end, p_digits, telling_end
 from gmvaluator.runs.folder import Run
 from page_checks import opened_page
 from run_makers import made_test, renamed_run
@@ -255,7 +255,10 @@ def test_settings_have_plain_names_and_the_record_is_there(made: Path, browser: 
     page.close()
 
 
-def test_ends_that_all_ids_share_are_counted() -> None:
+def test_ends_that_all_ids_share_and_those_that_differ_are_counted() -> None:
+    assert telling_end([f"{row:05d}_same_1.png" for row in range(100)], 0) == 13
+    assert telling_end([f"a/{row:05d}_same.png" for row in range(100)], 9) == 6
+    assert telling_end(["same"] * 9, 0) == 14
     assert common_end(["a/1_x.png", "b/22_x.png", "_x.png"]) == 6
     assert common_end(["one.png"]) == common_end([]) == common_end(["a", "b"]) == 0
 

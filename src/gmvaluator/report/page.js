@@ -53,23 +53,24 @@ const picture = (record) => {
 const linked = (record) => make("a", { class: "open", href: `#${record.side}-${record.row}` }, picture(record));
 // an id is cut where it says least: what all ids end with, and all before the last word or two
 const JOINT = /[\s/\\_.:-]/;
-const idParts = (id, shared) => {
+const idParts = (id, { shared, telling }) => {
   const letters = Array.from(id);
   if (letters.length <= 11) return ["", id, ""];
-  const stop = shared > 4 && shared < letters.length ? letters.length - shared : letters.length;
-  let cut = Math.max(0, stop - 10);
+  const stop = shared < letters.length ? letters.length - shared : letters.length;
+  let cut = Math.max(0, stop - telling);
   // letters of one word stay together where a word begins nearby: joined scripts need that
-  const start = Math.max(0, stop - 14);
-  const joint = letters.slice(start, Math.max(start, stop - 6)).findIndex((letter) => JOINT.test(letter));
+  const start = Math.max(0, cut - 4);
+  const joint = letters.slice(start, cut).findLastIndex((letter) => JOINT.test(letter));
   if (joint >= 0) cut = start + joint + 1;
   else while (cut > 0 && /\p{M}/u.test(letters[cut])) cut--;
   if (cut <= 3) cut = 0;
   return [letters.slice(0, cut), letters.slice(cut, stop), letters.slice(stop)].map((part) => part.join(""));
 };
+// a long tail differs at its beginning, and is cut at its end
 const idOf = (record, tag = "span") => {
-  const [head, tail, end] = idParts(record.id, facts.idEnd[record.side]);
+  const [head, tail, end] = idParts(record.id, facts.idEnds[record.side]);
   return make(tag, { class: "id", title: record.id, "aria-label": tag === "h3" && record.id }, make("bdi", { class: "cut" },
-    head ? make("span", { class: "lead-in" }, head) : null, make("span", { class: head ? "tail" : "" }, tail), end ? make("span", { class: "end" }, make("span", {}, end)) : null));
+    head ? make("span", { class: Array.from(tail).length > 10 ? "end" : "lead-in" }, make("span", {}, head)) : null, make("span", { class: head && facts.idEnds[record.side].telling <= 12 ? "tail" : "" }, tail), end ? make("span", { class: "end" }, make("span", {}, end)) : null));
 };
 // the parts of a cut id would come as lines of their own
 document.addEventListener("copy", (event) => {

@@ -36,6 +36,7 @@ from gmvaluator.report.columns import (
     filters_of,
     image_columns,
     match_level,
+    telling_end,
 )
 from gmvaluator.report.html import TINY, page_template, percent, write_page
 from gmvaluator.report.packing import pack_column, script_json
@@ -174,6 +175,7 @@ def _keep_pictures(run: Run, page: Path) -> None:
 def _facts(images: Images) -> dict[str, Any]:
     """What the script knows before it opens a column, with the records that it draws first."""
     valuation, columns = images.valuation, images.columns
+    run_ids = {"train": valuation.train_ids, "generated": valuation.generated_ids}
     first = {name: images.order(name, ORDERS[name][0])[: PAGE_SIZES[name]] for name in ORDERS}
     records: Mapping[ListName, Callable[[int], Record]] = {
         "generated": images.generated_record,
@@ -188,9 +190,7 @@ def _facts(images: Images) -> dict[str, Any]:
             name: [asdict(part) for part in parts] for name, parts in filters_of(images).items()
         },
         "lists": {name: len(images.order(name, ORDERS[name][0])) for name in ORDERS},
-        "idEnd": {
-            side: common_end([str(name) for name in columns[side]["id"]]) for side in columns
-        },
+        "idEnds": {side: _ends(run_ids[side]) for side in columns},
         "keyBytes": KEY_BYTES,
         "lines": {
             card: [asdict(line) for line in lines] for card, lines in card_lines(valuation).items()
@@ -211,6 +211,14 @@ def _facts(images: Images) -> dict[str, Any]:
         "topValue": float(valuation.values.max(initial=0.0)),
         "first": {name: [records[name](int(row)) for row in rows] for name, rows in first.items()},
     }
+
+
+def _ends(ids: Sequence[str]) -> dict[str, int]:
+    """Where the script cuts long ids: characters that all share, and those before that differ."""
+    shared = common_end(ids)
+    # a short end, such as .png, stays
+    shared = shared if shared > 4 else 0
+    return {"shared": shared, "telling": telling_end(ids, shared)}
 
 
 def _parts(pictures: Pictures) -> list[str]:

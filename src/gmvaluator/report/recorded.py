@@ -20,11 +20,7 @@ COPIES = {
     "exact": "exact copies count once",
     "near": "exact and near copies count once",
 }
-TESTS = {
-    "report": "reported; scores kept",
-    "withhold": "reported; scores withheld",
-    "off": "not tested",
-}
+TESTS = {"report": "kept", "withhold": "withheld", "off": "not tested"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Plain:
 def _distances(rerank: Mapping[str, float]) -> str:
     if len(rerank) < 2:
         return next(iter(rerank), "none: distance of the encoder")
-    return " + ".join(f"{weight:g} × {name}" for name, weight in rerank.items())
+    return " + ".join(f"{weight:g}\u00a0×\u00a0{name}" for name, weight in rerank.items())
 
 
 def _number(value: Any) -> str:
@@ -64,7 +60,7 @@ SETTINGS: Mapping[str, Plain] = {
     "quality": Plain(SHARING, "Quality measured by"),
     "weighting": Plain(SHARING, "Weighting by distance"),
     "temperature_used": Plain(SHARING, "Temperature τ", _number),
-    "null": Plain(UNATTRIBUTED, "Images without a contributor", lambda name: TESTS.get(name, name)),
+    "null": Plain(UNATTRIBUTED, "Scores of such images", lambda name: TESTS.get(name, name)),
     "null_level": Plain(UNATTRIBUTED, "Wanted rate of false alarms", lambda share: percent(share)),
 }
 # said by another setting, or by the run itself
