@@ -27,6 +27,7 @@ from gmvaluator.files.seals import RUN_SEAL, SEAL, seal_of
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
 from gmvaluator.payout.settlement import Settlement
+from gmvaluator.runs.formatting import shortened
 from gmvaluator.runs.valuation import Valuation
 
 LEDGER_FORMAT = 1
@@ -130,7 +131,7 @@ class Ledger:
             for entry in summary["entries"]
         ]
         lines += [
-            f"  {owner['owner']}: paid {owner['paid']}, carried {owner['carried']}"
+            f"  {shortened(owner['owner'])}: paid {owner['paid']}, carried {owner['carried']}"
             for owner in summary["owners"]
         ]
         return "\n".join([*lines, f"head {self.head}"])
