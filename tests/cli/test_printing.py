@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gmvaluator.cli.options import pair
-from gmvaluator.cli.printing import NAME_WIDTH, shortened, table
+from gmvaluator.cli.printing import table
 from gmvaluator.errors import InputError
+from gmvaluator.runs.formatting import NAME_WIDTH, shortened
 
 
 def test_columns_are_aligned() -> None:

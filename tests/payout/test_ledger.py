@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from gmvaluator.payout import payout_run
 from gmvaluator.payout import record as payout_record
 from gmvaluator.payout.ledger import append_entry, hold, read_ledger
 from gmvaluator.payout.record import Payout
+from gmvaluator.payout.statements import safe_name
 from gmvaluator.scoring.scores import Contributions
 from run_makers import made_valuation
 
@@ -104,7 +106,7 @@ def test_what_is_not_new_cannot_be_settled(
 ) -> None:
     pay_first(4)
     with pytest.raises(RunError, match="all 4 generated images of this run are settled"):
-        pay_first(4)
+        pay_first(4, "101")
     with pytest.raises(RunError, match=r"is in EUR .* not USD"):
         pay_first(7, currency="USD")
     other = made_valuation(6, 10, 3, seed=9)
@@ -194,9 +196,10 @@ def test_two_settlements_at_once(pay_first: Callable[..., Payout], tmp_path: Pat
         one.save()
     assert not (run / "payout.json").exists()
     one.save(statements=False)
-    for folder in (tmp_path / "out", run):
-        with pytest.raises(RunError, match="changed meanwhile; settle again"):
-            other.save(folder, overwrite=True, statements=False)
+    with pytest.raises(RunError, match="changed meanwhile; settle again"):
+        other.save(tmp_path / "out", overwrite=True, statements=False)
+    with pytest.raises(RunError, match="run7 holds settlement 2 of ledger"):
+        other.save(run, overwrite=True, statements=False)
     assert len(read_ledger(tmp_path / "l.jsonl").entries) == 2
     assert not (tmp_path / "out" / "payout.json").exists()
 
@@ -257,14 +260,25 @@ def test_a_settlement_killed_before_its_files_appear_is_made_again(
     copied.write_bytes(owners.read_bytes())
     again = pay_first(7, minimum="30", owners=copied)
     assert again.again is not None
+    again.save(overwrite=True)
+    statements = {file.name for file in (run / "statements").iterdir()}
+    assert {safe_name(name) for name in "abc"} < statements
+    assert {safe_name(name).replace(".html", ".csv") for name in "abc"} < statements
+    page = (run / "statements" / safe_name("a")).read_text("utf-8")
+    assert re.search(r"Statement number</dt> <dd><bdi>2<", page)
     assert again.settlement.carried_before == 100
     assert file.read_bytes() == before
     record = json.loads((run / "payout.json").read_text())
     assert (record["ledger"]["entry"], record["ledger"]["seal"]) == (2, read_ledger(file).head)
     assert (record["run"]["settled"], record["made"]) == ([4, 7], again.again["made"])
-    # once its files are there it is not made again
-    with pytest.raises(RunError, match="all 7 generated images of this run are settled"):
-        pay_first(7, minimum="30")
+    # its files may be written again, in their place alone
+    content = {file.name: file.read_bytes() for file in run.glob("payout*")}
+    repeated = pay_first(7, minimum="30", owners=copied)
+    repeated.save(overwrite=True)
+    assert {file.name: file.read_bytes() for file in run.glob("payout*")} == content
+    with pytest.raises(RunError, match=r"are settled .* the files of that payout are in .*run7"):
+        repeated.save(tmp_path / "february", statements=False)
+    assert file.read_bytes() == before
     pay_first(10)
     # neither locks nor scratch files stay
     assert not list(tmp_path.glob(".*"))
@@ -306,8 +320,26 @@ def test_a_ledger_that_lost_its_last_entries_pays_nothing_again(
         owners=tmp_path / "owners.csv", ledger=tmp_path / "usd.jsonl",
     )  # fmt: skip
     assert elsewhere.start == 0
-    with pytest.raises(RunError, match="settled as entry 1"):
+    with pytest.raises(RunError, match="settled as entry 2"):
         replace(elsewhere, ledger=read_ledger(file)).save(tmp_path / "run4", overwrite=True)
     moved = tmp_path / "moved.jsonl"
     moved.write_bytes(whole)
     assert pay_first(10, ledger=moved).start == 7
+
+
+def test_a_fault_after_the_entry_says_that_the_same_command_writes_the_files(
+    pay_first: Callable[..., Payout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gmvaluator.files.atomic._replace", full)
+        with pytest.raises(RunError, match=r"No space left .* as entry 1: give the same command"):
+            pay_first(4)
+    assert len(read_ledger(tmp_path / "l.jsonl").entries) == 1
+    assert not (tmp_path / "run4" / "payout.json").exists()
+    again = pay_first(4)
+    assert again.again is not None
+    assert (tmp_path / "run4" / "payout.json").exists()
+    assert len(read_ledger(tmp_path / "l.jsonl").entries) == 1

@@ -15,6 +15,7 @@ HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("--out", "--overwrite", "--no-report", "--figures", "--no-images", "--evidence"),
             *("--no-statements", "--name", "--train-name"),
         ),
+        "Letter": ("--payer", "--model", "--period", "--language"),
         SETTINGS: (),
         "Similarity": (
             *("--preset", "--encoder", "--second-encoder", "--index", "--rerank", "--distance"),
@@ -22,7 +23,10 @@ HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "Quality and scores": ("--quality", "--weighting", "--temperature"),
         "Images without a source": ("--null", "--null-level"),
-        "Images": ("--train-images", "--generated-images", "--holdout", "--held-out", "--strict"),
+        "Images": (
+            *("--train-images", "--generated-images", "--holdout", "--held-out", "--strict"),
+            "--pixel-limit",
+        ),
         "Computing": (
             *("--device", "--backend", "--cache", "--no-cache", "--memory", "--weights", "--seed"),
             *("--seeds", "--threads", "--work"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from gmvaluator.cli.options import (
 )
 from gmvaluator.cli.printing import chosen_progress, print_result, table
 from gmvaluator.cli.sources import open_images
+from gmvaluator.runs.formatting import shortened
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -89,6 +89,27 @@ if TYPE_CHECKING:
         "settle all images and record nothing.",
         type=PATH,
     ),
+    option(
+        "--payer NAME",
+        "Who pays, as statements name the payer. Default: statements name none.",
+        default=None,
+    ),
+    option(
+        "--model NAME",
+        "Name of the model, as statements give it. Default: statements give none.",
+        default=None,
+    ),
+    option(
+        "--period TEXT",
+        "Period of the settlement, as statements give it: a month, 2026-01, or any words. "
+        "Default: statements give none.",
+        default=None,
+    ),
+    option(
+        "--language NAME",
+        "Language of statements: en, de, or a TOML file of sentences (see docs/owners.md).",
+        default="en",
+    ),
     LEVEL,
     option(
         "--resamples",
@@ -109,27 +130,41 @@ def payout(
     out: Path | None,
     overwrite: bool,
     no_statements: bool,
+    payer: str | None,
+    model: str | None,
+    period: str | None,
+    language: str,
     as_json: bool,
     **rules: Any,
 ) -> None:
     """Divide a budget among the owners of training images.
 
     An owner's part is the part of the owner's images in the values of RUN. Writes payout.csv,
-    payout.json and a statement page for each owner. Amounts are whole cents (the currency's
-    smallest unit, by largest remainder) and sum to the budget exactly.
+    payout.json, and for each owner a statement page and a table of images. Amounts are whole
+    cents (the currency's smallest unit, by largest remainder) and sum to the budget exactly.
+    A settlement in a ledger has a folder of its own (--out).
     """
     from gmvaluator.files.atomic import check_into
-    from gmvaluator.payout import payout_run
-    from gmvaluator.payout.record import OWNED, PAYOUT_RECORD
+    from gmvaluator.payout import Language, Letter, payout_run
+    from gmvaluator.payout.record import OWNED, PAYOUT_RECORD, check_settlement, record_in
     from gmvaluator.runs.folder import open_run
 
+    letter = Letter(payer or "", model or "", period or "", Language.named(language))
     opened = open_run(run, train=train_images, generated=generated_images)
+    if not overwrite:
+        check_settlement(out or run, None, overwrite=False)
     check_into(out or run, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
     result = payout_run(opened, owners=owners, **rules)
-    progress = chosen_progress()
-    folder = result.save(out, overwrite=overwrite, statements=not no_statements, progress=progress)
-    record = json.loads((folder / PAYOUT_RECORD).read_text(encoding="utf-8"))
-    print_result(record, f"{_text(result)}\nsaved in {folder}", as_json=as_json)
+    # before the ledger has the settlement: a fault in printing must not follow
+    text = f"{_text(result)}\nsaved in {out or run}"
+    folder = result.save(
+        out,
+        overwrite=overwrite,
+        statements=not no_statements,
+        letter=letter,
+        progress=chosen_progress(),
+    )
+    print_result(record_in(folder), text, as_json=as_json)
 
 
 @verb("ledger settled.ledger")
@@ -228,7 +263,7 @@ def _text(payout: Payout) -> str:
         )
     lines.append(_shares(payout))
     if payout.changes:
-        lines += [f"without {', '.join(payout.withdrawn)}:", _differences(payout)]
+        lines += [f"without {', '.join(map(shortened, payout.withdrawn))}:", _differences(payout)]
     return "\n".join(lines)
 
 

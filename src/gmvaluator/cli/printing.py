@@ -21,6 +21,7 @@ from gmvaluator.cli.options import QUIET_GIVEN
 from gmvaluator.errors import CacheWarning, PlotWarning, RunError
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.derived import remaining_records
+from gmvaluator.runs.formatting import shortened
 
 if TYPE_CHECKING:
     from gmvaluator.files.prune import Holding
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from gmvaluator.runs.record import Unattributed
     from gmvaluator.runs.valuation import Valuation
 
-NAME_WIDTH = 60
-"""Letters of a name in a table: longer names would push the numbers out of sight."""
 NO_WIDTH = 10_000
 """Columns of the console that tables are laid out for: numbers are never cut off."""
 
@@ -169,13 +168,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collec
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))
-
-
-def shortened(name: str) -> str:
-    """A name for a table: one line without control characters, `NAME_WIDTH` letters at most."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    half = NAME_WIDTH // 2
-    return name if len(name) <= NAME_WIDTH else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _values(frame: Any) -> str:

@@ -28,6 +28,7 @@ from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import UNASSIGNED, UNATTRIBUTED
 from gmvaluator.payout.settlement import Settlement
 from gmvaluator.places import LEDGER, wrong_place
+from gmvaluator.runs.formatting import shortened
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.shown import short_repr
 
@@ -133,7 +134,7 @@ class Ledger:
             for entry in summary["entries"]
         ]
         lines += [
-            f"  {owner['owner']}: paid {owner['paid']}, carried {owner['carried']}"
+            f"  {shortened(owner['owner'])}: paid {owner['paid']}, carried {owner['carried']}"
             for owner in summary["owners"]
         ]
         return "\n".join([*lines, f"head {self.head}"])

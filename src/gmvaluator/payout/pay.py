@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from gmvaluator.certainty.intervals import DEFAULT_COVERAGE, DEFAULT_RESAMPLES
 from gmvaluator.errors import InputError, either
-from gmvaluator.files.seals import RUN_SEAL, SEAL
+from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.payout.contested import contested
 from gmvaluator.payout.ledger import Ledger, differences, read_ledger
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, deal, owners_by, plain, read_owners
-from gmvaluator.payout.record import Payout, check_earlier, record_in
+from gmvaluator.payout.record import Payout, check_earlier
 from gmvaluator.payout.settlement import Rules, Unowned, settle
 from gmvaluator.payout.withdrawal import Withdrawal, withdraw
 from gmvaluator.runs.folder import Run, as_run
@@ -58,7 +58,7 @@ def payout_run(
             The remaining contributors of each generated image share its score; see `withdrawal`.
         ledger: file of earlier settlements. Only generated images that are not in the ledger are
             settled now. A ledger that does not exist yet is empty; `Payout.save` writes it. If the
-            last entry is this settlement and the run has no payout, the payout is made again.
+            last entry is this settlement, the payout is made again.
         level, resamples, seed: of the bootstrap intervals. 0 resamples: no intervals.
 
     Raises:
@@ -123,8 +123,8 @@ def payout_run(
 def _book(path: Path, run: Run, currency: Currency) -> tuple[Ledger, dict[str, Any] | None]:
     """The ledger to settle in, and the entry whose payout is to be made again.
 
-    The entry is None, unless the last entry settled all images of this run and the run has no
-    payout of that entry. The entry is then left out of the ledger.
+    The entry is None, unless the last entry settled all images of this run. The entry is then
+    left out of the ledger.
 
     Raises:
         RunError: the ledger does not fit the run, or the run has no new generated images.
@@ -133,10 +133,8 @@ def _book(path: Path, run: Run, currency: Currency) -> tuple[Ledger, dict[str, A
     book.check_run(run.valuation, currency)
     again = None
     if book.settled == len(run.valuation.generated_ids):
-        recorded = record_in(run.folder).get("ledger")
-        has_payout = isinstance(recorded, dict) and recorded.get(SEAL) == book.head
         again = book.entries[-1] if book.entries else {}
-        if has_payout or again.get(RUN_SEAL) != run.seal:
+        if again.get(RUN_SEAL) != run.seal:
             raise book.all_settled()
     check_earlier(book, run.folder, run, currency)
     return (book if again is None else book.without_last), again

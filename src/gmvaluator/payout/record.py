@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmvaluator import versions
+from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import check_into, publish_into, sync_files
 from gmvaluator.files.records import UNREADABLE, write_record
 from gmvaluator.files.seals import RUN_SEAL, SEAL, sealed
@@ -26,7 +27,8 @@ from gmvaluator.payout.ledger import (
 from gmvaluator.payout.money import Currency
 from gmvaluator.payout.owners import Ownership, Terms
 from gmvaluator.payout.settlement import Change, Line, Settlement, changes
-from gmvaluator.payout.statements import STATEMENTS, write_statements
+from gmvaluator.payout.statements import STATEMENTS, Letter, write_statements
+from gmvaluator.payout.tables import spreadsheet_safe, write_csv
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.folder import Run
 from gmvaluator.scoring.weightings import recorded_weighting
@@ -37,8 +39,6 @@ CONTESTED = "payout_contested.csv"
 OWNED = (PAYOUT_TABLE, DIFFERENCE, CONTESTED, STATEMENTS)
 PAYOUT_FORMAT = 1
 PAYOUT_COLUMNS = ("owner", "value", "share", "share_low", "share_high", "amount")
-# a spreadsheet takes these characters for the start of a formula, also in full width
-_FORMULA = re.compile("^'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 @short_repr
@@ -77,6 +77,11 @@ class Payout:
     def changes(self) -> tuple[Change, ...]:
         """Changes by the withdrawal."""
         return changes(self.before, self.settlement) if self.before is not None else ()
+
+    @property
+    def number(self) -> int | None:
+        """The number of the ledger's entry; None without a ledger."""
+        return None if self.ledger is None else len(self.ledger.entries) + 1
 
     @property
     def keeps_balances(self) -> bool:
@@ -153,6 +158,7 @@ class Payout:
         *,
         overwrite: bool = False,
         statements: bool = True,
+        letter: Letter | None = None,
         progress: Progress | None = None,
     ) -> Path:
         """Write payout.csv, payout.json and the statements, all or nothing.
@@ -164,8 +170,11 @@ class Payout:
 
         Args:
             folder: folder to write to. Default: the run.
-            overwrite: replace an earlier payout.
+            overwrite: replace an earlier payout. A settlement in a ledger is never replaced by
+                another one, but may be written again.
             statements: write a page for each owner, and an index of the pages.
+            letter: what the statements say beside the settlement, and their language. Default:
+                nothing, in English.
             progress: receives how many pages are written.
 
         Raises:
@@ -173,25 +182,58 @@ class Payout:
                 or a file cannot be written.
         """
         out = self.run.folder if folder is None else Path(folder)
-        if self.ledger is not None:
-            ledger = read_ledger(self.ledger.path)
-            check_earlier(ledger, out, self.run, self.settlement.rules.currency)
-        with publish_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED) as scratch:
+        chosen = (letter or Letter()) if statements else None
+        self._check_place(out, overwrite=overwrite)
+        with (
+            self._explained(),
+            publish_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED) as scratch,
+        ):
             _write_table(self, scratch / PAYOUT_TABLE)
             if self.before is not None:
                 _write_difference(self, scratch / DIFFERENCE)
             if self.contested:
                 _write_contested(self, scratch / CONTESTED)
-            if statements:
-                write_statements(self, scratch / STATEMENTS, progress or Silent())
+            if chosen is not None:
+                write_statements(self, scratch / STATEMENTS, chosen, progress or Silent())
+            record = self.as_json() | {"statements": None if chosen is None else chosen.as_json()}
             if self.ledger is None:
-                write_record(sealed(self.as_json(), scratch), scratch / PAYOUT_RECORD)
+                write_record(sealed(record, scratch), scratch / PAYOUT_RECORD)
             else:
-                self._write_into_ledger(self.ledger, scratch, out, overwrite=overwrite)
+                self._write_into_ledger(self.ledger, record, scratch, out, overwrite=overwrite)
         return out
 
+    def _check_place(self, out: Path, *, overwrite: bool) -> None:
+        """Refuse a folder that the files may not go to, and a ledger that lost an entry.
+
+        Raises:
+            RunError: see `save`.
+        """
+        again = None if self.again is None else str(self.again[SEAL])
+        if self.ledger is not None:
+            ledger = read_ledger(self.ledger.path)
+            for folder in dict.fromkeys((self.run.folder, *_beside(out, self.run.folder))):
+                check_earlier(ledger, folder, self.run, self.settlement.rules.currency)
+                if again is not None and again == _settled_in(folder) and not _same(folder, out):
+                    raise ledger.all_settled(f"; the files of that payout are in {folder}")
+        check_settlement(out, again, overwrite=overwrite)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Add to an error that the ledger has the settlement already, if it has."""
+        try:
+            yield
+        except RunError as error:
+            if self.ledger is None or len(read_ledger(self.ledger.path).entries) < (
+                self.number or 0
+            ):
+                raise
+            raise RunError(
+                f"{error}. Ledger {self.ledger.path} has this settlement as entry {self.number}: "
+                "give the same command again; it writes the files and adds nothing to the ledger"
+            ) from error
+
     def _write_into_ledger(
-        self, ledger: Ledger, scratch: Path, out: Path, *, overwrite: bool
+        self, ledger: Ledger, record: dict[str, Any], scratch: Path, out: Path, *, overwrite: bool
     ) -> None:
         """Write the record and then the ledger's entry; whatever can fail fails before the entry.
 
@@ -201,8 +243,7 @@ class Payout:
         with hold(ledger.path):
             entry = self.again or self.entry(ledger)
             settled = {"file": str(ledger.path), "entry": entry["entry"], SEAL: entry[SEAL]}
-            record = sealed(self.as_json() | {"ledger": settled}, scratch)
-            write_record(record, scratch / PAYOUT_RECORD)
+            write_record(sealed(record | {"ledger": settled}, scratch), scratch / PAYOUT_RECORD)
             sync_files(scratch)
             check_into(out, PAYOUT_RECORD, overwrite=overwrite, owned=OWNED)
             if self.again is None:
@@ -266,15 +307,43 @@ def record_in(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def spreadsheet_safe(name: str) -> str:
-    """An owner's name for `payout.csv`, never a formula.
+def check_settlement(folder: Path, again: str | None, *, overwrite: bool) -> None:
+    """Refuse to replace the files of a settlement in a ledger by those of another payout.
 
-    A name that begins with = + - @ (or their full-width forms), a tab or a line break gets an
-    apostrophe in front, which spreadsheets do not calculate. So does a name with apostrophes
-    before such a character: removing one apostrophe always gives the name back. `payout.json` has
-    the names unchanged.
+    Args:
+        folder: to write to.
+        again: seal of the ledger's entry whose files are made again; None: no files are.
+        overwrite: whether an earlier payout may be replaced.
+
+    Raises:
+        RunError: the folder has the files of a settlement in a ledger, and `overwrite` is False or
+            the settlement is another one.
     """
-    return f"'{name}" if _FORMULA.match(name) else name
+    settled = record_in(folder).get("ledger")
+    if isinstance(settled, dict) and not (overwrite and settled.get(SEAL) == again):
+        raise RunError(
+            f"{folder} holds settlement {settled.get('entry')} of ledger {settled.get('file')}, "
+            "with the statements that owners were given; choose a folder for this payout alone "
+            "(--out FOLDER). Only the same settlement may be written there again (same options, "
+            "and --overwrite)"
+        )
+
+
+def _settled_in(folder: Path) -> str | None:
+    settled = record_in(folder).get("ledger")
+    return str(settled.get(SEAL)) if isinstance(settled, dict) else None
+
+
+def _beside(out: Path, run: Path) -> list[Path]:
+    """The folder of a payout and, if that is not the run, those of other payouts beside it."""
+    if _same(out, run):
+        return [out]
+    others = sorted(file.parent for file in out.absolute().parent.glob(f"*/{PAYOUT_RECORD}"))
+    return [out, *(folder for folder in others if not _same(folder, out))]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _write_table(payout: Payout, file: Path) -> None:
@@ -305,9 +374,5 @@ def _write_contested(payout: Payout, file: Path) -> None:
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(columns)
-        for row in rows:
-            safe = row | {"owner": spreadsheet_safe(row["owner"])}
-            writer.writerow(["" if safe[name] is None else safe[name] for name in columns])
+    safe = [row | {"owner": spreadsheet_safe(row["owner"])} for row in rows]
+    write_csv(file, columns, [[row[name] for name in columns] for row in safe])

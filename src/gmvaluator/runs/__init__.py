@@ -1,8 +1,8 @@
 """Saved valuations: a run folder goes in, a `Valuation` with its typed record comes out, and back.
 
-`valuation`: the result. `record`: run.json; `schema`: checks of its types. `tables`: the Parquet
-files. `folder`: an opened run. `images`: the images of one side. `join`: two runs as one.
-`derived`: files that other commands add. `verify`: checks. `distribution`, `formatting`,
-`plots`: values for people. Nothing is imported here, because the command line starts with this
-package.
+`valuation`: the result. `own_scores`: scores of another program. `record`: run.json; `schema`:
+checks of its types. `tables`: the Parquet files. `folder`: an opened run. `images`: the images of
+one side. `join`: two runs as one. `derived`: files that other commands add. `verify`: checks.
+`distribution`, `formatting`, `plots`: values for people. Nothing is imported here, because the
+command line starts with this package.
 """

@@ -6,6 +6,16 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+NAME_WIDTH = 60
+"""Letters of a name in a table: longer names would push the numbers out of sight."""
+
+
+def shortened(name: str) -> str:
+    """A name for a table: one line without control characters, `NAME_WIDTH` letters at most."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name)
+    half = NAME_WIDTH // 2
+    return name if len(name) <= NAME_WIDTH else f"{name[:half]}…{name[1 - half :]}"
+
 
 def format_number(number: float) -> str:
     """A number with four significant digits, and no exponent between 1e-4 and 1e9.
