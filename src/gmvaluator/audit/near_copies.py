@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +42,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.files.store import KeptFile, Store, as_store
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import READING_RULES, ImageSet, ImageSource, Skip
-from gmvaluator.progress import Progress, as_progress
+from gmvaluator.progress import Advance, Progress, as_progress
 from gmvaluator.valuator import GMValuator
 
 __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair"]
@@ -176,7 +177,7 @@ class CopyFinder:
         progress: bool | Progress = False,
     ) -> None:
         self.settings = settings or CopySettings()
-        self._progress = as_progress(progress)
+        self._progress = _NamedStages(as_progress(progress))
         self._store = as_store(cache)
         self._images = ImageSet.open(train)
         n = len(self._images)
@@ -193,6 +194,7 @@ class CopyFinder:
             # the audit names every copy
             dedup="none",
             quality="none",
+            null="off",
             k=self._k,
             candidates=min(RECALLED, n),
             cache=self._store or False,
@@ -284,7 +286,8 @@ class CopyFinder:
         # spread by content, so that the order of the training set does not matter
         sample = np.sort(self.fitted.order[spread])
         images = self._images.select(self.fitted.train.rows[sample])
-        compared = self._compare(images, "training images with each other")
+        with self._progress.comparing("training images"):
+            compared = self._compare(images, "training images with each other")
         raw = np.where(self._same(compared.candidates, sample), np.nan, compared.distances)
         around = surroundings(raw, self._repeated(compared.candidates))
         rank = np.argsort(self.fitted.order)[sample]
@@ -358,6 +361,27 @@ class CopyFinder:
         contents = self._contents[candidates]
         before = np.tri(candidates.shape[1], k=-1, dtype=bool)
         return np.asarray(((contents[:, :, None] == contents[:, None, :]) & before).any(axis=2))
+
+
+class _NamedStages:
+    """Progress that names the images that are compared, where a stage is called `… generated`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._compared = "generated"
+
+    @contextmanager
+    def comparing(self, compared: str) -> Iterator[None]:
+        """Call the compared images so in the stages of this block."""
+        self._compared = compared
+        try:
+            yield
+        finally:
+            self._compared = "generated"
+
+    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        stem = name.removesuffix("generated")
+        return self._progress.stage(name if stem == name else stem + self._compared, total)
 
 
 def _check_number(n: int) -> None:
