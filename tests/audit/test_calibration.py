@@ -83,7 +83,7 @@ def test_a_threshold_below_the_copies_says_so_and_proposes_another() -> None:
     (warning,) = found.warnings
     assert "The threshold 0.150 misses copies" in warning
     assert "0 cropped by 5 % on each side" in warning
-    assert "With --threshold 0.300 the audit finds nine in ten of them, and calls 4.4 %" in warning
+    assert "With --threshold 0.300 the audit finds nine in ten of them, and takes 4.4 %" in warning
     wider = calibrate(measured(nearest, altered=0.3), 0.01, threshold=0.3)
     assert (wider.threshold, wider.method, wider.warnings) == (0.3, "given", ())
     assert "The threshold 0.3 was given. Of 500 training images 4.4 % have another" in wider.stated
@@ -156,6 +156,8 @@ def test_training_images_are_compared_once_for_all_audits(tmp_path: Path, digits
         finder = CopyFinder(images, settings, cache=store, progress=heard)
         calibrations.append(finder.calibration_at(0.01))
         stages.append("comparing training images with each other" in heard.names)
+        # no generated image is compared yet
+        assert not any("generated" in name for name in heard.names)
     assert stages == [True, False, True, True]
     assert calibrations[0].as_json() == calibrations[1].as_json()
     (first, *_) = [kept for kept in survey(store) if kept.kind == "calibration"]

@@ -197,14 +197,19 @@ class Calibration:
         listed = ", ".join(f"{share * n:.0f} {way}" for way, share in self.found.items())
         # rounded up, so that the number as it is written finds as many
         wider = math.ceil(1000 * self.proposed) / 1000
+        cause = (
+            ""
+            if self.method == "given"
+            else "The training set has different images that are nearly alike, and their distances "
+            "set the threshold. "
+        )
         return (
             f"The threshold {self.threshold:.3f} misses copies. {n} training images were altered "
-            f"on purpose in each of {len(self.found)} ways; the audit finds {listed}. The "
-            "training set has different images that are nearly alike, and their distances set the "
-            "threshold. Look at the nearest pairs as well, although they are not called copies: "
+            f"on purpose in each of {len(self.found)} ways; the audit finds {listed}. {cause}Look "
+            "at the nearest pairs as well, although they are not called copies: "
             f"{_percent(self.source_nearest)} of the altered images are nearest to their source. "
-            f"With --threshold {wider:.3f} the audit finds nine in ten of them, and calls "
-            f"{_percent(self.alarms(wider))} of images that are no copies copies."
+            f"With --threshold {wider:.3f} the audit finds nine in ten of them, and takes "
+            f"{_percent(self.alarms(wider))} of the images that are no copies for copies."
         )
 
     @property

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,8 +43,12 @@ from gmvaluator.errors import InputError
 from gmvaluator.files.store import KeptFile, Store, as_store
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import READING_RULES, ImageSet, ImageSource, Skip
+<<<<<<< HEAD
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.shown import short_repr
+=======
+from gmvaluator.progress import Advance, Progress, as_progress
+>>>>>>> audit
 from gmvaluator.valuator import GMValuator
 
 __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair"]
@@ -174,7 +179,7 @@ class CopyFinder:
         progress: bool | Progress = False,
     ) -> None:
         self.settings = settings or CopySettings()
-        self._progress = as_progress(progress)
+        self._progress = _NamedStages(as_progress(progress))
         self._store = as_store(cache)
         self._images = ImageSet.open(train)
         n = len(self._images)
@@ -191,6 +196,7 @@ class CopyFinder:
             # the audit names every copy
             dedup="none",
             quality="none",
+            null="off",
             k=self._k,
             candidates=min(RECALLED, n),
             cache=self._store or False,
@@ -287,7 +293,8 @@ class CopyFinder:
         # spread by content, so that the order of the training set does not matter
         sample = np.sort(self.fitted.order[spread])
         images = self._images.select(self.fitted.train.rows[sample])
-        compared = self._compare(images, "training images with each other")
+        with self._progress.comparing("training images"):
+            compared = self._compare(images, "training images with each other")
         raw = np.where(self._same(compared.candidates, sample), np.nan, compared.distances)
         around = surroundings(raw, self._repeated(compared.candidates))
         rank = np.argsort(self.fitted.order)[sample]
@@ -363,10 +370,32 @@ class CopyFinder:
         return np.asarray(((contents[:, :, None] == contents[:, None, :]) & before).any(axis=2))
 
 
+<<<<<<< HEAD
 def _check_false_alarms(false_alarms: float) -> None:
     wanted = "a share above 0 and below 0.5, such as 0.01"
     if not 0 < real_number("false_alarms", false_alarms, wanted) < 0.5:
         raise InputError(f"false_alarms={false_alarms}; pass {wanted}")
+=======
+class _NamedStages:
+    """Progress that names the images that are compared, where a stage is called `… generated`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._compared = "generated"
+
+    @contextmanager
+    def comparing(self, compared: str) -> Iterator[None]:
+        """Call the compared images so in the stages of this block."""
+        self._compared = compared
+        try:
+            yield
+        finally:
+            self._compared = "generated"
+
+    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        stem = name.removesuffix("generated")
+        return self._progress.stage(name if stem == name else stem + self._compared, total)
+>>>>>>> audit
 
 
 def _check_number(n: int) -> None:
