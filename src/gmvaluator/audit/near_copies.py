@@ -43,12 +43,8 @@ from gmvaluator.errors import InputError
 from gmvaluator.files.store import KeptFile, Store, as_store
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import READING_RULES, ImageSet, ImageSource, Skip
-<<<<<<< HEAD
-from gmvaluator.progress import Progress, as_progress
-from gmvaluator.shown import short_repr
-=======
 from gmvaluator.progress import Advance, Progress, as_progress
->>>>>>> audit
+from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
 __all__ = ["Calibration", "CopyFinder", "CopySettings", "Matches", "Pair"]
@@ -370,12 +366,12 @@ class CopyFinder:
         return np.asarray(((contents[:, :, None] == contents[:, None, :]) & before).any(axis=2))
 
 
-<<<<<<< HEAD
 def _check_false_alarms(false_alarms: float) -> None:
     wanted = "a share above 0 and below 0.5, such as 0.01"
     if not 0 < real_number("false_alarms", false_alarms, wanted) < 0.5:
         raise InputError(f"false_alarms={false_alarms}; pass {wanted}")
-=======
+
+
 class _NamedStages:
     """Progress that names the images that are compared, where a stage is called `… generated`."""
 
@@ -395,7 +391,6 @@ class _NamedStages:
     def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
         stem = name.removesuffix("generated")
         return self._progress.stage(name if stem == name else stem + self._compared, total)
->>>>>>> audit
 
 
 def _check_number(n: int) -> None:
