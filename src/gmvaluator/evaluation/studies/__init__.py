@@ -1,7 +1,8 @@
 """The studies by name: a context goes in, a `StudyResult` of tables and plots comes out.
 
 The table `STUDIES` says which file has a study; `planted_tables` has the tables of `planted`. A new
-study is one file here, one line in `STUDIES`, and its options in `cli/evaluate.py`.
+study is one file here, one line in `STUDIES`, its checks in `evaluation.checks`, and its options in
+`cli/evaluate.py`.
 """
 
 from __future__ import annotations
