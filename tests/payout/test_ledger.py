@@ -343,3 +343,13 @@ def test_a_fault_after_the_entry_says_that_the_same_command_writes_the_files(
     assert again.again is not None
     assert (tmp_path / "run4" / "payout.json").exists()
     assert len(read_ledger(tmp_path / "l.jsonl").entries) == 1
+
+
+def test_a_long_name_is_cut_where_the_ledger_is_printed(
+    pay_first: Callable[..., Payout], tmp_path: Path
+) -> None:
+    (tmp_path / "owners.csv").write_text(f"train_id,owner\nt0,{'n' * 300}\n")
+    pay_first(4)
+    text = read_ledger(tmp_path / "l.jsonl").as_text()
+    (line,) = (line for line in text.splitlines() if "nnn" in line)
+    assert len(line) < 120

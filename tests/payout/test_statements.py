@@ -113,6 +113,21 @@ def test_two_months_of_the_documented_routine(call: Call, made: Path, tmp_path: 
     assert "settled as entry 2" in err
 
 
+def test_a_fault_in_printing_comes_before_the_ledger(
+    call: Call, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(payout: object) -> str:
+        raise InputError("cannot be printed")
+
+    monkeypatch.setattr("gmvaluator.cli.payout._text", broken)
+    code, _, err = call(
+        *("payout", made / "run", "--owners", made / "owners.csv", "--budget", "9"),
+        *("--ledger", tmp_path / "l.jsonl", "--out", tmp_path / "out"),
+    )
+    assert (code, "cannot be printed" in err) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("language", "delimiter", "sign"), [("en", ",", "."), ("de", ";", ",")])
 def test_the_list_of_images_adds_up_to_the_amount(
     made: Path, tmp_path: Path, language: str, delimiter: str, sign: str

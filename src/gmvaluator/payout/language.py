@@ -50,6 +50,21 @@ class Language:
         Raises:
             InputError: there is no such language or file, or the catalogue lacks a sentence.
         """
+        file = Language.catalogue(name)
+        sentences = _read(file)
+        _check(file, sentences, _read(Language.catalogue(ENGLISH)))
+        return Language(name, sentences)
+
+    @staticmethod
+    def catalogue(name: str) -> Path:
+        """The file of the sentences of a language; that of `en` is the one to translate.
+
+        Args:
+            name: as for `named`.
+
+        Raises:
+            InputError: there is no such language or file.
+        """
         known = {file.stem: file for file in CATALOGUES.glob("*.toml")}
         file = known.get(name, Path(name))
         if not file.is_file():
@@ -57,9 +72,7 @@ class Language:
                 f"no language {name!r}; choose one of {', '.join(sorted(known))}, or pass a "
                 "catalogue of sentences, a TOML file (--language FILE, language=…)"
             )
-        sentences = _read(file)
-        _check(file, sentences, _read(known[ENGLISH]))
-        return Language(name, sentences)
+        return file
 
     def text(self, sentence: str, **values: Any) -> str:
         """A sentence with its values filled in."""

@@ -26,6 +26,7 @@ from gmvaluator.payout.settlement import Line
 from gmvaluator.payout.tables import spreadsheet_safe, write_csv
 from gmvaluator.progress import Progress
 from gmvaluator.report.html import data_uri, page_template, write_page
+from gmvaluator.runs.formatting import shortened
 from gmvaluator.runs.images import RunSide
 
 if TYPE_CHECKING:
@@ -239,6 +240,7 @@ def _shared(payout: Payout, letter: Letter) -> dict[str, Any]:
     )
     return {
         "t": language.text,
+        "short": shortened,
         "lang": language.code,
         "direction": language.direction,
         "money": partial(language.money, rules.currency),
