@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.engine.trained import Trained
-from gmvaluator.errors import ImageError, InputError
+from gmvaluator.errors import ImageError, InputError, either
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.records import write_record
 from gmvaluator.geometry import NEIGHBOURS, blocks, pair_squared
@@ -217,7 +217,8 @@ def _fitted_again(run: Run, train: ImageSource | None, **changes: Any) -> GMValu
     if images is None or (rows < 0).any():
         raise InputError(
             f"images off the manifold cannot be looked for: {run.train.trouble}; pass the training "
-            "images (train=…, --train-images), or off_manifold='0' (--off-manifold 0)"
+            f"images ({either('train=…', '--train-images')}), or "
+            f"{either('off_manifold=0', '--off-manifold 0')}"
         )
     plain = GMValuator(rerank="none", quality="none", null="off", k=1, candidates=1, **changes)
     return plain.fit(images.select(rows), strict=True)

@@ -133,11 +133,11 @@ def test_a_run_or_index_is_no_set_of_images(
         ("value {train} {gen} --out {out} --quality foo", "or an .npy file of one number an image"),
         (
             "value {train} {gen} --out {out} --encoder pixels --rerank none --weights foo=bar",
-            "--weights foo=bar was given, and no network of these settings has weights of that "
+            "--weights foo=… was given, and no network of these settings has weights of that "
             "name; theirs are none: correct the name, or leave it out",
         ),
         ("value {run} {gen} --out {out} --weights foo=bar", "theirs are none: correct the name"),
-        ("match {index} {gen} --weights foo=bar", "--weights foo=bar was given, and no network"),
+        ("match {index} {gen} --weights foo=bar", "--weights foo=… was given, and no network"),
         (
             "value {train} {gen} --out {out} --rerank none --weights clip=c.pt",
             "theirs are efficientnet-lite0: correct the name",

@@ -81,7 +81,8 @@ def test_results_and_errors_are_printed_in_every_encoding(
     encoded: Call, run: Path, tmp_path: Path, encoding: str
 ) -> None:
     generated = run.parent / "gen"
-    ledger = tmp_path / "ledger"
+    # a settlement looks for others beside its folder
+    ledger, paid = tmp_path / "ledger", tmp_path / "settled" / "january"
     for words in (
         ("verify", run),
         ("match", run, generated, "--k", "3"),
@@ -89,7 +90,7 @@ def test_results_and_errors_are_printed_in_every_encoding(
         ("stability", run, "--k", "2"),
         ("report", run, "--out", tmp_path / "page.html"),
         ("curate", run, "--out", tmp_path / "curated", "--off-manifold", "0"),
-        ("payout", run, "--by", "label", "--budget", "9", "--ledger", ledger, "--out", tmp_path),
+        ("payout", run, "--by", "label", "--budget", "9", "--ledger", ledger, "--out", paid),
         ("ledger", ledger),
     ):
         status, out, err = encoded(encoding, *words)
@@ -115,7 +116,7 @@ def program(*words: object, **settings: object) -> subprocess.CompletedProcess[s
 
 def test_a_real_process_prints_letters_that_its_pipe_lacks() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
-    done = program("match", "--help", stdout=subprocess.PIPE, env=environment)
+    done = program("match", "--help", stdout=subprocess.PIPE, env=environment, encoding="cp1252")
     assert (done.returncode, done.stderr) == (0, "")
 
 

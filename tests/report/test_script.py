@@ -107,7 +107,7 @@ def test_a_reader_pages_searches_and_opens(made: Path, run: Run, browser: Browse
     assert f"share of all value{format_number(share)} %" in about
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
-    assert page.evaluate("location.hash") == ""
+    page.wait_for_function("location.hash === ''")
     focused = "document.activeElement.getAttribute('href')"
     assert page.evaluate(focused) == f"#train-{row}"
     page.locator("#train-search").fill("nowhere")

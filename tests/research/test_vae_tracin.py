@@ -487,7 +487,7 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
         official_checkpoints(tmp_path / "d")
     data = write_halves(tmp_path / "h.npz", channels=1)
     train_tiny("beta-vae", data, tmp_path / "plain.safetensors")
-    with pytest.raises(RunError, match="train it again with --keep"):
+    with pytest.raises(RunError, match="train it again with train_generator"):
         checkpoints_of(tmp_path / "plain.safetensors")
     train_tiny("gan", data, tmp_path / "gan.safetensors")
     with pytest.raises(InputError, match="is a gan; VAE-TracIn needs a VAE"):

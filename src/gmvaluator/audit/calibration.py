@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.audit.alterations import ALTERATIONS
 from gmvaluator.errors import InputError
+from gmvaluator.shown import short_repr
 
 FLOOR_SHARE = 0.5  # of the median surroundings, for an image that is near to all its candidates
 FAR_OUT = 7.0  # lower standard deviations (of the logarithm) beyond which a neighbour is a copy
@@ -29,6 +30,7 @@ WANTED_FOUND = 0.9  # part of the altered training images that a proposed thresh
 MOST_LEFT_OUT = 0.02  # part of the training images; with more the audit warns
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class AlteredDistances:
     """Training images that were altered on purpose, compared with training images.
@@ -44,6 +46,7 @@ class AlteredDistances:
     around: NDArray[np.float64]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class TrainDistances:
     """Distances between training images, in plain units.
@@ -77,6 +80,7 @@ class TrainDistances:
             return TrainDistances(kept["nearest"], kept["around_each"], altered)
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """The threshold, and the distances that it was taken from.

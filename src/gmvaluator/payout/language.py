@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.payout.money import Currency
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Language:
         if not file.is_file():
             raise InputError(
                 f"no language {name!r}; choose one of {', '.join(sorted(known))}, or pass a "
-                "catalogue of sentences, a TOML file (--language FILE, language=…)"
+                f"catalogue of sentences, a TOML file ({either('language=…', '--language FILE')})"
             )
         return file
 

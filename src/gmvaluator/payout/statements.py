@@ -28,6 +28,7 @@ from gmvaluator.progress import Progress
 from gmvaluator.report.html import data_uri, page_template, write_page
 from gmvaluator.runs.formatting import shortened
 from gmvaluator.runs.images import RunSide
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     from gmvaluator.payout.record import Payout
@@ -95,6 +96,7 @@ class Evidence:
     supported: tuple[Picture, ...]
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Earnings:
     """What each of an owner's images earned: n images with a score, the most valuable first.

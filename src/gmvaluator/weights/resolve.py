@@ -128,9 +128,9 @@ class Weights:
         Raises:
             InputError: naming the file's name, and the names that networks needed.
         """
-        for name, path in self.user_paths.items():
+        for name in self.user_paths:
             if name not in self._wanted:
-                given = either(f"weights={{{name!r}: …}}", f"--weights {name}={path}")
+                given = either(f"weights={{{name!r}: …}}", f"--weights {name}=…")
                 raise InputError(
                     f"{given} was given, and no network of these settings has weights of that "
                     f"name; theirs are {', '.join(self._wanted) or 'none'}: correct the name, or "
