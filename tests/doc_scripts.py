@@ -27,6 +27,7 @@ WORDS: Mapping[str, str] = {
     # hnswlib and usearch, its peers, are no packages of this project's
     "index_choice": "--indexes exact pq Flat",
     "kill_resume": "--kills 1 --n 200",
+    "memory_budget": "--train 60",
     "precision": "--rounds 1",
     "vae_tracin": "--share 8",
 }
@@ -46,6 +47,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
         "IMAGES": 8, "BATCH": 4, "SIDE": 64, "COPIED": 1 << 12, "POINTS": 300, "QUERIES": 4,
         "HELD": 20, "ROUNDS": 1,
     },
+    "memory_budget": {"GENERATED": 20, "HELD_OUT": 30, "BASE": 40},
     "paper_scale": {
         "N": 120, "M": 6, "SIZES": (2, 6), "CANDIDATES": 20, "PQ_SAMPLE": 60, "TIMED_IMAGES": 4,
         "OBVIOUS_INDEX": "PCAR8,PQ2x4",
