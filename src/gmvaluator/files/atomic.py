@@ -65,7 +65,7 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
     foreign = path.is_dir() and any(
         not entry.name.startswith(f".{marker}.") for entry in path.iterdir()
     )
-    if foreign and not (path / marker).exists():
+    if foreign and not _holds(path, marker):
         result = result_at(path)
         what = f"is {result.name}" if result else f"is not empty and holds no {marker}"
         raise RunError(f"{path} {what}; choose a new or empty folder")
@@ -75,6 +75,17 @@ def check_output(path: Path, marker: str, *, overwrite: bool) -> None:
             "or choose another folder"
         )
     check_place(path)
+
+
+def _holds(folder: Path, marker: str) -> bool:
+    """Whether the marker is there, at the latest when no writer replaces the result any more."""
+    if (folder / marker).exists():
+        return True
+    try:
+        with locked(_lock_file(folder, marker)):
+            return (folder / marker).exists()
+    except OSError:
+        return False
 
 
 def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[str] = ()) -> None:
@@ -88,7 +99,7 @@ def check_into(folder: Path, marker: str, *, overwrite: bool, owned: Sequence[st
     """
     finish_interrupted(folder, marker)
     foreign = [name for name in owned if (folder / name).exists()]
-    if foreign and not (folder / marker).exists():
+    if foreign and not _holds(folder, marker):
         raise RunError(
             f"{folder} holds {', '.join(sorted(foreign))} but no {marker} that they belong to; "
             "move them away, or choose another folder"
