@@ -122,6 +122,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def five_images(folder: Path) -> Path:
+    folder.mkdir()
+    for row, image in enumerate(random_images(5, 16)):
+        (folder / f"{row}.png").write_bytes(encode(image))
+    return folder
+
+
 def valued(train: Path, cache: Path, **limits: int) -> tuple[int, list[str]]:
     """Number of training images, and what was skipped, of a valuation by the first of them."""
     images = ImageSet.open(train, **limits)
@@ -133,10 +140,7 @@ def valued(train: Path, cache: Path, **limits: int) -> tuple[int, list[str]]:
 def test_a_cache_does_not_bring_half_pictures_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = tmp_path / "train"
-    train.mkdir()
-    for row, image in enumerate(random_images(5, 16)):
-        (train / f"{row}.png").write_bytes(encode(image))
+    train = five_images(tmp_path / "train")
     content = encode(random_images(1, 64)[0], "JPEG")
     (train / "half.jpg").write_bytes(content[: len(content) // 2])
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
@@ -148,10 +152,7 @@ def test_a_cache_does_not_bring_half_pictures_in(
 def test_a_cache_does_not_lift_the_pixel_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = tmp_path / "train"
-    train.mkdir()
-    for row, image in enumerate(random_images(5, 16)):
-        (train / f"{row}.png").write_bytes(encode(image))
+    train = five_images(tmp_path / "train")
     (train / "large.png").write_bytes(encode(random_images(1, 30)[0]))
     for module in ("decoding", "batching", "imageset"):
         monkeypatch.setattr(f"gmvaluator.images.{module}.PIXEL_LIMIT", 600)
