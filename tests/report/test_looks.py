@@ -65,6 +65,7 @@ def long_run(run: Run) -> Run:
     valuation = replace(
         renamed.valuation,
         contributions=replace(contributions, scores=contributions.scores * 234_567.0),
+        quality=run.valuation.quality * 234_567.0,
         clusters=Clusters(leaders, near, distances),
         match_p=np.repeat([0.0025, 0.5], [5, 10]),
         record=replace(

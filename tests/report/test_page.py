@@ -20,6 +20,7 @@ from playwright.sync_api import Browser
 from gmvaluator import ImageSet, InputError, RunError
 from gmvaluator.report import page as report_page
 from gmvaluator.report import report_run
+from gmvaluator.report.html import percent
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.record import Inputs
@@ -31,14 +32,14 @@ def test_the_page_shows_the_run(made: Path, run: Run, browser: Browser) -> None:
     text = drawn(browser, made / "run" / "report.html").words
     valuation = run.valuation
     best = int(np.argmax(valuation.values))
-    first = valuation.contributors(0)
+    first, quality = valuation.contributors(0), float(valuation.quality[0])
     info = valuation.record.as_json()
     settings = info["settings"]
     for part in (
         *("How much did each of 30 training images contribute to 15 generated images?",),
         *(valuation.train_ids[best], format_number(valuation.values[best]), "class1"),
         *(valuation.generated_ids[0], first.ids[0], first.ids[9]),
-        *(format_number(float(first.distances[0])), format_number(float(first.scores[0]))),
+        *(format_number(float(first.distances[0])), percent(first.scores[0] / quality, 1)),
         *("bad.png", "truncated", "Similarity is not cause", settings["encoder"], run.seal),
         *(info["versions"]["numpy"], info["inputs"]["train"]["fingerprint"]),
         *(f"supports {valuation.n_supported[best]}", "Value by label", "embed train"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import new_page
+from browser import new_page, wait_until
 from playwright.sync_api import Browser, expect
 
 from gmvaluator import GMValuator, Skip
@@ -107,7 +107,7 @@ def test_a_reader_pages_searches_and_opens(made: Path, run: Run, browser: Browse
     assert f"share of all value{format_number(share)} %" in about
     page.keyboard.press("Escape")
     expect(page.locator("#detail")).to_be_hidden()
-    page.wait_for_function("location.hash === ''")
+    wait_until(page, "() => location.hash === ''")
     focused = "document.activeElement.getAttribute('href')"
     assert page.evaluate(focused) == f"#train-{row}"
     page.locator("#train-search").fill("nowhere")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gmvaluator.runs.distribution import n_below
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.weightings import recorded_weighting
 from gmvaluator.shown import short_repr
 
 Side = Literal["train", "generated"]
@@ -52,6 +53,7 @@ class Line:
         scale: factor of a number.
         low, high: numbers outside have no such line. None: no bound.
         decimals: of a number. None: four significant digits.
+        percent: the number is a part of 1, written in per cent.
         style: `strong`, `warning` or "".
     """
 
@@ -60,6 +62,7 @@ class Line:
     name: str = ""
     scale: float = 1.0
     decimals: int | None = None
+    percent: bool = False
     low: float | None = None
     high: float | None = None
     style: str = ""
@@ -128,8 +131,7 @@ def image_columns(run: Run) -> dict[Side, Columns]:
         "id": run.generated.ids,
         "quality": valuation.quality,
         "nearest": valuation.contributions.distances[:, 0].astype(np.float32),
-        # 1: gave no score, as of quality 0 or withheld
-        "silent": (valuation.contributions.scores == 0).all(axis=1).astype(np.uint8),
+        "silent": _silence(valuation),
         "spread": np.argsort(spread_order(len(run.generated.ids))),
     }
     if valuation.match_p is not None:
@@ -157,7 +159,13 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
     """The lines of each kind of card, and of the pages of one image (`about-…`)."""
     n, m = len(valuation.train_ids), len(valuation.generated_ids)
     label = Line("label", "label {}")
-    score, distance = Line("score", style="strong"), Line("distance", "d {}")
+    share, distance = Line("share", percent=True, style="strong"), Line("distance", "d {}")
+    score = Line("score", "score {}")
+    if not gives_shares(valuation):
+        share = score = Line("score", style="strong")
+    # what one picture's page says beside its share
+    scored = dict.fromkeys((share, score, distance))
+    copies = Line("copies", "{} copies", low=2)
     about_train = [
         Line("number", f"row {{}} of {n:,}", "training image"),
         Line("value", name="value"),
@@ -191,15 +199,17 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         "generated": (
             *card,
             label,
-            Line("silent", "gave no score: nearest training images", low=1),
+            Line("silent", "gave no score: nearest training images", low=1, high=1),
+            Line("silent", "quality withheld: nearest training images", low=2),
         ),
         "train": (
             label,
             Line("supports", "supports {}"),
             Line("copies", "one of {} copies", low=2),
         ),
-        "contributor": (score, distance, Line("copies", "{} copies", low=2)),
-        "supported": (score, distance, Line("place", "contributor {}")),
+        "contributor": (share, distance, copies),
+        "about-contributor": (*scored, copies),
+        "supported": (*scored, Line("place", "contributor {}")),
         "copy": (
             Line("near", "exact copy", high=0),
             Line("near", "near copy", low=1),
@@ -235,6 +245,27 @@ def filters_of(images: Images) -> dict[ListName, tuple[Filter, ...]]:
         )
         for name, parts in filters.items()
     }
+
+
+def gives_shares(valuation: Valuation) -> bool:
+    """Whether the scores of a generated image are parts of its quality; influences are not."""
+    settings = valuation.record.settings
+    return not (settings.signed or settings.whole_set)
+
+
+def view_temperature(images: Images) -> float | None:
+    """τ of Eq. 6 that shared every generated image; None: none did, or not all shares are here."""
+    settings = images.valuation.record.settings
+    temperature = settings.temperature_used
+    whole = images.stored[1] == images.valuation.contributions.rows.shape[1]
+    shared = whole and recorded_weighting(settings.weighting).has_temperature
+    return float(temperature) if shared and isinstance(temperature, int | float) else None
+
+
+def _silence(valuation: Valuation) -> NDArray[np.uint8]:
+    """(m,) 0: the image gave scores. 1: it gave none. 2: its quality was withheld."""
+    silent = (valuation.contributions.scores == 0).all(axis=1)
+    return np.where(silent, np.where(valuation.unattributed > 0, 2, 1), 0).astype(np.uint8)
 
 
 def side_of(name: ListName) -> Side:

@@ -21,11 +21,20 @@ const number = (x) => {
   return fixed(x, digits);
 };
 
+// a part of 1 in per cent; neither a trace nor all but a trace is rounded away
+const percent = (part) => {
+  if (part > 0 && part < 0.0005) return "< 0.1\u00a0%";
+  // shares of one image add up to 1 within the digits of a float32
+  if (part > 0.9995 && part < 1 - 1e-6) return "> 99.9\u00a0%";
+  return `${fixed(100 * part, 1)}\u00a0%`;
+};
+
 // ---- elements: text of the run is only ever set as text ----------------------------------------
 const bdi = (text) => make("bdi", {}, text);
-const bar = (part, all) => {
-  const share = all > 0 ? Math.min(1, Math.max(0, part / all)) : 0;
-  return make("i", { class: "bar", style: `--s:${(100 * share).toFixed(0)}%` });
+// a part of 1 of the bar's length, and a part above 0 is seen
+const bar = (part) => {
+  const length = Math.min(1, Math.max(0, part));
+  return make("i", { class: "bar", style: `--s:${length > 0 ? `max(2px,${(100 * length).toFixed(1)}%)` : "0%"}` });
 };
 
 // ---- cards: every card is drawn here, from a record --------------------------------------------
@@ -38,6 +47,7 @@ const filled = (line, record) => {
   const [before, after] = line.text.replace(" {}", "\u00a0{}").split("{}");
   if (after === undefined) return [before];
   if (typeof cell !== "number") return [before, bdi(cell), after];
+  if (line.percent) return [before, percent(cell), after];
   return [before, line.decimals === null ? number(line.scale * cell) : fixed(line.scale * cell, line.decimals), after];
 };
 const lines = (card, record) => facts.lines[card].flatMap((line) => {
@@ -80,18 +90,28 @@ document.addEventListener("copy", (event) => {
   event.clipboardData.setData("text/plain", at(anchorNode).title);
   event.preventDefault();
 });
+const shareBar = (share) => (share === null ? [] : [bar(share)]);
 const pairItems = (card, pairs) => pairs.map((record) => make("li", {},
-  linked(record), bar(record.score, pairs[0].score), ...lines(card, record), idOf(record)));
+  linked(record), ...shareBar(record.share), ...lines(card, record), idOf(record)));
+// the contributors that are not shown, as one
+const restItems = (row, pairs) => {
+  const others = facts.k - pairs.length;
+  if (others < 1 || !pairs.length || pairs[0].share === null) return [];
+  const left = 1 - pairs.reduce((sum, { share }) => sum + share, 0);
+  const share = left < 1e-6 ? 0 : left;
+  return [make("li", { class: "rest" }, make("a", { class: "more", href: `#generated-${row}` }, `+${count(others)}`), bar(share),
+    make("small", { class: "strong" }, percent(share)), make("small", {}, others === 1 ? "1 other" : `${count(others)} others`))];
+};
 const generatedCard = (record) => {
-  const items = pairItems("contributor", record.contributors);
+  const items = [...pairItems("contributor", record.contributors), ...restItems(record.row, record.contributors)];
   if (!items.length) items.push(make("li", { class: "soft" }, "In contributions.parquet."));
   return make("article", { class: "gen" },
     make("div", { class: "who" }, linked(record), idOf(record, "h3"), ...lines("generated", record)),
-    make("ol", { class: "cons", "aria-label": record.silent ? "Nearest training images" : "Contributors" }, ...items));
+    make("ol", { class: facts.shares && facts.k > facts.shown ? "cons rests" : "cons", "aria-label": record.silent ? "Nearest training images" : "Contributors" }, ...items));
 };
 const valueCard = (record) => make("li", {}, linked(record), make("div", {},
   make("b", { class: "val" }, number(record.value)), make("small", {}, `rank ${count(record.rank)}`),
-  bar(record.value, facts.topValue), idOf(record), ...lines("train", record)));
+  bar(facts.topValue > 0 ? record.value / facts.topValue : 0), idOf(record), ...lines("train", record)));
 const tile = (record, ...rest) => make("li", {}, linked(record), ...rest, idOf(record));
 const clusterCard = (record) => {
   const rest = record.copies - record.members.length;
@@ -178,8 +198,9 @@ const NOTES = {
   },
   generated: ({ record, pairs }) => {
     const names = record.silent ? "nearest training images" : "contributors";
+    const none = ["", " This image gave no score.", " The quality of this image is withheld: it gave no score."][record.silent];
     const rest = pairs.length < facts.k ? " All are in contributions.parquet." : "";
-    return `${count(pairs.length)} of ${count(facts.k)} ${names}, best first.${record.silent ? " This image gave no score." : ""}${rest}`;
+    return `${count(pairs.length)} of ${count(facts.k)} ${names}, best first.${none}${rest}`;
   },
 };
 const copyButton = (id) => {
@@ -203,7 +224,7 @@ const about = (image) => {
     make("div", { class: "about" }, picture(image.record), make("div", {}, make("h2", { id: "detail-title" }, bdi(id)), copyButton(id),
       make("dl", { class: "pairs" }, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...text)))))),
     make("p", { class: "soft" }, NOTES[side](image)),
-    make("ol", { class: "cons" }, ...pairItems(side === "train" ? "supported" : "contributor", image.pairs)),
+    make("ol", { class: "cons" }, ...pairItems(side === "train" ? "supported" : "about-contributor", image.pairs), ...(side === "train" ? [] : restItems(image.record.row, image.pairs))),
     ...(image.copies.length ? copiesOf(image) : []),
   ];
 };

@@ -34,9 +34,11 @@ from gmvaluator.report.columns import (
     card_lines,
     common_end,
     filters_of,
+    gives_shares,
     image_columns,
     match_level,
     telling_end,
+    view_temperature,
 )
 from gmvaluator.report.html import TINY, page_template, percent, write_page
 from gmvaluator.report.packing import pack_column, script_json
@@ -146,6 +148,8 @@ def report_run(
         stored_k=images.stored[1],
         stored_m=len(images.stored[0]),
         k=run.valuation.contributions.rows.shape[1],
+        shares=gives_shares(run.valuation),
+        temperature=view_temperature(images),
         tables=tables,
         records=record_groups(run),
         raw_record=raw_record(run),
@@ -201,6 +205,8 @@ def _facts(images: Images) -> dict[str, Any]:
         },
         "pageSize": PAGE_SIZES,
         "k": valuation.contributions.rows.shape[1],
+        "shares": gives_shares(valuation),
+        "temperature": view_temperature(images),
         "storedK": images.stored[1],
         "shown": CONTRIBUTORS_SHOWN,
         "membersShown": MEMBERS_SHOWN,

@@ -3,8 +3,9 @@
 //
 // A record is what a card shows of one image: { side, row, number, picture, state } and a cell for
 // each column. `picture` is an address, or null for the reason in `state`. A generated image has
-// `contributors`: records of training images with score, distance and place. A cluster of copies is
-// the record of the image that stands for it, with `members`. The page asks a source for:
+// `contributors`: records of training images with share, score, distance and place. `share` is a
+// part of the generated image, or null where the image gave none. A cluster of copies is the record
+// of the image that stands for it, with `members`. The page asks a source for:
 //   first               records that are drawn at once, by list
 //   list(name, query)   { total, rows, at(start, end) → records } of a query { order, label, search, filter }
 //   image(side, row)    { record, pairs, all, copies }: pairs are records of the other side, best first
@@ -71,6 +72,19 @@ const openedTables = async (prefix, names) => {
   return Object.fromEntries(names.map((name, i) => [name, cells[i]]));
 };
 
+// ---- shares: the parts of a generated image that its contributors are credited with --------------
+// τ at which shares are shown; null: the run's own
+let shownTemperature = null;
+// e^(−d/τ) / Σ e^(−d/τ) (Eq. 6)
+const softmax = (distances, temperature) => {
+  const nearest = Math.min(...distances);
+  const weights = Array.from(distances, (distance) => Math.exp((nearest - distance) / temperature));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / sum);
+};
+// shares of contributors by their scores, as parts of 1; null: the image gave none
+const sharesOf = ({ silent, quality }, scores) => Array.from(scores, (score) => (facts.shares && !silent ? score / quality : null));
+
 const embeddedSource = () => {
   // all tables of the run, opened once
   let run = null;
@@ -91,11 +105,18 @@ const embeddedSource = () => {
       for (const name of facts.columns[side]) made[name] = columns[name][row];
       return withPicture(made);
     };
-    const pair = (at, shown) => ({ ...shown, score: pairs.score[at], distance: pairs.distance[at], place: at % facts.storedK + 1 });
+    const pair = (at, shown, share) => ({ ...shown, share, score: pairs.score[at], distance: pairs.distance[at], place: at % facts.storedK + 1 });
+    const shares = (slot) => {
+      const [start, end] = [slot * facts.storedK, (slot + 1) * facts.storedK];
+      const [silent, quality] = [generated.silent[stored[slot]], generated.quality[stored[slot]]];
+      if (shownTemperature !== null && !silent) return softmax(pairs.distance.subarray(start, end), shownTemperature);
+      return sharesOf({ silent, quality }, pairs.score.subarray(start, end));
+    };
     const contributors = (row, most) => {
       if (!slots.has(row)) return [];
-      const start = slots.get(row) * facts.storedK;
-      return Array.from({ length: Math.min(most, facts.storedK) }, (_, i) => pair(start + i, record("train", pairs.row[start + i])));
+      const slot = slots.get(row);
+      const start = slot * facts.storedK;
+      return shares(slot).slice(0, most).map((share, i) => pair(start + i, record("train", pairs.row[start + i]), share));
     };
     // of each training image, the pairs with a score: those of image i from starts[i] to starts[i + 1]
     let inverse = null;
@@ -114,7 +135,10 @@ const embeddedSource = () => {
       const leader = train.leader ? train.leader[row] : row;
       const places = Array.from(inverse.places.subarray(inverse.starts[leader], inverse.starts[leader + 1]));
       places.sort((a, b) => pairs.score[b] - pairs.score[a]);
-      const shown = places.slice(0, most).map((at) => pair(at, record("generated", stored[Math.floor(at / facts.storedK)])));
+      const shown = places.slice(0, most).map((at) => {
+        const slot = Math.floor(at / facts.storedK);
+        return pair(at, record("generated", stored[slot]), shares(slot)[at % facts.storedK]);
+      });
       return { pairs: shown, all: places.length };
     };
     // rows of the images of each cluster of two or more, by the image that stands for the cluster
@@ -151,10 +175,14 @@ const embeddedSource = () => {
     sorted.set(name, { place, rows });
     return rows;
   };
+  const withShares = (record) => {
+    const shares = sharesOf(record, record.contributors.map(({ score }) => score));
+    return record.contributors.map((contributor, i) => ({ ...withPicture(contributor), share: shares[i] }));
+  };
   return {
     first: Object.fromEntries(Object.entries(facts.first).map(([name, records]) => [name, records.map((record) => ({
       ...withPicture(record),
-      ...(record.contributors && { contributors: record.contributors.map(withPicture) }),
+      ...(record.contributors && { contributors: withShares(record) }),
       ...(record.members && { members: record.members.map(withPicture) }),
     }))])),
     list: async (name, { order, label, search, filter }) => {
