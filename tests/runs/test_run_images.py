@@ -41,7 +41,9 @@ def test_unchanged_images_are_shown(folder: Path) -> None:
     state, small = side.thumbnail(2, 4)
     assert state == side.state(2) == "ok"
     assert small is not None
-    assert max(Image.open(io.BytesIO(small)).size) == 4
+    picture = Image.open(io.BytesIO(small.file))
+    assert max(picture.size) == 4
+    np.testing.assert_array_equal(np.asarray(picture), small.pixels)
     assert side.png(2, 100) == ImageSet.open(folder).png(2, 100)
 
 

@@ -8,7 +8,13 @@ whole sets as arrays. `tensors`: arrays of any library. `ids`: which ids name th
 
 from gmvaluator.images.batching import Batch
 from gmvaluator.images.decoding import READING_RULES, Preprocessing
-from gmvaluator.images.imageset import ImageDataset, ImageSet, ImageSource, set_fingerprint
+from gmvaluator.images.imageset import (
+    ImageDataset,
+    ImageSet,
+    ImageSource,
+    Thumbnail,
+    set_fingerprint,
+)
 from gmvaluator.images.sources import Skip
 
 __all__ = [
@@ -19,5 +25,6 @@ __all__ = [
     "ImageSource",
     "Preprocessing",
     "Skip",
+    "Thumbnail",
     "set_fingerprint",
 ]

@@ -35,6 +35,7 @@ from gmvaluator.images.decoding import (
 from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import LeftOut, Listing, Raw, open_source
 from gmvaluator.images.sources.address import Choice, limited
+from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +43,20 @@ if TYPE_CHECKING:
 # JPEG blurs digits and icons, and saves little on them
 LOSSLESS_SIDE = 64
 THUMBNAIL_QUALITY = 82
+
+
+@short_repr
+@dataclass(frozen=True, eq=False)
+class Thumbnail:
+    """A small copy of an image.
+
+    Attributes:
+        pixels: (H, W) grey or (H, W, 3) RGB, uint8.
+        file: the same as a PNG up to 64 pixels, else as a JPEG.
+    """
+
+    pixels: NDArray[np.uint8]
+    file: bytes
 
 _T = TypeVar("_T")
 
@@ -168,21 +183,21 @@ class ImageSet:
         max_side = whole_number("max_side", max_side, 1)
         return encode_png(np.asarray(shrink(self._picture(index), max_side)))
 
-    def thumbnail(self, index: int, max_side: int, key: str | None = None) -> bytes | None:
-        """The image at most `max_side` pixels a side: a PNG up to 64 pixels, else a JPEG.
+    def thumbnail(self, index: int, max_side: int, key: str | None = None) -> Thumbnail | None:
+        """The image at most `max_side` pixels a side.
 
         None if its content key is not `key`; key and picture are of the same bytes.
         """
         row, max_side = self._row(index), whole_number("max_side", max_side, 1)
         raw = self._read([row])[0]
 
-        def shrunk() -> bytes | None:
+        def shrunk() -> Thumbnail | None:
             if key is not None and content_key_of(raw) != key:
                 return None
             pixels = np.asarray(shrink(decode(unless_error(raw), self.pixel_limit), max_side))
             if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
-                return encode_png(pixels)
-            return encode_jpeg(pixels, THUMBNAIL_QUALITY)
+                return Thumbnail(pixels, encode_png(pixels))
+            return Thumbnail(pixels, encode_jpeg(pixels, THUMBNAIL_QUALITY))
 
         with quiet_pillow():
             return self._guard(row, shrunk)

@@ -2,10 +2,11 @@
 
 `page`: puts the page together. `columns`: fields, orders and parts of lists of cards. `tables`:
 sums by a column, skipped images. `recorded`: run.json in plain names. `charts`: curves as SVG.
-`pictures`: which pictures fit. `packing`: data within the file. `html`: environment and style of
-all HTML pages, for other rooms too. `figures`: PNG and PDF. Scripts of the page: `records.js`
-(records of images from the packed data), `keys.js` (content keys), `lookalikes.js` (search by
-picture), `downloads.js` (CSV), `page.js` (what a reader sees and does).
+`pictures`: which pictures fit. `lookalikes`: signatures of pictures. `packing`: data within the
+file. `html`: environment and style of all HTML pages, for other rooms too. `figures`: PNG and PDF.
+Scripts of the page: `records.js` (records of images from the packed data), `keys.js` (content
+keys), `lookalikes.js` (search by picture), `downloads.js` (CSV), `page.js` (what a reader sees and
+does).
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ const find = guarded(async (file) => {
     items.append(...(await foundCards(same)));
     const itself = same.length ? `The picture itself is in the run${same.length > 1 ? ` ${count(same.length)} times` : ""}.` : "The file itself is not in the run.";
     say(`${itself} Comparing looks …`);
-    const { images, compared } = await alikeAtGrid(file, same, (done, all) => say(`${itself} Comparing looks: ${count(done)} of ${count(all)} …`));
+    const { images, compared } = await alikeAtGrid(file, same);
     items.append(...(await foundCards(images)));
     const others = images.length === 1 ? " One other picture looks like it at 8×8." : ` ${count(images.length)} other pictures look like it at 8×8, most alike first.`;
     const every = facts.n.train + facts.n.generated;

@@ -41,12 +41,12 @@ from gmvaluator.report.columns import (
     view_temperature,
 )
 from gmvaluator.report.html import TINY, page_template, percent, write_page
+from gmvaluator.report.lookalikes import COLOUR_GRID, COLOUR_STEP, GRID, NUDGE, STEP
 from gmvaluator.report.packing import pack_column, script_json
 from gmvaluator.report.pictures import (
     CLUSTERS_PAGE,
     GALLERY_PAGE,
     STATES,
-    THUMBNAIL_SIDE,
     VALUES_PAGE,
     Pictures,
     read_pictures,
@@ -156,7 +156,10 @@ def report_run(
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         facts=script_json(_facts(images)),
-        columns={name: pack_column(cells) for name, cells in images.tables().items()},
+        columns={
+            name: pack_column(cells)
+            for name, cells in (images.tables() | {"signature": pictures.signatures}).items()
+        },
         parts=_parts(pictures),
         **_charts(run.valuation),
     )
@@ -213,7 +216,13 @@ def _facts(images: Images) -> dict[str, Any]:
         "states": STATES,
         "picturesPerPart": PICTURES_PER_PART,
         "tiny": TINY,
-        "thumbnail": THUMBNAIL_SIDE,
+        "signature": {
+            "grid": GRID,
+            "colourGrid": COLOUR_GRID,
+            "step": STEP,
+            "colourStep": COLOUR_STEP,
+            "nudge": NUDGE,
+        },
         "topValue": float(valuation.values.max(initial=0.0)),
         "first": {name: [records[name](int(row)) for row in rows] for name, rows in first.items()},
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.progress import Progress
 from gmvaluator.report.columns import CONTRIBUTORS_SHOWN, ORDERS, Images, Side
+from gmvaluator.report.lookalikes import CELLS, signature
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.images import State
 from gmvaluator.shown import short_repr
@@ -35,11 +36,13 @@ class Pictures:
 
     Attributes:
         shown: PNG or JPEG content.
+        signatures: (len(shown), CELLS) uint8, `signature` of each picture.
         troubles: images that cannot be shown, and why: missing, unreadable or changed.
         full: some pictures were left out because they did not fit.
     """
 
     shown: dict[Key, bytes]
+    signatures: NDArray[np.uint8]
     troubles: dict[Key, State]
     full: bool
 
@@ -99,6 +102,7 @@ def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Prog
     At most `MOST_READ` are read, shown or not. Images that the sets no longer list are not read.
     """
     shown: dict[Key, bytes] = {}
+    signatures: list[NDArray[np.uint8]] = []
     sides = {"train": run.train, "generated": run.generated}
     distinct = list(dict.fromkeys(keys))
     troubles: dict[Key, State] = {
@@ -116,7 +120,9 @@ def read_pictures(run: Run, keys: Iterable[Key], most_bytes: int, progress: Prog
             if picture is None:
                 troubles[key] = state
             else:
-                shown[key] = picture
-                room -= len(picture)
+                shown[key] = picture.file
+                signatures.append(signature(picture.pixels))
+                room -= len(picture.file)
             advance(1)
-    return Pictures(shown, troubles, full)
+    cells = np.array(signatures, dtype=np.uint8).reshape(-1, CELLS)
+    return Pictures(shown, cells, troubles, full)

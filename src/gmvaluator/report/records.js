@@ -12,6 +12,7 @@
 //   tables()            { columns, pairs, stored }: all cells of the run, for downloads
 //   record(side, row)   one record
 //   keys(side)          bytes of all content keys, facts.keyBytes each; null: not recorded
+//   signatures()        levels of the signatures of all pictures, one after the other
 const facts = JSON.parse(document.getElementById("facts").textContent);
 
 const make = (tag, attributes = {}, ...children) => {
@@ -31,16 +32,14 @@ const encodedPicture = (code) => {
   if (!parts.has(part)) parts.set(part, document.getElementById(`pictures-${part}`).textContent.split("\n"));
   return parts.get(part)[place % facts.picturesPerPart];
 };
-const isPng = (text) => text.startsWith("iVBOR");
-const addressOf = (text) => `data:image/${isPng(text) ? "png" : "jpeg"};base64,${text}`;
 const pictureOf = (code) => {
   const text = encodedPicture(code);
   if (text === null) return { picture: null, state: facts.states[code] };
-  const png = isPng(text);
+  const png = text.startsWith("iVBOR");
   const head = png ? atob(text.slice(0, 32)) : "";
   const side = (at) => 256 * head.charCodeAt(at + 2) + head.charCodeAt(at + 3);
   return {
-    picture: addressOf(text),
+    picture: `data:image/${png ? "png" : "jpeg"};base64,${text}`,
     state: "shown",
     tiny: png && Math.max(side(16), side(20)) <= facts.tiny,
   };
@@ -88,6 +87,7 @@ const sharesOf = ({ silent, quality }, scores) => Array.from(scores, (score) => 
 const embeddedSource = () => {
   // all tables of the run, opened once
   let run = null;
+  let signatures = null;
   const keys = {};
   const load = () => { run ??= loaded(); return run; };
   const loaded = async () => {
@@ -208,6 +208,7 @@ const embeddedSource = () => {
     },
     tables: load,
     record: async (side, row) => (await load()).record(side, row),
+    signatures: () => { signatures ??= opened("signature"); return signatures; },
     keys: (side) => { keys[side] ??= document.getElementById(`table-${side}-key`) ? opened(`${side}-key`) : Promise.resolve(null); return keys[side]; },
   };
 };

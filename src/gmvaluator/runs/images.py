@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError, MovedError, RunError, either
-from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.images import ImageSet, ImageSource, Thumbnail
 from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import Input
 from gmvaluator.shown import short_repr
@@ -101,8 +101,8 @@ class RunSide:
         """
         return self._read(i, max_side)[1]
 
-    def thumbnail(self, i: int, max_side: int) -> tuple[State, bytes | None]:
-        """The state of image i and, if that is `ok` or `unknown`, a small PNG or JPEG of it."""
+    def thumbnail(self, i: int, max_side: int) -> tuple[State, Thumbnail | None]:
+        """The state of image i and, if that is `ok` or `unknown`, a small copy of it."""
         row = int(self.rows[i])
         if self.images is None or row < 0:
             return "missing", None
