@@ -11,12 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from gmvaluator.report import columns as report_columns
 from gmvaluator.report import report_run
 from gmvaluator.report.html import percent
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.weightings.softmax import softmax_weights
 from page_checks import opened_page
 from run_makers import made_test
 
@@ -36,7 +38,10 @@ def lengths(card: Locator) -> NDArray[np.float64]:
 
 
 def written(shares: NDArray[np.float64]) -> list[str]:
-    return [percent(float(share), 1) for share in shares]
+    """As the script writes shares: all but a trace is not rounded up to all."""
+    return [
+        "> 99.9 %" if 0.9995 < share < 1 - 1e-6 else percent(float(share), 1) for share in shares
+    ]
 
 
 def with_scores(run: Run, scores: NDArray[np.float64], quality: NDArray[np.float64]) -> Valuation:
@@ -179,3 +184,111 @@ def test_every_share_and_its_bar_fit_their_card(page: Page, width: int, scheme: 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.emulate_media(media="screen", color_scheme="light")
     page.set_viewport_size({"width": 1200, "height": 900})
+
+
+def moved(page: Page, keys: str, times: int = 1) -> None:
+    """The control moved by keys alone."""
+    page.locator("#tau").focus()
+    for _ in range(times):
+        page.keyboard.press(keys)
+
+
+@pytest.fixture
+def soft(made: Path, browser: Browser) -> Iterator[Page]:
+    """The page of the run as it is: softmax at τ = 1."""
+    tab, complaints = opened_page(browser, made / "run" / "report.html")
+    yield tab
+    assert complaints == []
+    tab.close()
+
+
+def test_shares_at_another_temperature_are_a_view(soft: Page, run: Run) -> None:
+    valuation, said = run.valuation, soft.locator("#tau-said")
+    assert valuation.record.settings.temperature_used == 1
+    soft.locator("#generated-order").select_option("as in the set")
+    expect(soft.locator(".gen h3").nth(1)).to_have_text(run.generated.ids[1])
+    before = soft.locator("#generated-list").inner_html()
+    expect(said).to_contain_text("Shares at τ = 1, as in the run.")
+    control = soft.get_by_label("Shares", exact=True)
+    expect(control).to_have_attribute("aria-valuetext", "as in the run")
+    for part in ("#tau-run", "#tau-mark"):
+        expect(soft.locator(part)).to_be_hidden()
+    for key, times, tau, text in (
+        ("ArrowLeft", 5, 0.18, "0.18"),
+        ("Home", 1, 0.0039, "0.0039"),
+        ("End", 1, 260, "260"),
+    ):
+        moved(soft, key, times)
+        expect(said).to_have_text(
+            f"A view: shares at τ = {text}. Scores, values, payouts and downloads are those of the "
+            "run, at τ = 1."
+        )
+        expect(soft.locator("#tau-mark")).to_have_text(f"View: τ = {text}")
+        expect(control).to_have_attribute("aria-valuetext", f"τ = {text}")
+        weights = softmax_weights(valuation.contributions.distances, tau)
+        for place in (0, 5):
+            card = soft.locator(".gen").nth(place)
+            rest = weights[place, 10:].sum()
+            shares = np.array([*weights[place, :10], rest if rest > 1e-6 else 0])
+            expect(card.locator(".cons .strong")).to_have_text(written(shares))
+    # an opened picture has shares of the view, scores of the run, and says so
+    soft.evaluate("location.hash = '#generated-0'")
+    body = soft.locator("#detail-body")
+    expect(body.locator(".notice")).to_contain_text("A view: shares at τ = 260.")
+    assert shown_shares(body) == ["8.3 %"] * 12
+    score = format_number(float(np.float32(valuation.contributions.scores[0, 0])))
+    expect(body.locator("small", has_text=f"score {score}")).to_have_count(1)
+    soft.keyboard.press("Escape")
+    # print keeps the mark and leaves the control out
+    soft.emulate_media(media="print")
+    expect(soft.locator("#tau-form")).to_be_hidden()
+    expect(said).to_be_visible()
+    soft.emulate_media(media="screen")
+    soft.locator("#tau-run").click()
+    expect(soft.locator("#tau-run")).to_be_hidden()
+    expect(soft.locator("#tau")).to_be_focused()
+    expect(said).to_contain_text("as in the run")
+    of_run = softmax_weights(valuation.contributions.distances, 1.0)[0]
+    expect(soft.locator(".gen .strong").first).to_have_text(written(of_run)[0])
+    assert soft.locator("#generated-list").inner_html() == before
+
+
+def test_a_view_keeps_the_page_of_the_list_and_changes_no_download(soft: Page) -> None:
+    def contributions() -> bytes:
+        with soft.expect_download() as download:
+            soft.locator("#csv-contributions").click()
+        return Path(download.value.path()).read_bytes()
+
+    before = contributions()
+    values = soft.locator("#train-list").inner_html()
+    soft.locator("#generated-next").click()
+    expect(soft.locator("#generated-place")).to_have_text("13–15 of 15")
+    moved(soft, "Home")
+    expect(soft.locator("#tau-mark")).to_be_visible()
+    expect(soft.locator("#generated-place")).to_have_text("13–15 of 15")
+    assert contributions() == before
+    assert soft.locator("#train-list").inner_html() == values
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weighting": "shapley", "temperature": 1.0, "temperature_used": 1.0},
+        {"weighting": "softmax", "temperature": "auto", "temperature_used": "auto"},
+        {"valuer": "own scores"},
+    ],
+)
+def test_runs_that_no_one_temperature_shared_have_no_control(
+    run: Run, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    record = replace(run.valuation.record, settings=RecordedSettings(settings))
+    changed = replace(run, valuation=replace(run.valuation, record=record))
+    assert 'id="tau"' not in report_run(changed, tmp_path / "page.html").read_text()
+
+
+def test_a_page_without_all_contributors_has_no_control(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'id="tau"' in report_run(run, tmp_path / "page.html").read_text()
+    monkeypatch.setattr(report_columns, "MOST_PAIRS", 80)
+    assert 'id="tau"' not in report_run(run, tmp_path / "page.html").read_text()

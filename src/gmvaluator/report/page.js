@@ -185,6 +185,7 @@ const listWithPages = (listed) => {
     part("label").closest("label").hidden = false;
   }
   draw(source.first[listed], 0, facts.lists[listed]);
+  return () => refresh(start);
 };
 
 // ---- one image ---------------------------------------------------------------------------------
@@ -224,6 +225,7 @@ const about = (image) => {
     make("div", { class: "about" }, picture(image.record), make("div", {}, make("h2", { id: "detail-title" }, bdi(id)), copyButton(id),
       make("dl", { class: "pairs" }, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...text)))))),
     make("p", { class: "soft" }, NOTES[side](image)),
+    shownTemperature === null || !image.pairs.some(({ share }) => share !== null) ? null : make("p", { class: "notice" }, viewText()),
     make("ol", { class: "cons" }, ...pairItems(side === "train" ? "supported" : "about-contributor", image.pairs), ...(side === "train" ? [] : restItems(image.record.row, image.pairs))),
     ...(image.copies.length ? copiesOf(image) : []),
   ];
@@ -250,6 +252,27 @@ detail.addEventListener("close", () => {
 });
 detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });
 addEventListener("hashchange", route);
+
+// ---- shares at another temperature: a view, of which nothing else on the page knows --------------
+const viewText = () => `A view: shares at τ = ${shownTemperature}. Scores, values, payouts and downloads are those of the run, at τ = ${number(facts.temperature)}.`;
+const temperatureControl = (redraw) => {
+  const [tau, said, mark, reset] = [$("tau"), $("tau-said"), $("tau-mark"), $("tau-run")];
+  const asInRun = said.textContent;
+  const view = () => {
+    const steps = Number(tau.value);
+    shownTemperature = steps ? Number((facts.temperature * 2 ** (steps / 2)).toPrecision(2)) : null;
+    said.textContent = steps ? viewText() : asInRun;
+    said.className = steps ? "notice" : "soft";
+    tau.setAttribute("aria-valuetext", steps ? `τ = ${shownTemperature}` : "as in the run");
+    document.documentElement.toggleAttribute("data-view", steps !== 0);
+    if (steps) mark.firstChild.textContent = `View: τ = ${shownTemperature}`;
+    mark.hidden = !steps;
+    reset.hidden = !steps;
+  };
+  view();
+  tau.addEventListener("input", () => { view(); redraw(); });
+  reset.addEventListener("click", () => { tau.value = 0; tau.focus(); view(); redraw(); });
+};
 
 // ---- search by picture --------------------------------------------------------------------------
 const said = $("find-said");
@@ -346,7 +369,9 @@ theme.addEventListener("click", () => {
 const start = guarded(async () => {
   $("unscripted").remove();
   document.querySelectorAll(".scripted").forEach((element) => { element.hidden = false; });
-  for (const name of ["generated", "train", "clusters"]) if ($(`${name}-form`)) listWithPages(name);
+  const redraw = listWithPages("generated");
+  for (const name of ["train", "clusters"]) if ($(`${name}-form`)) listWithPages(name);
+  if ($("tau")) temperatureControl(redraw);
   await route();
   document.documentElement.dataset.ready = "yes";
 });
