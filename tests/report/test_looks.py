@@ -214,6 +214,20 @@ def test_text_has_contrast(page: Page, scheme: Any) -> None:
     page.keyboard.press("Escape")
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_dark_page_is_printed_on_white(page: Page, chosen: bool) -> None:
+    page.emulate_media(color_scheme="light" if chosen else "dark", media="print")
+    page.evaluate("(theme) => setTheme(theme)", "dark" if chosen else "system")
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 400
+    assert [entry for entry in contrasts if entry[0] < 4.5] == []
+    assert page.locator(".gen").first.evaluate(
+        "card => getComputedStyle(card).backgroundColor"
+    ) == ("rgb(255, 255, 255)")
+    page.evaluate("setTheme('system')")
+    page.emulate_media(color_scheme="light", media="screen")
+
+
 def test_everything_is_reached_by_keys_and_has_a_name(page: Page) -> None:
     nameless = page.locator("button, select, input, a[href]").evaluate_all(
         """all => all.filter((one) => !(one.textContent.trim() || one.getAttribute("aria-label")
