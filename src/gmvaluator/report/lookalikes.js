@@ -3,11 +3,11 @@ const { grid, colourGrid, step, colourStep, nudge } = facts.signature;
 const [cellsOf, colourCells] = [grid ** 2, colourGrid ** 2];
 const signatureLength = cellsOf + 2 * colourCells;
 // pixels a side that are read; larger pictures are drawn smaller
-const MOST_READ = 1024;
+const MOST_SIDE = 1024;
 // the pixels of a picture as its file has them, on white
 const pixelsOf = async (file) => {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
-  const scale = Math.min(1, MOST_READ / Math.max(bitmap.width, bitmap.height));
+  const scale = Math.min(1, MOST_SIDE / Math.max(bitmap.width, bitmap.height));
   const canvas = make("canvas", {});
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(scale * side)));
   [canvas.width, canvas.height] = [width, height];

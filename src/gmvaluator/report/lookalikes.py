@@ -20,11 +20,11 @@ NUDGE = 1e-6
 
 
 def signature(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(CELLS,) levels of brightness, of red − blue, and of 2·green − red − blue, row by row.
+    """(CELLS,) levels of brightness (r + g + b)/3, of (r − b)/2 and of (2g − r − b)/4, row by row.
 
     A cell is the mean of the area that it covers, so that a picture in another size has nearly the
-    same signature. The three are orthogonal: with steps a, b and c between two signatures, the mean
-    squared difference of red, green and blue is a² + 2/3·b² + 8/9·c².
+    same signature. The three are orthogonal: where two colours differ in them by a, b and c, the
+    mean squared difference of red, green and blue is a² + 2/3·b² + 8/9·c².
 
     Args:
         pixels: (H, W) grey or (H, W, 3) RGB.
