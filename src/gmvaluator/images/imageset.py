@@ -58,6 +58,7 @@ class Thumbnail:
     pixels: NDArray[np.uint8]
     file: bytes
 
+
 _T = TypeVar("_T")
 
 
