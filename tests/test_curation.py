@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from gmvaluator import GMValuator, InputError
+from gmvaluator import GMValuator, InputError, Valuation
 from gmvaluator.cli import cli
 from gmvaluator.curation import curate_run, export_curation, parse_amount
 from image_makers import encode, write_files
@@ -39,7 +40,8 @@ def test_the_stranger_the_copy_and_the_lowest_are_listed(run: Path, tmp_path: Pa
     found = curate_run(run, lowest="10%", off_manifold="1")
     valuation = found.run.valuation
     assert len(found.lowest) == 5
-    np.testing.assert_array_equal(np.sort(valuation.ranks[found.lowest]), np.arange(38, 43))
+    assert not found.notes()[1:]
+    assert (valuation.values[found.lowest] == 0).all()
     assert [valuation.train_ids[row] for row in found.off_manifold] == ["stranger.png"]
     assert [valuation.train_ids[row] for row in found.duplicates] == ["copy.png"]
     told = export_curation(found, tmp_path / "out")
@@ -53,6 +55,45 @@ def test_the_stranger_the_copy_and_the_lowest_are_listed(run: Path, tmp_path: Pa
     for row in table.values():
         exported = (tmp_path / "out/data" / row["file_name"]).read_bytes()
         assert exported == (tmp_path / "train" / row["train_id"]).read_bytes()
+
+
+def earlier(run: Path) -> None:
+    """Make the run one of an earlier version, which kept no nearest distances."""
+    replace(Valuation.load(run), nearest_distances=None).save(run, overwrite=True)
+
+
+def test_equal_images_are_listed_together_and_counted(run: Path, tmp_path: Path) -> None:
+    idle = int((Valuation.load(run).n_supported == 0).sum())
+    assert idle > 3
+    earlier(run)
+    found = curate_run(run, lowest="3", off_manifold="0")
+    assert (len(found.lowest), found.wanted, found.equal) == (idle, 3, idle)
+    counted, cut = found.notes()
+    assert counted.startswith(f"{idle} of 42 training images contributed to nothing: their value")
+    assert cut == (
+        f"{idle} images of the lowest value are listed and not 3: the last {idle} of them are "
+        "equal (value 0), and equal images are listed all or not at all"
+    )
+    written = export_curation(found, tmp_path / "out")
+    assert (written["contributed_to_nothing"], written["lowest_value_wanted"]) == (idle, 3)
+    text = (tmp_path / "out" / "README.txt").read_text(encoding="utf-8")
+    assert all(f"{note}.\n" in text for note in (counted, cut))
+    command = ["curate", str(run), "--out", str(tmp_path / "cli"), "--lowest", "3", "--no-images"]
+    command += ["--off-manifold", "0"]
+    shown = CliRunner().invoke(cli, command, catch_exceptions=False).stdout
+    assert all(note in shown for note in (counted, cut))
+
+
+def test_of_equal_values_the_farthest_from_all_generated_images_come_first(run: Path) -> None:
+    valuation = Valuation.load(run)
+    distances = np.linspace(1, 2, 42, dtype=np.float32)
+    nearest = np.where(valuation.n_supported == 0, distances, np.float32(0))
+    replace(valuation, nearest_distances=nearest).save(run, overwrite=True)
+    found = curate_run(run, lowest="3", off_manifold="0")
+    expected = np.flatnonzero(valuation.n_supported == 0)[::-1][:3]
+    assert found.lowest.tolist() == expected.tolist()
+    by_id = {row["train_id"]: row["nearest_generated"] for row in found.rows()}
+    assert by_id[valuation.train_ids[expected[0]]] == pytest.approx(nearest[expected[0]])
 
 
 def test_nearest_others_are_those_of_all_pairs(run: Path) -> None:

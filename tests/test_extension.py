@@ -59,6 +59,23 @@ def valuator(folder: Path, **changes: Any) -> GMValuator:
     return GMValuator(**chosen, candidates=10, cache=False).fit(folder / "train")
 
 
+def test_nearest_distances_are_the_smaller_ones_and_unknown_beside_an_earlier_run() -> None:
+    one, two = made_valuation(seed=0), made_valuation(seed=1)
+    two = replace(two, generated_ids=tuple(f"h{j}" for j in range(4)))
+    near, nearer, nearest = np.array(
+        [
+            [0.5, 0.1, np.nan, np.nan, 1, 1],
+            [0.2, 0.3, 0.4, np.nan, 2, np.nan],
+            [0.2, 0.1, 0.4, np.nan, 1, 1],
+        ],
+        dtype=np.float32,
+    )
+    joined = join(replace(one, nearest_distances=near), replace(two, nearest_distances=nearer))
+    assert joined.nearest_distances is not None
+    np.testing.assert_array_equal(joined.nearest_distances, nearest)
+    assert join(one, replace(two, nearest_distances=nearer)).nearest_distances is None
+
+
 @pytest.mark.parametrize("changes", SETTINGS, ids=str)
 def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> None:
     fitted = valuator(folder, **changes)
@@ -73,6 +90,12 @@ def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> N
         found.contributions.scores, whole.contributions.scores, rtol=1e-5, atol=1e-9
     )
     np.testing.assert_allclose(found.quality, whole.quality, rtol=1e-9)
+    if whole.nearest_distances is None:
+        assert changes == {"weighting": "global-ridge"}
+        assert found.nearest_distances is None
+    else:
+        assert found.nearest_distances is not None
+        np.testing.assert_allclose(found.nearest_distances, whole.nearest_distances, rtol=1e-5)
     inputs = found.info["inputs"]["generated"]
     assert inputs["fingerprint"] == whole.info["inputs"]["generated"]["fingerprint"]
     assert found.info["n_generated"] == 12

@@ -1,6 +1,7 @@
 """Training images to look at again: from a run to lists of images, and a folder of them.
 
 An image is listed for a low value, for a place off the manifold, or as a copy of another image.
+Equal images are listed all or not at all: a cut among them would follow the order of file names.
 FiftyOne reads the folder of `export_curation` as a `fiftyone.types.CSVDataset` (`data/` and
 `labels.csv`); Hugging Face datasets reads it as an `imagefolder` (`metadata.csv`).
 `curation.parquet` has the same columns with their types. An image has one row for all reasons.
@@ -31,6 +32,7 @@ from gmvaluator.matching.search.build import build_index, choose_index
 from gmvaluator.places import CURATION_FOLDER
 from gmvaluator.progress import Progress, Silent, as_progress
 from gmvaluator.runs.folder import Run, open_run
+from gmvaluator.runs.ranking import equally_low, idle_text
 from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
 
@@ -52,6 +54,7 @@ COLUMNS = {
     "duplicate_distance": "float32",
     "state": "string",
     "content_key": "string",
+    "nearest_generated": "float32",
 }
 
 
@@ -62,7 +65,10 @@ class Curation:
 
     Attributes:
         run: the opened run.
-        lowest: rows of the images of the lowest values, lowest first.
+        lowest: rows of the images of the lowest values, lowest first. Of equal values those come
+            first that came less near to a generated image (`Valuation.nearest_distances`).
+        wanted: how many of the lowest values were wanted; all that equal the last one are listed.
+        equal: how many equal that last one.
         off_manifold: rows of the images farthest from all others, farthest first.
         duplicates: rows of the images that a copy stands for.
         nearest: (n,) float32 distance to the nearest other image in the recall space; NaN for
@@ -72,6 +78,8 @@ class Curation:
 
     run: Run
     lowest: NDArray[np.int64]
+    wanted: int
+    equal: int
     off_manifold: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     nearest: NDArray[np.float32]
@@ -100,11 +108,11 @@ class Curation:
                 "lowest_value": reasons[0],
                 "off_manifold": reasons[1],
                 "duplicate": reasons[2],
+                "nearest_distance": _known(self.nearest, row),
                 "state": self.run.train.state(row),
                 "content_key": None if keys is None else keys[row],
+                "nearest_generated": _known(valuation.nearest_distances, row),
             }
-            if not np.isnan(self.nearest[row]):
-                row_of_table["nearest_distance"] = float(self.nearest[row])
             if self.clusters is not None:
                 representative = int(self.clusters.representatives[row])
                 row_of_table["cluster"] = numbers.get(representative)
@@ -120,14 +128,38 @@ class Curation:
             "run": str(self.run.folder),
             "seal": self.run.seal,
             "n_train": len(self.run.valuation.train_ids),
+            "contributed_to_nothing": int((self.run.valuation.n_supported == 0).sum()),
             "listed": len(self.listed),
             "lowest_value": len(self.lowest),
+            "lowest_value_wanted": self.wanted,
+            "lowest_value_equal": self.equal,
             "off_manifold": len(self.off_manifold),
             "duplicate": len(self.duplicates),
             "off_manifold_method": "distance to the nearest other training image in the "
             f"{'run' if self.run.valuation.record.settings.by_gmvaluator else 'default encoder'}'s "
             "recall space; copies count once",
         }
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on equal values: how many images contributed to nothing, and what was cut."""
+        valuation = self.run.valuation
+        notes = [idle_text(valuation.n_supported, valuation.ranks)]
+        if len(self.lowest) > self.wanted:
+            last = self.lowest[-1]
+            what = f"value {valuation.values[last]:.5g}"
+            if valuation.nearest_distances is not None:
+                nearest = valuation.nearest_distances[last]
+                what += (
+                    ", and never a candidate of a generated image"
+                    if np.isnan(nearest)
+                    else f", and {nearest:.5g} from the nearest generated image"
+                )
+            notes.append(
+                f"{len(self.lowest):,} images of the lowest value are listed and not "
+                f"{self.wanted:,}: the last {self.equal:,} of them are equal ({what}), and equal "
+                "images are listed all or not at all"
+            )
+        return tuple(note for note in notes if note)
 
 
 def parse_amount(text: str | int, n: int, option: str) -> int:
@@ -173,7 +205,8 @@ def curate_run(
     Args:
         run: run folder.
         lowest, off_manifold: number of images, as a share (`5%`) or a number (`20`). With
-            `off_manifold` 0 nothing is fitted.
+            `off_manifold` 0 nothing is fitted. All images that are as low as the last of `lowest`
+            are listed with it.
         train: any source of `ImageSet`. Default: the recorded source.
         progress: as for `GMValuator`.
         changes: settings for fitting again, such as `cache` or `device`.
@@ -199,9 +232,12 @@ def curate_run(
     copies = np.empty(0, dtype=np.int64)
     if clusters is not None:
         copies = np.flatnonzero(clusters.representatives != np.arange(n))
+    low, equal = equally_low(valuation.values, valuation.nearest_distances, n_lowest)
     return Curation(
         run=opened,
-        lowest=np.argsort(-valuation.ranks, kind="stable")[:n_lowest],
+        lowest=low,
+        wanted=n_lowest,
+        equal=equal,
         off_manifold=farthest[:n_off],
         duplicates=copies,
         nearest=nearest,
@@ -292,8 +328,31 @@ def export_curation(
             "images": len(copied),
             "left_out": sum(row["state"] not in ("ok", "unknown") for row in rows),
         }
+        (folder / "README.txt").write_text(_readme(curation), encoding="utf-8")
         write_record(summary, folder / MARKER)
     return summary
+
+
+def _readme(curation: Curation) -> str:
+    """What the folder is, for a person who was not told."""
+    n = len(curation.run.valuation.train_ids)
+    sentences = (
+        f"These are training images to look at again: {len(curation.listed):,} of {n:,}",
+        f"{len(curation.lowest):,} are of the lowest value, {len(curation.off_manifold):,} are the "
+        f"farthest from all other training images, {len(curation.duplicates):,} are copies of "
+        "others",
+        *curation.notes(),
+        "A low value says that the generated images at hand did not need an image, not that it is "
+        "a bad one",
+        "curation.parquet has all rows with their types; labels.csv is for FiftyOne, metadata.csv "
+        "for Hugging Face datasets",
+    )
+    return "".join(f"{sentence}.\n" for sentence in sentences)
+
+
+def _known(distances: NDArray[np.float32] | None, row: int) -> float | None:
+    """The distance of a row; None where it is NaN, or none is known."""
+    return None if distances is None or np.isnan(distances[row]) else float(distances[row])
 
 
 def _write_images(

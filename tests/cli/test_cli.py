@@ -86,6 +86,26 @@ def test_value_as_json_is_only_json(
     assert summary["most_valuable"][0]["rank"] == 1
 
 
+def test_images_that_contributed_to_nothing_are_counted_and_none_is_the_least_valuable(
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    arguments = (digit_folder, generated, "--out", tmp_path / "run", *QUICK, "--no-report")
+    printed = call("value", *arguments)[1]
+    valuation = Valuation.load(tmp_path / "run")
+    idle = valuation.n_supported == 0
+    count, rank = int(idle.sum()), int(valuation.ranks[idle][0])
+    assert (count, rank) == (60 - (rank - 1), len(set(valuation.contributions.rows.ravel())) + 1)
+    assert (
+        f"{count} of 60 training images contributed to nothing: their value is 0, and they share "
+        f"rank {rank}\n" in printed
+    )
+    assert "least valuable of those that contributed:\n" in printed
+    summary = json.loads(call("value", *arguments, "--overwrite", "--json")[1])
+    assert summary["contributed_to_nothing"] == count
+    least = summary["least_valuable"]
+    assert [row["rank"] for row in least] == list(range(rank - 1, rank - 1 - len(least), -1))
+
+
 def test_embed_then_value_and_match_use_the_index(
     call: Call, digit_folder: Path, generated: Path, tmp_path: Path
 ) -> None:

@@ -55,7 +55,40 @@ def test_laws_of_the_design(digits: Digits, settings: dict[str, Any]) -> None:
     assert all(len(set(rows)) == k for rows in valuation.contributions.rows)
     assert (np.diff(scores, axis=1) <= 0).all()
     assert (np.diff(valuation.contributions.distances, axis=1) >= 0).all()
-    np.testing.assert_array_equal(np.sort(valuation.ranks), np.arange(1, 301))
+    higher = (valuation.values[:, None] < valuation.values).sum(axis=1)
+    np.testing.assert_array_equal(valuation.ranks, 1 + higher)
+    assert len(set(valuation.ranks[valuation.n_supported == 0])) <= 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"rerank": "none", "mirror": True}, {"weighting": "ridge"}, {"dedup": "none"}]
+)
+def test_nearest_distances_are_those_of_all_candidates(
+    digits: Digits, settings: dict[str, Any]
+) -> None:
+    train = np.concatenate([digits[0][:60], digits[0][:3]])
+    settings = QUICK | settings | {"candidates": 20}
+    valuation = GMValuator(**settings, k=4).fit(train).value(digits[0][300:306])
+    assert valuation.nearest_distances is not None
+    # with as many contributors as candidates, a run lists all of them
+    whole = GMValuator(**settings, k=20).fit(train).value(digits[0][300:306])
+    expected = np.full(len(train), np.nan, dtype=np.float32)
+    for rows, distances in zip(
+        whole.contributions.rows, whole.contributions.distances, strict=True
+    ):
+        expected[rows] = np.fmin(expected[rows], distances)
+    if whole.clusters is not None:
+        expected = expected[whole.clusters.representatives]
+        assert whole.clusters.copies == 3
+    np.testing.assert_array_equal(valuation.nearest_distances, expected)
+    assert 0 < np.isnan(expected).sum() < len(train)
+
+
+def test_a_weighting_without_ranked_candidates_has_no_nearest_distances(digits: Digits) -> None:
+    settings = QUICK | {"rerank": "none", "weighting": "global-ridge"}
+    valuation = GMValuator(**settings, k=4).fit(digits[0][:60]).value(digits[0][300:303])
+    assert valuation.nearest_distances is None
+    assert valuation.to_pandas()["nearest_distance"].isna().all()
 
 
 @given(seed=st.integers(0, 2**32 - 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 import gmvaluator
 
@@ -20,6 +21,22 @@ RETYPED = {".settings.null": "string"}
 """Type now of the keys of run.json and index.json whose type changed on purpose."""
 NULL_NAMES = {True: "withhold", False: "report", None: "off"}
 """What each recorded flag of the setting `null` is called now."""
+
+ADDED_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "run/values.parquet": {"nearest_distance": "float"},
+}
+"""Columns with their types by file that were added on purpose, after the recorded ones."""
+
+
+def with_shared_ranks(ranks: ArrayLike, values: ArrayLike) -> NDArray[np.int64]:
+    """Recorded (n,) ranks as they are now: equal values share the least of their ranks.
+
+    The recorded ranks ordered equal values by position.
+    """
+    _, groups = np.unique(np.asarray(values), return_inverse=True)
+    least = np.full(groups.max() + 1, len(groups) + 1)
+    np.minimum.at(least, groups, np.asarray(ranks))
+    return np.asarray(least[groups])
 
 
 def shape_of_folder(folder: Path) -> dict[str, Any]:

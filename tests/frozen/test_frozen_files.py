@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from frozen.frozen_shapes import NULL_NAMES, RETYPED
+from frozen.frozen_shapes import ADDED_COLUMNS, NULL_NAMES, RETYPED
 from frozen.frozen_values import RECORDED, read_digits
 from frozen.written_folders import FOLDERS, written
 
 ADDED_KEYS = (".arithmetic",)
 """Keys of index.json that are there on purpose and were not recorded, with all keys below them."""
-ADDED: frozenset[str] = frozenset()
+ADDED: frozenset[str] = frozenset(
+    f"{file} {column}" for file, columns in ADDED_COLUMNS.items() for column in columns
+)
 """What is there on purpose and was not recorded: "run/run.json .key", "index/file", …"""
 REMOVED: frozenset[str] = frozenset()
 """What was recorded and is gone on purpose, written alike."""
@@ -71,7 +73,10 @@ def test_columns_keep_their_order(name: str, folders: dict[str, Any]) -> None:
         tables = [file for file in files if file.endswith(".parquet")]
         assert tables
         for file in tables:
-            assert list(folders[name][kind]["files"][file]) == list(files[file]), file
+            added = ADDED_COLUMNS.get(f"{kind}/{file}", {})
+            now = folders[name][kind]["files"][file]
+            assert list(now) == [*files[file], *added], file
+            assert {column: now[column] for column in added} == added
 
 
 @pytest.mark.parametrize("kind", ["run", "index"])

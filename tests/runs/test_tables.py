@@ -77,7 +77,8 @@ def test_copies_share_the_value_of_their_representative(whole: Valuation) -> Non
     rows = {row["train_id"]: row for row in tables_of(whole)["values.parquet"].to_pylist()}
     assert rows["t0"]["value"] == rows["t1"]["value"] > 0
     assert rows["t0"]["n_supported"] == rows["t1"]["n_supported"] == 3
-    assert sorted(row["rank"] for row in rows.values()) == [1, 2, 3, 4, 5, 6]
+    assert rows["t0"]["rank"] == rows["t1"]["rank"]
+    assert sorted(row["rank"] for row in rows.values()) == [1, 2, 3, 4, 4, 6]
 
 
 Edit = Callable[[dict[str, Any]], None]

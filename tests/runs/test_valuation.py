@@ -103,6 +103,7 @@ def test_run_folder_is_the_contract(valuation: Valuation, tmp_path: Path) -> Non
             "rank": pa.int64(),
             "n_supported": pa.int64(),
             "label": pa.string(),
+            "nearest_distance": pa.float32(),
         },
         "contributions.parquet": {
             "generated_id": pa.string(),
@@ -155,7 +156,8 @@ def test_load_brings_everything_back(valuation: Valuation, tmp_path: Path) -> No
 
 def test_data_frame_has_the_columns_of_the_file(valuation: Valuation) -> None:
     frame = valuation.to_pandas()
-    assert list(frame.columns) == ["train_id", "value", "rank", "n_supported", "label"]
+    columns = ["train_id", "value", "rank", "n_supported", "label", "nearest_distance"]
+    assert list(frame.columns) == columns
     assert frame.loc[frame["rank"] == 1, "train_id"].item() == "ç/<c>"
 
 

@@ -144,7 +144,7 @@ def test_a_forger_who_seals_again_is_told_by_laws_or_by_the_seal_kept_elsewhere(
     reseal(home / "run")
     found = wrong(check(home))
     assert list(found) == ["laws"]
-    assert "rank 1 has the highest value, and so on: not so in" in found["laws"]
+    assert "rank 1 has the highest value, and so on; equal values share one: not" in found["laws"]
     # one who obeys the laws too: quality and scores of an image halved, values likewise
     valuation = Valuation.load(home / "other")
     share = replace(valuation.contributions, scores=valuation.contributions.scores / 2)
@@ -154,6 +154,39 @@ def test_a_forger_who_seals_again_is_told_by_laws_or_by_the_seal_kept_elsewhere(
     assert verify_run(home / "other", train=home / "train", generated=home / "strangers").intact
     found = wrong(verify_run(home / "other", train=home / "train", seal=before))
     assert "another one than was given" in found["seal"]
+
+
+def by_position(columns: dict[str, list[Any]]) -> None:
+    """Ranks as earlier versions wrote them: equal values by position."""
+    order = np.argsort(-np.array(columns["value"]), kind="stable")
+    for rank, row in enumerate(order.tolist(), start=1):
+        columns["rank"][row] = rank
+
+
+def test_equal_values_share_a_rank_since_runs_keep_nearest_distances(home: Path) -> None:
+    file = home / "run" / "values.parquet"
+    assert len(set(Valuation.load(home / "run").ranks)) < len(pq.read_table(file))
+    edit_table(file, by_position)
+    reseal(home / "run")
+    assert "equal values share one: not so in" in wrong(check(home))["laws"]
+    # as an earlier version wrote the run: the laws of its ranks hold
+    pq.write_table(pq.read_table(file).drop_columns(["nearest_distance"]), file)
+    reseal(home / "run")
+    assert check(home).intact
+    assert Valuation.load(home / "run").nearest_distances is None
+    edit_table(file, lambda columns: columns.update(rank=columns["rank"][::-1]))
+    reseal(home / "run")
+    assert "rank 1 has the highest value, and so on: not so in" in wrong(check(home))["laws"]
+
+
+def test_a_nearest_distance_beyond_a_contributor_is_told(home: Path) -> None:
+    def push_away(columns: dict[str, list[Any]]) -> None:
+        row = columns["rank"].index(1)
+        columns["nearest_distance"][row] += 1.0
+
+    edit_table(home / "run" / "values.parquet", push_away)
+    reseal(home / "run")
+    assert "no contributor is nearer than the nearest distance" in wrong(check(home))["laws"]
 
 
 def test_a_seal_that_is_none_is_refused(home: Path) -> None:

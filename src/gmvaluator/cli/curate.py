@@ -27,7 +27,12 @@ from gmvaluator.cli.printing import chosen_progress, print_result
     RUN,
     out("Folder to write the list and the images to.", required=True),
     OVERWRITE,
-    option("--lowest SHARE|NUMBER", "How many images of the lowest value to export.", default="5%"),
+    option(
+        "--lowest SHARE|NUMBER",
+        "How many images of the lowest value to export. Of equal values those that came less near "
+        "to a generated image come first; what is still equal at the end is exported as well.",
+        default="5%",
+    ),
     option(
         "--off-manifold SHARE|NUMBER",
         "How many images to export that are farthest from all other training images; 0 saves "
@@ -78,4 +83,5 @@ def curate(
         text += f"; {summary['left_out']} are missing or changed and have no image there"
         if lists.run.train.trouble:
             text += f" ({lists.run.train.trouble})"
+    text = "\n".join((text, *lists.notes()))
     print_result({"out": str(out), **summary}, text, as_json=as_json)

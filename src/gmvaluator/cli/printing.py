@@ -98,9 +98,14 @@ def print_valuation(
     report: Path | None = None,
     class_agreement: float | None = None,
 ) -> None:
+    from gmvaluator.runs.ranking import idle_text
+
     frame = valuation.to_pandas().sort_values("rank", kind="stable")
     n_skipped = len(valuation.skipped)
-    best, worst = frame.head(10), frame.tail(10).iloc[::-1]
+    # those that contributed to nothing are equal: ten of them would be the first by name
+    contributed = frame[frame["n_supported"] > 0]
+    best, worst = contributed.head(10), contributed.tail(10).iloc[::-1]
+    idle = idle_text(valuation.n_supported, valuation.ranks)
     summary: dict[str, Any] = {
         "out": str(out),
         "report": None if report is None else str(report),
@@ -111,13 +116,18 @@ def print_valuation(
         "seconds": dict(valuation.record.seconds),
         "most_valuable": json.loads(best.to_json(orient="records")),
         "least_valuable": json.loads(worst.to_json(orient="records")),
+        "contributed_to_nothing": len(frame) - len(contributed),
     }
     lines = [
         f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
         f"in {sum(valuation.record.seconds.values()):.1f} s" + copies_text(valuation.clusters),
-        f"most valuable:\n{_values(best)}",
-        f"least valuable:\n{_values(worst)}",
     ]
+    if len(contributed):
+        lines.append(f"most valuable:\n{_values(best)}")
+        others = " of those that contributed" if idle else ""
+        lines.append(f"least valuable{others}:\n{_values(worst)}")
+    if idle:
+        lines.append(idle)
     training = set(valuation.train_keys or ())
     if shared := sum(key in training for key in valuation.generated_keys or ()):
         summary["generated_in_train"] = shared
@@ -171,7 +181,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Collec
 
 
 def _values(frame: Any) -> str:
-    columns = [name for name in frame.columns if not frame[name].isna().all()]
+    shown = ("train_id", "value", "rank", "n_supported", "label")
+    columns = [name for name in shown if not frame[name].isna().all()]
     rows = [
         [f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in row]
         for row in frame[columns].itertuples(index=False)

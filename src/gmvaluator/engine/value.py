@@ -68,11 +68,15 @@ def value_images(
         scores = contribute(contributors, quality, context.settings.weighting, temperature)
         if verdict is not None and context.settings.null == "withhold":
             scores = scores.without(verdict.without)
+        nearest = _nearest_distances(trained, ranked)
     used: dict[str, Any] = {
         "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
         "temperature_used": temperature,
     }
-    return _assemble(context, trained, generated, batch, scores, quality, verdict, used, seconds)
+    valuation = _assemble(
+        context, trained, generated, batch, scores, quality, verdict, used, seconds
+    )
+    return replace(valuation, nearest_distances=nearest)
 
 
 def _ready(context: Context, trained: Trained) -> tuple[Context, Trained]:
@@ -112,6 +116,15 @@ def _choose(
     )
     k, _ = context.settings.counts
     return context.weighting.choose(choice, k)
+
+
+def _nearest_distances(trained: Trained, ranked: Contributors | None) -> NDArray[np.float32] | None:
+    """(n,) the smallest distance of each training image as a candidate; NaN where it never was."""
+    if ranked is None:
+        return None
+    nearest = np.full(len(trained.train.ids), np.nan, dtype=np.float32)
+    np.fmin.at(nearest, trained.in_whole(ranked.rows), ranked.distances)
+    return nearest if trained.clusters is None else nearest[trained.clusters.representatives]
 
 
 def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.float64]:

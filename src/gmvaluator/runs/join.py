@@ -88,7 +88,15 @@ def join(
         skipped=(*old.skipped, *later),
         record=replace(record, unattributed=unattributed),
         match_p=match_p,
+        nearest_distances=_nearer(old.nearest_distances, new.nearest_distances),
     )
+
+
+def _nearer(
+    old: NDArray[np.float32] | None, new: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
+    """(n,) the smaller of both distances, NaN where both are; None where one is not known."""
+    return None if old is None or new is None else np.fmin(old, new)
 
 
 def _joined_null(

@@ -30,6 +30,8 @@ INPUTS_FILE = "inputs.parquet"
 DUPLICATES_FILE = "duplicates.parquet"
 LATER_FILES = (INPUTS_FILE, DUPLICATES_FILE)
 """Files that older runs do not have. Runs with nothing to write in them do not have them either."""
+NEAREST = "nearest_distance"
+"""Column of `values.parquet` that older runs do not have. Their equal values rank by position."""
 
 
 def values_table(
@@ -38,8 +40,9 @@ def values_table(
     values: NDArray[np.float64],
     ranks: NDArray[np.int64],
     n_supported: NDArray[np.int64],
+    nearest: NDArray[np.float32] | None,
 ) -> pa.Table:
-    """`values.parquet`: one row per training image."""
+    """`values.parquet`: one row per training image; a nearest distance of NaN is null."""
     import pyarrow as pa
 
     return pa.table(
@@ -49,8 +52,19 @@ def values_table(
             "rank": pa.array(ranks, pa.int64()),
             "n_supported": pa.array(n_supported, pa.int64()),
             "label": _label_column(labels, len(train_ids)),
+            NEAREST: pa.nulls(len(train_ids), pa.float32())
+            if nearest is None
+            else pa.array(nearest, pa.float32(), from_pandas=True),
         }
     )
+
+
+def nearest_distances(values: pa.Table) -> NDArray[np.float32] | None:
+    """(n,) the nearest distances of `values.parquet`, NaN for null; None where none is recorded."""
+    if NEAREST not in values.column_names or values[NEAREST].null_count == len(values):
+        return None
+    distances: NDArray[np.float32] = values[NEAREST].to_numpy()
+    return distances
 
 
 def contributions_table(

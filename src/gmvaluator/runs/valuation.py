@@ -23,6 +23,7 @@ from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
 from gmvaluator.runs.images import RunSide, as_valued, open_side
+from gmvaluator.runs.ranking import idle_text, shared_ranks
 from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.runs.tables import (
     DUPLICATES_FILE,
@@ -32,6 +33,7 @@ from gmvaluator.runs.tables import (
     generated_table,
     inputs_table,
     known_labels,
+    nearest_distances,
     read_run,
     skipped_table,
     values_table,
@@ -100,6 +102,10 @@ class Valuation:
         match_p: (m,) float64, p-value of each generated image's match (`scoring.conformal`): how
             often an image with no source in the training set matches as badly. None where it was
             not tested.
+        nearest_distances: (n,) float32, the smallest distance at which each training image was a
+            candidate of a generated image, contributor or not; NaN where it never was. A copy has
+            that of its representative. None where it was not recorded, or the weighting ranks no
+            candidates.
     """
 
     train_ids: tuple[str, ...]
@@ -114,6 +120,7 @@ class Valuation:
     generated_keys: tuple[str, ...] | None = None
     clusters: Clusters | None = None
     match_p: NDArray[np.float64] | None = None
+    nearest_distances: NDArray[np.float32] | None = None
 
     @staticmethod
     def from_scores(
@@ -168,10 +175,11 @@ class Valuation:
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """(n,) rank of each training image, 1 = highest value; equal values by position."""
-        ranks = np.empty(len(self.values), dtype=np.int64)
-        ranks[np.argsort(-self.values, kind="stable")] = np.arange(1, len(self.values) + 1)
-        return ranks
+        """(n,) rank of each training image, 1 = highest value.
+
+        Equal values share the least of their ranks, so the next lower value skips some.
+        """
+        return shared_ranks(self.values)
 
     @cached_property
     def n_supported(self) -> NDArray[np.int64]:
@@ -224,9 +232,7 @@ class Valuation:
 
     def to_pandas(self) -> pd.DataFrame:
         """The columns of `values.parquet` as a data frame, in the order of `train_ids`."""
-        frame: pd.DataFrame = values_table(
-            self.train_ids, self.train_labels, self.values, self.ranks, self.n_supported
-        ).to_pandas()
+        frame: pd.DataFrame = _values_of(self).to_pandas()
         return frame
 
     def open_images(
@@ -291,13 +297,13 @@ class Valuation:
 
     def _repr_html_(self) -> str:
         """Counts and the most valuable training images, for a notebook."""
-        best = np.argsort(self.ranks)[:SHOWN]
+        best = np.argsort(self.ranks, kind="stable")[:SHOWN]
         n, m = len(self.train_ids), len(self.generated_ids)
-        n_valued = int((self.values > 0).sum())
+        idle = idle_text(self.n_supported, self.ranks)
         labels = self.train_labels or (None,) * n
         return html_table(
-            f"{n:,} training images valued by {m:,} generated images; {n_valued:,} have a value "
-            f"above 0; {len(self.skipped):,} images were skipped",
+            f"{n:,} training images valued by {m:,} generated images; "
+            f"{f'{idle}; ' if idle else ''}{len(self.skipped):,} images were skipped",
             ("rank", "training image", "label", "value", "supports"),
             [
                 (
@@ -376,13 +382,7 @@ def tables_of(valuation: Valuation) -> dict[str, pa.Table]:
     train_ids, generated_ids = valuation.train_ids, valuation.generated_ids
     train_keys, generated_keys = valuation.train_keys, valuation.generated_keys
     tables = {
-        "values.parquet": values_table(
-            train_ids,
-            valuation.train_labels,
-            valuation.values,
-            valuation.ranks,
-            valuation.n_supported,
-        ),
+        "values.parquet": _values_of(valuation),
         "contributions.parquet": contributions_table(
             train_ids, generated_ids, valuation.contributions
         ),
@@ -396,6 +396,17 @@ def tables_of(valuation: Valuation) -> dict[str, pa.Table]:
     if valuation.clusters is not None:
         tables[DUPLICATES_FILE] = valuation.clusters.table(train_ids)
     return tables
+
+
+def _values_of(valuation: Valuation) -> pa.Table:
+    return values_table(
+        valuation.train_ids,
+        valuation.train_labels,
+        valuation.values,
+        valuation.ranks,
+        valuation.n_supported,
+        valuation.nearest_distances,
+    )
 
 
 def valuation_of(record: RunRecord, tables: Mapping[str, pa.Table]) -> Valuation:
@@ -443,6 +454,7 @@ def valuation_of(record: RunRecord, tables: Mapping[str, pa.Table]) -> Valuation
         generated_keys=keys and keys[len(train_ids) :],
         clusters=None if duplicates is None else Clusters.of_table(duplicates, train_ids),
         match_p=generated["match_p"].to_numpy() if "match_p" in generated.column_names else None,
+        nearest_distances=nearest_distances(values),
     )
     if not np.allclose(valuation.values, values["value"].to_numpy(), rtol=1e-9, atol=1e-12):
         raise ValueError("the values are not the sums of the contributions")

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmvaluator.images import set_fingerprint
+from gmvaluator.runs.ranking import shared_ranks
+from gmvaluator.runs.tables import NEAREST
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import recorded_weighting
 
@@ -76,17 +78,32 @@ def _laws_of_tables(valuation: Valuation, values: pa.Table, pairs: pa.Table) -> 
     """Columns that `Valuation.load` does not read agree with the columns that it reads."""
     ids = valuation.train_ids
     value, rank = values["value"].to_numpy(), values["rank"].to_numpy()
-    wrong = np.ones(len(ids), dtype=bool)
-    if np.array_equal(np.sort(rank), np.arange(1, len(ids) + 1)):
-        order = np.argsort(rank, kind="stable")
-        # a comparison with NaN is false: NaN breaks the law
-        wrong[order] = ~(np.diff(value[order], prepend=np.inf) <= ROUNDING)
-    yield _law("rank 1 has the highest value, and so on", wrong, ids)
+    if NEAREST in values.column_names:
+        wrong = (rank != shared_ranks(value)) | np.isnan(value)
+        yield _law("rank 1 has the highest value, and so on; equal values share one", wrong, ids)
+    else:
+        yield _law("rank 1 has the highest value, and so on", _misranked(value, rank), ids)
+    if (nearest := valuation.nearest_distances) is not None:
+        pairs_of = valuation.contributions
+        # a comparison with NaN is false: a contributor without a nearest distance breaks the law
+        farther = ~(nearest[pairs_of.rows] <= pairs_of.distances)
+        name = "no contributor is nearer than the nearest distance of its training image"
+        yield _law(name, farther.any(axis=1), valuation.generated_ids)
     miscounted = valuation.n_supported != values["n_supported"].to_numpy()
     yield _law("n_supported counts the images a training image has score of", miscounted, ids)
     m, k = valuation.contributions.rows.shape
     misplaced = pairs["rank"].to_numpy().reshape(m, k) != np.arange(1, k + 1)
     yield _law("contributors are ranked 1, 2, …", misplaced.any(axis=1), valuation.generated_ids)
+
+
+def _misranked(value: NDArray[np.float64], rank: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n,) wrong ranks of a run of an earlier version, which ranked equal values by position."""
+    wrong = np.ones(len(value), dtype=bool)
+    if np.array_equal(np.sort(rank), np.arange(1, len(value) + 1)):
+        order = np.argsort(rank, kind="stable")
+        # a comparison with NaN is false: NaN breaks the law
+        wrong[order] = ~(np.diff(value[order], prepend=np.inf) <= ROUNDING)
+    return wrong
 
 
 def _laws_of_inputs(valuation: Valuation) -> Iterator[Law]:
