@@ -57,6 +57,7 @@ from gmvaluator.report.tables import tables_of
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.ranking import idle_text
 from gmvaluator.runs.valuation import Valuation
 
 # in the order in which each needs those before
@@ -145,6 +146,7 @@ def report_run(
         orders=ORDERS,
         filters=filters_of(images),
         clusters=run.valuation.clusters,
+        idle=idle_text(run.valuation.n_supported, run.valuation.ranks),
         stored_k=images.stored[1],
         stored_m=len(images.stored[0]),
         k=run.valuation.contributions.rows.shape[1],

@@ -64,7 +64,7 @@ class Pictures:
 def wanted_pictures(images: Images) -> Iterator[Key]:
     """Images by how soon a reader sees their pictures; some come more than once."""
     rows = images.valuation.contributions.rows
-    by_rank = np.argsort(images.valuation.ranks)
+    by_rank, by_low_rank = (images.order("train", order) for order in ORDERS["train"][:2])
     orders = [images.order("generated", order) for order in ORDERS["generated"] if order.column]
     spread = orders[0]
     leaders = images.order("clusters", ORDERS["clusters"][0])
@@ -72,7 +72,7 @@ def wanted_pictures(images: Images) -> Iterator[Key]:
     yield from (("train", int(row)) for row in by_rank[:VALUES_PAGE])
     yield from _with_contributors(spread[:GALLERY_PAGE], rows)
     yield from _members(images, leaders[:CLUSTERS_PAGE])
-    yield from (("train", int(row)) for row in by_rank[::-1][:VALUES_PAGE])
+    yield from (("train", int(row)) for row in by_low_rank[:VALUES_PAGE])
     for order in orders[1:]:
         yield from _with_contributors(order[:GALLERY_PAGE], rows)
     yield from _with_contributors(spread[:WHOLE], rows)
