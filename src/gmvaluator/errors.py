@@ -46,6 +46,10 @@ class InputError(GMValuatorError, ValueError):
     exit_code = 2
 
 
+class SettingError(InputError, AttributeError):
+    """A setting of a valuator is assigned; settings are passed when a valuator is made."""
+
+
 class MovedError(InputError):
     """The images of a run or index are no longer where they were when it was made."""
 

@@ -41,8 +41,8 @@ RUN_FOLDER = Kind(
     ("Valuation.save writes run folders", "gmvaluator value writes run folders"),
     (
         "Valuation.load takes a run folder",
-        "value, match, extend, report, curate, uncertainty, stability, audit, verify, diff and "
-        "payout take a run folder",
+        "value, match, extend, reweigh, report, curate, uncertainty, stability, audit, verify, "
+        "diff and payout take a run folder",
     ),
 )
 INDEX_FOLDER = Kind(

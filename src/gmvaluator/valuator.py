@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +21,7 @@ from gmvaluator.engine.reload import check_fitting, named_settings, recorded_hol
 from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
-from gmvaluator.errors import InputError, RunError, either
+from gmvaluator.errors import InputError, RunError, SettingError, either
 from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.memory import Budget, parse_memory
@@ -96,6 +97,8 @@ class GMValuator:
         InputError: a setting that cannot work.
     """
 
+    settings: Settings
+
     def __init__(
         self,
         *,
@@ -135,7 +138,7 @@ class GMValuator:
         recall = [encoder] if second_encoder in (None, "none") else [encoder, second_encoder]
         named = [part if isinstance(part, str) else self._load(part) for part in recall]
         names = [name_of(part) for part in named]
-        self.settings = Settings(
+        settings = Settings(
             encoder=names[0],
             second_encoder=names[1] if len(names) > 1 else None,
             index=index,
@@ -151,7 +154,8 @@ class GMValuator:
             null_level=null_level,
             seed=seed,
         )
-        self.settings = check_settings(self.settings)
+        # as it is: `__setattr__` refuses every later change
+        object.__setattr__(self, "settings", check_settings(settings))
         self._recall = tuple(self._load(part) for part in named)
         if len({part.fingerprint for part in self._recall}) < len(self._recall):
             raise InputError(
@@ -164,6 +168,30 @@ class GMValuator:
         )
         self._holdout: ImageSet | None = None
         self.fitted_: Trained | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse settings, and names that no valuator has: to set them would change no value.
+
+        Raises:
+            SettingError: what to do instead.
+        """
+        known = name == "fitted_" or name.startswith("_") or hasattr(type(self), name)
+        if name != "settings" and name not in _ARGUMENTS and known:
+            super().__setattr__(name, value)
+            return
+        if name not in ("settings", *_ARGUMENTS):
+            raise SettingError(
+                f"a valuator has no setting {name!r}; pass settings to GMValuator(…), one of "
+                f"{', '.join(_ARGUMENTS)}"
+            )
+        again = ""
+        if name in (*_WEIGHED, "settings"):
+            changed = "…" if name == "settings" else f"{name}=…"
+            again = f", or weigh a valuation again: valuation.reweigh({changed})"
+        raise SettingError(
+            f"{name} of a valuator cannot be changed; make another valuator: "
+            f"GMValuator({'' if name == 'settings' else f'{name}='}…){again}"
+        )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -355,3 +383,7 @@ def _as_weights(weights: Weights | Mapping[str, str | Path] | None, store: Store
         raise InputError(f"weights={weights!r}; pass files by name, such as {{'maniqa': 'm.pt'}}")
     paths = {name: Path(path) for name, path in (weights or {}).items()}
     return Weights(paths, store.folder / "weights" if store else None)
+
+
+_ARGUMENTS = tuple(name for name in signature(GMValuator.__init__).parameters if name != "self")
+_WEIGHED = ("weighting", "temperature", "k")

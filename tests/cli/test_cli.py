@@ -440,3 +440,24 @@ def test_no_command_needs_the_cache(
             assert way in line
     assert call("cache")[0] == 0
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_reweigh_writes_the_run_of_another_temperature(
+    call: Call, digit_folder: Path, generated: Path, tmp_path: Path
+) -> None:
+    arguments = ("value", digit_folder, generated, *QUICK, "--no-report")
+    call(*arguments, "--out", tmp_path / "run")
+    call(*arguments, "--temperature", "0.05", "--out", tmp_path / "sharp")
+    words = ("reweigh", tmp_path / "run", "--temperature", "0.05", "--out", tmp_path / "again")
+    status, printed, _ = call(*words)
+    assert status == 0
+    assert str(tmp_path / "again" / "report.html") in printed
+    found, wanted = (Valuation.load(tmp_path / name) for name in ("again", "sharp"))
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert call("diff", tmp_path / "again", tmp_path / "sharp")[0] == 0
+    status, _, err = call(*words)
+    assert (status, "--overwrite" in err) == (4, True)
+    status, _, err = call(*words[:2], "--weighting", "shapley", "--out", tmp_path / "other")
+    assert status == 2
+    assert "gmvaluator value RUN GENERATED --weighting shapley --out OTHER" in err
+    assert not (tmp_path / "other").exists()

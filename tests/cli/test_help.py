@@ -23,15 +23,17 @@ from gmvaluator.cli.help import HEADINGS, MOST_FLAT, SETTINGS, Purposes, Verb
 from gmvaluator.cli.options import FIT, NULL, WEIGHING, options
 
 SEVERAL = "the verb compares several values, so the option is repeatable"
+OF_RUN = "the verb changes a run, whose settings are the defaults"
 EACH = "each study has its own default"
 EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
     "--encoder": {
         "stability": SEVERAL,
         "audit": "copies are searched by one encoder, whatever the run used",
     },
-    "--k": {"stability": SEVERAL, "evaluate": EACH},
+    "--k": {"stability": SEVERAL, "evaluate": EACH, "reweigh": OF_RUN},
     "--m": {"evaluate": EACH},
-    "--temperature": {"stability": SEVERAL},
+    "--temperature": {"stability": SEVERAL, "reweigh": OF_RUN},
+    "--weighting": {"reweigh": OF_RUN},
     "--index": {"evaluate pq": SEVERAL},
     "--share": {"evaluate counterfactual": SEVERAL},
     "--candidates": {"audit": "the audit compares each candidate in detail, which is slow"},

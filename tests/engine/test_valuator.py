@@ -362,3 +362,36 @@ def test_labels_come_with_the_sets(tmp_path: Path, digits: Digits) -> None:
     assert isinstance(valuation, Valuation)
     assert valuation.train_labels == images.labels
     assert valuation.generated_labels is None
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("temperature", r"GMValuator\(temperature=…\), or .* valuation\.reweigh\(temperature=…\)"),
+        ("settings", r"make another valuator: GMValuator\(…\), or .*valuation\.reweigh\(…\)"),
+        ("encoder", r"encoder of a valuator cannot be changed; .*: GMValuator\(encoder=…\)$"),
+        ("progress", r"make another valuator: GMValuator\(progress=…\)$"),
+        ("temprature", r"no setting 'temprature'; pass settings to GMValuator\(…\), one of "),
+    ],
+)
+def test_a_setting_that_is_assigned_is_refused(name: str, advice: str) -> None:
+    valuator = GMValuator(**QUICK)
+    before = valuator.settings
+    with pytest.raises(InputError, match=advice):
+        setattr(valuator, name, 0.1)
+    with pytest.raises(AttributeError):
+        setattr(valuator, name, 0.1)
+    assert valuator.settings is before
+    assert not hasattr(valuator, "temprature")
+
+
+def test_learned_state_and_attributes_of_a_subclass_can_be_assigned(digits: Digits) -> None:
+    class Named(GMValuator):
+        title = ""
+
+    valuator, other = Named(**QUICK), GMValuator(**QUICK).fit(digits[0][:60])
+    valuator.fitted_, valuator.title = other.fitted_, "digits"
+    assert valuator.title == "digits"
+    assert len(valuator.value(digits[0][:2]).generated_ids) == 2
+    copied = pickle.loads(pickle.dumps(valuator.settings))
+    assert copied == valuator.settings

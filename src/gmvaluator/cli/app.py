@@ -21,6 +21,7 @@ from gmvaluator.cli.options import (
     COMPUTING,
     FIT,
     JSON,
+    NO_REPORT,
     NULL,
     OVERWRITE,
     PIXEL_LIMIT,
@@ -46,6 +47,7 @@ from gmvaluator.cli.printing import (
     warn_plainly,
 )
 from gmvaluator.cli.report import report
+from gmvaluator.cli.reweigh import reweigh
 from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 
 
 PURPOSES = {
-    "Value training images": ("value", "extend", "embed", "match"),
+    "Value training images": ("value", "extend", "reweigh", "embed", "match"),
     "Look at a run": ("report", "curate"),
     "Check a run": ("uncertainty", "stability", "audit", "verify", "diff"),
     "Pay owners": ("payout", "ledger"),
@@ -105,7 +107,7 @@ def cli(log_level: str) -> None:
 @click.argument("train")
 @click.argument("generated")
 @options(out("Folder to write the run to.", required=True), OVERWRITE)
-@options(flag("--no-report", "Do not write the page report.html into the run."))
+@options(NO_REPORT)
 @options(*FIT, *WEIGHING, *NULL, TRAIN_IMAGES, PIXEL_LIMIT, *COMPUTING, *PRINTING)
 def value(
     train: str,
@@ -275,7 +277,7 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 for _command in (
-    *(extend, report, curate, uncertainty, stability, audit, verify, diff, payout, ledger),
+    *(extend, reweigh, report, curate, uncertainty, stability, audit, verify, diff, payout, ledger),
     *(sample, train_generator, evaluate),
 ):
     cli.add_command(_command)

@@ -115,6 +115,7 @@ RUN = click.argument("run", type=PATH)
 OVERWRITE = flag(
     "--overwrite", "Replace an earlier result in the same place; without it that is an error."
 )
+NO_REPORT = flag("--no-report", "Do not write the page report.html into the run.")
 JSON = flag("--json", "Print the result as JSON.", to="as_json")
 QUIET_GIVEN = "gmvaluator.quiet"
 QUIET = click.option(
@@ -232,6 +233,28 @@ COMPUTING = (
     STRICT,
 )
 
+_K = "Number of training images that share each generated image (its contributors)."
+_WEIGHTING = (
+    "How contributors share a generated image. softmax: nearer ones get more (Eq. 6 of the "
+    "paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
+    "ridge regression on the candidates; global-ridge: the same on all training images."
+)
+_TEMPERATURE = (
+    "How evenly contributors share with --weighting softmax: near 0 the nearest gets nearly "
+    "all, a large number gives equal parts. auto: fitted to each generated image; spacing: "
+    "a twentieth of the median distance between neighbouring training images."
+)
+# of a run that is weighed again: settings that need no image
+REWEIGHING = (
+    option(
+        "--weighting NAME",
+        f"{_WEIGHTING} A run can be weighed again by softmax, or by shapley with a smaller --k. "
+        "Default: that of the run.",
+    ),
+    option("--temperature FLOAT|auto|spacing", f"{_TEMPERATURE} Default: that of the run."),
+    option("--k", f"{_K} At most as many as the run has. Default: that of the run.", type=int),
+)
+
 PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
 FIT = (
     option(
@@ -271,12 +294,7 @@ FIT = (
         "realism: closeness to the training images; maniqa: a network's opinion; none: 1 for "
         "every image; or an .npy file with one number per generated image. Default: realism.",
     ),
-    option(
-        "--k",
-        "Number of training images that share each generated image (its contributors). Default: "
-        "50, or all of a smaller training set.",
-        type=int,
-    ),
+    option("--k", f"{_K} Default: 50, or all of a smaller training set.", type=int),
     option(
         "--candidates",
         "Number of training images that the search finds for each generated image. The distance "
@@ -294,19 +312,8 @@ FIT = (
     FIT_SEED,
 )
 WEIGHING = (
-    option(
-        "--weighting NAME",
-        "How contributors share a generated image. softmax: nearer ones get more (Eq. 6 of the "
-        "paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
-        "ridge regression on the candidates; global-ridge: the same on all training images. "
-        "Default: softmax.",
-    ),
-    option(
-        "--temperature FLOAT|auto|spacing",
-        "How evenly contributors share with --weighting softmax: near 0 the nearest gets nearly "
-        "all, a large number gives equal parts. auto: fitted to each generated image; spacing: "
-        "a twentieth of the median distance between neighbouring training images. Default: 1.0.",
-    ),
+    option("--weighting NAME", f"{_WEIGHTING} Default: softmax."),
+    option("--temperature FLOAT|auto|spacing", f"{_TEMPERATURE} Default: 1.0."),
     option(
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "

@@ -25,6 +25,8 @@ from gmvaluator.shown import short_repr
 
 MARKER = RUN_FOLDER.files[0]
 FORMAT = 1
+LISTS = ("extensions", "earlier_seals", "reweighed")
+"""Entries that are arrays in `run.json`, and tuples in the record."""
 
 Source = str | list[list[str]]
 """Where an image set was: a location, or several as [prefix of the ids, location]."""
@@ -196,6 +198,8 @@ class RunRecord:
         unattributed: result of the test for images without a contributor; None: not tested.
         extensions: one entry for each set of generated images that was appended later.
         earlier_seals: seals of the run before it was extended.
+        reweighed: one entry for each time that the run was weighed again from its distances: the
+            settings that it had before, and the seal of the run that was read.
         extras: further entries of baselines, such as `agreement` of IF4GAN.
         files: SHA-256 of the other files of the run's folder, by name.
         seal: hash of all entries above. `files` and `seal` are None in a `Valuation`, which may
@@ -216,6 +220,7 @@ class RunRecord:
     unattributed: Unattributed | None = None
     extensions: tuple[Mapping[str, Any], ...] | None = None
     earlier_seals: tuple[str, ...] | None = None
+    reweighed: tuple[Mapping[str, Any], ...] | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] | None = None
     seal: str | None = None
@@ -244,7 +249,7 @@ class RunRecord:
         )
         if "unattributed" in record:
             record["unattributed"] = Unattributed.from_json(record["unattributed"])
-        for name in ("extensions", "earlier_seals"):
+        for name in LISTS:
             if name in record:
                 record[name] = tuple(record[name])
         return cls(**record, extras=entries)
@@ -265,7 +270,7 @@ class RunRecord:
         entries["inputs"] = inputs
         if self.unattributed is not None:
             entries["unattributed"] = self.unattributed.as_json()
-        for name in ("extensions", "earlier_seals"):
+        for name in LISTS:
             if name in entries:
                 entries[name] = list(entries[name])
         return deepcopy(entries)
@@ -317,7 +322,7 @@ def check_format(info: Mapping[str, Any]) -> None:
         )
 
 
-_SINCE_SEALS = ("files", "seal", "unattributed", "earlier_seals", "extensions")
+_SINCE_SEALS = ("files", "seal", "unattributed", "earlier_seals", "reweighed", "extensions")
 
 
 def entries_since_seals(info: Mapping[str, Any]) -> list[str]:

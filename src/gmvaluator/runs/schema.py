@@ -181,6 +181,7 @@ RECORD = record_of(
         "unattributed": UNATTRIBUTED,
         "extensions": list_of(OBJECT),
         "earlier_seals": list_of(TEXT),
+        "reweighed": list_of(record_of({"settings": OBJECT}, {"seal": TEXT})),
         "files": object_of(TEXT),
         "seal": TEXT,
     },

@@ -39,6 +39,7 @@ from gmvaluator.runs.tables import (
     values_table,
 )
 from gmvaluator.scoring.scores import Contributions, sum_values
+from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
@@ -197,10 +198,15 @@ class Valuation:
 
         0 for all, unless the scores of images without a contributor were withheld.
         """
+        return np.where(self.withheld, self.quality, 0.0)
+
+    @cached_property
+    def withheld(self) -> NDArray[np.bool_]:
+        """(m,) whether the quality of a generated image goes to no contributor."""
         test = self.record.unattributed
         if self.match_p is None or test is None or not test.applied:
-            return np.zeros_like(self.quality)
-        return np.where(self.match_p <= test.level, self.quality, 0.0)
+            return np.zeros(len(self.quality), dtype=np.bool_)
+        return np.asarray(self.match_p <= test.level)
 
     def contributors(self, generated: int | str) -> ContributorList:
         """Contributors of one generated image.
@@ -218,6 +224,33 @@ class Valuation:
             distances=self.contributions.distances[j],
             scores=self.contributions.scores[j],
         )
+
+    def reweigh(
+        self,
+        *,
+        weighting: str | None = None,
+        temperature: AnyTemperature | None = None,
+        k: int | None = None,
+    ) -> Valuation:
+        """A valuation with another weighting, temperature or k, from the recorded distances alone.
+
+        No image is read and nothing is fitted: the result is that of valuing the images again with
+        these settings. Quality, p-values and withheld images stay. `record.reweighed` has what was
+        changed.
+
+        Args:
+            weighting: `softmax`, or `shapley` with a smaller k: it reads the next distance too.
+            temperature: τ > 0 or `auto`; `spacing` where the run measured it. Default: that of
+                the run, or 1.0 for another weighting.
+            k: contributors of each generated image, at most those that were recorded.
+
+        Raises:
+            InputError: nothing to change, or a run records too little for the change; the message
+                says what can be changed, and how to fit again.
+        """
+        from gmvaluator.runs.reweighing import reweigh
+
+        return reweigh(self, weighting=weighting, temperature=temperature, k=k)
 
     def score_matrix(self) -> NDArray[np.float64]:
         """(n, m) score of every training image for every generated image; 0: no contributor.

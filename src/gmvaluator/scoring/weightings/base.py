@@ -84,6 +84,9 @@ class Weighting(ABC):
         has_temperature: whether τ of Eq. 6 takes part.
         ranks: whether the weighting chooses among ranked candidates.
         nearer_never_less: whether a nearer contributor never scores less than a farther one.
+        by_distance: whether the contributors are the nearest candidates, and share by distances
+            alone. A run can then be weighed again from its recorded distances.
+        reads_beyond: whether shares read `Contributors.beyond` too, which a run does not record.
         withdrawal: one sentence for statements: what a re-settlement without some images is.
     """
 
@@ -91,6 +94,8 @@ class Weighting(ABC):
     has_temperature: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
     nearer_never_less: ClassVar[bool] = False
+    by_distance: ClassVar[bool] = False
+    reads_beyond: ClassVar[bool] = False
     withdrawal: ClassVar[str] = (
         "an approximation: the recorded scores of those that remain, divided by their sum"
     )

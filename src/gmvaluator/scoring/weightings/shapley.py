@@ -14,6 +14,8 @@ class Shapley(Weighting):
     """Each contributor's Shapley value in the game of covering the generated image."""
 
     name = "shapley"
+    by_distance = True
+    reads_beyond = True
     withdrawal = (
         "exact within the recorded contributors: the coverage game without those that left, "
         "from the recorded distances"

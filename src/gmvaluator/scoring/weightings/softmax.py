@@ -32,6 +32,7 @@ class Softmax(Weighting):
     name = "softmax"
     has_temperature = True
     nearer_never_less = True
+    by_distance = True
     withdrawal = (
         "exact within the recorded contributors: Eq. 6 over those that remain, at the "
         "temperature recorded (with `auto`, each image keeps its own)"

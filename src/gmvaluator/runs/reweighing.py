@@ -1,0 +1,182 @@
+"""A run weighed again: another weighting, temperature or k, from the recorded distances alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmvaluator import versions
+from gmvaluator.arguments import whole_number
+from gmvaluator.errors import InputError, either
+from gmvaluator.files.atomic import check_output
+from gmvaluator.matching.rerank import Contributors
+from gmvaluator.runs.record import MARKER, RecordedSettings, read_record
+from gmvaluator.scoring.scores import check_weighting, contribute
+from gmvaluator.scoring.weightings import WEIGHTINGS, Temperature, recorded_weighting
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+
+if TYPE_CHECKING:
+    from gmvaluator.runs.valuation import Valuation
+
+BY_DISTANCE = " or ".join(name for name, each in WEIGHTINGS.items() if each.by_distance)
+
+
+def reweigh(
+    valuation: Valuation,
+    *,
+    weighting: str | None = None,
+    temperature: AnyTemperature | None = None,
+    k: int | None = None,
+    seal: str | None = None,
+) -> Valuation:
+    """`Valuation.reweigh`.
+
+    Args:
+        valuation: of GMValuator.
+        weighting, temperature, k: see there.
+        seal: of the run that the valuation was read from, for the record.
+    """
+    record, width = valuation.record, valuation.contributions.rows.shape[1]
+    before = record.settings
+    if weighting is None and temperature is None and k is None:
+        raise InputError(
+            f"nothing to change; pass {either('weighting=…, temperature=… or k=…', _OPTIONS)}"
+        )
+    named = before.weighting or "softmax"
+    _check_distances_decide(before, named, weighting or "softmax")
+    k = width if k is None else whole_number("k", k, 1)
+    if k > width:
+        raise InputError(
+            f"k={k} exceeds the {width} contributors that the run recorded; pass k ≤ {width}, or "
+            f"{_fit_again('k', k)}"
+        )
+    weighting = named if weighting is None else weighting
+    kept: AnyTemperature = before.temperature or 1.0
+    if temperature is None:
+        temperature = kept if weighting == named else 1.0
+    temperature = check_temperature(temperature)
+    chosen = check_weighting(weighting, temperature)
+    if not chosen.by_distance:
+        raise InputError(
+            f"weighting {weighting} reads vectors, and a run records distances alone; pass "
+            f"weighting {BY_DISTANCE}, or {_fit_again('weighting', weighting)}"
+        )
+    contributors = _nearest(valuation, k)
+    if chosen.reads_beyond and contributors.beyond is None and before.candidates != width:
+        raise InputError(
+            f"weighting {weighting} reads the distance of the nearest candidate that is no "
+            f"contributor, and the run recorded the {width} contributors alone; "
+            + (f"pass k ≤ {width - 1}, or " if width > 1 else "")
+            + _fit_again("weighting", weighting)
+        )
+    used = _temperature_used(before, temperature)
+    scores = contribute(contributors, valuation.quality, weighting, used)
+    now = {"weighting": weighting, "temperature": temperature, "temperature_used": used, "k": k}
+    entry: dict[str, Any] = {
+        "settings": {name: before.get(name) for name in now if before.get(name) != now[name]},
+        "versions": versions.installed(),
+    }
+    if seal is not None:
+        entry["seal"] = seal
+    return replace(
+        valuation,
+        contributions=scores.without(valuation.withheld),
+        record=replace(
+            record,
+            settings=RecordedSettings({**before, **now}),
+            reweighed=(*(record.reweighed or ()), entry),
+            # seals of runs with other scores
+            earlier_seals=None,
+        ),
+    )
+
+
+def reweigh_run(
+    run: str | Path,
+    out: str | Path,
+    *,
+    weighting: str | None = None,
+    temperature: AnyTemperature | None = None,
+    k: int | None = None,
+    overwrite: bool = False,
+) -> Valuation:
+    """Weigh a saved run again, and save the result. No image is read and nothing is fitted.
+
+    Args:
+        run: folder of the run.
+        out: folder to save to.
+        weighting, temperature, k: as for `Valuation.reweigh`.
+        overwrite: replace the run in `out`.
+
+    Raises:
+        InputError: the run cannot be weighed so; the message says what can be changed.
+        RunError: no run is there, or `out` holds another run (unless `overwrite`).
+    """
+    from gmvaluator.runs.valuation import Valuation
+
+    folder = Path(run)
+    record = read_record(folder)
+    check_output(Path(out), MARKER, overwrite=overwrite)
+    weighed = reweigh(
+        Valuation.load(folder), weighting=weighting, temperature=temperature, k=k, seal=record.seal
+    )
+    weighed.save(out, overwrite=overwrite)
+    return weighed
+
+
+_OPTIONS = "--weighting, --temperature or --k"
+
+
+def _check_distances_decide(settings: RecordedSettings, named: str, wanted: str) -> None:
+    """Raise InputError unless distances alone chose the contributors of the run.
+
+    Args:
+        settings: of the run.
+        named: weighting of the run.
+        wanted: weighting of the new run, for the message.
+    """
+    if not settings.by_gmvaluator:
+        raise InputError(
+            f"the scores are by {settings['valuer']!r}, which has no weighting; pass a run of "
+            "gmvaluator value, or score the images where these scores were made"
+        )
+    if not recorded_weighting(named).by_distance:
+        raise InputError(
+            f"weighting {named} chose the contributors of the run by vectors, which the run does "
+            f"not record. Runs of weighting {BY_DISTANCE} can be weighed again; "
+            + _fit_again("weighting", wanted)
+        )
+
+
+def _fit_again(name: str, value: object) -> str:
+    """What to write in order to value the images anew with another setting."""
+    return "fit again: " + either(
+        f"GMValuator.refit(run, {name}={value!r}).value(generated)",
+        f"gmvaluator value RUN GENERATED --{name} {value} --out OTHER",
+    )
+
+
+def _nearest(valuation: Valuation, k: int) -> Contributors:
+    """The k nearest of the recorded contributors, which are in the order of their distances."""
+    contributions = valuation.contributions
+    contributors = Contributors(contributions.rows, contributions.distances, contributions.n_train)
+    return contributors.nearest(k)
+
+
+def _temperature_used(before: Mapping[str, Any], temperature: AnyTemperature) -> Temperature:
+    """τ as a number, or `auto`; `spacing` as the run measured it.
+
+    Raises:
+        InputError: `spacing`, and the run did not measure the training images.
+    """
+    if temperature != "spacing":
+        return temperature
+    if before.get("temperature") != "spacing":
+        raise InputError(
+            "temperature spacing is measured on the training images, and the run did not; pass a "
+            f"number or auto, or {_fit_again('temperature', 'spacing')}"
+        )
+    used: Temperature = before["temperature_used"]
+    return used
