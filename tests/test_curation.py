@@ -71,8 +71,8 @@ def test_equal_images_are_listed_together_and_counted(run: Path, tmp_path: Path)
     counted, cut = found.notes()
     assert counted.startswith(f"{idle} of 42 training images contributed to nothing: their value")
     assert cut == (
-        f"{idle} images of the lowest value are listed and not 3: the last {idle} of them are "
-        "equal (value 0), and equal images are listed all or not at all"
+        f"{idle} images of the lowest value are listed and not 3: all of them are equal "
+        "(value 0), and equal images are listed all or not at all"
     )
     written = export_curation(found, tmp_path / "out")
     assert (written["contributed_to_nothing"], written["lowest_value_wanted"]) == (idle, 3)
@@ -82,6 +82,23 @@ def test_equal_images_are_listed_together_and_counted(run: Path, tmp_path: Path)
     command += ["--off-manifold", "0"]
     shown = CliRunner().invoke(cli, command, catch_exceptions=False).stdout
     assert all(note in shown for note in (counted, cut))
+
+
+def test_the_equal_images_at_the_end_of_a_list_are_counted(run: Path) -> None:
+    valuation = Valuation.load(run)
+    idle = np.flatnonzero(valuation.n_supported == 0)
+    nearest = np.where(valuation.n_supported == 0, np.float32(0.25), np.float32(0))
+    nearest[idle[-2:]] = np.nan
+    replace(valuation, nearest_distances=nearest).save(run, overwrite=True)
+    assert [len(curate_run(run, lowest=n, off_manifold="0").notes()) for n in ("1", "2")] == [2, 1]
+    found = curate_run(run, lowest="3", off_manifold="0")
+    assert found.lowest[:2].tolist() == idle[-2:].tolist()
+    assert (
+        f"{len(idle)} images of the lowest value are listed and not 3: the last {len(idle) - 2} of "
+        "them are equal (value 0, and 0.25 from the nearest generated image)"
+    ) in found.notes()[1]
+    never = curate_run(run, lowest="1", off_manifold="0").notes()[1]
+    assert "all of them are equal (value 0, and never among the candidates of a" in never
 
 
 def test_of_equal_values_the_farthest_from_all_generated_images_come_first(run: Path) -> None:

@@ -150,14 +150,15 @@ class Curation:
             if valuation.nearest_distances is not None:
                 nearest = valuation.nearest_distances[last]
                 what += (
-                    ", and never a candidate of a generated image"
+                    ", and never among the candidates of a generated image"
                     if np.isnan(nearest)
                     else f", and {nearest:.5g} from the nearest generated image"
                 )
+            which = "all" if self.equal == len(self.lowest) else f"the last {self.equal:,}"
             notes.append(
                 f"{len(self.lowest):,} images of the lowest value are listed and not "
-                f"{self.wanted:,}: the last {self.equal:,} of them are equal ({what}), and equal "
-                "images are listed all or not at all"
+                f"{self.wanted:,}: {which} of them are equal ({what}), and equal images are listed "
+                "all or not at all"
             )
         return tuple(note for note in notes if note)
 

@@ -90,7 +90,8 @@ class GMValuator:
         progress: True for bars on standard error, or an object with `stage`.
 
     Attributes:
-        settings: the `Settings`.
+        settings: the `Settings`. They stay: to assign one is an error. `Valuation.reweigh` changes
+            those that need no fitting.
         fitted_: learned state, after `fit`.
 
     Raises:

@@ -58,6 +58,10 @@ def test_a_setting_that_changes_values_is_named_with_the_largest_changes(home: P
     assert not narrow.equal
     assert [(entry.name, entry.first, entry.second) for entry in narrow.settings] == [("k", 5, 3)]
     one, two = Valuation.load(home / "run"), Valuation.load(home / "narrow")
+    idle = [int((run.values == 0).sum()) for run in (one, two)]
+    assert 0 < idle[0] < idle[1]
+    text = narrow.as_text()
+    assert f"training images that contributed to nothing: {idle[0]} and {idle[1]}\n" in text
     gaps = abs(two.values - one.values)
     first = narrow.largest[0]
     assert first.train_id == one.train_ids[int(gaps.argmax())]

@@ -451,6 +451,7 @@ def test_reweigh_writes_the_run_of_another_temperature(
     words = ("reweigh", tmp_path / "run", "--temperature", "0.05", "--out", tmp_path / "again")
     status, printed, _ = call(*words)
     assert status == 0
+    assert "valued by 6 generated ones, weighed again by their recorded distances\n" in printed
     assert str(tmp_path / "again" / "report.html") in printed
     found, wanted = (Valuation.load(tmp_path / name) for name in ("again", "sharp"))
     np.testing.assert_array_equal(found.values, wanted.values)

@@ -45,7 +45,8 @@ def test_numbers_of_a_hand_made_case(valuation: Valuation) -> None:
 
 
 def test_a_valuation_is_shown_in_one_line(valuation: Valuation) -> None:
-    assert repr(valuation) == "Valuation(4 training images valued by 3 generated images)"
+    shown = "Valuation(4 training images valued by 3 generated images; 1 contributed to nothing)"
+    assert repr(valuation) == shown
 
 
 def test_lists_of_contributors_are_equal_when_their_content_is(valuation: Valuation) -> None:

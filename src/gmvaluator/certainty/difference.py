@@ -80,6 +80,7 @@ class RunDifference:
         change: largest change of a value, as a part of the largest value.
         largest: the training images whose values change most, greatest change first.
         unattributed: number of generated images without a source, in each run; None: not tested.
+        idle: number of training images that contributed to nothing, in each run. They share a rank.
         tolerance: largest `change` that counts as none.
     """
 
@@ -96,6 +97,7 @@ class RunDifference:
     change: float
     largest: tuple[Change, ...]
     unattributed: tuple[int | None, int | None]
+    idle: tuple[int, int]
     tolerance: float
 
     @property
@@ -134,6 +136,8 @@ class RunDifference:
                 parts[-1] += f"; {sets.changed} have another content"
         before, after = ("not tested" if n is None else str(n) for n in self.unattributed)
         parts[-1] += f"\ngenerated images without a source: {before} and {after}"
+        first, second = self.idle
+        parts[-1] += f"\ntraining images that contributed to nothing: {first} and {second}"
         if self.train.both:
             ranks = "undefined" if self.ranks is None else f"{self.ranks:.4f}"
             parts[-1] += (
@@ -218,6 +222,7 @@ def diff_runs(
             if changes[at] > 0
         ),
         unattributed=(_unattributed(one.record), _unattributed(two.record)),
+        idle=(int((one.n_supported == 0).sum()), int((two.n_supported == 0).sum())),
         tolerance=tolerance,
     )
 

@@ -118,9 +118,13 @@ def print_valuation(
         "least_valuable": json.loads(worst.to_json(orient="records")),
         "contributed_to_nothing": len(frame) - len(contributed),
     }
+    # the seconds of a run that was weighed again are those of its fit
+    spent = f" in {sum(valuation.record.seconds.values()):.1f} s"
+    if valuation.record.reweighed:
+        spent = ", weighed again by their recorded distances"
     lines = [
-        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones "
-        f"in {sum(valuation.record.seconds.values()):.1f} s" + copies_text(valuation.clusters),
+        f"{summary['n_train']} training images valued by {summary['n_generated']} generated ones"
+        f"{spent}{copies_text(valuation.clusters)}",
     ]
     if len(contributed):
         lines.append(f"most valuable:\n{_values(best)}")

@@ -64,7 +64,9 @@ class Pictures:
 def wanted_pictures(images: Images) -> Iterator[Key]:
     """Images by how soon a reader sees their pictures; some come more than once."""
     rows = images.valuation.contributions.rows
-    by_rank, by_low_rank = (images.order("train", order) for order in ORDERS["train"][:2])
+    by_rank, by_low_rank = (
+        images.order("train", order) for order in ORDERS["train"] if order.column == "rank"
+    )
     orders = [images.order("generated", order) for order in ORDERS["generated"] if order.column]
     spread = orders[0]
     leaders = images.order("clusters", ORDERS["clusters"][0])

@@ -161,7 +161,9 @@ class Valuation:
 
     def __repr__(self) -> str:
         n, m = len(self.train_ids), len(self.generated_ids)
-        return f"Valuation({n} training images valued by {m} generated images)"
+        idle = int((self.n_supported == 0).sum())
+        nothing = f"; {idle} contributed to nothing" if idle else ""
+        return f"Valuation({n} training images valued by {m} generated images{nothing})"
 
     @property
     def info(self) -> dict[str, Any]:
