@@ -45,6 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("embed", "train", "--out", "{out}", *LIGHT),
         ("extend", "run", "more", "--prefix", "b/", "--out", "{out}"),
         ("curate", "run", "--out", "{out}"),
+        ("reweigh", "run", "--k", "1", "--out", "{out}"),
         ("demo", "--out", "{out}"),
         ("sample", "demo", "-m", "2", "--out", "{out}"),
         ("train-generator", "gan", "train", "--out", "{out}/g.safetensors"),

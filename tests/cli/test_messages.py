@@ -78,6 +78,7 @@ RUN_VERBS = {
     "curate": "--out {out}",
     "payout": "--by label --budget 5",
     "extend": "{more} --out {out}",
+    "reweigh": "--k 1 --out {out}",
 }
 """Verbs that take a run alone, and what else each needs."""
 

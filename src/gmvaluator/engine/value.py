@@ -122,9 +122,11 @@ def _nearest_distances(trained: Trained, ranked: Contributors | None) -> NDArray
     """(n,) the smallest distance of each training image as a candidate; NaN where it never was."""
     if ranked is None:
         return None
-    nearest = np.full(len(trained.train.ids), np.nan, dtype=np.float32)
-    np.fmin.at(nearest, trained.in_whole(ranked.rows), ranked.distances)
-    return nearest if trained.clusters is None else nearest[trained.clusters.representatives]
+    nearest = np.full(len(trained.order), np.nan, dtype=np.float32)
+    np.fmin.at(nearest, ranked.rows, ranked.distances)
+    if (clusters := trained.clusters) is None:
+        return nearest
+    return nearest[np.searchsorted(clusters.kept, clusters.representatives)]
 
 
 def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.float64]:
