@@ -20,7 +20,8 @@ from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperat
 if TYPE_CHECKING:
     from gmvaluator.runs.valuation import Valuation
 
-BY_DISTANCE = " or ".join(name for name, each in WEIGHTINGS.items() if each.by_distance)
+BY_DISTANCE = " or ".join(name for name, weighting in WEIGHTINGS.items() if weighting.by_distance)
+_OPTIONS = "--weighting, --temperature or --k"
 
 
 def reweigh(
@@ -38,42 +39,14 @@ def reweigh(
         weighting, temperature, k: see there.
         seal: of the run that the valuation was read from, for the record.
     """
-    record, width = valuation.record, valuation.contributions.rows.shape[1]
-    before = record.settings
-    if weighting is None and temperature is None and k is None:
-        raise InputError(
-            f"nothing to change; pass {either('weighting=…, temperature=… or k=…', _OPTIONS)}"
-        )
-    named = before.weighting or "softmax"
-    _check_distances_decide(before, named, weighting or "softmax")
-    k = width if k is None else whole_number("k", k, 1)
-    if k > width:
-        raise InputError(
-            f"k={k} exceeds the {width} contributors that the run recorded; pass k ≤ {width}, or "
-            f"{_fit_again('k', k)}"
-        )
-    weighting = named if weighting is None else weighting
-    kept: AnyTemperature = before.temperature or 1.0
-    if temperature is None:
-        temperature = kept if weighting == named else 1.0
-    temperature = check_temperature(temperature)
-    chosen = check_weighting(weighting, temperature)
-    if not chosen.by_distance:
-        raise InputError(
-            f"weighting {weighting} reads vectors, and a run records distances alone; pass "
-            f"weighting {BY_DISTANCE}, or {_fit_again('weighting', weighting)}"
-        )
-    contributors = _nearest(valuation, k)
-    if chosen.reads_beyond and contributors.beyond is None and before.candidates != width:
-        raise InputError(
-            f"weighting {weighting} reads the distance of the nearest candidate that is no "
-            f"contributor, and the run recorded the {width} contributors alone; "
-            + (f"pass k ≤ {width - 1}, or " if width > 1 else "")
-            + _fit_again("weighting", weighting)
-        )
-    used = _temperature_used(before, temperature)
-    scores = contribute(contributors, valuation.quality, weighting, used)
-    now = {"weighting": weighting, "temperature": temperature, "temperature_used": used, "k": k}
+    record, contributions = valuation.record, valuation.contributions
+    before, width = record.settings, contributions.rows.shape[1]
+    now = _changed(before, width, weighting, temperature, k)
+    # a run lists contributors in the order of their distances
+    contributors = Contributors(
+        contributions.rows, contributions.distances, contributions.n_train
+    ).nearest(now["k"])
+    scores = contribute(contributors, valuation.quality, now["weighting"], now["temperature_used"])
     entry: dict[str, Any] = {
         "settings": {name: before.get(name) for name in now if before.get(name) != now[name]},
         "versions": versions.installed(),
@@ -126,7 +99,58 @@ def reweigh_run(
     return weighed
 
 
-_OPTIONS = "--weighting, --temperature or --k"
+def _changed(
+    before: RecordedSettings,
+    width: int,
+    weighting: str | None,
+    temperature: AnyTemperature | None,
+    k: int | None,
+) -> dict[str, Any]:
+    """The settings of the new run: `weighting`, `temperature`, `temperature_used` and `k`.
+
+    Args:
+        before: settings of the run.
+        width: number of contributors that the run recorded of each generated image.
+        weighting, temperature, k: as for `Valuation.reweigh`.
+
+    Raises:
+        InputError: as for `Valuation.reweigh`.
+    """
+    if weighting is None and temperature is None and k is None:
+        raise InputError(
+            f"nothing to change; pass {either('weighting=…, temperature=… or k=…', _OPTIONS)}"
+        )
+    named = before.weighting or "softmax"
+    _check_distances_decide(before, named, weighting or "softmax")
+    k = width if k is None else whole_number("k", k, 1)
+    if k > width:
+        raise InputError(
+            f"k={k} exceeds the {width} contributors that the run recorded; pass k ≤ {width}, or "
+            f"{_fit_again('k', k)}"
+        )
+    weighting = named if weighting is None else weighting
+    if temperature is None:
+        temperature = (before.temperature or 1.0) if weighting == named else 1.0
+    temperature = check_temperature(temperature)
+    chosen = check_weighting(weighting, temperature)
+    if not chosen.by_distance:
+        raise InputError(
+            f"weighting {weighting} reads vectors, and a run records distances alone; pass "
+            f"weighting {BY_DISTANCE}, or {_fit_again('weighting', weighting)}"
+        )
+    if chosen.reads_beyond and k == width != before.candidates:
+        fewer = f"pass k ≤ {width - 1}, or " if width > 1 else ""
+        raise InputError(
+            f"weighting {weighting} reads the distance of the nearest candidate that is no "
+            f"contributor, and the run recorded the {width} contributors alone; {fewer}"
+            f"{_fit_again('weighting', weighting)}"
+        )
+    return {
+        "weighting": weighting,
+        "temperature": temperature,
+        "temperature_used": _temperature_used(before, temperature),
+        "k": k,
+    }
 
 
 def _check_distances_decide(settings: RecordedSettings, named: str, wanted: str) -> None:
@@ -156,13 +180,6 @@ def _fit_again(name: str, value: object) -> str:
         f"GMValuator.refit(run, {name}={value!r}).value(generated)",
         f"gmvaluator value RUN GENERATED --{name} {value} --out OTHER",
     )
-
-
-def _nearest(valuation: Valuation, k: int) -> Contributors:
-    """The k nearest of the recorded contributors, which are in the order of their distances."""
-    contributions = valuation.contributions
-    contributors = Contributors(contributions.rows, contributions.distances, contributions.n_train)
-    return contributors.nearest(k)
 
 
 def _temperature_used(before: Mapping[str, Any], temperature: AnyTemperature) -> Temperature:
