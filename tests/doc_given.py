@@ -110,6 +110,29 @@ def _held_out(folder: str) -> None:
             image.transpose(Image.Transpose.ROTATE_180).save(Path(folder, file.name))
 
 
+def _for_evaluate() -> None:
+    """A truth of the sample data, with losses that nobody measured."""
+    import numpy as np
+
+    from gmvaluator import ImageSet
+    from gmvaluator.evaluation.truth.ground_truth import random_subsets
+    from gmvaluator.evaluation.truth.truth_file import TruthFile, key_array
+
+    train, generated = ImageSet.open("train/"), ImageSet.open("generated/")
+    images = np.stack(list(generated))[:6]
+    losses = np.random.default_rng(0).normal(size=(4, 2, len(images))).astype(np.float32)
+    TruthFile(
+        model="beta-vae",
+        train_name="train",
+        train_keys=key_array(train),
+        subsets=random_subsets(len(train), 4),
+        losses={"elbo": losses},
+        what={"elbo": "a loss"},
+        images=images,
+        image_ids=tuple(f"{row:06d}.png" for row in range(len(images))),
+    ).save("truth.npz")
+
+
 def _for_operator() -> None:
     """train/ once more as a hundred shards."""
     import tarfile
@@ -185,6 +208,7 @@ PREPARED: dict[str, Callable[[], None]] = {
     "audit": _for_audit,
     "baselines": _for_baselines,
     "curation": _for_report,
+    "evaluate": _for_evaluate,
     "generate": _for_drawing,
     "index": _for_index,
     "operator": _for_operator,

@@ -42,6 +42,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
     "--device": {"sample": "any torch device draws; only cpu draws the same everywhere"},
     "--level": {"evaluate strangers": "an error rate of the null test, not a coverage"},
     "--owners": {"evaluate planted": "a number of made-up owners, not a file"},
+    "--by": {"evaluate lds": "without a column, images are not grouped at all"},
     "--conditional": {"train-generator": "studies train several families at once"},
 }
 """Option → verb (or `evaluate`: every study) whose option of that name differs → why."""

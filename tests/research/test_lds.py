@@ -17,14 +17,17 @@ from gmvaluator import ImageSet
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
-from gmvaluator.evaluation.metrics import linear_datamodeling_score, noise_ceiling
+from gmvaluator.evaluation.metrics import (
+    linear_datamodeling_score,
+    noise_ceiling,
+    score_by_others,
+)
 from gmvaluator.evaluation.studies.lds import lds
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects import recipes
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth import losses as losses_module
 from gmvaluator.evaluation.truth import retraining
-from gmvaluator.evaluation.truth.datamodeling import score_by_others
 from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
 from gmvaluator.evaluation.truth.losses import losses
 from gmvaluator.evaluation.truth.snapshots import keep_snapshots
@@ -202,6 +205,7 @@ def test_snapshots_join_a_kept_model_that_stays_as_it_is(train: ImageSet, tmp_pa
     first = truth_of(train, tmp_path)
     kept = {file: file.read_bytes() for file in (tmp_path / "generators").glob("*.safetensors")}
     again = truth_of(train, tmp_path, keep=2)
+    assert first.generator is not None
     snapshots = list_snapshots(first.generator)
     assert [each.step for each in snapshots] == [2, 4]
     assert [load_file(each.path).keys() for each in snapshots[1:]] == [

@@ -12,7 +12,7 @@ import pytest
 from gmvaluator import GMValuator, ImageSet
 from gmvaluator.encoders.generator import GeneratorEncoder
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.metrics import linear_datamodeling_score
+from gmvaluator.evaluation.metrics import linear_datamodeling_score, score_by_others
 from gmvaluator.evaluation.representations import (
     WEIGHTINGS,
     Space,
@@ -23,7 +23,6 @@ from gmvaluator.evaluation.representations import (
 from gmvaluator.evaluation.studies.spaces import spaces
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Recipe
-from gmvaluator.evaluation.truth.datamodeling import score_by_others
 from gmvaluator.evaluation.truth.ground_truth import ground_truth, random_subsets
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.progress import Silent
@@ -81,6 +80,7 @@ def test_study_tables_every_space_and_weighting(
         work=Workspace(work),
         progress=Silent(),
     )
+    assert truth.generator is not None
     encoder = GeneratorEncoder(truth.generator, "code")
     ceiling: Any = table.rows[-1][2]
     for label, weighting in WEIGHTINGS.items():

@@ -170,6 +170,12 @@ WRONG: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("audit",), "--m 41", "m=41 copies are made of 40 training images"),
     (("strangers",), "--level 0.02", "30 held-out images; pass at least"),
     (("strangers",), "--level 1.5", "level=1.5; pass a number between 0 and 1"),
+    (("lds",), "--by tone", "the training images have no column tone; there are: none"),
+    (("lds",), "--save-truth truth.bin", "truth.bin does not end with .npz"),
+    (("lds",), "--save-truth train.npz", "train.npz is there and is no truth file"),
+    (("lds",), "--save-truth file/truth.npz", "file is a file; choose a folder"),
+    (("lds",), "--save-truth truth.npz --generator gan", "there are 2 generators; pass one"),
+    (("lds",), "--truth gone.npz", "lds does not take --generator"),
     # files of scores
     (("c1", "c2", "images-needed"), "--valuer turned.npy", "scores of shape (20, 40)"),
     (("c1", "c2", "images-needed"), "--valuer broken.npy", "1 scores that are NaN or infinite"),

@@ -83,6 +83,28 @@ PLANTED = (
     option("--sigma", "Standard deviation of the noise.", default=0.8),
 )
 SUBSETS = option("--subsets", "Number of random halves of TRAIN.", default=64)
+TRUTH = (
+    option(
+        "--by COLUMN",
+        "Draw halves of the groups of this column of TRAIN's table, such as owners, or of `label`: "
+        "the images of a group stay or leave together. Default: halves of single images.",
+    ),
+    option(
+        "--save-truth FILE",
+        "File (.npz) to write the truth of the one --generator to: halves, losses and generated "
+        "images, for --truth. Default: none.",
+        type=PATH,
+    ),
+    option(
+        "--truth FILE",
+        "File of --save-truth to judge by in place of training. TRAIN must hold its training "
+        "images. --subsets, --seeds and --m then take the first of its halves, trainings and "
+        "generated images, and all of them where they are left out. Default: none.",
+        to="truths",
+        type=PATH,
+        multiple=True,
+    ),
+)
 
 
 def _count(default: int) -> Option[Any]:
@@ -120,13 +142,27 @@ class Request:
             own_valuers: the study brings its own valuers and takes none.
         """
         from gmvaluator.evaluation.checks import CHECKS, check_study
+
+        setup = self.opened(attributed=attributed, own_valuers=own_valuers, recipes=recipes)
+        if self.study.name in CHECKS:
+            check_study(self.study.name, setup, self.options)
+        return setup
+
+    def opened(
+        self,
+        *,
+        attributed: bool = True,
+        own_valuers: bool = False,
+        recipes: Mapping[str, Recipe] = MappingProxyType({}),
+    ) -> Setup:
+        """The ingredients of the study, opened but not checked. Arguments: see `setup`."""
         from gmvaluator.evaluation.setup import Setup
         from gmvaluator.files.atomic import check_place
 
         check_place(self.out)
         if self.name and Path(self.name).name != self.name:
             raise InputError(f"--name {self.name} is no file name; pass a name without folders")
-        setup = Setup.open(
+        return Setup.open(
             train=self.train,
             generators=self.generators,
             recipes=recipes,
@@ -143,9 +179,16 @@ class Request:
             attributed=attributed,
             progress=chosen_progress(),
         )
-        if self.study.name in CHECKS:
-            check_study(self.study.name, setup, self.options)
-        return setup
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """The options of these names that are not at their defaults because nobody gave them."""
+        context = click.get_current_context()
+        default = click.core.ParameterSource.DEFAULT
+        return {
+            name: self.options[name]
+            for name in names
+            if context.get_parameter_source(name) is not default
+        }
 
     def retrained(self, *, own_valuers: bool = False) -> tuple[Setup, dict[str, Recipe]]:
         """The setup of a study that trains its generators again and again, and their recipes."""
@@ -279,8 +322,38 @@ def _growth(request: Request) -> StudyResult:
 
 
 def _lds(request: Request) -> StudyResult:
+    if request.truths:
+        return _lds_of_truths(request)
     setup, recipes = request.retrained()
-    return request.run(setup.context(subjects=False), recipes, request.subsets, request.k)
+    return request.run(
+        setup.context(subjects=False),
+        recipes,
+        request.subsets,
+        request.k,
+        by=request.by,
+        save_truth=request.save_truth,
+    )
+
+
+def _lds_of_truths(request: Request) -> StudyResult:
+    from gmvaluator.evaluation.checks import check_truths
+    from gmvaluator.evaluation.studies.lds import lds_of_truths, training_images_of
+    from gmvaluator.evaluation.truth.truth_file import TruthFile
+
+    names = ("generators", "conditional", "generated", "by", "save_truth")
+    request.refuse(**dict.fromkeys(names, "a truth is trained already (--truth)"))
+    sizes = request.given("subsets", "seeds", "m")
+    truths = [TruthFile.load(file).part(**sizes) for file in request.truths]
+    setup = request.opened(attributed=False)
+    setup = replace(
+        setup,
+        train=training_images_of(truths, setup.train),
+        train_name=request.train_name or truths[0].train_name,
+    )
+    check_truths(setup, truths, request.options)
+    context = setup.context(subjects=False)
+    name = request.name or request.study.result_name
+    return lds_of_truths(context, truths, request.k, name=name)
 
 
 def _spaces(request: Request) -> StudyResult:
@@ -463,9 +536,10 @@ ROWS = (
     Study(
         "lds",
         _lds,
-        options=(SUBSETS, _k(200)),
-        words="train/ --generator beta-vae --n 5000",
-        more=f"The study retrains on random halves of TRAIN. {RETRAINS}",
+        options=(SUBSETS, _k(200), *TRUTH),
+        words="train/ --generator beta-vae --n 5000 --save-truth truth.npz",
+        more=f"The study retrains on random halves of TRAIN. {RETRAINS} With --truth it trains "
+        "nothing: it judges methods by losses that --save-truth wrote.",
     ),
     Study(
         "spaces",

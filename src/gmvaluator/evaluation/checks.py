@@ -31,6 +31,7 @@ from gmvaluator.evaluation.studies.efficiency import check_sizes, usual_sizes
 from gmvaluator.evaluation.studies.identical_attributes import attribute_groups
 from gmvaluator.evaluation.studies.images_needed import check_numbers, ladder
 from gmvaluator.evaluation.studies.index_choice import check_indexes
+from gmvaluator.evaluation.studies.lds import check_readers, check_saving, labels_of
 from gmvaluator.evaluation.studies.planted import check_planted
 from gmvaluator.evaluation.studies.strangers import check_held_out
 from gmvaluator.evaluation.studies.two_subsets import split_in_two
@@ -38,8 +39,10 @@ from gmvaluator.evaluation.study import check_ks, check_seeds, check_softmax, ch
 from gmvaluator.evaluation.subjects.attributes import carried_attributes, known_attributes
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.datamodeling import check_repetitions
+from gmvaluator.evaluation.truth.groups import groups_of
 from gmvaluator.evaluation.truth.likeness import check_numbers as check_compared
 from gmvaluator.evaluation.truth.retraining import check_unconditional
+from gmvaluator.evaluation.truth.truth_file import TruthFile
 from gmvaluator.evaluation.valuers import IF4GAN, SAME_CLASS, SCORES, NamedValuer
 from gmvaluator.generators import generator_class
 from gmvaluator.images.pixels import known_labels
@@ -66,6 +69,31 @@ def check_study(study: str, setup: Setup, options: Options) -> None:
     """
     for check in CHECKS[study]:
         check(setup, options)
+
+
+def check_truths(setup: Setup, truths: Sequence[TruthFile], options: Options) -> None:
+    """Raise an error that `studies.lds.lds_of_truths` would raise later.
+
+    Args:
+        setup: the opened inputs. Its training images are those of the truths, in their order.
+        truths: loaded truths.
+        options: of the study's command.
+
+    Raises:
+        InputError: an input or an option cannot be used.
+        MissingPackageError, MissingWeightsError: of a valuer.
+    """
+    labels_of(truths)
+    _no_labels(setup)
+    _judged(setup)
+    check_readers(setup.valuers)
+    for valuer in _of_files(setup.valuers):
+        if len(truths) != 1:
+            raise InputError(
+                f"{valuer.file} has the scores of one generator's images; pass one --truth"
+            )
+        valuer.check(setup.train, len(truths[0].images), truths[0].image_ids)
+    _contributors(setup, options)
 
 
 def _classes(setup: Setup, options: Options) -> None:
@@ -106,6 +134,10 @@ def _retrained(setup: Setup, options: Options) -> None:
         if _always_conditional(recipe) and recipe.settings.get("label_dropout") != 1:
             raise InputError(f"{name} learns classes, which would tell what images cannot")
     _drawn(setup, options)
+    _no_labels(setup)
+
+
+def _no_labels(setup: Setup) -> None:
     if any(valuer.settings.get("valuer") == SAME_CLASS for valuer in setup.valuers):
         raise InputError(
             "same-class goes by labels, which these generated images have none of; leave it out"
@@ -251,12 +283,21 @@ def _indexes(setup: Setup, options: Options) -> None:
 
 
 def _lds(setup: Setup, options: Options) -> None:
-    check_repetitions(setup, options["subsets"])
+    by, file = options["by"], options["save_truth"]
+    groups = None if by is None else groups_of(setup.train, by)
+    check_repetitions(setup, options["subsets"], groups)
+    if file is not None:
+        check_saving(file, setup.recipes())
+    judged = _judged(setup)
+    if all(valuer.bind for valuer in judged):
+        _readers(replace(setup, valuers=[_with_snapshots(valuer) for valuer in judged]), options)
+
+
+def _judged(setup: Setup) -> list[NamedValuer]:
     judged = [valuer for valuer in setup.valuers if valuer.settings.get("valuer") != IF4GAN]
     if not judged:
         raise InputError("if4gan does not score single images; pass another --valuer to judge")
-    if all(valuer.bind for valuer in judged):
-        _readers(replace(setup, valuers=[_with_snapshots(valuer) for valuer in judged]), options)
+    return judged
 
 
 def _with_snapshots(valuer: NamedValuer) -> NamedValuer:

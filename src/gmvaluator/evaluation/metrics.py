@@ -44,12 +44,14 @@ __all__ = [
     "noise_ceiling",
     "perplexity",
     "rank_correlation",
+    "score_by_others",
     "shares_of_total",
     "weighted_class_share",
     "welch_test",
 ]
 
 Floats = NDArray[np.float64]
+TURNS = 8  # other images that `score_by_others` takes scores of
 
 
 def attribute_ratio(
@@ -223,6 +225,25 @@ def linear_datamodeling_score(scores: Floats, subsets: NDArray[np.bool_], losses
             "would foretell lower losses by size alone; pass subsets of one size"
         )
     return rank_correlations(subsets.astype(np.float64) @ scores, -losses)
+
+
+def score_by_others(scores: Floats, subsets: NDArray[np.bool_], losses: Floats) -> float:
+    """Mean LDS of each generated image by the scores of up to `TURNS` other generated images.
+
+    The mean is near 0 if scores distinguish images. Scores that are similar for all images foretell
+    only the common part of all losses. That LDS depends on the single draw of subsets, a chance
+    that intervals over images do not show. NaN for a single image. Arguments: see
+    `linear_datamodeling_score`.
+    """
+    m = scores.shape[1]
+    if m < 2:
+        return math.nan
+    turns = np.unique(np.linspace(1, m - 1, min(TURNS, m - 1)).round().astype(np.int64))
+    by_turn = [
+        linear_datamodeling_score(np.roll(scores, turn, axis=1), subsets, losses) for turn in turns
+    ]
+    scores_of_others = np.array(by_turn)[~np.isnan(by_turn)]
+    return float(scores_of_others.mean()) if len(scores_of_others) else math.nan
 
 
 @dataclass(frozen=True)

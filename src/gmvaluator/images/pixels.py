@@ -9,6 +9,8 @@ from gmvaluator.errors import InputError
 from gmvaluator.images.decoding import Preprocessing
 from gmvaluator.images.imageset import ImageSet
 
+DRAW_SEED = 0  # of `random_subset`
+
 
 def load_pixels(images: ImageSet, size: int) -> NDArray[np.uint8]:
     """All images, squashed to `size`: (n, size, size) if all are grey, else (n, size, size, 3).
@@ -24,7 +26,7 @@ def load_pixels(images: ImageSet, size: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(stack.transpose(0, 2, 3, 1))
 
 
-def random_subset(images: ImageSet, n: int, seed: int = 0) -> ImageSet:
+def random_subset(images: ImageSet, n: int, seed: int = DRAW_SEED) -> ImageSet:
     """n images drawn at random, in the order of the set; the set itself if it has at most n images.
 
     The images of a smaller n are among those of a larger n.

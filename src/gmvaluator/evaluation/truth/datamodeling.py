@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmvaluator.certainty.tables import Cell, Table, listed
 from gmvaluator.errors import InputError
@@ -22,11 +20,12 @@ from gmvaluator.evaluation.metrics import (
     linear_datamodeling_score,
     mean_interval,
     noise_ceiling,
+    score_by_others,
 )
 from gmvaluator.evaluation.study import Context, Inputs, check_seeds
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
-from gmvaluator.evaluation.truth.losses import WHAT
+from gmvaluator.evaluation.truth.groups import Groups, by_unit
 from gmvaluator.evaluation.valuers import NamedValuer, anew
 from gmvaluator.images import ImageSet
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 SUBSETS = 64
 K = 200
-TURNS = 8
 COLOURS = ("#4477aa", "#ddaa33", "#228833")
 
 AXES_NOTE = "± is the 95 % interval of the mean over generated images; all share the subsets."
@@ -72,20 +70,21 @@ class Measured:
     """LDS of valuers for generators, by loss.
 
     Attributes:
+        what: a description of each loss, by its name.
         ceilings: by (generator, loss).
         scores: by (valuer, generator, loss); pairs that do not suit are missing.
         unsuited: (valuer, generator) where the valuer cannot look into the generator.
     """
 
+    what: dict[str, str]
     ceilings: dict[tuple[str, str], NoiseCeiling]
     scores: dict[Place, Score]
     unsuited: tuple[tuple[str, str], ...]
 
     def notes(self) -> list[str]:
         """A description of the losses, and the agreement of two trainings on one subset."""
-        losses = dict.fromkeys(loss for _, loss in self.ceilings)
         return [
-            *(f"Loss {loss}: {WHAT[loss]}." for loss in losses),
+            *(f"Loss {loss}: {what}." for loss, what in self.what.items()),
             *(
                 f"Two trainings on one subset agree by {ceiling.agreement.shown(3)} (Spearman over "
                 f"subsets; {generator}, {loss})."
@@ -183,23 +182,29 @@ class Measured:
         panels[0].legend(loc="lower right", fontsize="small")
 
 
-def check_repetitions(inputs: Inputs, subsets: int) -> None:
+def check_repetitions(inputs: Inputs, subsets: int, groups: Groups | None = None) -> None:
     """Raises `InputError` if there is no second training or subset to compare with."""
     check_seeds(inputs, 2, "two trainings of each half say how high an LDS can be")
     if subsets < 2:
         raise InputError(f"subsets={subsets}; pass at least 2 random halves (--subsets)")
-    random_subsets(len(inputs.train), 1)
+    if groups is None:
+        random_subsets(len(inputs.train), 1)
+    else:
+        groups.check_count(subsets)
 
 
 def truths_of(
-    context: Context, recipes: Mapping[str, Recipe], subsets: int
+    context: Context,
+    recipes: Mapping[str, Recipe],
+    subsets: int,
+    groups: Groups | None = None,
 ) -> dict[str, GroundTruth]:
     """The ground truth of every generator: trained, or taken from an earlier run.
 
     Raises:
         InputError: a conditional recipe, or numbers too small.
     """
-    check_repetitions(context, subsets)
+    check_repetitions(context, subsets, groups)
     return {
         generator: ground_truth(
             generator,
@@ -212,6 +217,7 @@ def truths_of(
             work=context.work,
             progress=context.progress,
             keep=snapshots_wanted(context.valuers, recipe.family),
+            groups=groups,
         )
         for generator, recipe in recipes.items()
     }
@@ -259,7 +265,8 @@ def measured(
                         others = piece.get("by_others", {}).get(loss)
                         scores[valuer.name, generator, loss] = Score(lds, others, piece["seconds"])
                 advance(1)
-    return Measured(ceilings, scores, tuple(unsuited))
+    what = {loss: text for truth in truths.values() for loss, text in truth.what.items()}
+    return Measured(what, ceilings, scores, tuple(unsuited))
 
 
 def parameters(
@@ -281,7 +288,7 @@ def _piece(
     subsets, seeds, m = next(iter(truth.losses.values())).shape
     key = {
         **context.key(valuer),
-        "generator": truth.generator.name,
+        **truth.key,
         "subsets": subsets,
         "trainings_of_each": seeds,
         "m": m,
@@ -299,36 +306,16 @@ def _scored(
     made.fit(train)
     scores = made.value(truth.generated).score_matrix()
     seconds = time.perf_counter() - start
+    scores, subsets = by_unit(scores, truth.subsets, truth.groups)
     means = {loss: losses.mean(axis=1) for loss, losses in truth.losses.items()}
     return {
         "lds": {
-            loss: listed(linear_datamodeling_score(scores, truth.subsets, mean_losses))
+            loss: listed(linear_datamodeling_score(scores, subsets, mean_losses))
             for loss, mean_losses in means.items()
         },
         "by_others": {
-            loss: listed(np.array([score_by_others(scores, truth.subsets, mean_losses)]))[0]
+            loss: listed(np.array([score_by_others(scores, subsets, mean_losses)]))[0]
             for loss, mean_losses in means.items()
         },
         "seconds": round(seconds, 3),
     }
-
-
-def score_by_others(
-    scores: NDArray[np.float64], subsets: NDArray[np.bool_], losses: NDArray[np.float64]
-) -> float:
-    """Mean LDS of each generated image by the scores of up to `TURNS` other generated images.
-
-    The mean is near 0 if scores distinguish images. Scores that are similar for all images foretell
-    only the common part of all losses. That LDS depends on the single draw of subsets, a chance
-    that intervals over images do not show. NaN for a single image. Arguments: see
-    `linear_datamodeling_score`.
-    """
-    m = scores.shape[1]
-    if m < 2:
-        return math.nan
-    turns = np.unique(np.linspace(1, m - 1, min(TURNS, m - 1)).round().astype(np.int64))
-    by_turn = [
-        linear_datamodeling_score(np.roll(scores, turn, axis=1), subsets, losses) for turn in turns
-    ]
-    scores_of_others = np.array(by_turn)[~np.isnan(by_turn)]
-    return float(scores_of_others.mean()) if len(scores_of_others) else math.nan
