@@ -187,6 +187,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda file: changed(file, lambda held: held["record"].pop("image_ids")),
         "has no image_ids",
     ),
+    "no name": (with_record(model=3), "a name or description that is no text"),
+    "no source": (with_record(train=3), "nothing of where the training images come from"),
     "no losses": (without("losses.elbo"), "losses of no name with descriptions of elbo"),
     "NaN": (with_arrays(**{"losses.elbo": NAN}), "60 losses elbo are NaN or infinite"),
     "doubles": (with_arrays(**{"losses.elbo": LOSSES.astype(float)}), "wanted float32"),
@@ -255,7 +257,7 @@ def test_training_images_are_known_by_their_pixels_in_any_order(tmp_path: Path) 
     images = np.concatenate([pictures(N), pictures(30, seed=9)])[order]
     for row, image in enumerate(images):
         (tmp_path / f"{row:03d}.png").write_bytes(encode(image))
-    found = truth.training_images(ImageSet.open(tmp_path))
+    found = truth.training_images(tmp_path)
     np.testing.assert_array_equal(np.stack(list(found)), pictures(N))
 
 

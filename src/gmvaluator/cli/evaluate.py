@@ -537,7 +537,7 @@ ROWS = (
         "lds",
         _lds,
         options=(SUBSETS, _k(200), *TRUTH),
-        words="train/ --generator beta-vae --n 5000 --save-truth truth.npz",
+        words="train/ --generator beta-vae --n 5000",
         more=f"The study retrains on random halves of TRAIN. {RETRAINS} With --truth it trains "
         "nothing: it judges methods by losses that --save-truth wrote.",
     ),

@@ -41,8 +41,8 @@ from gmvaluator.evaluation.metrics import (
 )
 from gmvaluator.evaluation.truth.groups import Groups, by_unit
 from gmvaluator.files.atomic import check_place, publish_file
-from gmvaluator.images import ImageSet
-from gmvaluator.images.decoding import PIXEL_LIMIT, decode, encode_png
+from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.images.decoding import decode, encode_png
 from gmvaluator.images.pixels import random_subset
 from gmvaluator.images.sources.base import why
 from gmvaluator.shown import short_repr
@@ -50,7 +50,7 @@ from gmvaluator.shown import short_repr
 KIND, FORMAT = "gmvaluator truth", 1
 SUFFIX = ".npz"
 KEY_BYTES = 6
-SIZE_LIMIT = 2**30  # bytes of all arrays, unpacked
+SIZE_LIMIT = 2**30  # bytes of all arrays, unpacked; and of all images
 _LOSS = "losses."
 _WANTED = "pass a file that gmvaluator evaluate lds --save-truth wrote"
 
@@ -122,12 +122,18 @@ class TruthFile:
         images = (m, *_) = _shape("images", self.images, "uint8", 3, 4)
         if images[3:] not in ((), (3,)):
             raise InputError(f"images of shape {images}; wanted (m, H, W) or (m, H, W, 3)")
+        if 3 * math.prod(images[:3]) > SIZE_LIMIT:
+            raise InputError(f"images of shape {images}, more than {SIZE_LIMIT} bytes; pass fewer")
         if _shape("train_keys", self.train_keys, "uint8", 2) != (n, KEY_BYTES):
             raise InputError(
                 f"train_keys of shape {self.train_keys.shape}; wanted {(n, KEY_BYTES)}"
             )
         if len(set(self.image_ids)) != m or len(self.image_ids) != m:
             raise InputError(f"{len(self.image_ids)} ids of {m} images; wanted as many, distinct")
+        names = () if self.groups is None else self.groups.names
+        texts = (self.model, self.train_name, *self.image_ids, *self.what.values(), *names)
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("a name or description that is no text; wanted texts")
         if not self.losses or set(self.losses) != set(self.what):
             raise InputError(
                 f"losses {', '.join(self.losses) or 'of no name'} with descriptions of "
@@ -175,7 +181,7 @@ class TruthFile:
             RunError: another file is there, or the file cannot be written.
         """
         file = check_place_of_truth(path)
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, Any] = {
             "record": np.frombuffer(json.dumps(self._full_record()).encode(), np.uint8),
             # one picture has one palette of repetitions, and one head
             "images": np.frombuffer(
@@ -204,13 +210,16 @@ class TruthFile:
         images = ImageSet.open(self.images)
         return images.select(np.arange(len(images)), ids=self.image_ids)
 
-    def training_images(self, train: ImageSet) -> ImageSet:
+    def training_images(self, train: ImageSource) -> ImageSet:
         """The n training images among `train`, in the order of the truth, known by their pixels.
+
+        Args:
+            train: any source of `ImageSet`. It may hold more images.
 
         Raises:
             InputError: some are not there; the message says which.
         """
-        n = len(self.train_keys)
+        train, n = ImageSet.open(train), len(self.train_keys)
         # the draw of `--n` is looked at first: the whole set may be large
         draw = [random_subset(train, n)] if len(train) > n else []
         for images in (*draw, train):
@@ -333,7 +342,7 @@ class TruthFile:
         n = len(keys)
         if packed.ndim != 2 or packed.shape[1] != -(-n // 8):
             raise InputError(f"subsets of shape {packed.shape} for {n} training images")
-        strip = np.asarray(decode(_array(arrays, "images", np.uint8).tobytes(), PIXEL_LIMIT))
+        strip = np.asarray(decode(_array(arrays, "images", np.uint8).tobytes(), SIZE_LIMIT // 3))
         if not ids or len(strip) % len(ids):
             raise InputError(f"a picture of {len(strip)} rows for {len(ids)} images")
         return cls(
@@ -414,6 +423,8 @@ def _record(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         )
     if missing := [key for key in _OWN if key not in record]:
         raise InputError(f"its record has no {', '.join(missing)}")
+    if not isinstance(record.get("train", {}), dict):
+        raise InputError("its record says nothing of where the training images come from")
     return record
 
 
