@@ -175,7 +175,7 @@ WRONG: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("lds",), "--save-truth train.npz", "train.npz is there and is no truth file"),
     (("lds",), "--save-truth file/truth.npz", "file is a file; choose a folder"),
     (("lds",), "--save-truth truth.npz --generator gan", "there are 2 generators; pass one"),
-    (("lds",), "--truth gone.npz", "lds does not take --generator"),
+    (("lds",), "--truth gone.npz", "gone.npz cannot be read as a truth"),
     # files of scores
     (("c1", "c2", "images-needed"), "--valuer turned.npy", "scores of shape (20, 40)"),
     (("c1", "c2", "images-needed"), "--valuer broken.npy", "1 scores that are NaN or infinite"),

@@ -461,6 +461,17 @@ def test_a_saved_truth_judges_as_the_trained_one(
     ]
     assert both["parameters"]["subsets"] == [5, 4]
 
+    # a method that reads the model is judged with the model at hand
+    (model,) = (work / "generators").glob("beta-vae-*-seed0.safetensors")
+    reading = ("--valuer", "trak", "--k", 10)
+    by_hand = result_of(*asked[:-4], *reading, "--subsets", 5)
+    with_model = ("turned.npz", "--truth", "truth.npz", "--generator", model, *reading)
+    assert scores_of(result_of(*with_model)) == scores_of(by_hand)
+    cannot_read = run(*with_model, "--valuer", "vae-tracin").exception
+    assert "vae-tracin looks into the generator: pass a β-VAE whose training kept" in str(
+        cannot_read
+    )
+
     # scores of another program, in the order of the truth, whatever the order of TRAIN
     truth = TruthFile.load("truth.npz")
     scores = np.random.default_rng(0).random((40, 6))
@@ -513,6 +524,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save("few.npy", np.zeros((N, M - 1)))
     np.save("scores.npy", np.zeros((N, M)))
     Path("broken.npz").write_bytes(b"PK")
+    Path("model.safetensors").write_bytes(b"another model")
 
     def works(*_: Any, **__: Any) -> None:
         raise AssertionError("the study began to work")
@@ -527,7 +539,14 @@ TRUTH = "--truth truth.npz"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (f"{TRUTH} --generator gan", "lds does not take --generator: a truth is trained already"),
+        (
+            f"{TRUTH} --generator gan",
+            "gan is a family to train; pass the file of the truth's model",
+        ),
+        (
+            f"{TRUTH} --generator model.safetensors",
+            "drew the images of no truth given (its SHA-256",
+        ),
         (f"{TRUTH} --conditional", "lds does not take --conditional"),
         (f"{TRUTH} --generated real=noise.npz", "lds does not take --generated"),
         (f"{TRUTH} --by label", "lds does not take --by"),

@@ -99,7 +99,8 @@ TRUTH = (
         "--truth FILE",
         "File of --save-truth to judge by in place of training. TRAIN must hold its training "
         "images. --subsets, --seeds and --m then take the first of its halves, trainings and "
-        "generated images, and all of them where they are left out. Default: none.",
+        "generated images, and all of them where they are left out; --generator takes the file of "
+        "its model, for methods that read it. Default: none.",
         to="truths",
         type=PATH,
         multiple=True,
@@ -340,7 +341,7 @@ def _lds_of_truths(request: Request) -> StudyResult:
     from gmvaluator.evaluation.studies.lds import lds_of_truths, training_images_of
     from gmvaluator.evaluation.truth.truth_file import TruthFile
 
-    names = ("generators", "conditional", "generated", "by", "save_truth")
+    names = ("conditional", "generated", "by", "save_truth")
     request.refuse(**dict.fromkeys(names, "a truth is trained already (--truth)"))
     sizes = request.given("subsets", "seeds", "m")
     truths = [TruthFile.load(file).part(**sizes) for file in request.truths]
@@ -350,10 +351,11 @@ def _lds_of_truths(request: Request) -> StudyResult:
         train=training_images_of(truths, setup.train),
         train_name=request.train_name or truths[0].train_name,
     )
-    check_truths(setup, truths, request.options)
+    models = setup.files("the truth's model")
+    check_truths(setup, truths, models, request.options)
     context = setup.context(subjects=False)
     name = request.name or request.study.result_name
-    return lds_of_truths(context, truths, request.k, name=name)
+    return lds_of_truths(context, truths, request.k, models=models, name=name)
 
 
 def _spaces(request: Request) -> StudyResult:

@@ -31,7 +31,7 @@ from gmvaluator.evaluation.studies.efficiency import check_sizes, usual_sizes
 from gmvaluator.evaluation.studies.identical_attributes import attribute_groups
 from gmvaluator.evaluation.studies.images_needed import check_numbers, ladder
 from gmvaluator.evaluation.studies.index_choice import check_indexes
-from gmvaluator.evaluation.studies.lds import check_readers, check_saving, labels_of
+from gmvaluator.evaluation.studies.lds import check_readers, check_saving, labels_of, models_of
 from gmvaluator.evaluation.studies.planted import check_planted
 from gmvaluator.evaluation.studies.strangers import check_held_out
 from gmvaluator.evaluation.studies.two_subsets import split_in_two
@@ -71,12 +71,15 @@ def check_study(study: str, setup: Setup, options: Options) -> None:
         check(setup, options)
 
 
-def check_truths(setup: Setup, truths: Sequence[TruthFile], options: Options) -> None:
+def check_truths(
+    setup: Setup, truths: Sequence[TruthFile], models: Sequence[Path], options: Options
+) -> None:
     """Raise an error that `studies.lds.lds_of_truths` would raise later.
 
     Args:
         setup: the opened inputs. Its training images are those of the truths, in their order.
         truths: loaded truths.
+        models: files of the truths' models.
         options: of the study's command.
 
     Raises:
@@ -86,7 +89,8 @@ def check_truths(setup: Setup, truths: Sequence[TruthFile], options: Options) ->
     labels_of(truths)
     _no_labels(setup)
     _judged(setup)
-    check_readers(setup.valuers)
+    models_of(truths, models)
+    check_readers(setup.valuers, models)
     for valuer in _of_files(setup.valuers):
         if len(truths) != 1:
             raise InputError(

@@ -152,6 +152,24 @@ class Setup:
             recipes[name] = generator
         return recipes
 
+    def files(self, what: str) -> list[Path]:
+        """The generators, where all of them are files.
+
+        Args:
+            what: names the wanted file in the error.
+
+        Raises:
+            InputError: a family among them.
+        """
+        files = [path for path in self.generators.values() if isinstance(path, Path)]
+        if len(files) < len(self.generators):
+            family = next(name for name, made in self.generators.items() if made not in files)
+            raise InputError(
+                f"--generator {family} is a family to train; pass the file of {what}, or leave it "
+                "out"
+            )
+        return files
+
     def plant(self, n_noised: int, sigma: float) -> NoisedSet:
         """The training set with noised images added."""
         return plant_noised(self.train, self.work, size=self.size, n_noised=n_noised, sigma=sigma)

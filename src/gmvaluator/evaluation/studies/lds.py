@@ -89,25 +89,34 @@ def lds(
 
 
 def lds_of_truths(
-    context: Context, files: Sequence[TruthFile], k: int = K, *, name: str = "lds"
+    context: Context,
+    files: Sequence[TruthFile],
+    k: int = K,
+    *,
+    models: Sequence[Path] = (),
+    name: str = "lds",
 ) -> StudyResult:
     """LDS of every valuer for truths of files. Nothing is trained.
 
     Args:
-        context: its training images hold those of the truths. Its valuers look at images alone. Its
-            seeds, m and subjects are not used.
+        context: its training images hold those of the truths. Its seeds, m and subjects are not
+            used.
         files: loaded truths, all of the same training images.
         k: number of contributors per generated image.
+        models: files of the truths' models, for valuers that read the generator.
         name: name of the result.
 
     Raises:
         InputError: a training image of a truth is missing, truths are of different training images,
-            one is given twice, or a valuer reads the generator.
+            one is given twice, a model is of no truth, or a valuer reads the generator and can read
+            no model.
     """
     train = training_images_of(files, context.train)
-    check_readers(context.valuers)
-    labels = labels_of(files)
-    truths = {label: loaded(file) for label, file in zip(labels, files, strict=True)}
+    check_readers(context.valuers, models)
+    labels, model_of = labels_of(files), models_of(files, models)
+    truths = {
+        label: loaded(file, model_of.get(label)) for label, file in zip(labels, files, strict=True)
+    }
     sizes = [next(iter(file.losses.values())).shape for file in files]
     context = replace(context, train=train)
     settings = context.parameters() | {
@@ -141,14 +150,46 @@ def check_saving(path: str | Path, recipes: Mapping[str, Recipe]) -> None:
     check_place_of_truth(path)
 
 
-def check_readers(valuers: Sequence[NamedValuer]) -> None:
-    """Raise InputError where a valuer reads the generator, which truth files do not hold."""
+def check_readers(valuers: Sequence[NamedValuer], models: Sequence[Path]) -> None:
+    """Raise InputError where a valuer reads the generator, and none that it can read is at hand."""
     for valuer in valuers:
-        if valuer.bind is not None:
+        if valuer.bind is None:
+            continue
+        if not models:
             raise InputError(
                 f"{valuer.name} looks into the generator, and a truth file has its images alone; "
-                "leave it out, or let the study train (--generator NAME without --truth)"
+                "leave it out, or pass the file of the truth's model (--generator FILE)"
             )
+        if not any(valuer.suited(model) for model in models):
+            valuer.make(1, 0)  # raises an error that names the right generators
+
+
+def models_of(files: Sequence[TruthFile], models: Sequence[Path]) -> dict[str, Path]:
+    """The file of the model of each truth that has one among `models`, by the truth's label.
+
+    Raises:
+        InputError: a file is missing, or is the model of no truth.
+    """
+    by_hash: dict[object, Path] = {}
+    known = {file.record.get("generator") for file in files}
+    for model in models:
+        if not model.is_file():
+            raise InputError(
+                f"{model} is no file; beside --truth, --generator takes the file of the truth's "
+                "model, and no family"
+            )
+        if (digest := hash_file(model)) not in known:
+            raise InputError(
+                f"{model} drew the images of no truth given (its SHA-256 is {digest[:12]}…, and "
+                f"theirs {', '.join(f'{text:.12}…' for text in map(str, known))}); pass the file "
+                "of the model that was trained on all training images"
+            )
+        by_hash[digest] = model
+    return {
+        label: by_hash[wanted]
+        for label, file in zip(labels_of(files), files, strict=True)
+        if (wanted := file.record.get("generator")) in by_hash
+    }
 
 
 def training_images_of(files: Sequence[TruthFile], train: ImageSet) -> ImageSet:

@@ -42,7 +42,7 @@ class GroundTruth:
     Attributes:
         name: name of the generator.
         generated: m images drawn by the model of all n training images.
-        generator: file of that model. None: the truth is of a file, which holds no model.
+        generator: file of that model. None: the truth was loaded, and the model is not at hand.
         subsets: (s, n) bool, the training images of each subset.
         losses: by name of the loss, (s, r, m) losses of the model of subset s and seed r.
         what: a description of each loss, by its name.
@@ -195,8 +195,8 @@ def as_data(truth: GroundTruth, recipe: Recipe, train: ImageSet, train_name: str
     )
 
 
-def loaded(truth: TruthFile) -> GroundTruth:
-    """The truth of a file, as studies take it.
+def loaded(truth: TruthFile, generator: Path | None = None) -> GroundTruth:
+    """The truth of a file, as studies take it, with the file of its model if that is at hand.
 
     Raises:
         InputError: the truth was not loaded: no hash of a file tells its results from others.
@@ -206,7 +206,7 @@ def loaded(truth: TruthFile) -> GroundTruth:
     return GroundTruth(
         name=truth.model,
         generated=truth.generated,
-        generator=None,
+        generator=generator,
         subsets=truth.subsets,
         losses={loss: numbers.astype(np.float64) for loss, numbers in truth.losses.items()},
         what=truth.what,

@@ -55,8 +55,7 @@ _LOSS = "losses."
 _WANTED = "pass a file that gmvaluator evaluate lds --save-truth wrote"
 
 
-@short_repr
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TruthScore:
     """The LDS of scores by one loss.
 
@@ -67,7 +66,7 @@ class TruthScore:
         ceiling: the agreement of two trainings, and the attainable LDS.
     """
 
-    by_image: NDArray[np.float64]
+    by_image: NDArray[np.float64] = field(repr=False)
     lds: Interval
     by_others: float
     ceiling: NoiseCeiling
