@@ -72,22 +72,18 @@ def run(folder: Path, *words: str) -> None:
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
 
 
-def test_the_tests_of_the_page_pass(repository: Path) -> None:
-    # one process for all, since most of the time goes into imports
+def test_the_tests_and_the_lines_of_gmvaluator_work(repository: Path) -> None:
     tests = [words[3] for words in COMMANDS if words[1:3] == ["-m", "pytest"]]
-    assert len(tests) > 3
-    run(repository, "pytest", "-p", "no:cacheprovider", *tests)
-
-
-def test_the_lines_of_gmvaluator_work(repository: Path) -> None:
     lines = [words[1:] for words in COMMANDS if words[0] == "gmvaluator"]
-    assert len(lines) > 3
-    (repository / "lines.py").write_text(
-        "from gmvaluator.cli import cli\n"
-        f"for words in {lines!r}:\n"
-        "    cli.main(words, standalone_mode=False)\n"
+    assert min(len(tests), len(lines)) > 3
+    (repository / "tests" / "test_lines.py").write_text(
+        "from gmvaluator.cli import cli\n\n\n"
+        "def test_lines() -> None:\n"
+        f"    for words in {lines!r}:\n"
+        "        cli.main(words, standalone_mode=False)\n"
     )
-    run(repository, "lines")
+    # one process for all, since most of the time goes into imports
+    run(repository, "pytest", "-p", "no:cacheprovider", *tests, "tests/test_lines.py")
 
 
 @pytest.mark.parametrize(

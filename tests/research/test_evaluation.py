@@ -385,13 +385,13 @@ def test_command_writes_tables_and_plots(
     assert "![Identical class test (C1)](c1-ratio.svg)" in (tmp_path / "out" / "c1.md").read_text()
 
 
-@pytest.mark.usefixtures("in_this_process")
 def test_the_table_of_studies_holds_every_command() -> None:
     commands = set(cli.commands["evaluate"].commands)  # type: ignore[attr-defined]
     assert commands == {*STUDIES, "all"}
     assert all(callable(study.load()) and study.about for study in STUDIES.values())
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_every_study_of_the_paper_runs_with_one_call(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,9 @@ def test_retraining_is_kept_and_goes_on(
     train: ImageSet, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        # one model is trained here, the halves side by side
+        # one model is trained here, the halves in another process
         patched.setattr(recipes, "side_by_side", one_by_one)
+        patched.setattr(os, "sched_getaffinity", lambda _: {0})
         first = truth_of(train, work)
     monkeypatch.setattr(retraining, "side_by_side", one_by_one)
     assert first.losses["elbo"].shape == (4, 2, 6)
