@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,3 +41,14 @@ def test_advised_extras_exist_and_no_registry_is_asked_for_gmvaluator() -> None:
         advised |= set(re.findall(r"extra=\"([\w-]+)\"", text))
     assert advised >= {"clip", "demo", "diffusers", "lpips", "maniqa"}
     assert advised <= set(EXTRAS)
+
+
+def test_a_package_that_is_installed_later_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "gmv-later" not in versions.installed(("gmv-later",))
+    (tmp_path / "gmv_later-1.5.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: gmv-later\nVersion: 1.5\n"
+    (tmp_path / "gmv_later-1.5.dist-info" / "METADATA").write_text(metadata)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert versions.installed(("gmv-later",))["gmv-later"] == "1.5"

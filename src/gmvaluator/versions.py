@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 
 PACKAGES = (
@@ -33,8 +34,12 @@ def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in packages:
         with suppress(PackageNotFoundError):
-            versions[package] = version(package)
+            versions[package] = _version(package)
     return versions
+
+
+# parsing the metadata of all packages takes longer than a small valuation
+_version = cache(version)
 
 
 def how_to_install(extra: str) -> str:

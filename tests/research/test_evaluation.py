@@ -70,9 +70,20 @@ def setup(files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return open_setup(files, tmp_path)
 
 
+# by its training: most tests train on the same images
+QUICK_CLASSIFIERS: dict[tuple[Any, ...], Classifier] = {}
+
+
 def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(*args: Any, **keywords: Any) -> Classifier:
-        return train_classifier(*args, **{**keywords, "epochs": 2})
+    def quick(
+        images: NDArray[np.uint8], labels: NDArray[np.object_], **keywords: Any
+    ) -> Classifier:
+        pixels, classes = keywords["held_out"]
+        training = (images.tobytes(), *labels, pixels.tobytes(), *classes, keywords["seed"])
+        if training not in QUICK_CLASSIFIERS:
+            chosen = {**keywords, "epochs": 2}
+            QUICK_CLASSIFIERS[training] = train_classifier(images, labels, **chosen)
+        return QUICK_CLASSIFIERS[training]
 
     monkeypatch.setattr("gmvaluator.evaluation.subjects.subject.train_classifier", quick)
 

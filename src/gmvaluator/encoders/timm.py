@@ -59,7 +59,10 @@ def load_efficientnet_lite0(file: LocalWeightFile) -> Any:
     The file names its tensors otherwise than timm but lists the same tensors in the same order;
     they are matched by position, with count, kind (the last part of the name) and shape checked.
     """
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    # no random weights are drawn: the file fills every tensor
+    with torch.device("meta"):
+        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model.to_empty(device="cpu")
     wanted, tensors = model.state_dict(), load_state(file.path)
     if wanted.keys() != tensors.keys():
         tensors = _matched_by_order(wanted, tensors, file)
