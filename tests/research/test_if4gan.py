@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from gmvaluator.baselines.if4gan import (
 )
 from gmvaluator.errors import GMValuatorError, InputError, RunError
 from gmvaluator.generators.training import torch_threads
+from gmvaluator.progress import Advance, Progress
 
 WRONG: Any = "both"
 SMALL = GANRecipe(
@@ -335,13 +337,22 @@ def test_leaving_out_harmful_images_helps(tmp_path: Path) -> None:
         cleanse(trace, data, metric, codes, values, [1.5])
 
 
-def train_long(folder: Path) -> Trace:
+class Slow:
+    """Every update of a training takes 20 ms more."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        yield lambda _: time.sleep(0.02)
+
+
+def train_long(folder: Path, progress: Progress | None = None) -> Trace:
+    recipe = replace(SMALL, epochs=40, traced=20)
     with torch_threads(1):
-        return train_traced(pair_2d(), points(), folder, replace(SMALL, epochs=120, traced=60))
+        return train_traced(pair_2d(), points(), folder, recipe, progress=progress)
 
 
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    killed = started(train_long, tmp_path / "killed")
+    killed = started(train_long, tmp_path / "killed", Slow())
     state = tmp_path / "killed" / "state.npz"
     deadline = time.monotonic() + 60
     while not state.is_file() and killed.is_alive() and time.monotonic() < deadline:
