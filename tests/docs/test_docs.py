@@ -97,7 +97,7 @@ def test_blocks_of_a_page_run(
         # the blocks of the data page made the sample data
         assert (sample_data / "train").is_dir()
         return
-    folder = tmp_path / "page"
+    folder, times = tmp_path / "page", _times(sample_data)
     # links, not copies: a page adds and removes files, and changes the content of none
     shutil.copytree(sample_data, folder, copy_function=os.link)
     monkeypatch.chdir(folder)
@@ -106,6 +106,11 @@ def test_blocks_of_a_page_run(
     monkeypatch.syspath_prepend(folder)
     prepare(page)
     run_page(blocks)
+    assert _times(sample_data) == times, "the page writes into a file of all pages"
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
 
 
 def made(info: str, text: str) -> Block:
