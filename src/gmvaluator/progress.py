@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
 from gmvaluator.errors import InputError
@@ -62,7 +62,11 @@ class Lines:
 
     @staticmethod
     def _write(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        # `print` writes to standard output where standard error is closed
+        if sys.stderr is not None:
+            # the disk of a log is full, say: no reason to end the work
+            with suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

@@ -132,13 +132,63 @@ def test_a_reader_that_leaves_early_is_no_failed_check(word: str) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_result_that_cannot_be_printed_is_an_error_of_one_line() -> None:
+COMPLETE = {
+    "_GMVALUATOR_COMPLETE": "bash_complete",
+    "COMP_WORDS": "gmvaluator v",
+    "COMP_CWORD": "1",
+}
+needs_a_full_device = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="no device that is always full"
+)
+
+
+@needs_a_full_device
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        ("cache", {}),
+        ("cache --json", {}),
+        ("--help", {}),
+        ("value --help", {}),
+        ("evaluate planted --help", {}),
+        ("--version", {}),
+        ("", {"_GMVALUATOR_COMPLETE": "bash_source"}),
+        ("", COMPLETE),
+    ],
+)
+def test_output_that_cannot_be_written_is_an_error_of_one_line(
+    words: str, variables: dict[str, str]
+) -> None:
     with open("/dev/full", "w") as full:
-        done = program("cache", stdout=full)
+        done = program(*words.split(), stdout=full, env=os.environ | variables)
     assert done.returncode == 4
-    assert done.stderr.startswith("Error: the result cannot be printed (No space left on device)")
+    assert done.stderr.startswith(
+        "Error: standard output cannot be written (No space left on device)"
+    )
     assert done.stderr.count("\n") == 1
+
+
+@needs_a_full_device
+def test_messages_that_cannot_be_written_change_no_result(run: Path, tmp_path: Path) -> None:
+    train, generated = run.parent / "bilder 😀", run.parent / "gen"
+    words = ("value", train, generated, "--out", tmp_path / "r", *QUICK, "--k", "3")
+    for arguments, status in ((words, 0), (("verify", tmp_path / "no"), 4), (("no-verb",), 2)):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "gmvaluator.cli", *map(str, arguments)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60)
+        assert (done.returncode, bool(done.stdout)) == (status, status == 0)
+    assert (tmp_path / "r" / "run.json").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no shell that closes a stream")
+def test_closed_streams_change_no_result(run: Path) -> None:
+    words = [sys.executable, "-m", "gmvaluator.cli", "match", run, run.parent / "gen", "--k", "3"]
+    for closed, out, err in ((">&-", False, True), ("2>&-", True, False)):
+        command = ["sh", "-c", f'"$@" {closed}', "sh", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert (bool(done.stdout), "recall" in done.stderr) == (out, err)
+        assert "recall" not in done.stdout
 
 
 def test_without_a_terminal_each_stage_is_a_line(call: Call, run: Path, tmp_path: Path) -> None:

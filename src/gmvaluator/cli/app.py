@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -39,10 +40,13 @@ from gmvaluator.cli.payout import extend, ledger, payout
 from gmvaluator.cli.printing import (
     chosen_progress,
     copies_text,
+    drop_unwritten,
     log_to_stderr,
     print_cache,
+    print_note,
     print_result,
     print_valuation,
+    raised_by_printing,
     skipped_text,
     warn_plainly,
 )
@@ -52,7 +56,7 @@ from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
-from gmvaluator.errors import GMValuatorError, InputError, for_the_command_line
+from gmvaluator.errors import GMValuatorError, InputError, RunError, for_the_command_line
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
@@ -367,16 +371,17 @@ def main() -> None:
         status = cli.main(prog_name="gmvaluator", standalone_mode=False)
     except GMValuatorError as error:
         message = " ".join(str(error).split())
-        click.echo(f"Error: {message}", err=True)
+        print_note(f"Error: {message}")
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click turns the one into the other
         message = str(interrupt.__cause__ or interrupt)
         usual = "Interrupted; no result was written. The cache keeps the embeddings made so far."
-        click.echo(message or usual, err=True)
+        print_note(message or usual)
         status = 130
     except SystemExit:
         # where a reader leaves early (head, less), click replaces the stream and exits with 1, as
@@ -384,6 +389,17 @@ def main() -> None:
         if sys.stdout is output:
             raise
         status = 141
+    except OSError as error:
+        if not raised_by_printing(error):
+            raise
+        print_note(
+            f"Error: standard output cannot be written ({error.strerror}); files that the command "
+            "writes are complete"
+        )
+        status = RunError.exit_code
+    # a closed stream is None
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        drop_unwritten(stream)
     sys.exit(status if isinstance(status, int) else 0)
 
 

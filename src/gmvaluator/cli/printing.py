@@ -13,12 +13,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from gmvaluator.cli.options import QUIET_GIVEN
-from gmvaluator.errors import CacheWarning, PlotWarning, RunError
+from gmvaluator.errors import CacheWarning, PlotWarning
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.derived import remaining_records
 from gmvaluator.runs.formatting import shortened
@@ -225,7 +226,7 @@ def warn_plainly() -> None:
 
     def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
         if issubclass(category, CacheWarning | PlotWarning):
-            click.echo(f"Warning: {message}", err=True)
+            print_note(f"Warning: {message}")
         else:
             usual(message, category, *details)
 
@@ -249,26 +250,28 @@ def log_to_stderr(level: str) -> Iterator[None]:
 
 
 def print_result(summary: Any, text: str, *, as_json: bool) -> None:
-    """Print the result of a command: `summary` as JSON, or `text`.
+    """Print the result of a command: `summary` as JSON, or `text`."""
+    # the escapes of a stream that lacks a letter are none of JSON; a closed stream is None
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    ascii_only = encoding.lower().replace("-", "") != "utf8"
+    click.echo(json.dumps(summary, indent=2, ensure_ascii=ascii_only) if as_json else text)
 
-    Raises:
-        RunError: standard output cannot be written, since a disk is full, say.
-    """
-    # the escapes of a stream that lacks a letter are none of JSON
-    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+
+def print_note(text: str) -> None:
+    """Print a line on standard error. Where it cannot be written, the command goes on."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def raised_by_printing(error: OSError) -> bool:
+    """Whether `click.echo` raised an error: it prints results, help, the version, completions."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return frame.f_code is click.echo.__code__
+
+
+def drop_unwritten(stream: TextIO) -> None:
+    """Drop what a stream cannot write. Python would try again when it ends, and fail."""
     try:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=ascii_only) if as_json else text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _close_output()
-        raise RunError(
-            f"the result cannot be printed ({error.strerror}); what the command writes to files "
-            "is complete"
-        ) from error
-
-
-def _close_output() -> None:
-    """Python writes what is left when it ends, and would fail again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

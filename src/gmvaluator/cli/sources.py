@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from gmvaluator.cli.options import within_limit
+from gmvaluator.cli.printing import print_note
 
 if TYPE_CHECKING:
     from gmvaluator.images import ImageSet
@@ -24,5 +23,5 @@ def open_images(source: str) -> ImageSet:
 
     images = ImageSet.open(within_limit(source))
     for note in images.notes:
-        click.echo(f"Note: {source}: {note}", err=True)
+        print_note(f"Note: {source}: {note}")
     return images
