@@ -77,6 +77,10 @@ class CacheWarning(UserWarning):
     """
 
 
+class AddedWarning(UserWarning):
+    """A set lists images that were not there when a run or index was made; they are left out."""
+
+
 class PlotWarning(UserWarning):
     """A plot of a result cannot be drawn; its numbers and the other plots are written."""
 

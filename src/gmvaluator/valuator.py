@@ -334,14 +334,17 @@ class GMValuator:
         valuator = cls(**named_settings(record.settings, changes, f"run {run}"))
         if holdout is not None or valuator.settings.null != "off":
             valuator._holdout = recorded_holdout(record, holdout, f"run {run}")
-        if not all(name.isascii() for name in images.ids):
-            images = Valuation.load(run, check=False).as_valued("train", images)
+        valuation = Valuation.load(run, check=False)
+        images = valuation.as_valued("train", images, f"run {run}")
+        changed = RunError(
+            f"the training images of run {run} have changed since; {pass_images('train')}, or "
+            "make the run again"
+        )
+        if not set(valuation.train_ids) <= set(images.ids):
+            raise changed
         trained = valuator.fit(images, strict=strict)._require_fitted()
         if trained.train.fingerprint != recorded.fingerprint:
-            raise RunError(
-                f"the training images of run {run} have changed since; {pass_images('train')}, or "
-                "make the run again"
-            )
+            raise changed
         return valuator
 
     def _require_fitted(self) -> Trained:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gmvaluator import GMValuator, ImageSet, InputError, RunError
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
+from gmvaluator.errors import AddedWarning
 from gmvaluator.images import Preprocessing
 from image_checks import PNGS, only
 from image_makers import encode, image_folder, random_images, write_files
@@ -157,7 +158,7 @@ def test_other_files_are_one_line_and_no_concern_of_strict_and_verify(
     assert code == 0, out
     write_files(train, {"later.png": PNGS[0]})
     code, out, _ = call("verify", run, "--quiet")
-    assert code == 1
+    assert code == 0
     assert "were not there when the run was made: later.png" in out
 
 
@@ -177,7 +178,8 @@ def test_files_that_come_first_do_not_ask_for_a_new_index(tmp_path: Path, rerank
     folder = index_of(train, rerank=rerank)
     wanted = GMValuator.load(folder, cache=False).value(generated)
     write_files(train, {"AAA.txt": b"x", "AAA.png": PNGS[0], "class0/000a.png": PNGS[1]})
-    valuation = GMValuator.load(folder, cache=False).value(generated)
+    with pytest.warns(AddedWarning, match="2 of the training images were added since index"):
+        valuation = GMValuator.load(folder, cache=False).value(generated)
     assert valuation.train_ids == wanted.train_ids
     assert (valuation.values == wanted.values).all()
 
@@ -188,6 +190,72 @@ def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     (train / "class1" / "003.png").unlink()
     with pytest.raises(RunError, match=r"no longer lists 1 of the 12 images .*'class1/003\.png'"):
         GMValuator.load(folder, cache=False)
+
+
+# --- a run finds its images by id ----------------------------------------------------------------
+
+VERBS = {
+    "match": ("run", "more"),
+    "value": ("run", "more", "--out", "again", "--no-report"),
+    "extend": ("run", "more", "--prefix", "b/"),
+    "curate": ("run", "--out", "curated"),
+    "stability": ("run", "--k", "2"),
+    "audit": ("run", "--encoder", "pixels@8"),
+    "report": ("run",),
+}
+
+
+@pytest.fixture
+def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose folders have gained images, a damaged image among the training images."""
+    monkeypatch.chdir(tmp_path)
+    train = write_files(image_folder(tmp_path / "train", 24), {"class0/bad.png": b"x"})
+    for seed, name in enumerate(("generated", "more"), start=1):
+        image_folder(tmp_path / name, 3, seed=seed)
+    valuator = GMValuator(**SETTINGS).fit(train)
+    valuator.value(tmp_path / "generated").save(tmp_path / "run")
+    write_files(train, {"AAA.png": PNGS[0], "class1/new.png": PNGS[1]})
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("default::gmvaluator.errors.AddedWarning")
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_run_leaves_out_images_that_were_added_and_says_so_once(
+    grown: Path, verb: str, call: Call
+) -> None:
+    code, _, err = call(verb, *VERBS[verb], "--quiet")
+    assert code == 0, err
+    line = "2 of the training images were added since run {} was made, such as 'AAA.png'"
+    assert [err.count(line.format(run)) for run in ("run", grown / "run")].count(1) == 1
+    assert err.startswith("Warning: ")
+    assert err.count("\n") == 1
+
+
+def test_a_run_of_a_grown_folder_values_as_before(grown: Path, call: Call) -> None:
+    wanted = Valuation.load(grown / "run")
+    with pytest.warns(AddedWarning):
+        valuation = GMValuator.refit(grown / "run", cache=False).value(grown / "generated")
+    assert valuation.train_ids == wanted.train_ids
+    assert (valuation.values == wanted.values).all()
+    assert valuation.skipped == wanted.skipped
+    valuation.save(grown / "again")
+    code, out, _ = call("verify", grown / "again", "--quiet")
+    assert code == 0, out
+    assert "2 were not there when the run was made: AAA.png, class1/new.png" in out
+
+
+def test_a_run_that_lacks_an_image_is_refused_whatever_was_added(grown: Path) -> None:
+    (grown / "train" / "class1" / "003.png").unlink()
+    with pytest.raises(RunError, match="have changed since"):
+        GMValuator.refit(grown / "run", cache=False)
+
+
+@pytest.mark.filterwarnings("default::gmvaluator.errors.AddedWarning")
+def test_generated_images_that_were_added_are_left_out(grown: Path, call: Call) -> None:
+    write_files(grown / "generated", {"AAA.png": PNGS[2]})
+    code, _, err = call("stability", "run", "--k", "2", "--train-images", "train", "--quiet")
+    assert code == 0, err
+    assert "1 of the generated images were added since" in err
 
 
 # --- training images that are generated ones -----------------------------------------------------

@@ -386,7 +386,7 @@ def _anew(
         changes["null"] = "off"
     holdout = sources["holdout"] if withheld else None
     valuator = GMValuator.refit(folder, train=sources["train"], holdout=holdout, **changes)
-    revalued = valuator.value(valuation.as_valued("generated", images))
+    revalued = valuator.value(valuation.as_valued("generated", images, f"run {folder}"))
     # an extended run of an older one has no fingerprint
     same = recorded.fingerprint in (None, revalued.record.inputs.generated.fingerprint)
     if not same or revalued.generated_ids != valuation.generated_ids:

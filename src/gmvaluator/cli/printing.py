@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from gmvaluator.cli.options import QUIET_GIVEN
-from gmvaluator.errors import CacheWarning, PlotWarning
+from gmvaluator.errors import AddedWarning, CacheWarning, PlotWarning
 from gmvaluator.progress import Progress, as_progress
 from gmvaluator.runs.derived import remaining_records
 from gmvaluator.runs.formatting import shortened
@@ -225,7 +225,7 @@ def warn_plainly() -> None:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *details: Any) -> None:
-        if issubclass(category, CacheWarning | PlotWarning):
+        if issubclass(category, AddedWarning | CacheWarning | PlotWarning):
             print_note(f"Warning: {message}")
         else:
             usual(message, category, *details)

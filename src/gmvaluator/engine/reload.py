@@ -14,7 +14,7 @@ from gmvaluator.engine.trained import Trained, distinct_images
 from gmvaluator.errors import InputError, MovedError, RunError, either
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.images.ids import find_distinct
-from gmvaluator.runs.images import open_recorded, pass_images
+from gmvaluator.runs.images import open_recorded, pass_images, warn_of_added
 from gmvaluator.runs.record import RunRecord
 from gmvaluator.settings import LATER_SETTINGS, SETTING_NAMES, Settings, null_choice
 
@@ -150,6 +150,8 @@ def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
             f"{train.ids[missing[0]]!r}; restore them, {pass_images('train')}, or make the index "
             "again"
         )
+    known = (*train.ids, *(skip.id for skip in train.skipped))
+    warn_of_added("train", images, known, f"index {folder}")
     found = replace(train, rows=rows)
     distinct = distinct_images(found, trained.clusters)
     return replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from gmvaluator.files.seals import broken
 from gmvaluator.images import ImageSource
 from gmvaluator.places import RUN_FOLDER
-from gmvaluator.runs.images import RunSide
+from gmvaluator.runs.images import VALUED, RunSide, warn_of_added
 from gmvaluator.runs.record import read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.shown import short_repr
@@ -49,13 +49,18 @@ def open_run(
     """
     folder = Path(path).absolute()
     valuation = Valuation.load(folder)
-    return Run(
+    opened = Run(
         folder=folder,
         valuation=valuation,
         seal=read_record(folder).seal,
         train=valuation.open_images("train", train),
         generated=valuation.open_images("generated", generated),
     )
+    for side in VALUED:
+        images = getattr(opened, side).images
+        if images is not None and getattr(opened, side).trouble is None:
+            warn_of_added(side, images, valuation.known_ids(side), f"run {folder}")
+    return opened
 
 
 def as_run(run: str | Path | Run) -> Run:

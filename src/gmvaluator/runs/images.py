@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.errors import ImageError, InputError, MovedError, RunError, either
+from gmvaluator.errors import (
+    AddedWarning,
+    ImageError,
+    InputError,
+    MovedError,
+    RunError,
+    either,
+)
 from gmvaluator.images import ImageSet, ImageSource, Thumbnail
 from gmvaluator.images.ids import find_distinct
 from gmvaluator.runs.record import Input
@@ -18,6 +26,8 @@ from gmvaluator.shown import short_repr
 
 State = Literal["ok", "missing", "unreadable", "changed", "unknown"]
 Side = Literal["train", "generated", "holdout"]
+Valued = Literal["train", "generated"]
+VALUED: tuple[Valued, ...] = ("train", "generated")
 NAMES: Mapping[Side, str] = {
     "train": "training images",
     "generated": "generated images",
@@ -211,24 +221,58 @@ def open_side(
     return replace(opened, trouble=trouble)
 
 
-def as_valued(images: ImageSet, ids: Sequence[str], skipped: Sequence[str]) -> ImageSet:
-    """A set with the ids, and in the order, that a run has for the same images.
-
-    Copying a folder between systems may write the letters of its ids by other code points, which
-    changes their order as well. A set that differs in more than that is returned as it is.
+def added_ids(images: ImageSet, known: Sequence[str]) -> list[str]:
+    """The ids of a set that a run or an index does not know.
 
     Args:
         images: the set as it is listed now.
-        ids, skipped: ids of the run, of images that were read and of images that were not.
+        known: ids of the images that were read, and of those that were not.
     """
-    if all(name.isascii() for name in images.ids):
+    if set(images.ids) <= set(known):
+        return []
+    rows = set(find_distinct(known, images.ids).tolist())
+    return [name for row, name in enumerate(images.ids) if row not in rows]
+
+
+def warn_of_added(side: Side, images: ImageSet, known: Sequence[str], owner: str) -> None:
+    """Warn of images that a run or an index does not know, in a set that has all that it knows.
+
+    Args:
+        side: which images these are.
+        images, known: as for `added_ids`.
+        owner: the run or index, for the message.
+    """
+    if added := added_ids(images, known):
+        warnings.warn(
+            f"{len(added)} of the {NAMES[side]} were added since {owner} was made, such as "
+            f"{added[0]!r}; they are left out",
+            AddedWarning,
+            stacklevel=1,  # the same place for all: shown once
+        )
+
+
+def as_valued(side: Side, images: ImageSet, known: tuple[str, ...], n: int, owner: str) -> ImageSet:
+    """The images of a run, with the ids and in the order that the run has for them.
+
+    Copying a folder between systems may write the letters of its ids by other code points, which
+    changes their order as well. Images that were added since are left out, with a warning. A set
+    that lacks images of the run is returned as it is.
+
+    Args:
+        side: which images these are.
+        images: the set as it is listed now.
+        known: ids of the run: of the n images that were read, then of those that were not.
+        n: number of images that were read.
+        owner: the run, for the warning.
+    """
+    if set(images.ids) <= set(known):
         return images
-    names = (*ids, *skipped)
-    rows = find_distinct(names, images.ids)
-    known = np.flatnonzero(rows >= 0)
-    if len(known) != len(images) or set(images.ids) <= set(names):
+    rows = find_distinct(known, images.ids)
+    if (rows[:n] < 0).any():
         return images
-    named = images.select(rows[known], ids=[names[at] for at in known])
+    warn_of_added(side, images, known, owner)
+    there = np.flatnonzero(rows >= 0)
+    named = images.select(rows[there], ids=[known[at] for at in there])
     named.location = images.location
     return named
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ from gmvaluator.images.ids import code_points, find_ids
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
-from gmvaluator.runs.images import RunSide, as_valued, open_side
+from gmvaluator.runs.images import RunSide, Valued, as_valued, open_side
 from gmvaluator.runs.ranking import idle_text, shared_ranks
 from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.runs.tables import (
@@ -270,9 +270,7 @@ class Valuation:
         frame: pd.DataFrame = _values_of(self).to_pandas()
         return frame
 
-    def open_images(
-        self, side: Literal["train", "generated"], given: ImageSource | None = None
-    ) -> RunSide:
+    def open_images(self, side: Valued, given: ImageSource | None = None) -> RunSide:
         """The training or generated images.
 
         Args:
@@ -289,10 +287,21 @@ class Valuation:
         ids, keys, labels = self.generated_ids, self.generated_keys, self.generated_labels
         return open_side("generated", ids, keys, labels, inputs.generated, given)
 
-    def as_valued(self, side: Literal["train", "generated"], images: ImageSet) -> ImageSet:
-        """A set of images under the ids that this valuation has for them (`runs.images`)."""
+    def as_valued(self, side: Valued, images: ImageSet, owner: str) -> ImageSet:
+        """The images of this valuation out of a set, under their ids here (`runs.images`).
+
+        Args:
+            side: which images.
+            images: the set as it is listed now.
+            owner: the run, for a warning of images that were added since.
+        """
+        n = len(self.train_ids if side == "train" else self.generated_ids)
+        return as_valued(side, images, self.known_ids(side), n, owner)
+
+    def known_ids(self, side: Valued) -> tuple[str, ...]:
+        """The ids of the images that were read, then of those that were not."""
         ids = self.train_ids if side == "train" else self.generated_ids
-        return as_valued(images, ids, [skip.id for of, skip in self.skipped if of == side])
+        return (*ids, *(skip.id for of, skip in self.skipped if of == side))
 
     def plot_values(self) -> Figure:
         """How value is spread: a histogram, and the share that the most valuable images hold."""

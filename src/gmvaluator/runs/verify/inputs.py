@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmvaluator.images import ImageSet, ImageSource, Preprocessing, set_fingerprint
-from gmvaluator.images.ids import find_distinct
 from gmvaluator.progress import Progress
-from gmvaluator.runs.images import NAMES, open_side
+from gmvaluator.runs.images import NAMES, Valued, added_ids, open_side
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import fresh_rows, null_size
 from gmvaluator.shown import short_repr
 
 State = Literal["ok", "failed", "unknown"]
-Valued = Literal["train", "generated"]
-VALUED: tuple[Valued, ...] = ("train", "generated")
 HELD_OUT = NAMES["holdout"]
 # ids that a sentence lists; it counts the others
 LISTED_IDS = 20
 _SMALL = Preprocessing(8)
+_GONE = "are gone or cannot be read"
 
 
 @short_repr
@@ -49,7 +47,7 @@ class InputCheck(Check):
         n: number of images that the run lists.
         missing: ids of the run that the set does not list, or whose image cannot be read.
         changed: ids of the run whose image has other content than was valued.
-        added: ids of the set that the run does not list.
+        added: ids of the set that the run does not list; they make no check fail.
     """
 
     n: int = 0
@@ -80,26 +78,26 @@ def check_inputs(
     if images is None:
         return InputCheck(name, "unknown", (str(opened.trouble),), n)
     where = _where(images, source or getattr(valuation.record.inputs, side).source)
-    skipped = [skip.id for of, skip in valuation.skipped if of == side]
-    listed = {*opened.rows.tolist(), *find_distinct(skipped, images.ids).tolist()}
-    added = tuple(id_ for row, id_ in enumerate(images.ids) if row not in listed)
+    added = tuple(added_ids(images, valuation.known_ids(side)))
+    # more images than the run knows are no fault of the run
+    more = _counted(added, "were not there when the run was made")
     rows = dict(zip(opened.ids, opened.rows.tolist(), strict=True))
     if quick:
         missing = tuple(id_ for id_, row in rows.items() if row < 0)
-        wrong = _differences(missing, (), added)
+        wrong = _counted(missing, _GONE)
         ids_only = f"{where} lists the same {n} ids; contents were not read (--quick)"
         state: State = "failed" if wrong else "unknown"
-        return InputCheck(name, state, tuple(wrong) or (ids_only,), n, missing, (), added)
+        return InputCheck(name, state, (*(wrong or (ids_only,)), *more), n, missing, (), added)
     keys = _content_keys(images, sorted(row for row in rows.values() if row >= 0), progress, name)
     key_of = {id_: keys[row] for id_, row in rows.items() if row in keys}
     missing = tuple(id_ for id_ in rows if id_ not in key_of)
     valued = dict(zip(opened.ids, opened.keys or (), strict=False))
     changed = tuple(id_ for id_, key in key_of.items() if valued.get(id_, key) != key)
-    wrong = _differences(missing, changed, added)
+    wrong = _counted(missing, _GONE) + _counted(changed, "have other content than was valued")
     if not valued and not missing:
-        if opened.fingerprint is None and not wrong:
-            nothing = ("the run recorded neither content keys nor a fingerprint",)
-            return InputCheck(name, "unknown", nothing, n)
+        if opened.fingerprint is None:
+            nothing = "the run recorded neither content keys nor a fingerprint"
+            return InputCheck(name, "unknown", (nothing, *more), n, added=added)
         if opened.fingerprint not in (
             None,
             set_fingerprint(opened.ids, [key_of[id_] for id_ in opened.ids]),
@@ -117,7 +115,7 @@ def check_inputs(
             wrong.insert(0, f"{where} is another set: not one image of the run is in it")
     same = (f"{where} holds the same {n} images",)
     state = "failed" if wrong else "ok"
-    return InputCheck(name, state, tuple(wrong) or same, n, missing, changed, added)
+    return InputCheck(name, state, (*(wrong or same), *more), n, missing, changed, added)
 
 
 def check_holdout(
@@ -204,15 +202,8 @@ def _content_keys(
     return keys
 
 
-def _differences(missing: Sequence[str], changed: Sequence[str], added: Sequence[str]) -> list[str]:
-    parts = (
-        ("are gone or cannot be read", missing),
-        ("have other content than was valued", changed),
-        ("were not there when the run was made", added),
-    )
-    return [f"{len(ids)} {what}: {_listed(ids)}" for what, ids in parts if ids]
-
-
-def _listed(ids: Sequence[str]) -> str:
+def _counted(ids: Sequence[str], what: str) -> list[str]:
+    """A sentence on images, or none where there are no images."""
     rest = len(ids) - LISTED_IDS
-    return ", ".join(ids[:LISTED_IDS]) + (f" and {rest} more" if rest > 0 else "")
+    listed = ", ".join(ids[:LISTED_IDS]) + (f" and {rest} more" if rest > 0 else "")
+    return [f"{len(ids)} {what}: {listed}"] if ids else []

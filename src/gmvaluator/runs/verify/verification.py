@@ -21,17 +21,11 @@ from gmvaluator.files.seals import EARLIER_SEALS, FILES, RUN_SEAL, SEAL, broken,
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.places import RUN_FOLDER
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.runs.images import NAMES
+from gmvaluator.runs.images import NAMES, VALUED
 from gmvaluator.runs.record import MARKER, RunRecord, entries_since_seals, read_marker
 from gmvaluator.runs.tables import LATER_FILES, RUN_FILES, read_table
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.runs.verify.inputs import (
-    VALUED,
-    Check,
-    InputCheck,
-    check_holdout,
-    check_inputs,
-)
+from gmvaluator.runs.verify.inputs import Check, InputCheck, check_holdout, check_inputs
 from gmvaluator.runs.verify.laws import check_laws
 from gmvaluator.shown import short_repr
 
