@@ -108,7 +108,7 @@ def test_it_is_the_run_of_all_images(folder: Path, changes: dict[str, Any]) -> N
 def test_ids_and_contents_that_are_there_already(folder: Path) -> None:
     valuator(folder).value(folder / "one").save(folder / "run")
     before = {file: file.read_bytes() for file in (folder / "run").iterdir()}
-    with pytest.raises(InputError, match=r"7 new images have ids .*a0.png, a1.png, a2.png …"):
+    with pytest.raises(InputError, match=r"7 new images have ids .*'a0.png', 'a1.png', 'a2.png' …"):
         extend_run(folder / "run", folder / "one", cache=False)
     with pytest.raises(InputError, match=r"have the content of images in the run \(x/a0.png is a0"):
         extend_run(folder / "run", folder / "one", prefix="x/", cache=False)

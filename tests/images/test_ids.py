@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from gmvaluator import GMValuator, ImageSet, InputError, Valuation
 from gmvaluator.images.ids import NOWHERE, SEVERAL, code_points, find_distinct, find_ids
 from gmvaluator.payout.owners import read_owners
-from image_makers import encode, random_images
+from image_makers import encode, image_folder, random_images, write_files
 
 Call = Callable[..., tuple[int, str, str]]
 Form = Literal["NFC", "NFD"]
@@ -47,6 +48,59 @@ def test_code_points_tell_names_apart() -> None:
     assert code_points(NFC) == "'\u00e9.png' (U+00E9)"
     assert code_points(NFD) == "'e\u0301.png' (U+0065 U+0301)"
     assert code_points("plain.png") == "'plain.png'"
+
+
+# --- a set has no two ids of the same letters ---------------------------------------------------
+
+
+def sources_of_both(folder: Path) -> dict[str, Any]:
+    """Two images of ids that look alike, in each kind of source that names its images."""
+    images = {name: encode(image) for name, image in zip((NFC, NFD), random_images(2), strict=True)}
+    write_files(folder / "folder", images)
+    (folder / "list.csv").write_text(f"path,id\n1.png,{NFC}\n2.png,{NFD}\n", encoding="utf-8")
+    with tarfile.open(folder / "shard.tar", "w") as shard:
+        for name in images:
+            shard.add(folder / "folder" / name, name)
+    for name, content in images.items():
+        write_files(folder / name.removesuffix(".png"), {name: content})
+    joined = [("", folder / name.removesuffix(".png")) for name in images]
+    return {
+        "folder": folder / "folder",
+        "table": folder / "list.csv",
+        "shard": folder / "shard.tar",
+        "joined": joined,
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "shard", "joined"])
+def test_a_set_with_ids_that_look_alike_is_refused(tmp_path: Path, kind: str) -> None:
+    message = "hold 2 images, 1 of different ids" if kind == "joined" else "has the id .* 2 times"
+    with pytest.raises(InputError, match=message) as refused:
+        ImageSet.open(sources_of_both(tmp_path)[kind])
+    if kind != "joined":
+        assert all(code_points(name) in str(refused.value) for name in (NFC, NFD))
+
+
+def test_a_selection_and_scores_with_ids_that_look_alike_are_refused() -> None:
+    with pytest.raises(InputError, match="2 ids; wanted 2 distinct"):
+        ImageSet.open(random_images(2)).select([0, 1], ids=[NFC, NFD])
+    with pytest.raises(InputError, match=r"have the id .*\(U\+00E9\) or .*\(U\+0065 U\+0301\)"):
+        Valuation.from_scores(np.ones((2, 1)), [NFC, NFD], ["a"])
+
+
+def test_extend_refuses_an_id_that_the_run_has_in_other_code_points(
+    tmp_path: Path, call: Call
+) -> None:
+    train = image_folder(tmp_path / "train", 6)
+    for folder, name, seed in (("one", NFC, 1), ("two", NFD, 2)):
+        write_files(tmp_path / folder, {name: encode(random_images(1, seed=seed)[0])})
+    run = tmp_path / "run"
+    assert call("value", train, tmp_path / "one", "--out", run, "--no-report", *QUICK)[0] == 0
+    code, _, err = call("extend", run, tmp_path / "two", "--quiet")
+    assert code == 2
+    assert "1 new images have ids that the run has already ('e\u0301.png' (U+0065 U+0301))" in err
+    assert call("extend", run, tmp_path / "two", "--prefix", "b/", "--quiet")[0] == 0
+    assert Valuation.load(run).generated_ids == (NFC, f"b/{NFD}")
 
 
 # --- owners --------------------------------------------------------------------------------------

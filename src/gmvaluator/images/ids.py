@@ -1,13 +1,16 @@
 """Ids that name the same image, also where the same letters are written by other code points.
 
 Unicode writes é as one code point (composed, NFC) or as e and an accent (decomposed, NFD). File
-systems and programs differ in this, and the two look alike on every screen.
+systems and programs differ in this, and the two look alike on every screen. So an id is looked up
+as it is and then by its letters, and a set has no two ids of the same letters: a file of owners
+that another program wrote could not tell them apart. Sets of earlier versions may have such ids.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +19,20 @@ from numpy.typing import NDArray
 
 NOWHERE = -1
 SEVERAL = -2
+
+
+def letters(name: str) -> str:
+    """The form in which names are compared: composed (NFC)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def repeated(ids: Sequence[str]) -> list[str]:
+    """The ids of the first letters that several ids have; empty: no such ids."""
+    names = list(map(letters, ids))
+    if len(set(names)) == len(names):
+        return []
+    most = Counter(names).most_common(1)[0][0]
+    return [id_ for id_, name in zip(ids, names, strict=True) if name == most]
 
 
 def find_ids(wanted: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
@@ -32,10 +49,10 @@ def find_ids(wanted: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
         by_letters: dict[str, int] = {}
         for row, name in enumerate(ids):
             if not name.isascii():
-                letters = unicodedata.normalize("NFC", name)
-                by_letters[letters] = SEVERAL if letters in by_letters else row
+                form = letters(name)
+                by_letters[form] = SEVERAL if form in by_letters else row
         for at in strangers:
-            rows[at] = by_letters.get(unicodedata.normalize("NFC", names[at]), NOWHERE)
+            rows[at] = by_letters.get(letters(names[at]), NOWHERE)
     return rows
 
 

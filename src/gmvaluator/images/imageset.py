@@ -32,6 +32,7 @@ from gmvaluator.images.decoding import (
     shrink,
     unless_error,
 )
+from gmvaluator.images.ids import letters
 from gmvaluator.images.pillow import quiet_pillow
 from gmvaluator.images.sources import LeftOut, Listing, Raw, open_source
 from gmvaluator.images.sources.address import Choice, limited
@@ -214,7 +215,7 @@ class ImageSet:
         Raises `InputError` if a row is out of range or given twice, or ids are not one an image.
         """
         selected = self._check_rows(rows)
-        if ids is not None and not len(ids) == len(set(ids)) == len(selected):
+        if ids is not None and not len(ids) == len(set(map(letters, ids))) == len(selected):
             raise InputError(f"select was given {len(ids)} ids; wanted {len(selected)} distinct.")
         if len(np.unique(selected)) != len(selected):
             raise InputError("select was given a row twice; wanted distinct rows: ids are unique.")
@@ -357,9 +358,10 @@ def _join(named: Sequence[Sequence[Any]], pixel_limit: int) -> Listing:
     ids = [
         prefix + name for (prefix, _), part in zip(named, sets, strict=True) for name in part.ids
     ]
-    if not ids or len(set(ids)) < len(ids):
+    different = len(set(map(letters, ids)))
+    if not ids or different < len(ids):
         raise InputError(
-            f"{len(named)} sources hold {len(ids)} images, {len(set(ids))} of different ids; "
+            f"{len(named)} sources hold {len(ids)} images, {different} of different ids; "
             "wanted at least one, and prefixes that keep ids apart"
         )
     labels = [label for part in sets for label in part.labels or (None,) * len(part)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
-from gmvaluator.images.ids import NOWHERE, SEVERAL, code_points, find_ids
+from gmvaluator.images.ids import NOWHERE, SEVERAL, code_points, find_ids, letters
 from gmvaluator.images.sources.base import quoted
 from gmvaluator.images.sources.columns import misspelled, refuse_misspelled
 from gmvaluator.images.sources.files import csv_columns
@@ -97,7 +96,7 @@ class Ownership:
 
 def plain(name: str) -> str:
     """An owner's name for comparing: composed Unicode (NFC), without spaces around it."""
-    return unicodedata.normalize("NFC", name).strip()
+    return letters(name).strip()
 
 
 def read_owners(

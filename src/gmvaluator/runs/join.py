@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.images import set_fingerprint
+from gmvaluator.images.ids import code_points, letters
 from gmvaluator.runs.record import Input, RunRecord, Source, Unattributed
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
@@ -120,15 +121,17 @@ def _all_ids(valuation: Valuation) -> list[str]:
 
 
 def refuse_ids(old: Valuation, names: Sequence[str]) -> None:
-    """Refuse ids of new generated images that a valuation has already.
+    """Refuse ids of new generated images that a valuation has already, in letters or as they are.
 
     Raises:
         InputError: some of `names` are ids of generated images of `old`.
     """
-    common = sorted(set(_all_ids(old)) & set(names))
+    before = set(map(letters, _all_ids(old)))
+    common = sorted(name for name in names if letters(name) in before)
     if common:
         raise InputError(
-            f"{len(common)} new images have ids that the run has already ({', '.join(common[:3])}"
+            f"{len(common)} new images have ids that the run has already "
+            f"({', '.join(map(code_points, common[:3]))}"
             f"{' …' if len(common) > 3 else ''}); rename them, or pass "
             f"{either('prefix=…', '--prefix TEXT')} to write before the new ids"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmvaluator import versions
 from gmvaluator.errors import InputError
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
+from gmvaluator.images.ids import code_points, repeated
 from gmvaluator.runs.record import Input, Inputs, RecordedSettings, RunRecord
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
@@ -158,8 +158,9 @@ def _opened(side: ImageSource | Sequence[str]) -> ImageSet | tuple[str, ...]:
 
 def _ids(side: ImageSet | tuple[str, ...], kind: str) -> tuple[str, ...]:
     ids = side.ids if isinstance(side, ImageSet) else side
-    if twice := [name for name, count in Counter(ids).items() if count > 1]:
-        raise InputError(f"two {kind} images have the id {twice[0]!r}; pass an id for each image")
+    if same := repeated(ids):
+        shown = " or ".join(dict.fromkeys(map(code_points, same)))
+        raise InputError(f"two {kind} images have the id {shown}; pass an id for each image")
     return ids
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError
+from gmvaluator.images.ids import code_points, repeated
 from gmvaluator.images.sources.address import Choice
 
 IMAGE_SUFFIXES = frozenset(
@@ -234,12 +234,12 @@ def printable(name: str) -> str:
 
 
 def unique(ids: Iterable[str], where: object) -> tuple[str, ...]:
-    """The ids as a tuple; `InputError` that names `where` if one comes twice."""
+    """The ids as a tuple; `InputError` that names `where` if the letters of one come twice."""
     ids = tuple(ids)
-    if len(set(ids)) != len(ids):
-        name, times = Counter(ids).most_common(1)[0]
+    if same := repeated(ids):
+        shown = " or ".join(dict.fromkeys(map(code_points, same)))
         raise InputError(
-            f"{where} has the id {name!r} {times} times; wanted unique ids: rename or drop them."
+            f"{where} has the id {shown} {len(same)} times; wanted unique ids: rename or drop them."
         )
     return ids
 
