@@ -103,6 +103,18 @@ def test_extend_refuses_an_id_that_the_run_has_in_other_code_points(
     assert Valuation.load(run).generated_ids == (NFC, f"b/{NFD}")
 
 
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_labels_of_the_same_letters_are_one_label(tmp_path: Path) -> None:
+    contents = [encode(image) for image in random_images(2)]
+    for folder, label in (("train", "\u00e9"), ("generated", "e\u0301")):
+        write_files(tmp_path / folder / label, {"a.png": contents[0]})
+    write_files(tmp_path / "train" / "e\u0301", {"b.png": contents[1]})
+    sets = [ImageSet.open(tmp_path / folder) for folder in ("train", "generated")]
+    assert [images.labels for images in sets] == [("\u00e9",) * 2, ("\u00e9",)]
+
+
 # --- owners --------------------------------------------------------------------------------------
 
 

@@ -239,6 +239,9 @@ def test_generators_file_their_images_by_class(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'x' is not one of the classes 0 to 2"):
         draw(sampler, 1, tmp_path / "never", labels=["x"])
     assert not (tmp_path / "never").exists()
+    BetaVAE(config, ("a", "b", "\u00e9")).save(tmp_path / "accented.safetensors")
+    accented = load_sampler(tmp_path / "accented.safetensors")
+    assert draw(accented, 1, tmp_path / "accented", labels=["e\u0301"]).labels == ("\u00e9",)
 
 
 def test_the_demo_sampler(tmp_path: Path) -> None:

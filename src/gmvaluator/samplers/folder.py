@@ -15,6 +15,7 @@ from gmvaluator.errors import InputError, RunError, pass_overwrite
 from gmvaluator.files.atomic import publish_file, remove_leftovers
 from gmvaluator.generators.randomness import derived_seed
 from gmvaluator.images.decoding import encode_png
+from gmvaluator.images.ids import letters
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.samplers.base import Label, Sampler
 from gmvaluator.samplers.output import to_images
@@ -110,8 +111,9 @@ def _labels(sampler: Sampler, m: int, labels: Sequence[Label] | None) -> tuple[L
 
 def _name(label: Label, names: Sequence[str]) -> str:
     """The name of a class, from its name or its number. Names take precedence."""
-    if isinstance(label, str) and label in names:
-        return label
+    by_letters = {letters(name): name for name in names}
+    if isinstance(label, str) and letters(label) in by_letters:
+        return by_letters[letters(label)]
     numbers = {str(i): name for i, name in enumerate(names)}
     if str(label) not in numbers:
         first_names = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.ids import code_points, repeated
+from gmvaluator.images.ids import code_points, letters, repeated
 from gmvaluator.images.sources.address import Choice
 
 IMAGE_SUFFIXES = frozenset(
@@ -245,17 +245,22 @@ def unique(ids: Iterable[str], where: object) -> tuple[str, ...]:
 
 
 def label_text(value: Any, names: Sequence[str] | None = None) -> str | None:
-    """A label as text: None if missing, the class name if `names` are known, else str(value)."""
+    """A label as text, in composed letters: the class name if `names` are known, else str(value).
+
+    None if the label is missing.
+    """
     if hasattr(value, "tolist"):
         value = value.tolist()
     if value is None or value == "" or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if names and isinstance(value, int):
+        value = value.decode("utf-8", "replace")
+    elif names and isinstance(value, int):
         # Hugging Face writes -1 where the label is withheld.
-        return names[value] if 0 <= value < len(names) else None if value == -1 else str(value)
-    return str(value)
+        if value == -1:
+            return None
+        value = names[value] if 0 <= value < len(names) else value
+    return letters(str(value))
 
 
 def numbered(

@@ -76,7 +76,7 @@ def image_folder(folder: Path, walked: Walk) -> Listing:
     A file counts as an image if its suffix or its first bytes say so.
     """
     files = [(id_, path) for id_, path in walked.files if _is_image(path)]
-    labels = tuple(id_.partition("/")[0] if "/" in id_ else None for id_, _ in files)
+    labels = tuple(label_text(id_.partition("/")[0]) if "/" in id_ else None for id_, _ in files)
     return Listing(
         FileReader(tuple(path for _, path in files)),
         unique((id_ for id_, _ in files), folder),
