@@ -202,6 +202,19 @@ def test_verify_knows_the_images_by_their_letters(
     assert "1 were not there when the run was made: ä.png" in out
 
 
+def test_verify_knows_the_holdout_of_an_earlier_run(
+    tmp_path: Path, copies: dict[str, Path], monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    holdout = spelled(tmp_path / "holdout", "NFD", 6, seed=2)
+    given = ("--out", tmp_path / "run", "--holdout", holdout, "--no-report", *QUICK)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("gmvaluator.engine.null_sample.letters", lambda name: name)
+        assert call("value", copies["train"], copies["generated"], *given)[0] == 0
+    code, out, _ = call("verify", tmp_path / "run", "--holdout", copies["holdout"], "--quiet")
+    assert code == 0, out
+    assert "gives the same 6 images to compare with" in out
+
+
 def test_a_run_is_extended_and_valued_again_with_them(
     run: Path, copies: dict[str, Path], tmp_path: Path, call: Call
 ) -> None:
@@ -211,6 +224,14 @@ def test_a_run_is_extended_and_valued_again_with_them(
     code, _, err = call("extend", run, more, "--prefix", "x/", "--out", longer, *given)
     assert code == 0, err
     assert Valuation.load(longer).train_ids == Valuation.load(run).train_ids
+    # the same holdout, whose damaged image is listed once
+    code, _, err = call(
+        *("extend", run, more, "--prefix", "y/", "--out", tmp_path / "moved", "--quiet"),
+        *("--train-images", copies["train"], "--holdout", copies["holdout"]),
+    )
+    assert code == 0, err
+    left_out = [side for side, _ in Valuation.load(tmp_path / "moved").skipped]
+    assert sorted(left_out) == ["generated", "generated", "holdout", "train"]
     again = tmp_path / "again"
     places = ("--train-images", copies["train"], "--no-report", "--quiet", "--no-cache")
     code, _, err = call("value", run, copies["generated"], "--out", again, *places)

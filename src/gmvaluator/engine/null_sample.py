@@ -35,6 +35,7 @@ from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError, either
 from gmvaluator.geometry import blocks, nearest_other, pair_squared
 from gmvaluator.images import ImageSet, Skip, set_fingerprint
+from gmvaluator.images.ids import letters
 from gmvaluator.matching.duplicates.find import ROUNDING
 from gmvaluator.matching.placed import PlacedSet
 from gmvaluator.matching.recall import Candidates
@@ -162,7 +163,9 @@ def held_out(
         raise InputError("a single training image has no others; pass at least 2 training images")
     encoder = context.encoders[0]
     key_of, skipped = _content_keys(images, encoder, strict=strict)
-    fresh = fresh_rows(key_of, images.ids, trained.train.keys)
+    # a run is extended by the same sample after its holdout was copied to another system
+    ids = list(map(letters, images.ids))
+    fresh = fresh_rows(key_of, ids, trained.train.keys)
     in_training, size = len(key_of) - len(fresh), null_size(context.settings.null_level)
     readable = _readable(images, encoder, fresh, skipped, strict=strict)
     strangeness: list[float] = []
@@ -185,7 +188,7 @@ def held_out(
         skipped=tuple(skipped),
         source=images.location,
         fingerprint=set_fingerprint(
-            [images.ids[row] for row in sampled], [key_of[row] for row in sampled]
+            [ids[row] for row in sampled], [key_of[row] for row in sampled]
         ),
     )
 

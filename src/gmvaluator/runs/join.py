@@ -69,8 +69,8 @@ def join(
             for label in valuation.generated_labels or (None,) * len(valuation.generated_ids)
         )
     ids = (*old.generated_ids, *new.generated_ids)
-    skipped = {(side, skip.id) for side, skip in old.skipped}
-    later = [(side, skip) for side, skip in new.skipped if (side, skip.id) not in skipped]
+    skipped = {(side, letters(skip.id)) for side, skip in old.skipped}
+    later = [(side, skip) for side, skip in new.skipped if (side, letters(skip.id)) not in skipped]
     quality = np.concatenate([old.quality, new.quality])
     match_p, unattributed = _joined_null(old, new, quality)
     record = _joined_record(old, new, prefix, set_fingerprint(ids, keys) if keys else None)

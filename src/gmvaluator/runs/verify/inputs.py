@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gmvaluator.images import ImageSet, ImageSource, Preprocessing, set_fingerprint
+from gmvaluator.images.ids import letters
 from gmvaluator.progress import Progress
 from gmvaluator.runs.images import NAMES, Valued, added_ids, open_side
 from gmvaluator.runs.valuation import Valuation
@@ -150,10 +151,10 @@ def check_holdout(
         nothing = "the run did not record what their fingerprint is compared by"
         return InputCheck(HELD_OUT, "unknown", (nothing,))
     keys = _content_keys(images, range(len(images)), progress, HELD_OUT)
-    skipped = {skip.id for of, skip in valuation.skipped if of == "holdout"}
+    skipped = {letters(skip.id) for of, skip in valuation.skipped if of == "holdout"}
     for ids in _spellings(images.ids):
         fresh = fresh_rows(keys, ids, training)
-        sample = [row for row in fresh if ids[row] not in skipped][: null_size(test.level)]
+        sample = [row for row in fresh if letters(ids[row]) not in skipped][: null_size(test.level)]
         n, where = len(sample), _where(images, source or recorded.source)
         fingerprint = set_fingerprint([ids[row] for row in sample], [keys[row] for row in sample])
         if fingerprint == recorded.fingerprint:
@@ -172,7 +173,7 @@ def check_holdout(
 
 
 def _spellings(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The ids as they are, then composed and decomposed, as other systems write them."""
+    """The ids as they are; composed, as runs record them; decomposed, as earlier runs may."""
     yield ids
     if not all(name.isascii() for name in ids):
         for form in ("NFC", "NFD"):
