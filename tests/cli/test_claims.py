@@ -50,6 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sample", "demo", "-m", "2", "--out", "{out}"),
         ("train-generator", "gan", "train", "--out", "{out}/g.safetensors"),
         ("audit", "run"),
+        ("stability", "run"),
     ],
     ids=lambda words: words[0],
 )
@@ -57,7 +58,12 @@ def test_a_place_that_another_command_writes_to_is_refused(
     call: Call, home: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    place = {"audit": "run/audit.json", "train-generator": "out/g.safetensors"}.get(words[0], "out")
+    places = {
+        "audit": "run/audit.json",
+        "stability": "run/stability.json",
+        "train-generator": "out/g.safetensors",
+    }
+    place = places.get(words[0], "out")
     with claimed(home / place):
         status, out, err = call(*(word.format(out="out") for word in words))
     # nothing but the message: no stage has begun
@@ -88,6 +94,43 @@ def test_a_killed_process_keeps_no_place(tmp_path: Path) -> None:
     with claimed(place):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["w", "out/c1"])
+def test_studies_that_share_a_place_take_turns_and_resume(
+    call: Call, home: Path, tmp_path: Path, place: str
+) -> None:
+    given = ("--generated", f"real={home / 'gen'}", "--valuer", "random", "--k", "3", "--m", "4")
+    places = ("--out", tmp_path / "out", "--work", tmp_path / "w")
+    words = ("evaluate", "c1", home / "train", *given, "--seeds", "1", *places)
+    with claimed(tmp_path / place):
+        status, out, err = call(*words)
+    message = f"Error: another process is writing {tmp_path / place}; wait for its end"
+    assert (status, out, err.startswith(message), err.count("\n")) == (4, "", True, 1)
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):
+        assert call(*words)[0] == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"out", "w"}
+
+
+def test_all_studies_claim_their_places(call: Call, home: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "all", home / "train", "--work", tmp_path / "w", "--out", tmp_path / "out")
+    for place in (tmp_path / "w", tmp_path / "out" / "all_train"):
+        with claimed(place):
+            status, _, err = call(*words)
+        assert (status, f"another process is writing {place}" in err) == (4, True)
+
+
+def test_a_claim_holds_when_the_folders_above_it_are_made_later(tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b" / "run"
+    with claimed(place):
+        place.parent.mkdir(parents=True)
+        with pytest.raises(RunError, match="another process is writing"), claimed(place):
+            pass
+    with claimed(place):
+        pass
+    assert list(place.parent.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_an_error_of_the_work_is_none_of_the_claim(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.claims import claim
 from gmvaluator.cli.help import Purposes, Verb, example
 from gmvaluator.cli.options import (
     FALSE_ALARMS,
@@ -129,6 +130,11 @@ class Request:
     def __getattr__(self, name: str) -> Any:
         return self.options[name]
 
+    @property
+    def result_name(self) -> str:
+        """Name of the result files."""
+        return str(self.name or self.study.result_name)
+
     def setup(
         self,
         *,
@@ -163,6 +169,8 @@ class Request:
         check_place(self.out)
         if self.name and Path(self.name).name != self.name:
             raise InputError(f"--name {self.name} is no file name; pass a name without folders")
+        claim(self.work)
+        claim(self.out / self.result_name)
         return Setup.open(
             train=self.train,
             generators=self.generators,
@@ -205,8 +213,7 @@ class Request:
 
     def run(self, *arguments: Any, **settings: Any) -> StudyResult:
         """The study's function of `gmvaluator.evaluation.studies`, called."""
-        name = self.name or self.study.result_name
-        return STUDIES[self.study.name].load()(*arguments, name=name, **settings)
+        return STUDIES[self.study.name].load()(*arguments, name=self.result_name, **settings)
 
     def refuse(self, **reasons: str) -> None:
         """Raise InputError where an option of this name was given, saying why it is refused."""
@@ -669,7 +676,8 @@ def everything(only: tuple[str, ...], **arguments: Any) -> None:
     """
     from gmvaluator.evaluation.reproduction import RECIPES, reproduce
 
-    study = Study("all", _simple)
+    data = arguments["train_name"] or Path(arguments["train"]).name
+    study = Study("all", _simple, default_name=f"all_{data}")
     defaults = {"generators": arguments["generators"] or RECIPES, "valuers": ()}
     for result in reproduce(Request(study, arguments | defaults).setup(), only):
         result.save(arguments["out"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gmvaluator.cli.claims import claim
 from gmvaluator.cli.help import verb
 from gmvaluator.cli.options import (
     BY,
@@ -92,6 +93,7 @@ def stability(
     from gmvaluator.runs.folder import open_run
 
     opened = open_run(run, train=train_images)
+    claim(run / "stability.json")
     named = _named_variants(**named_by_option)
     wanted = vary or (() if named else SETTINGS)
     analysis = stability_run(

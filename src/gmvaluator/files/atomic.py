@@ -230,13 +230,15 @@ def claimed(path: Path) -> Iterator[None]:
         RunError: another process has claimed the path, or no lock can be made beside it.
     """
     place = path.resolve()
-    home = place.parent
-    while not home.is_dir():
-        home = home.parent
-    name = ".".join(place.relative_to(home).parts)
+    homes = [home for home in place.parents if home.is_dir()]
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(home / f".{name}.claim.lock", timeout=0))
+            for home in homes:
+                name = ".".join(place.relative_to(home).parts)
+                file = home / f".{name}.claim.lock"
+                # a claim that was made before folders of the path were is in a folder above
+                if home == homes[0] or file.exists():
+                    stack.enter_context(locked(file, timeout=0))
         except TimeoutError:
             raise RunError(
                 f"another process is writing {path}; wait for its end, or choose another place"
