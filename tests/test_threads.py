@@ -25,6 +25,7 @@ from gmvaluator import threads
 from gmvaluator.encoders import compiled
 from gmvaluator.files.store import Table
 from gmvaluator.images import ImageSet
+from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.memory import Budget, Memo
 from gmvaluator.threads import BUILDING, Lock, ignored
 
@@ -131,6 +132,44 @@ def test_a_lock_that_another_thread_held_at_the_fork_is_free_in_the_child(
     assert result == use()
 
 
+class Waiting:
+    """Representatives that nobody gets until they are free."""
+
+    def __init__(self) -> None:
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    def __len__(self) -> int:
+        self.asked.set()
+        self.free.wait()
+        return 0
+
+
+def test_an_attribute_that_another_thread_computed_at_the_fork_is_computed_in_the_child() -> None:
+    representatives = Waiting()
+    waiting = Clusters(representatives, np.zeros(0, bool), np.zeros(0, np.float32))  # type: ignore[arg-type]
+    clusters = Clusters.exact(np.arange(3))
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(lambda: waiting.kept)
+        representatives.asked.wait()
+        try:
+            assert in_child(lambda: clusters.kept.tolist(), seconds=20) == [0, 1, 2]
+        finally:
+            representatives.free.set()
+        assert kept.result().tolist() == []
+
+
+def test_an_attribute_is_computed_once_and_threads_agree_on_it() -> None:
+    clusters = Clusters.exact(np.arange(3))
+    assert clusters.kept is clusters.kept
+    representatives = Waiting()
+    waiting = Clusters(representatives, np.zeros(0, bool), np.zeros(0, np.float32))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(lambda: waiting.kept) for _ in range(2)]
+        representatives.asked.wait()
+        representatives.free.set()
+    assert both[0].result() is both[1].result()
+
+
 def test_a_fork_waits_for_a_network_that_is_being_built(monkeypatch: pytest.MonkeyPatch) -> None:
     held, waiting, built = threading.Event(), threading.Event(), threading.Event()
     acquire = BUILDING.acquire
@@ -184,7 +223,7 @@ def test_a_copied_lock_is_free(copied: Callable[[Lock], Lock]) -> None:
 
 def test_every_lock_and_filter_of_the_package_is_of_this_kind() -> None:
     source = Path(threads.__file__).parent
-    plain = re.compile(r"threading\.R?Lock\(|catch_warnings\(")
+    plain = re.compile(r"threading\.R?Lock\(|catch_warnings\(|import .*\bcached_property")
     files = [file for file in source.rglob("*.py") if plain.search(file.read_text("utf-8"))]
     assert files == [source / "threads.py"]
 

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.threads import Lock
 
+Owner = TypeVar("Owner")
 Result = TypeVar("Result")
 
 DEFAULT_MEMORY = 4 << 30
@@ -167,6 +169,25 @@ class Budget:
     def _give_back(self, n_bytes: int) -> None:
         with self._lock:
             self._in_memory -= n_bytes
+
+
+def once(compute: Callable[[Owner], Result]) -> Callable[[Owner], Result]:
+    """Compute an attribute at its first use and keep it in the object: `@property`, `@once`.
+
+    There is no lock: a forked child would wait for ever for one that another thread of its parent
+    held, as those of `functools.cached_property` in Python 3.11. Two threads may both compute; the
+    first result is kept.
+    """
+    name = compute.__name__
+
+    @wraps(compute)
+    def kept(owner: Owner) -> Result:
+        results = vars(owner)
+        if name not in results:
+            results.setdefault(name, compute(owner))
+        return cast("Result", results[name])
+
+    return kept
 
 
 class Memo:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.audit.alterations import ALTERATIONS
 from gmvaluator.errors import InputError
+from gmvaluator.memory import once
 from gmvaluator.shown import short_repr
 
 FLOOR_SHARE = 0.5  # of the median surroundings, for an image that is near to all its candidates
@@ -184,7 +184,8 @@ class Calibration:
         """What keeps the threshold from being of use on this training set, in words."""
         return tuple(filter(None, (self._missed, self._twins, self._few)))
 
-    @cached_property
+    @property
+    @once
     def proposed(self) -> float:
         """A threshold that finds nine in ten training images altered in any of the ways."""
         return float(np.quantile(self.altered, WANTED_FOUND, axis=1, method="higher").max())

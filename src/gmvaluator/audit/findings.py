@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +22,7 @@ from gmvaluator.files.records import write_record
 from gmvaluator.files.seals import RUN_SEAL, sealed
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
+from gmvaluator.memory import once
 from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.images import NAMES, RunSide, pass_images
 from gmvaluator.shown import short_repr
@@ -61,12 +61,14 @@ class Audit:
     n_audited: int
     versions: dict[str, str]
 
-    @cached_property
+    @property
+    @once
     def copies(self) -> tuple[Pair, ...]:
         """The copies with their nearest training images, nearest pair first."""
         return tuple(pair for pair in self.nearest if pair.is_copy)
 
-    @cached_property
+    @property
+    @once
     def nearest(self) -> list[Pair]:
         """Each audited image with its nearest training image, nearest pair first."""
         nearest = (pair for pair in self.pairs if pair.rank == 1)

@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from gmvaluator.errors import InputError
 from gmvaluator.files.store import KeptFile, Store, as_store
 from gmvaluator.geometry import evenly_spread
 from gmvaluator.images import READING_RULES, ImageSet, ImageSource, Skip
+from gmvaluator.memory import once
 from gmvaluator.progress import Advance, Progress, as_progress
 from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
@@ -207,7 +207,8 @@ class CopyFinder:
         self.fitted: Trained = fitted
         self._pixels = GreyPixels(self._images, fitted.train.rows)
 
-    @cached_property
+    @property
+    @once
     def calibration(self) -> Calibration:
         """The threshold of the settings. The first access compares training images.
 
@@ -249,7 +250,8 @@ class CopyFinder:
             skipped=compared.skipped,
         )
 
-    @cached_property
+    @property
+    @once
     def _train_distances(self) -> TrainDistances:
         """Training images compared with each other: from the cache, or now."""
         kept = None if self._store is None else self._store.calibration(self._description)
@@ -260,7 +262,8 @@ class CopyFinder:
                 kept.write(distances.save)
         return distances
 
-    @cached_property
+    @property
+    @once
     def _description(self) -> dict[str, Any]:
         """What decides `_train_distances`; plain types."""
         train = self.fitted.train
@@ -353,7 +356,8 @@ class CopyFinder:
         skipped = tuple(skip for side, skip in valuation.skipped if side == "generated")
         return Matches(rows, keys, candidates, distances.astype(np.float64), places, skipped)
 
-    @cached_property
+    @property
+    @once
     def _contents(self) -> NDArray[np.int64]:
         """(n,) number of each training image's content."""
         _, contents = np.unique(self.fitted.train.keys, return_inverse=True)

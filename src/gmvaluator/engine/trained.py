@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from gmvaluator.images import ImageSet, Skip, set_fingerprint
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.rerank import Term
-from gmvaluator.memory import Memo
+from gmvaluator.memory import Memo, once
 from gmvaluator.scoring.quality import RealismReference
 from gmvaluator.shown import short_repr
 
@@ -54,7 +53,8 @@ class TrainingSet:
             skipped=embeddings.skipped,
         )
 
-    @cached_property
+    @property
+    @once
     def order(self) -> NDArray[np.int64]:
         """(n,) rows ordered by content: samples drawn so do not depend on how a set is listed."""
         by_key = sorted(range(len(self.keys)), key=lambda row: (self.keys[row], self.ids[row]))
@@ -120,7 +120,8 @@ class Trained:
         """(c, dim) float32, training vectors in the first recall space."""
         return self.spaces[0].vectors
 
-    @cached_property
+    @property
+    @once
     def distinct(self) -> TrainingSet:
         """The c training images that count: all of them, or one of each cluster."""
         return distinct_images(self.train, self.clusters)
@@ -138,7 +139,8 @@ class Trained:
         """Rows of `train` from rows of `distinct`."""
         return rows if self.clusters is None else self.clusters.kept[rows]
 
-    @cached_property
+    @property
+    @once
     def ties(self) -> NDArray[np.int64]:
         """(c,) rank of each training image in `order`; breaks equal distances."""
         ties = np.empty(len(self.order), dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from gmvaluator.generators import FAMILIES
 from gmvaluator.generators.data import common_side
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
+from gmvaluator.memory import once
 from gmvaluator.progress import Progress, Silent
 
 CLASSIFIER_SIDE = 32
@@ -119,13 +120,15 @@ class Setup:
             progress=listener,
         )
 
-    @cached_property
+    @property
+    @once
     def size(self) -> int:
         """Side in pixels of classifiers and planted sets: the images' own side if it is usable."""
         side = common_side(self.train)
         return side if side is not None and side % 4 == 0 and 8 <= side <= 64 else CLASSIFIER_SIDE
 
-    @cached_property
+    @property
+    @once
     def classifiers(self) -> Classifiers:
         """Of the training set."""
         return Classifiers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 from operator import getitem
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from gmvaluator.evaluation.valuers import NamedValuer, Valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import known_labels
+from gmvaluator.memory import once
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions, sum_values
@@ -50,7 +51,8 @@ class Context:
     train_name: str
     progress: Progress = field(default_factory=Silent)
 
-    @cached_property
+    @property
+    @once
     def train_labels(self) -> NDArray[np.object_]:
         """(n,) labels of the training images."""
         return known_labels(self.train, "training images")

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import localcontext
-from functools import cached_property
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError, either
+from gmvaluator.memory import once
 from gmvaluator.payout.money import Currency
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ class Language:
 
         return get_decimal_symbol(self._locale)
 
-    @cached_property
+    @property
+    @once
     def _locale(self) -> Locale:
         from babel import Locale
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.memory import once
 from gmvaluator.runs.distribution import n_below
 from gmvaluator.runs.folder import Run
 from gmvaluator.runs.valuation import Valuation
@@ -334,7 +334,8 @@ class Images:
         members = [self.record("train", int(row)) for row in self.members(leader)]
         return self.record("train", leader) | {"members": members}
 
-    @cached_property
+    @property
+    @once
     def stored(self) -> tuple[NDArray[np.int64], int]:
         """Generated rows whose contributors the file holds, and how many of each.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.memory import once
 from gmvaluator.shown import short_repr
 
 N_BINS = 40
@@ -33,7 +33,8 @@ class Concentration:
 
     values: NDArray[np.float64]
 
-    @cached_property
+    @property
+    @once
     def cumulated(self) -> NDArray[np.float64]:
         """(n + 1,) share of the 0 … n most valuable images together; 0 if all values are 0."""
         running = np.concatenate([[0.0], np.cumsum(np.sort(self.values)[::-1])])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from gmvaluator.errors import (
 )
 from gmvaluator.images import ImageSet, ImageSource, Thumbnail
 from gmvaluator.images.ids import find_distinct
+from gmvaluator.memory import once
 from gmvaluator.runs.record import Input
 from gmvaluator.shown import short_repr
 
@@ -92,7 +92,8 @@ class RunSide:
     trouble: str | None
     fingerprint: str | None = None
 
-    @cached_property
+    @property
+    @once
     def rows(self) -> NDArray[np.int64]:
         """(n,) row of each image in `images`; −1 where the set no longer lists the image."""
         return _rows_in(self.images, self.ids)

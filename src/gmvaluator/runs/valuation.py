@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from gmvaluator.files.seals import sealed
 from gmvaluator.images import ImageSet, ImageSource, Skip
 from gmvaluator.images.ids import code_points, find_ids
 from gmvaluator.matching.duplicates.clusters import Clusters
+from gmvaluator.memory import once
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
 from gmvaluator.runs.images import RunSide, Valued, as_valued, open_side
@@ -170,13 +170,15 @@ class Valuation:
         """`record` in plain types, as in `run.json`; a new dictionary each time."""
         return self.record.as_json()
 
-    @cached_property
+    @property
+    @once
     def values(self) -> NDArray[np.float64]:
         """(n,) φ_i in the order of `train_ids` (Eq. 5); copies share theirs equally."""
         values = sum_values(self.contributions)
         return values if self.clusters is None else self.clusters.shared(values)
 
-    @cached_property
+    @property
+    @once
     def ranks(self) -> NDArray[np.int64]:
         """(n,) rank of each training image, 1 = highest value.
 
@@ -184,7 +186,8 @@ class Valuation:
         """
         return shared_ranks(self.values)
 
-    @cached_property
+    @property
+    @once
     def n_supported(self) -> NDArray[np.int64]:
         """(n,) number of generated images that each training image contributes to (score ≠ 0).
 
@@ -194,7 +197,8 @@ class Valuation:
         counts = np.bincount(rows, minlength=self.contributions.n_train)
         return counts if self.clusters is None else counts[self.clusters.representatives]
 
-    @cached_property
+    @property
+    @once
     def unattributed(self) -> NDArray[np.float64]:
         """(m,) the part of each q_j that goes to no contributor: q_j − Σ_i V(x_i, x̂_j).
 
@@ -416,7 +420,8 @@ class Valuation:
             raise InputError(f"generated image {generated} of {m}; pass 0 to {m - 1} or an id")
         return int(generated)
 
-    @cached_property
+    @property
+    @once
     def _row_of_generated(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.generated_ids)}
 

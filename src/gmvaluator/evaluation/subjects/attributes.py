@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.images.sources.base import label_text
+from gmvaluator.memory import once
 from gmvaluator.progress import Progress, Silent
 
 Attributes = Mapping[str, NDArray[np.object_]]
@@ -189,7 +189,8 @@ class AttributeReaders:
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
         return self._work.path("classifiers", f"attribute-{digest}-{self._size}.safetensors")
 
-    @cached_property
+    @property
+    @once
     def _pixels(self) -> NDArray[np.uint8]:
         return as_rgb(load_pixels(self._train, self._size))
 

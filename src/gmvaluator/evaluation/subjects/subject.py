@@ -11,7 +11,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import known_labels, load_pixels
+from gmvaluator.memory import once
 from gmvaluator.progress import Progress
 from gmvaluator.samplers import Sampler, draw, load_sampler
 
@@ -100,7 +100,8 @@ class Classifiers:
     tag: str
     progress: Progress
 
-    @cached_property
+    @property
+    @once
     def pair(self) -> tuple[Classifier, Classifier]:
         """The classifier that labels images, and the second classifier."""
         first, second = (self._get(seed) for seed in CLASSIFIER_SEEDS)
@@ -141,7 +142,8 @@ class Classifiers:
             ).save(file)
         return Classifier.load(file)
 
-    @cached_property
+    @property
+    @once
     def _data(self) -> tuple[NDArray[np.uint8], NDArray[np.object_]]:
         labels = known_labels(self.train, "training images")
         return load_pixels(self.train, self.size), labels
@@ -181,11 +183,13 @@ class DrawnSubject(Subject):
         self._work = work
         self._progress = progress
 
-    @cached_property
+    @property
+    @once
     def fingerprint(self) -> str:
         return hash_file(self.generator)
 
-    @cached_property
+    @property
+    @once
     def _sampler(self) -> Sampler:
         return load_sampler(self.generator)
 

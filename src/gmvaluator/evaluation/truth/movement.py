@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ from gmvaluator.evaluation.truth.likeness import fixed_encoder
 from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
+from gmvaluator.memory import once
 
 PIXELS = "pixels"
 ENCODERS = ("st-lpips:alex@32", "efficientnet-lite0@96")
@@ -59,7 +59,8 @@ class Movement:
             distances[name] = space.distance(squared).tolist()
         return distances
 
-    @cached_property
+    @property
+    @once
     def _spaces(self) -> dict[str, tuple[Encoder, Space, NDArray[np.float32]]]:
         """(encoder, space, originals placed in the space) by name of the encoder."""
         spaces = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.memory import once
 from gmvaluator.shown import short_repr
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class Clusters:
         n = len(representatives)
         return Clusters(representatives, np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.float32))
 
-    @cached_property
+    @property
+    @once
     def kept(self) -> NDArray[np.int64]:
         """(c,) rows of the representatives, ascending: the images that count."""
         return np.flatnonzero(self.representatives == np.arange(len(self.representatives)))
 
-    @cached_property
+    @property
+    @once
     def sizes(self) -> NDArray[np.int64]:
         """(n,) images in the cluster of each, itself included."""
         return np.bincount(self.representatives, minlength=len(self.near))[self.representatives]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.rerank import Term, rerank_among_training
 from gmvaluator.matching.search.build import build_index, choose_index
 from gmvaluator.matching.search.indexes import Index
-from gmvaluator.memory import Budget
+from gmvaluator.memory import Budget, once
 from gmvaluator.progress import Progress
 from gmvaluator.shown import short_repr
 
@@ -165,7 +164,8 @@ class NearSearch:
     threshold: float
     reach: float
 
-    @cached_property
+    @property
+    @once
     def differences(self) -> Differences:
         """Compares pairs by their pixels."""
         # torch is imported only where near copies are looked for
