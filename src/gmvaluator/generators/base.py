@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gmvaluator.errors import InputError, either
-from gmvaluator.generators.config import GeneratorConfig
-from gmvaluator.generators.files import read_tensors, write_tensors
+from gmvaluator.errors import InputError, RunError, either
+from gmvaluator.generators.config import GeneratorConfig, config_from_json
+from gmvaluator.generators.files import read_metadata, read_tensors, write_tensors
 from gmvaluator.generators.randomness import image_noise
 
 CHUNK = 128  # images drawn at once
@@ -141,7 +141,21 @@ class GeneratorModel(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file of `save`. Raises `RunError` for any other file."""
-        return read_tensors(Path(path), cls)
+        metadata = read_metadata(Path(path))
+        wanted = f"gmvaluator/{cls.config_class.name}"
+        if metadata.get("format") != wanted:
+            raise RunError(
+                f"{path} was not saved by {cls.__name__}.save (its format is not {wanted}); pass a "
+                "file that was."
+            )
+        try:
+            config = config_from_json(cls.config_class, json.loads(metadata["config"]))
+            loaded = cls(config, json.loads(metadata.get("label_names", "[]")))
+            loaded.load_state_dict(read_tensors(Path(path)))
+        except (InputError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            first_line = str(error).splitlines()[0]
+            raise RunError(f"Config and weights in {path} do not fit: {first_line}") from error
+        return loaded.eval()
 
 
 @dataclass(frozen=True)

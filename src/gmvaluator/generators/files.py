@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from gmvaluator.errors import InputError, RunError
+from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_file
-from gmvaluator.generators.config import config_from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from gmvaluator.generators.base import GeneratorModel
-
-    Model = TypeVar("Model", bound=GeneratorModel)
 
 SUFFIX = ".safetensors"
 
@@ -74,30 +68,15 @@ def write_tensors(
         part.write_bytes(save({k: v.contiguous() for k, v in stored.items()}, metadata))
 
 
-def read_tensors(path: Path, model: type[Model]) -> Model:
-    """The model of this class in a file. `RunError` for any other file."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, floating-point ones as float32."""
     import torch
     from safetensors.torch import load_file
 
-    metadata = read_metadata(path)
-    wanted = f"gmvaluator/{model.config_class.name}"
-    if metadata.get("format") != wanted:
-        raise RunError(
-            f"{path} was not saved by {model.__name__}.save (its format is not {wanted}); pass a "
-            "file that was."
-        )
-    try:
-        config = config_from_json(model.config_class, json.loads(metadata["config"]))
-        loaded = model(config, json.loads(metadata.get("label_names", "[]")))
-        weights = load_file(path)
-        floats = {
-            k: v.to(torch.float32) if v.is_floating_point() else v for k, v in weights.items()
-        }
-        loaded.load_state_dict(floats)
-    except (InputError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise RunError(f"Config and weights in {path} do not fit: {first_line}") from error
-    return loaded.eval()
+    return {
+        name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(path).items()
+    }
 
 
 def read_metadata(path: Path) -> dict[str, str]:
