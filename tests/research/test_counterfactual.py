@@ -22,6 +22,7 @@ from gmvaluator.baselines.assembling import assemble_for_set
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.studies import counterfactual_model
 from gmvaluator.evaluation.studies.counterfactual import counterfactual
 from gmvaluator.evaluation.studies.counterfactual_model import Curve, ascending_rows
@@ -31,7 +32,7 @@ from gmvaluator.evaluation.subjects.recipes import QUICK_RECIPES, Job, Recipe, t
 from gmvaluator.evaluation.truth import removal, retraining
 from gmvaluator.evaluation.truth.likeness import image_features, likeness, precision_and_recall
 from gmvaluator.evaluation.truth.movement import DISTANCES, PIXELS, Movement, ratio_interval
-from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
+from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import FAMILIES, generator_class, load_generator
 from gmvaluator.generators.base import TrainingBatch

@@ -23,6 +23,7 @@ from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, PlotWarning, RunError
 from gmvaluator.evaluation import reproduction
 from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.named import TRIVIAL, NamedValuer
 from gmvaluator.evaluation.planted.noise import plant_noised
 from gmvaluator.evaluation.setup import Setup
 from gmvaluator.evaluation.studies import STUDIES
@@ -37,15 +38,7 @@ from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
 from gmvaluator.evaluation.study import FittedValuer
 from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
-from gmvaluator.evaluation.valuers import (
-    TRIVIAL,
-    NamedValuer,
-    choose_valuers,
-    judged_by,
-    named_valuer,
-    usable,
-    variant,
-)
+from gmvaluator.evaluation.valuers import choose_valuers, judged_by, named_valuer, usable, variant
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.progress import Silent

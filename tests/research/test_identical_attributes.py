@@ -18,6 +18,7 @@ from PIL import Image
 
 from gmvaluator import ImageSet, InputError, Valuation
 from gmvaluator.baselines.assembling import assemble
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.studies.identical_attributes import (
     agreement,
     attribute_groups,
@@ -31,7 +32,6 @@ from gmvaluator.evaluation.subjects.attributes import (
     known_attributes,
 )
 from gmvaluator.evaluation.subjects.subject import SetSubject
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.scoring.scores import Contributions
 

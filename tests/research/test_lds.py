@@ -32,7 +32,7 @@ from gmvaluator.evaluation.truth import retraining
 from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
 from gmvaluator.evaluation.truth.losses import losses
 from gmvaluator.evaluation.truth.snapshots import keep_snapshots
-from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
+from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import generator_class, load_generator
 from gmvaluator.generators.files import list_snapshots

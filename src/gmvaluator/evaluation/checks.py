@@ -18,6 +18,7 @@ from typing import Any
 from gmvaluator.audit.calibration import LEAST_TRAIN
 from gmvaluator.audit.near_copies import CopySettings
 from gmvaluator.errors import InputError, MissingPackageError
+from gmvaluator.evaluation.named import SAME_CLASS, SCORES, NamedValuer
 from gmvaluator.evaluation.planted.makers import check_owners, n_in_style
 from gmvaluator.evaluation.planted.noise import check_noised
 from gmvaluator.evaluation.representations import Space, at_hand, default_spaces
@@ -43,7 +44,7 @@ from gmvaluator.evaluation.truth.groups import groups_of
 from gmvaluator.evaluation.truth.likeness import check_numbers as check_compared
 from gmvaluator.evaluation.truth.retraining import check_unconditional
 from gmvaluator.evaluation.truth.truth_file import TruthFile
-from gmvaluator.evaluation.valuers import IF4GAN, SAME_CLASS, SCORES, NamedValuer
+from gmvaluator.evaluation.valuers import IF4GAN
 from gmvaluator.generators import generator_class
 from gmvaluator.images.pixels import known_labels
 from gmvaluator.samplers import load_sampler

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.valuers import TRACIN, NamedValuer, Valuer, check_settings
+from gmvaluator.evaluation.named import TRACIN, NamedValuer, Valuer, check_settings
 from gmvaluator.files.seals import hash_file
 from gmvaluator.generators.files import list_snapshots, read_metadata
 

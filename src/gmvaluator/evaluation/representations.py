@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from gmvaluator.encoders import parse_name
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer, Valuer, usable, variant
+from gmvaluator.evaluation.named import NamedValuer, Valuer
+from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, usable, variant
 from gmvaluator.images import ImageSet
 
 if TYPE_CHECKING:

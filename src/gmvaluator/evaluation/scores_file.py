@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gmvaluator.baselines.assembling import assemble
 from gmvaluator.baselines.checks import fitted
 from gmvaluator.errors import InputError
-from gmvaluator.evaluation.valuers import SCORES, NamedValuer, check_settings
+from gmvaluator.evaluation.named import SCORES, NamedValuer, check_settings
 from gmvaluator.files.seals import hash_file
 from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.runs.own_scores import contributions_of

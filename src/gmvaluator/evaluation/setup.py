@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.planted.noise import NoisedSet, plant_noised
 from gmvaluator.evaluation.studies.calibration import MixedSubject
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.subjects.subject import Classifiers, DrawnSubject, SetSubject, Subject
-from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer, choose_valuers
+from gmvaluator.evaluation.valuers import IF4GAN, choose_valuers
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators import FAMILIES
 from gmvaluator.generators.data import common_side

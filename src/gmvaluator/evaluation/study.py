@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.metrics import Interval, mean_interval, shares_of_total
+from gmvaluator.evaluation.named import NamedValuer, Valuer
 from gmvaluator.evaluation.subjects.subject import Sample, Subject
-from gmvaluator.evaluation.valuers import NamedValuer, Valuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import known_labels

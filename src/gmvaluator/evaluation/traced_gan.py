@@ -13,8 +13,8 @@ from gmvaluator.baselines.gan_steps import GANRecipe, mlp_gan
 from gmvaluator.baselines.gan_trace import data_keys, train_traced
 from gmvaluator.baselines.if4gan import IF4GAN, signed_images
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.valuers import IF4GAN as NAME
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.generators.data import class_numbers, ordered_labels
 from gmvaluator.generators.training import torch_threads

@@ -3,74 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
+from gmvaluator.evaluation.gradient_valuers import trak, vae_tracin
+from gmvaluator.evaluation.named import (
+    SCORES,
+    TRACIN,
+    TRIVIAL,
+    NamedValuer,
+    Valuer,
+    check_settings,
+)
+from gmvaluator.evaluation.scores_file import scores_valuer
 from gmvaluator.images import ImageSet
-from gmvaluator.runs.valuation import Valuation
 from gmvaluator.settings import PRESETS, SETTING_NAMES
-
-
-class Valuer(Protocol):
-    """Any object that values training images by generated images, with `GMValuator`'s interface."""
-
-    def fit(self, train: Any, /) -> Any: ...
-
-    def value(self, generated: Any, /) -> Valuation: ...
-
-
-@dataclass(frozen=True)
-class NamedValuer:
-    """A valuer with its name in a study's tables.
-
-    Attributes:
-        name: name in tables.
-        make: (k, seed) → an unfitted valuer with k contributors.
-        settings: all settings of the values, as JSON. Part of the key of stored results.
-        families: only for a valuer that reads the generator's weights: families that the valuer can
-            read.
-        by_snapshots: the valuer reads snapshots of the training, which only studies of retrained
-            models keep.
-        bind: only for a valuer that reads the generator's weights: generator file → the valuer of
-            this generator's images, or None if the valuer cannot read the generator.
-    """
-
-    name: str
-    make: Callable[[int, int], Valuer]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    bind: Callable[[Path], NamedValuer | None] | None = None
-    families: Sequence[str] = ()
-    by_snapshots: bool = False
-
-    def __post_init__(self) -> None:
-        json.dumps(dict(self.settings))
-
-    @property
-    def baseline(self) -> bool:
-        """Whether the valuer is no GMValuator. A baseline has no index and no cache."""
-        return "valuer" in self.settings
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the scores are weights of distances times quality."""
-        return not self.baseline or self.settings["valuer"] in TRIVIAL
-
-    def suited(self, generator: Path | None) -> NamedValuer | None:
-        """This valuer for the images of a generator. None if it cannot value these images."""
-        if self.bind is None:
-            return self
-        return None if generator is None else self.bind(generator)
-
 
 PIXELS: Mapping[str, Any] = MappingProxyType(
     {"encoder": "pixels@28", "rerank": "none", "quality": "none"}
@@ -100,10 +55,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 # studies remove, own and label training images one by one: a copy is no part of another there
 EACH_BY_ITSELF: Mapping[str, Any] = MappingProxyType({"dedup": "none"})
-SAME_CLASS = "same-class"
-TRIVIAL = ("random", SAME_CLASS)
-SCORES = "scores"  # of a file
-TRACIN = "vae-tracin"
 TRAK = "trak"
 D_TRAK = "d-trak"
 NDA = "nda"
@@ -136,7 +87,7 @@ def named_valuer(name: str) -> NamedValuer:
         InputError: unknown name, or a file that holds no scores.
     """
     if name.endswith((".npy", ".npz")):
-        return _scores(Path(name).stem, {"file": name})
+        return scores_valuer(Path(name).stem, {"file": name})
     if name in TRIVIAL:
         return NamedValuer(name, lambda k, seed: _trivial(name, k, seed), {"valuer": name})
     if name in RIVALS and name != SCORES:
@@ -200,24 +151,6 @@ def judged_by(valuer: NamedValuer, trusted: ImageSet) -> NamedValuer:
     return NamedValuer(f"{valuer.name}, trusted", make, key)
 
 
-def _vae_tracin(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    from gmvaluator.evaluation.gradient_valuers import vae_tracin
-
-    return vae_tracin(name, settings)
-
-
-def _trak(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    from gmvaluator.evaluation.gradient_valuers import trak
-
-    return trak(name, settings, "loss")
-
-
-def _d_trak(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    from gmvaluator.evaluation.gradient_valuers import trak
-
-    return trak(name, settings, "square")
-
-
 def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     """NDA with these settings, as a study's valuer.
 
@@ -234,15 +167,15 @@ def nda(name: str, settings: Mapping[str, Any]) -> NamedValuer:
     return NamedValuer(name, make, {"valuer": NDA, **settings})
 
 
-def _scores(name: str, settings: Mapping[str, Any]) -> NamedValuer:
-    from gmvaluator.evaluation.scores_file import scores_valuer
-
-    return scores_valuer(name, settings)
-
-
 # methods that are no variant of GMValuator, by the text of `valuer = …` in a file
 RIVALS: Mapping[str, Callable[[str, Mapping[str, Any]], NamedValuer]] = MappingProxyType(
-    {TRACIN: _vae_tracin, NDA: nda, TRAK: _trak, D_TRAK: _d_trak, SCORES: _scores}
+    {
+        TRACIN: vae_tracin,
+        NDA: nda,
+        TRAK: partial(trak, functional="loss"),
+        D_TRAK: partial(trak, functional="square"),
+        SCORES: scores_valuer,
+    }
 )
 
 
@@ -304,15 +237,6 @@ def _described(name: str, table: dict[str, Any]) -> NamedValuer:
         wanted = " or ".join(repr(rival) for rival in RIVALS)
         raise InputError(f"valuer {name} is a {kind!r}; write valuer = {wanted}, or leave it out")
     return RIVALS[kind](name, table)
-
-
-def check_settings(name: str, settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """Raises `InputError` for settings outside `allowed`."""
-    if unknown := set(settings) - set(allowed):
-        raise InputError(
-            f"valuer {name} has unknown settings {', '.join(sorted(unknown))}; choose from "
-            f"{', '.join(allowed)}"
-        )
 
 
 def choose_valuers(

@@ -8,6 +8,7 @@ from functools import partial
 
 from gmvaluator.certainty.tables import Draw, StudyResult, Table
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.studies.counterfactual_image import (
     Moved,
     draw_movement,
@@ -25,7 +26,7 @@ from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.likeness import ENCODER, NEIGHBOURS
 from gmvaluator.evaluation.truth.removal import NEAREST_PIXEL, RANDOM
-from gmvaluator.evaluation.valuers import NamedValuer, named_valuer
+from gmvaluator.evaluation.valuers import named_valuer
 from gmvaluator.images import ImageSet
 
 KS = (10, 50, 100, 500)

@@ -19,6 +19,7 @@ from gmvaluator.certainty.tables import Cell, Table
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe
 from gmvaluator.evaluation.truth.movement import DISTANCES, PIXELS, Movement, ratio_interval
@@ -32,7 +33,6 @@ from gmvaluator.evaluation.truth.removal import (
     without,
 )
 from gmvaluator.evaluation.truth.retraining import whole_job
-from gmvaluator.evaluation.valuers import NamedValuer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

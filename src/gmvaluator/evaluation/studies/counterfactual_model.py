@@ -16,6 +16,7 @@ from gmvaluator.certainty.tables import Cell, Table
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import Line, curves, table
 from gmvaluator.evaluation.metrics import Interval, mean_interval
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe
 from gmvaluator.evaluation.truth.likeness import ENCODER, Likeness, image_features, likeness
@@ -31,7 +32,6 @@ from gmvaluator.evaluation.truth.removal import (
     without,
 )
 from gmvaluator.evaluation.truth.retraining import outcomes, whole_job
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.generators.base import GeneratorModel
 from gmvaluator.images import ImageSet

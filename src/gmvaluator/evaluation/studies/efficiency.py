@@ -9,10 +9,11 @@ from typing import Any
 from gmvaluator.certainty.tables import Cell, StudyResult
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import Line, plot, table
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.paper import SECONDS, SECONDS_A_SAMPLE, SECONDS_SIZE
 from gmvaluator.evaluation.study import Context, FittedValuer, Pieces, walk
 from gmvaluator.evaluation.subjects.subject import Subject
-from gmvaluator.evaluation.valuers import NamedValuer, anew
+from gmvaluator.evaluation.valuers import anew
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
 

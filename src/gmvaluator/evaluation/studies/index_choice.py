@@ -12,6 +12,7 @@ from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import class_ratio, contributor_overlap, rank_correlation
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import (
     Context,
     FittedValuer,
@@ -20,7 +21,7 @@ from gmvaluator.evaluation.study import (
     walk,
 )
 from gmvaluator.evaluation.subjects.subject import Subject
-from gmvaluator.evaluation.valuers import NamedValuer, variant
+from gmvaluator.evaluation.valuers import variant
 from gmvaluator.runs.valuation import Valuation
 
 INDEXES = ("exact", "pq", "ivfpq")

@@ -17,6 +17,7 @@ import numpy as np
 
 from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.datamodeling import (
@@ -32,7 +33,7 @@ from gmvaluator.evaluation.truth.datamodeling import (
 from gmvaluator.evaluation.truth.ground_truth import GroundTruth, as_data, loaded
 from gmvaluator.evaluation.truth.groups import Groups, groups_of
 from gmvaluator.evaluation.truth.truth_file import TruthFile, check_place_of_truth
-from gmvaluator.evaluation.valuers import IF4GAN, NamedValuer
+from gmvaluator.evaluation.valuers import IF4GAN
 from gmvaluator.files.seals import hash_file
 from gmvaluator.images import ImageSet
 

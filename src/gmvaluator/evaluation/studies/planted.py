@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gmvaluator.certainty.tables import StudyResult, listed
 from gmvaluator.errors import InputError
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.planted.known_sources import Pool, Truth
 from gmvaluator.evaluation.planted.makers import MIXTURES, planted_subjects
 from gmvaluator.evaluation.planted.source_metrics import (
@@ -32,7 +33,6 @@ from gmvaluator.evaluation.planted.source_metrics import (
 from gmvaluator.evaluation.studies.planted_tables import NOTES, PlantedTables
 from gmvaluator.evaluation.study import Context, FittedValuer, Inputs, check_weighted, walk
 from gmvaluator.evaluation.subjects.subject import Subject
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.runs.valuation import Valuation
 
 

@@ -16,8 +16,9 @@ from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table
 from gmvaluator.evaluation.metrics import mean_interval
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context, Inputs, check_variants
-from gmvaluator.evaluation.valuers import EACH_BY_ITSELF, NamedValuer
+from gmvaluator.evaluation.valuers import EACH_BY_ITSELF
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import random_subset
 from gmvaluator.runs.valuation import Valuation

@@ -18,9 +18,9 @@ from gmvaluator.certainty.tables import StudyResult
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.layout import table, titled_panels
 from gmvaluator.evaluation.metrics import auroc, welch_test
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context, FittedValuer, Piece, Pieces
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.images import ImageSet
 from gmvaluator.images.pixels import load_pixels
 from gmvaluator.samplers import draw, load_sampler

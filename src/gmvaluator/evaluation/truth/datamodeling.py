@@ -22,11 +22,12 @@ from gmvaluator.evaluation.metrics import (
     noise_ceiling,
     score_by_others,
 )
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context, Inputs, check_seeds
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.ground_truth import GroundTruth, ground_truth, random_subsets
 from gmvaluator.evaluation.truth.groups import Groups, by_unit
-from gmvaluator.evaluation.valuers import NamedValuer, anew
+from gmvaluator.evaluation.valuers import anew
 from gmvaluator.images import ImageSet
 
 if TYPE_CHECKING:

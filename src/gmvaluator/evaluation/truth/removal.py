@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError
 from gmvaluator.evaluation.gradient_valuers import snapshots_wanted
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.study import Context, FittedValuer
 from gmvaluator.evaluation.subjects.recipes import Job
 from gmvaluator.evaluation.truth.retraining import outcomes
 from gmvaluator.evaluation.truth.snapshots import keep_snapshots
-from gmvaluator.evaluation.valuers import NamedValuer
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import hash_file
 from gmvaluator.generators.base import GeneratorModel
