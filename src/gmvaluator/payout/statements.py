@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from gmvaluator.payout.language import Language
 from gmvaluator.payout.money import largest_remainder
 from gmvaluator.payout.owners import UNASSIGNED
+from gmvaluator.payout.settled import SettledRun
 from gmvaluator.payout.settlement import Line
 from gmvaluator.payout.tables import spreadsheet_safe, write_csv
 from gmvaluator.progress import Progress
@@ -29,9 +30,6 @@ from gmvaluator.report.html import data_uri, page_template, write_page
 from gmvaluator.runs.formatting import shortened
 from gmvaluator.runs.images import RunSide
 from gmvaluator.shown import short_repr
-
-if TYPE_CHECKING:
-    from gmvaluator.payout.record import Payout
 
 STATEMENTS = "statements"
 INDEX = "index.html"
@@ -128,7 +126,7 @@ def safe_name(owner: str) -> str:
     return f"{readable or 'owner'}-{digest}.html"
 
 
-def write_statements(payout: Payout, folder: Path, letter: Letter, progress: Progress) -> None:
+def write_statements(payout: SettledRun, folder: Path, letter: Letter, progress: Progress) -> None:
     """Write a page and a table of images for each owner, and an index of all lines.
 
     Args:
@@ -170,7 +168,7 @@ def write_statements(payout: Payout, folder: Path, letter: Letter, progress: Pro
     write_page(folder / INDEX, template.render(**shared, part="index", lines=lines, files=files))
 
 
-def earned(payout: Payout, terms: NDArray[np.int64], amount: int) -> Earnings:
+def earned(payout: SettledRun, terms: NDArray[np.int64], amount: int) -> Earnings:
     """An owner's amount divided among the owner's images, by largest remainder.
 
     Args:
@@ -198,7 +196,7 @@ def earned(payout: Payout, terms: NDArray[np.int64], amount: int) -> Earnings:
     )
 
 
-def _write_earnings(payout: Payout, earnings: Earnings, language: Language, file: Path) -> None:
+def _write_earnings(payout: SettledRun, earnings: Earnings, language: Language, file: Path) -> None:
     """The table of an owner's images, as Excel of the language's countries opens it."""
     currency, sign = payout.settlement.rules.currency, language.decimal_sign
     percents = 100 * earnings.values / earnings.values.sum()
@@ -219,7 +217,7 @@ def _write_earnings(payout: Payout, earnings: Earnings, language: Language, file
     write_csv(file, columns, rows, delimiter=delimiter, for_excel=True)
 
 
-def _terms_of_owners(payout: Payout) -> dict[str, NDArray[np.int64]]:
+def _terms_of_owners(payout: SettledRun) -> dict[str, NDArray[np.int64]]:
     """Places of each owner's terms among all terms."""
     owners, groups = payout.ownership.owners, payout.terms.groups
     order = np.argsort(groups, kind="stable")
@@ -227,7 +225,7 @@ def _terms_of_owners(payout: Payout) -> dict[str, NDArray[np.int64]]:
     return dict(zip(owners, np.split(order, ends), strict=False))
 
 
-def _shared(payout: Payout, letter: Letter) -> dict[str, Any]:
+def _shared(payout: SettledRun, letter: Letter) -> dict[str, Any]:
     """What the template needs for every page of a payout."""
     settlement, valuation = payout.settlement, payout.run.valuation
     rules, language = settlement.rules, letter.language
@@ -271,7 +269,7 @@ def _bounds(line: Line, budget: int) -> tuple[int, int]:
 
 
 def _evidence(
-    payout: Payout,
+    payout: SettledRun,
     earnings: Earnings,
     credit: NDArray[np.float64],
     language: Language,
