@@ -14,17 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gmvaluator.lazy import lazy_names
+from gmvaluator.report.html import PICTURE_MEGABYTES, REPORT, TITLE
 
 if TYPE_CHECKING:
     from gmvaluator.report.figures import figures_run
     from gmvaluator.report.page import report_run
 
 __all__ = ["PICTURE_MEGABYTES", "REPORT", "TITLE", "figures_run", "report_run"]
-
-REPORT = "report.html"
-TITLE = "Value of training images"
-# of all thumbnails, before base64 makes them a third longer
-PICTURE_MEGABYTES = 10.0
 
 # the command line needs the constants alone, for its help
 __getattr__, __dir__ = lazy_names(__name__, {"figures_run": "figures", "report_run": "page"})

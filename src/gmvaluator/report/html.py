@@ -15,6 +15,10 @@ from gmvaluator.runs.formatting import format_number
 if TYPE_CHECKING:
     from jinja2 import Template
 
+REPORT = "report.html"
+TITLE = "Value of training images"
+# of all thumbnails, before base64 makes them a third longer
+PICTURE_MEGABYTES = 10.0
 # the page enlarges pictures up to this side (pixels) without smoothing, which would blur them
 TINY = 64
 _PNG = b"\x89PNG"

@@ -21,7 +21,6 @@ from typing import Any
 from gmvaluator.errors import InputError, RunError, either
 from gmvaluator.files.atomic import publish_file
 from gmvaluator.progress import Progress, as_progress
-from gmvaluator.report import PICTURE_MEGABYTES, REPORT, TITLE
 from gmvaluator.report.charts import cumulative_chart, histogram_chart
 from gmvaluator.report.columns import (
     CONTRIBUTORS_SHOWN,
@@ -40,7 +39,15 @@ from gmvaluator.report.columns import (
     telling_end,
     view_temperature,
 )
-from gmvaluator.report.html import TINY, page_template, percent, write_page
+from gmvaluator.report.html import (
+    PICTURE_MEGABYTES,
+    REPORT,
+    TINY,
+    TITLE,
+    page_template,
+    percent,
+    write_page,
+)
 from gmvaluator.report.lookalikes import COLOUR_GRID, COLOUR_STEP, GRID, NUDGE, STEP
 from gmvaluator.report.packing import pack_column, script_json
 from gmvaluator.report.pictures import (

@@ -13,14 +13,13 @@ from gmvaluator.errors import InputError
 from gmvaluator.images import ImageSet, ImageSource, set_fingerprint
 from gmvaluator.images.ids import code_points, repeated
 from gmvaluator.runs.record import Input, Inputs, RecordedSettings, RunRecord
-from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions
 
 # of sums of float32 scores, which many programs compute
 _ROUNDING = 1e-6
 
 
-def valuation_from_scores(
+def fields_of_scores(
     scores: Any,
     train: ImageSource | Sequence[str],
     generated: ImageSource | Sequence[str],
@@ -28,8 +27,8 @@ def valuation_from_scores(
     distances: ArrayLike | None = None,
     quality: ArrayLike | None = None,
     name: str = "own scores",
-) -> Valuation:
-    """See `Valuation.from_scores`."""
+) -> dict[str, Any]:
+    """The fields of `Valuation.from_scores`."""
     sides = {"training": _opened(train), "generated": _opened(generated)}
     ids = {kind: _ids(side, kind) for kind, side in sides.items()}
     n, m = (len(names) for names in ids.values())
@@ -38,15 +37,15 @@ def valuation_from_scores(
     keys = {kind: _content_keys(side) for kind, side in sides.items()}
     inputs = {kind: _input(side, ids[kind], keys[kind]) for kind, side in sides.items()}
     settings = {"valuer": name, "k": contributions.rows.shape[1], "signed": signed}
-    return Valuation(
-        train_ids=ids["training"],
-        train_labels=_labels(sides["training"]),
-        generated_ids=ids["generated"],
-        generated_labels=_labels(sides["generated"]),
-        quality=handed_out,
-        contributions=contributions,
-        skipped=(),
-        record=RunRecord(
+    return {
+        "train_ids": ids["training"],
+        "train_labels": _labels(sides["training"]),
+        "generated_ids": ids["generated"],
+        "generated_labels": _labels(sides["generated"]),
+        "quality": handed_out,
+        "contributions": contributions,
+        "skipped": (),
+        "record": RunRecord(
             settings=RecordedSettings(settings),
             n_train=n,
             n_generated=m,
@@ -55,9 +54,9 @@ def valuation_from_scores(
             inputs=Inputs(inputs["training"], inputs["generated"]),
         ),
         # a run records the contents of both sides, or of none
-        train_keys=keys["training"] if all(keys.values()) else None,
-        generated_keys=keys["generated"] if all(keys.values()) else None,
-    )
+        "train_keys": keys["training"] if all(keys.values()) else None,
+        "generated_keys": keys["generated"] if all(keys.values()) else None,
+    }
 
 
 def contributions_of(

@@ -23,6 +23,7 @@ from gmvaluator.memory import once
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
 from gmvaluator.runs.images import RunSide, Valued, as_valued, open_side
+from gmvaluator.runs.own_scores import fields_of_scores
 from gmvaluator.runs.ranking import idle_text, shared_ranks
 from gmvaluator.runs.record import MARKER, RunRecord
 from gmvaluator.runs.tables import (
@@ -153,11 +154,10 @@ class Valuation:
             InputError: a shape does not fit, a number is NaN or infinite, an id occurs twice, or
                 an image cannot be read.
         """
-        from gmvaluator.runs.own_scores import valuation_from_scores
-
-        return valuation_from_scores(
+        fields = fields_of_scores(
             scores, train, generated, distances=distances, quality=quality, name=name
         )
+        return Valuation(**fields)
 
     def __repr__(self) -> str:
         n, m = len(self.train_ids), len(self.generated_ids)
@@ -206,7 +206,8 @@ class Valuation:
         """
         return np.where(self.withheld, self.quality, 0.0)
 
-    @cached_property
+    @property
+    @once
     def withheld(self) -> NDArray[np.bool_]:
         """(m,) whether the quality of a generated image goes to no contributor."""
         test = self.record.unattributed
