@@ -23,6 +23,7 @@ from gmvaluator.evaluation.metrics import (
     noise_ceiling,
     score_by_others,
 )
+from gmvaluator.evaluation.named import NamedValuer
 from gmvaluator.evaluation.studies.lds import lds
 from gmvaluator.evaluation.study import Context
 from gmvaluator.evaluation.subjects import recipes

@@ -361,8 +361,7 @@ def _lds_of_truths(request: Request) -> StudyResult:
     models = setup.files("the truth's model")
     check_truths(setup, truths, models, request.options)
     context = setup.context(subjects=False)
-    name = request.name or request.study.result_name
-    return lds_of_truths(context, truths, request.k, models=models, name=name)
+    return lds_of_truths(context, truths, request.k, models=models, name=request.result_name)
 
 
 def _spaces(request: Request) -> StudyResult:

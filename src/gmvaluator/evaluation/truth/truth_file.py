@@ -22,7 +22,6 @@ import zipfile
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from gmvaluator.images import ImageSet, ImageSource
 from gmvaluator.images.decoding import decode, encode_png
 from gmvaluator.images.pixels import random_subset
 from gmvaluator.images.sources.base import why
+from gmvaluator.memory import once
 from gmvaluator.shown import short_repr
 
 KIND, FORMAT = "gmvaluator truth", 1
@@ -196,7 +196,8 @@ class TruthFile:
             np.savez_compressed(handle, **arrays)
         return file
 
-    @cached_property
+    @property
+    @once
     def ceilings(self) -> dict[str, NoiseCeiling]:
         """The agreement of two trainings and the attainable LDS, by name of the loss."""
         return {
