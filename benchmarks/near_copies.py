@@ -28,7 +28,7 @@ from gmvaluator.images import Preprocessing
 from gmvaluator.images.decoding import encode_jpeg
 from gmvaluator.matching.duplicates.differences import MOST_DIFFERENT, SIDE, difference
 from gmvaluator.matching.duplicates.find import NEAR_SHARE
-from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
+from gmvaluator.scoring.weightings.softmax import SPACING_PARTS
 from gmvaluator.settings import PRESETS
 
 Pixels = NDArray[np.uint8]
@@ -127,7 +127,7 @@ def measure(name: str, data: Path, space: str) -> list[dict[str, Any]]:
     }
     valuator = GMValuator(**settings, dedup="none", **SPACES[space]).fit(originals)
     valued = valuator.value(copies)
-    spacing = float(valued.record.settings["temperature_used"]) / SPACING_SHARE
+    spacing = float(valued.record.settings["temperature_used"]) * SPACING_PARTS
     distances = to_source(valued, list(range(COPIED)) * len(WAYS)).reshape(len(WAYS), COPIED)
     parts = dict(zip(WAYS, distances, strict=True))
     parts[OTHER], nearest = to_others(valuator.value(originals))

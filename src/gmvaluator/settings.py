@@ -13,10 +13,16 @@ from gmvaluator.encoders import canonical_name, is_name, parse_name
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError, either
 from gmvaluator.matching.duplicates.clusters import DEDUPS
+from gmvaluator.matching.rerank import MIXINGS, Mixing
 from gmvaluator.matching.search.build import check_index_name
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.scores import check_weighting
-from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.scoring.weightings.softmax import (
+    WANTED_TEMPERATURE,
+    AnyTemperature,
+    check_temperature,
+    spacing_share,
+)
 
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
@@ -52,6 +58,7 @@ class Settings:
     dedup: str
     null: NullChoice
     null_level: float
+    mixing: Mixing
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
@@ -82,6 +89,7 @@ class Settings:
         }
         if len(self.rerank) > 1:
             choices["candidates"] = self.scale_candidates
+            choices["mixing"] = self.mixing
         if self.dedup == "near":
             choices["rerank weights"] = [weight for _, weight in self.rerank]
             choices["seed"] = self.seed
@@ -95,6 +103,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "dedup": "none",
     "null": "report",
     "null_level": DEFAULT_LEVEL,
+    "mixing": "fixed",
 }
 """Settings that runs and indexes of earlier versions do not record, with values that give the same
 values of training images."""
@@ -116,6 +125,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "mirror": True,
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "temperature": "spacing",
+    },
+    "offline-2": {
+        "second_encoder": "pixels@14",
+        "mirror": True,
+        "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
+        "mixing": "decisive",
+        "temperature": "spacing/50",
     },
     "counterfactual": {
         "encoder": "pixels@28",
@@ -155,13 +171,13 @@ def read_temperature(text: str) -> AnyTemperature:
     Raises:
         InputError: neither a number nor a name; `check_settings` refuses numbers that cannot be.
     """
-    if text in ("auto", "spacing"):
-        return cast("AnyTemperature", text)
+    if text == "auto" or spacing_share(text) is not None:
+        return text
     try:
         return float(text)
     except ValueError:
         raise InputError(
-            f"--temperature {text!r} is no number; pass one above 0, auto or spacing"
+            f"--temperature {text!r} is no number; pass {WANTED_TEMPERATURE}"
         ) from None
 
 
@@ -240,6 +256,8 @@ def check_settings(settings: Settings) -> Settings:
     weighting = check_weighting(settings.weighting, settings.temperature)
     if settings.dedup not in DEDUPS:
         raise InputError(f"unknown dedup {settings.dedup!r}; choose one of {', '.join(DEDUPS)}")
+    if settings.mixing not in MIXINGS:
+        raise InputError(f"unknown mixing {settings.mixing!r}; choose one of {', '.join(MIXINGS)}")
     if settings.null not in NULL_CHOICES:
         raise InputError(f"unknown null {settings.null!r}; choose one of {', '.join(NULL_CHOICES)}")
     conflict = weighting.conflict(reranked=bool(settings.rerank), mirror=settings.mirror)

@@ -24,6 +24,7 @@ from gmvaluator.engine.value import value_images
 from gmvaluator.errors import InputError, RunError, SettingError, either
 from gmvaluator.files.store import Store, as_store
 from gmvaluator.images import ImageSet, ImageSource
+from gmvaluator.matching.rerank import Mixing
 from gmvaluator.memory import Budget, parse_memory
 from gmvaluator.places import INDEX_FOLDER
 from gmvaluator.progress import Progress, as_progress
@@ -74,8 +75,12 @@ class GMValuator:
         weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
             ridge in the recall space, within the candidates) or `global-ridge` (among all).
         temperature: τ of Eq. 6; `auto`: one τ per generated image, by its perplexity; or
-            `spacing`: a twentieth of the median distance from a training image to the next one.
+            `spacing/N`: an N-th of the median distance from a training image to the next one;
+            `spacing` is `spacing/20`.
         mirror: compare each generated image and its mirror image; the nearer counts.
+        mixing: how several re-rank distances become one: `fixed`, their weighted mean; or
+            `decisive`, where a distance counts more for a generated image that it matches
+            decisively (`gmvaluator.matching.rerank.decisive_mean`).
         null: what the test for images without a contributor does (`gmvaluator.scoring.conformal`):
             `report` these images, `withhold` their quality from all contributors, or `off`.
         null_level: share of images that the test wrongly finds to have no contributor, at most.
@@ -116,6 +121,7 @@ class GMValuator:
         dedup: str = "exact",
         null: NullChoice = "report",
         null_level: float = DEFAULT_LEVEL,
+        mixing: Mixing = "fixed",
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -153,6 +159,7 @@ class GMValuator:
             dedup=dedup,
             null=null,
             null_level=null_level,
+            mixing=mixing,
             seed=seed,
         )
         # as it is: `__setattr__` refuses every later change
@@ -201,6 +208,7 @@ class GMValuator:
         `offline`: the default. `paper`: CLIP, PQ, DreamSim, MANIQA, as published. `robust` finds
         copies that were compressed, cropped or mirrored, and measures owners' shares: recall by
         features and by small pixels, mirror images, a temperature of the data's scale.
+        `offline-2`: the next default, which does so too, and names the source of a picture.
         `counterfactual` predicts best what retraining without an image shows: kernel ridge on
         pixels among all training images (docs/truth.md).
 

@@ -207,7 +207,10 @@ def test_bad_images_are_counted_or_refused(
         (("{train}", "{generated}", "--weights", "clip"), "write --weights NAME=PATH"),
         (("{train}", "{generated}", "--quality", "missing.npy"), "missing.npy cannot be read"),
         (("{train}", "{generated}", "--train-images", "x"), "goes with an index or run"),
-        (("{train}", "{generated}", "--temperature", "warm"), "pass one above 0, auto or spacing"),
+        (
+            ("{train}", "{generated}", "--temperature", "warm"),
+            "pass a number above 0, auto, spacing or spacing/N",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line_and_writes_nothing(

@@ -29,7 +29,7 @@ from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.recall import Candidates, by_turns, nearer
 from gmvaluator.matching.rerank import Term
 from gmvaluator.scoring.scores import contribute
-from gmvaluator.scoring.weightings.softmax import SPACING_SHARE, softmax_weights
+from gmvaluator.scoring.weightings.softmax import softmax_weights
 from gmvaluator.settings import PRESETS
 from image_makers import encode as png
 from image_makers import write_files
@@ -250,11 +250,11 @@ def test_spacing_is_the_median_distance_to_the_nearest_other_image(digits: Digit
     first = RecallSpace(encoder, Space("euclidean"), vectors)
     content = embed(train, encoder).keys
     placed = PlacedSet(train, np.arange(65), content, {}, kind="train")
-    found = learn_spacing([], placed, first, order)
+    found = learn_spacing([], placed, [first], order)
     assert found == pytest.approx(expected, rel=1e-5)
     # a scale of the distance is a scale of the spacing
     terms = [Term(encoder, Space("euclidean"), scale=10.0), Term(encoder, Space("euclidean"))]
-    mixed = learn_spacing(terms, placed, first, order)
+    mixed = learn_spacing(terms, placed, [first], order)
     assert mixed == pytest.approx(expected * (1 / 10 + 1) / 2, rel=1e-5)
 
 
@@ -283,7 +283,6 @@ def test_spacing_follows_the_unit_of_the_distance(digits: Digits) -> None:
         )
         values.append(valuation.values)
     np.testing.assert_allclose(values[0], values[1], rtol=1e-3, atol=1e-7)
-    assert 0 < SPACING_SHARE < 1
 
 
 def test_copies_get_their_owner_the_score_that_the_default_spreads(digits: Digits) -> None:
@@ -403,7 +402,10 @@ def test_encoders_of_a_users_own_work_and_are_asked_for_again(
             {"weighting": "ridge", "temperature": 1.0},
             "weighting ridge compares images as they are; pass mirror=False",
         ),
-        ({"temperature": "space"}, "'space' is unknown; pass a number above 0, auto or spacing"),
+        (
+            {"temperature": "space"},
+            "'space' is unknown; pass a number above 0, auto, spacing or spacing/N",
+        ),
         ({"weighting": "shapley"}, "temperature=spacing has no part in weighting shapley; pass te"),
     ],
 )

@@ -36,7 +36,7 @@ from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings import Temperature, recorded_weighting
-from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature, spacing_share
 from gmvaluator.settings import canonical, name_of, rerank_terms
 from gmvaluator.shown import short_repr
 from gmvaluator.valuator import GMValuator
@@ -344,7 +344,7 @@ def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
     temperature: Temperature | str = variant.changes.get("temperature", settings.temperature_used)
     weighting = recorded_weighting(settings.weighting or "softmax")
     plain = weighting.has_temperature and set(variant.changes) <= {"k", "temperature"}
-    if not plain or not 1 <= k <= held.rows.shape[1] or temperature == "spacing":
+    if not plain or not 1 <= k <= held.rows.shape[1] or spacing_share(temperature):
         return None
     if temperature != "auto" and not 0 < float(temperature) < math.inf:
         return None

@@ -18,8 +18,8 @@ HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Letter": ("--payer", "--model", "--period", "--language"),
         SETTINGS: (),
         "Similarity": (
-            *("--preset", "--encoder", "--second-encoder", "--index", "--rerank", "--distance"),
-            *("--k", "--candidates", "--dedup", "--mirror"),
+            *("--preset", "--encoder", "--second-encoder", "--index", "--rerank", "--mixing"),
+            *("--distance", "--k", "--candidates", "--dedup", "--mirror"),
         ),
         "Quality and scores": ("--quality", "--weighting", "--temperature"),
         "Images without a source": ("--null", "--null-level"),

@@ -241,8 +241,9 @@ _WEIGHTING = (
 )
 _TEMPERATURE = (
     "How evenly contributors share with --weighting softmax: near 0 the nearest gets nearly "
-    "all, a large number gives equal parts. auto: fitted to each generated image; spacing: "
-    "a twentieth of the median distance between neighbouring training images."
+    "all, a large number gives equal parts. auto: fitted to each generated image; "
+    "spacing/N: an N-th of the median distance between neighbouring training images; spacing "
+    "is spacing/20."
 )
 # of a run that is weighed again: settings that need no image
 REWEIGHING = (
@@ -251,17 +252,18 @@ REWEIGHING = (
         f"{_WEIGHTING} A run can be weighed again by softmax, or by shapley with a smaller --k. "
         "Default: that of the run.",
     ),
-    option("--temperature FLOAT|auto|spacing", f"{_TEMPERATURE} Default: that of the run."),
+    option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: that of the run."),
     option("--k", f"{_K} At most as many as the run has. Default: that of the run.", type=int),
 )
 
-PRESET_NAMES = ("offline", "paper", "robust", "counterfactual")
+PRESET_NAMES = ("offline", "paper", "robust", "offline-2", "counterfactual")
 FIT = (
     option(
         "--preset",
         "Settings to begin with; other options change them. offline: all weights come with "
         "packages, nothing is downloaded. paper: CLIP, PQ, DreamSim and MANIQA, as published. "
-        "robust: also finds compressed, cropped and mirrored copies. counterfactual: predicts "
+        "robust: also finds compressed, cropped and mirrored copies. offline-2: finds these copies "
+        "and gives nearly all of a copy to its source; the next default. counterfactual: predicts "
         "best what retraining without an image would change.",
         type=click.Choice(PRESET_NAMES),
         default="offline",
@@ -289,6 +291,13 @@ FIT = (
         multiple=True,
     ),
     option(
+        "--mixing",
+        "How several distances of --rerank become one. fixed: their weighted mean. decisive: a "
+        "distance counts more for a generated image that it matches decisively, such as a copy. "
+        "Default: fixed.",
+        type=click.Choice(["fixed", "decisive"]),
+    ),
+    option(
         "--quality NAME|FILE",
         "Quality of each generated image, between 0 and 1; its contributors share this number. "
         "realism: closeness to the training images; maniqa: a network's opinion; none: 1 for "
@@ -313,7 +322,7 @@ FIT = (
 )
 WEIGHING = (
     option("--weighting NAME", f"{_WEIGHTING} Default: softmax."),
-    option("--temperature FLOAT|auto|spacing", f"{_TEMPERATURE} Default: 1.0."),
+    option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: 1.0."),
     option(
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         multiple=True,
     ),
     option(
-        "--temperature FLOAT|auto|spacing",
+        "--temperature FLOAT|auto|spacing/N",
         "Another temperature to compare with. Default: those of --vary.",
         to="temperatures",
         multiple=True,

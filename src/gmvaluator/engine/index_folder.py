@@ -225,6 +225,7 @@ def _assemble(
             _space(encoder, term["metric"], arrays.get(f"term{number}.mean")),
             weight,
             float(term["scale"]),
+            context.settings.mixing,
         )
         for number, (encoder, term, weight) in enumerate(
             zip(context.rerankers, recorded, weights, strict=True)

@@ -25,16 +25,21 @@ from gmvaluator.matching.duplicates.find import (
     near_copies,
 )
 from gmvaluator.matching.placed import PlacedSet, RecallSpace, add_spaces
+from gmvaluator.matching.recall import first_distinct
 from gmvaluator.matching.rerank import Term, pair_distances, rerank_among_training
 from gmvaluator.scoring.quality import RealismReference
 from gmvaluator.scoring.weightings import Temperature
-from gmvaluator.scoring.weightings.softmax import SPACING_SHARE
+from gmvaluator.scoring.weightings.softmax import spacing_share
 from gmvaluator.settings import Settings, resolve_counts
 
 SCALE_IMAGES = 64
 """Training images that scales and spacings are measured at."""
 SCALE_PAIRS = 32
 """Neighbours of each of these images that the image is compared with."""
+SPREAD_IMAGES = 1_024
+"""Training images that spreads are measured among."""
+NO_SPREAD = 1e-6
+"""Of the median distance: a smaller spread is rounding."""
 MEAN_IMAGES = 1_024
 """Training images that the mean of a centred re-rank distance is learned from."""
 
@@ -109,7 +114,7 @@ def _find_copies(
     distinct = train.select(exact.kept)
     placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
     order, first = distinct.order, spaces[0]
-    spacings = [_spacing(distances, placed, first, order) for distances in (terms, ())]
+    spacings = [_spacing(distances, placed, spaces[:1], order) for distances in (terms, ())]
     # where most images equal their neighbours, those that do are the copies
     by_rerank, by_recall = (0.0 if not np.isfinite(spacing) else spacing for spacing in spacings)
     copies = near_copies(
@@ -151,7 +156,7 @@ def _check_sizes(settings: Settings, n: int, n_train: int, where: str) -> None:
     needs_two = {
         "quality 'realism'": settings.quality == "realism",
         "mixing several re-rank distances": len(settings.rerank) > 1,
-        "temperature 'spacing'": settings.temperature == "spacing",
+        f"temperature {settings.temperature!r}": spacing_share(settings.temperature) is not None,
     }
     reasons = [name for name, needed in needs_two.items() if needed]
     if n_train == 1 and reasons:
@@ -224,9 +229,13 @@ def scaled_terms(
     order: NDArray[np.int64],
 ) -> tuple[Term, ...]:
     """The terms of a mixed re-rank with the weights of the settings and scales learned now."""
-    scales = learn_scales(terms, train, first, order, context.settings.scale_candidates)
+    mixing = context.settings.mixing
+    if mixing == "decisive":
+        scales = learn_spreads(terms, train, order)
+    else:
+        scales = learn_scales(terms, train, first, order, context.settings.scale_candidates)
     return tuple(
-        replace(term, weight=weight, scale=scale)
+        replace(term, weight=weight, scale=scale, mixing=mixing)
         for term, weight, scale in zip(terms, context.rerank_weights, scales, strict=True)
     )
 
@@ -246,60 +255,95 @@ def learn_scales(
     Raises:
         InputError: more than half the distances are zero, so there is no scale to divide by.
     """
-    if len(first.vectors) < 2:
+    _check_other_images(order)
+    sample = order[:SCALE_IMAGES]
+    others = _nearest_others(first, sample, candidates)
+    pairs = others[:, evenly_spread(others.shape[1], SCALE_PAIRS)]
+    return [
+        _median(term, pair_distances(term, pairs, train, train.select(sample))) for term in terms
+    ]
+
+
+def learn_spreads(terms: Sequence[Term], train: PlacedSet, order: NDArray[np.int64]) -> list[float]:
+    """Standard deviation of the distances from a training image to all others, for each distance.
+
+    So every distance speaks as loudly as it tells images apart. The median over the first
+    `SCALE_IMAGES` images of the fixed order, each compared with the others among the first
+    `SPREAD_IMAGES`. Where all distances are equal: the median distance.
+
+    Raises:
+        InputError: more than half the distances are zero, so there is no scale to divide by.
+    """
+    _check_other_images(order)
+    sample, many = order[:SCALE_IMAGES], order[:SPREAD_IMAGES]
+    pairs = np.stack([many[many != own] for own in sample])
+    spreads = []
+    for term in terms:
+        distances = pair_distances(term, pairs, train, train.select(sample))
+        median = _median(term, distances)
+        spread = float(np.median(distances.std(axis=1, dtype=np.float64)))
+        spreads.append(spread if spread > NO_SPREAD * median else median)
+    return spreads
+
+
+def _check_other_images(order: NDArray[np.int64]) -> None:
+    if len(order) < 2:
         raise InputError(
             "mixing several re-rank distances needs at least 2 training images, not 1; "
             "pass a single rerank"
         )
-    sample = order[:SCALE_IMAGES]
-    others = _nearest_others(first, sample, candidates)
-    pairs = others[:, evenly_spread(others.shape[1], SCALE_PAIRS)]
-    scales = []
-    for term in terms:
-        scale = float(np.median(pair_distances(term, pairs, train, train.select(sample))))
-        if not scale > 0:
-            raise InputError(
-                f"most training images equal their neighbours by {term.encoder.name}, so it "
-                "cannot be mixed with other distances; remove duplicates or pass a single rerank"
-            )
-        scales.append(scale)
-    return scales
+
+
+def _median(term: Term, distances: NDArray[np.float32]) -> float:
+    """The median distance by a term; InputError where that is 0."""
+    median = float(np.median(distances))
+    if not median > 0:
+        raise InputError(
+            f"most training images equal their neighbours by {term.encoder.name}, so it "
+            "cannot be mixed with other distances; remove duplicates or pass a single rerank"
+        )
+    return median
 
 
 def learn_temperature(context: Context, trained: Trained) -> Temperature:
-    """τ of the settings; `spacing` as the number that the training images give."""
+    """τ of the settings; `spacing/N` as the number that the training images give."""
     temperature = context.settings.temperature
-    if temperature != "spacing":
-        return temperature
+    share = spacing_share(temperature)
+    if share is None:
+        return "auto" if isinstance(temperature, str) else temperature
+    spaces = trained.spaces if context.settings.mixing == "decisive" else trained.spaces[:1]
     spacing = trained.memo.get(
         "spacing",
-        lambda: learn_spacing(trained.terms, trained.placed, trained.spaces[0], trained.order),
+        lambda: learn_spacing(trained.terms, trained.placed, spaces, trained.order),
     )
-    return SPACING_SHARE * spacing
+    return share * spacing
 
 
 def learn_spacing(
-    terms: Sequence[Term], train: PlacedSet, first: RecallSpace, order: NDArray[np.int64]
+    terms: Sequence[Term],
+    train: PlacedSet,
+    spaces: Sequence[RecallSpace],
+    order: NDArray[np.int64],
 ) -> float:
     """Median distance from a training image to the nearest other one, by the whole re-rank.
 
     Estimated on the first `SCALE_IMAGES` images of the fixed order, each among its `SCALE_PAIRS`
-    nearest in the recall space. A copy of an image is not another image.
+    nearest in the recall spaces. A copy of an image is not another image.
 
     Args:
         terms: of the re-rank; no term: distances in the recall space.
         train: the training images.
-        first: the first recall space.
+        spaces: one or two recall spaces.
         order: (c,) see `TrainingSet.order`.
 
     Raises:
         InputError: a single training image, or most images equal all of their neighbours.
     """
-    if len(first.vectors) < 2:
+    if len(spaces[0].vectors) < 2:
         raise InputError(
             "the spacing of training images needs at least 2 of them, not 1; pass a temperature"
         )
-    spacing = _spacing(terms, train, first, order)
+    spacing = _spacing(terms, train, spaces, order)
     if not np.isfinite(spacing):
         raise InputError(
             "most training images equal their neighbours, so they have no spacing; remove "
@@ -309,12 +353,20 @@ def learn_spacing(
 
 
 def _spacing(
-    terms: Sequence[Term], train: PlacedSet, first: RecallSpace, order: NDArray[np.int64]
+    terms: Sequence[Term],
+    train: PlacedSet,
+    spaces: Sequence[RecallSpace],
+    order: NDArray[np.int64],
 ) -> float:
     """See `learn_spacing`; infinite where most images equal all of their neighbours."""
     sample = order[:SCALE_IMAGES]
-    others = _nearest_others(first, sample, SCALE_PAIRS)
-    ranked = rerank_among_training(terms, train, first, sample, others)
+    by_space = [_nearest_others(space, sample, SCALE_PAIRS) for space in spaces]
+    # by turns of two spaces, and each other image once
+    others = np.stack(by_space, axis=2).reshape(len(sample), -1)
+    if len(spaces) > 1:
+        few = by_space[0].shape[1]
+        others = np.take_along_axis(others, first_distinct(others, few), axis=1)
+    ranked = rerank_among_training(terms, train, spaces[0], sample, others)
     return float(np.median(nearest_other(ranked.distances)))
 
 

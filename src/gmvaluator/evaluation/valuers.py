@@ -46,6 +46,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 1.0},
         },
         "robust": dict(PRESETS["robust"]),
+        "offline-2": dict(PRESETS["offline-2"]),
         "paper": dict(PRESETS["paper"]),
         "nearest-pixel": PIXELS,
         "pixel-shapley": {**PIXELS, "weighting": "shapley"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,24 @@ from gmvaluator.matching.recall import Candidates
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.shown import short_repr
+
+Mixing = Literal["fixed", "decisive"]
+"""How several distances become one.
+
+`fixed`: the weighted mean of the distances, each divided by its median among neighbours.
+`decisive`: the weighted root mean square of the distances, each divided by its spread over the
+training set; a distance counts more for a generated image that it matches decisively.
+"""
+MIXINGS: tuple[Mixing, ...] = get_args(Mixing)
+DECISIVE_AMONG = 10
+"""Candidates after the nearest one whose median distance says how decisive the nearest is."""
+DECISIVENESS = 8
+"""Exponent of the decisiveness of a distance in its weight.
+
+Chosen on 5,000 digits and 5,000 photographs, where 4 to 12 do nearly as well: a smaller one finds
+fewer blurred copies, a larger one ranks contributors of other classes higher.
+"""
+MOST_DECISIVE = 1_000.0
 
 
 @short_repr
@@ -64,12 +83,14 @@ class Term:
         space: metric, with what the metric learned from the training set.
         weight: of the distance in the weighted mean.
         scale: of the distance on the training set; the distance is divided by the scale.
+        mixing: how the distance is joined with others; the same for all terms of a re-rank.
     """
 
     encoder: Encoder
     space: Space
     weight: float = 1.0
     scale: float = 1.0
+    mixing: Mixing = "fixed"
 
 
 def pair_distances(
@@ -115,8 +136,8 @@ def rerank(
         train: the n training images that the rows of the candidates count.
         generated: the m generated images.
         terms: no term keeps the order and distances of the recall; one term gives its distance as
-            it is; several terms give Σ_t w_t·d_t/scale_t / Σ_t w_t. Of a generated image and its
-            mirror image the nearer counts.
+            it is; several terms give Σ_t w_t·d_t/scale_t / Σ_t w_t, or what `decisive_mean`
+            says. Of a generated image and its mirror image the nearer counts.
         k: contributors per generated image, at most c.
         ties: (n,) ranks that order training images at equal distance (default: their rows).
 
@@ -130,8 +151,15 @@ def rerank(
     distances = candidates.distances
     if terms:
         pairs = np.tile(candidates.rows, (2 if generated.mirrored else 1, 1))
-        by_form = _mean_distances(terms, pairs, train, generated, budget or Budget(), progress)
-        distances = by_form.reshape(-1, m, c).min(axis=0)
+        by_term = [
+            pair_distances(term, pairs, train, generated, budget=budget, progress=progress)
+            for term in terms
+        ]
+        if len(terms) > 1 and terms[0].mixing == "decisive":
+            nearer_form = [by_form.reshape(-1, m, c).min(axis=0) for by_form in by_term]
+            distances = decisive_mean(terms, nearer_form)
+        else:
+            distances = _weighted_mean(terms, by_term).reshape(-1, m, c).min(axis=0)
     tie_ranks = candidates.rows if ties is None else ties[candidates.rows]
     order = np.lexsort((tie_ranks, distances), axis=1)
     return Contributors(
@@ -163,23 +191,52 @@ def rerank_among_training(
     return rerank(candidates, train, train.select(numbers), terms, others.shape[1])
 
 
-def _mean_distances(
-    terms: Sequence[Term],
-    pairs: NDArray[np.int64],
-    train: PlacedSet,
-    generated: PlacedSet,
-    budget: Budget,
-    progress: Progress | None,
+def _weighted_mean(
+    terms: Sequence[Term], by_term: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     """The distance of one term as it is, or the weighted mean of several scaled distances."""
     if len(terms) == 1:
-        return pair_distances(terms[0], pairs, train, generated, budget=budget, progress=progress)
-    total = np.zeros(pairs.shape, dtype=np.float64)
-    for term in terms:
-        total += (term.weight / term.scale) * pair_distances(
-            term, pairs, train, generated, budget=budget, progress=progress
-        )
+        return by_term[0]
+    total = np.zeros(by_term[0].shape, dtype=np.float64)
+    for term, distances in zip(terms, by_term, strict=True):
+        total += (term.weight / term.scale) * distances
     return np.asarray(total / sum(term.weight for term in terms), dtype=np.float32)
+
+
+def decisive_mean(
+    terms: Sequence[Term], by_term: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """√(Σ_t w_tj·(d_t/scale_t)² / Σ_t w_tj), (m, c): a mean that trusts decisive distances.
+
+    w_tj is the term's weight times (d̃_tj / d_tj)^`DECISIVENESS`: d_tj is the distance of image j to
+    its nearest candidate by the term, d̃_tj the median distance to the next `DECISIVE_AMONG`. So a
+    distance by which one candidate stands out, such as the source of a copy, decides for this
+    image. A distance by which all candidates are about as far, such as features of a texture that
+    no training image has, counts little.
+
+    Args:
+        terms: at least two, with weights and scales.
+        by_term: distances of the m images to their c candidates by each term, (m, c).
+    """
+    m = len(by_term[0])
+    weights, total = np.zeros(m), np.zeros(by_term[0].shape)
+    for term, distances in zip(terms, by_term, strict=True):
+        weight = term.weight * _decisiveness(distances) ** DECISIVENESS
+        weights += weight
+        total += weight[:, None] * np.square(distances / term.scale, dtype=np.float64)
+    return np.asarray(np.sqrt(total / weights[:, None]), dtype=np.float32)
+
+
+def _decisiveness(distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(m,) median distance of the candidates after the nearest one, divided by the nearest's."""
+    few = min(DECISIVE_AMONG + 1, distances.shape[1])
+    if few < 2:
+        return np.ones(len(distances))
+    near = np.sort(np.partition(distances, few - 1, axis=1)[:, :few], axis=1).astype(np.float64)
+    nearest, others = near[:, 0], np.median(near[:, 1:], axis=1)
+    ratio = np.full(len(near), MOST_DECISIVE)
+    np.divide(others, nearest, out=ratio, where=nearest * MOST_DECISIVE > others)
+    return np.where(others > 0, ratio, 1.0)
 
 
 def _stream(

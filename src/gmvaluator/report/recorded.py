@@ -20,6 +20,10 @@ COPIES = {
     "exact": "exact copies count once",
     "near": "exact and near copies count once",
 }
+MIXINGS = {
+    "fixed": "by fixed weights",
+    "decisive": "one that matches an image decisively counts more",
+}
 TESTS = {"report": "kept", "withhold": "withheld", "off": "not tested"}
 
 
@@ -55,6 +59,7 @@ SETTINGS: Mapping[str, Plain] = {
     "index_used": Plain(MATCHING, "Search"),
     "candidates": Plain(MATCHING, "Candidates for each generated image", _number),
     "rerank": Plain(MATCHING, "Distance", _distances),
+    "mixing": Plain(MATCHING, "Distances joined", lambda name: MIXINGS.get(name, name)),
     "dedup": Plain(MATCHING, "Copies", lambda name: COPIES.get(name, name)),
     "k": Plain(SHARING, "Contributors of each generated image", _number),
     "quality": Plain(SHARING, "Quality measured by"),

@@ -46,8 +46,9 @@ LIST = of_type(list, "a list")
 
 def _temperature(value: Any, key: str) -> None:
     # not `value <= 0`: NaN is no temperature
-    if value not in ("auto", "spacing") and not (_is_number(value) and value > 0):
-        raise damaged(key, value, "a number above 0, 'auto' or 'spacing'")
+    named = isinstance(value, str) and (value == "auto" or value.partition("/")[0] == "spacing")
+    if not named and not (_is_number(value) and value > 0):
+        raise damaged(key, value, "a number above 0, 'auto', 'spacing' or 'spacing/N'")
 
 
 def _level(value: Any, key: str) -> None:
@@ -163,6 +164,7 @@ SETTINGS = record_of(
         "dedup": TEXT,
         "null": _null,
         "null_level": NUMBER,
+        "mixing": TEXT,
         "signed": FLAG,
         "whole_set": FLAG,
     },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +11,18 @@ from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings.base import Temperature, Weighting
 from gmvaluator.scoring.weightings.shares import softmax
 
-AnyTemperature = Temperature | Literal["spacing"]
+AnyTemperature = float | str
+"""A temperature as a setting: a number, `auto`, `spacing` or `spacing/N`."""
 
-SPACING_SHARE = 1 / 20
-"""Temperature `spacing`: this part of the median distance of a training image to the nearest other.
+SPACING_PARTS = 20
+"""Temperature `spacing` is `spacing/20`: this part of the median distance of a training image to
+the nearest other one.
 
 An image that is nearer than unrelated images are then gets nearly all of the score. The part was
 chosen on MNIST and CIFAR-10: `evaluate planted` measures owners' shares as well with half of the
 part, and worse with twice the part.
 """
+WANTED_TEMPERATURE = "a number above 0, auto, spacing or spacing/N, such as spacing/50"
 # halvings of the bracket 1e-4 … 1e4 of each image's spread of distances: far below a digit of use
 BISECTIONS = 50
 
@@ -97,20 +98,39 @@ def matched_temperatures(distances: NDArray[np.floating], perplexity: float) -> 
     return np.where(gaps.max(axis=1) == 0, 1.0, temperatures)
 
 
+def spacing_share(temperature: AnyTemperature) -> float | None:
+    """The part of the training images' spacing that a temperature is; None for other temperatures.
+
+    Raises:
+        InputError: the part cannot be read.
+    """
+    if not isinstance(temperature, str) or not temperature.startswith("spacing"):
+        return None
+    _, slash, parts = temperature.partition("/")
+    try:
+        number = float(parts) if slash else float(SPACING_PARTS)
+        if temperature not in ("spacing", f"spacing/{parts}") or not 0 < number < np.inf:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"temperature {temperature!r} is unknown; pass {WANTED_TEMPERATURE}"
+        ) from None
+    return 1 / number
+
+
 def check_temperature(temperature: AnyTemperature) -> AnyTemperature:
     """A temperature, a number of any library as a plain one.
 
     Raises:
-        InputError: neither above 0, nor `auto`, nor `spacing`.
+        InputError: neither above 0, nor `auto`, nor `spacing`, nor `spacing/N`.
     """
-    wanted = "a number above 0, auto or spacing"
     if isinstance(temperature, str):
-        if temperature not in ("auto", "spacing"):
-            raise InputError(f"temperature {temperature!r} is unknown; pass {wanted}")
+        if temperature != "auto" and spacing_share(temperature) is None:
+            raise InputError(f"temperature {temperature!r} is unknown; pass {WANTED_TEMPERATURE}")
         return temperature
-    number = real_number("temperature", temperature, wanted)
+    number = real_number("temperature", temperature, WANTED_TEMPERATURE)
     if not 0 < number < np.inf:
-        raise InputError(f"temperature={temperature} is not positive; pass {wanted}")
+        raise InputError(f"temperature={temperature} is not positive; pass {WANTED_TEMPERATURE}")
     return number
 
 
