@@ -160,4 +160,6 @@ def test_a_part_of_the_spacing(digits: Digits) -> None:
         valuator = GMValuator(**{**NEXT, "temperature": temperature}, cache=False, null="off")
         valuation = valuator.fit(digits[0][:60]).value(digits[0][70:72])
         used.append(valuation.record.settings["temperature_used"])
+        again = valuation.reweigh(temperature="spacing/80").record.settings["temperature_used"]
+        assert again == pytest.approx(used[0] / 4)
     assert used[0] == used[1] == pytest.approx(2 * used[2])

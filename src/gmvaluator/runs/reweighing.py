@@ -15,7 +15,7 @@ from gmvaluator.matching.rerank import Contributors
 from gmvaluator.runs.record import MARKER, RecordedSettings, read_record
 from gmvaluator.scoring.scores import check_weighting, contribute
 from gmvaluator.scoring.weightings import WEIGHTINGS, Temperature, recorded_weighting
-from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature, spacing_share
 
 if TYPE_CHECKING:
     from gmvaluator.runs.valuation import Valuation
@@ -183,17 +183,19 @@ def _fit_again(name: str, value: object) -> str:
 
 
 def _temperature_used(before: Mapping[str, Any], temperature: AnyTemperature) -> Temperature:
-    """τ as a number, or `auto`; `spacing` as the run measured it.
+    """τ as a number, or `auto`; `spacing/N` by the spacing that the run measured.
 
     Raises:
-        InputError: `spacing`, and the run did not measure the training images.
+        InputError: `spacing/N`, and the run did not measure the training images.
     """
-    if temperature != "spacing":
-        return temperature
-    if before.get("temperature") != "spacing":
+    share = spacing_share(temperature)
+    if share is None:
+        return "auto" if isinstance(temperature, str) else temperature
+    measured = spacing_share(before.get("temperature", 1.0))
+    if measured is None:
         raise InputError(
             "temperature spacing is measured on the training images, and the run did not; pass a "
-            f"number or auto, or {_fit_again('temperature', 'spacing')}"
+            f"number or auto, or {_fit_again('temperature', temperature)}"
         )
-    used: Temperature = before["temperature_used"]
-    return used
+    used: float = before["temperature_used"]
+    return used if share == measured else used * (share / measured)
