@@ -88,8 +88,9 @@ class Settings:
             "dedup": self.dedup,
         }
         if len(self.rerank) > 1:
-            choices["candidates"] = self.scale_candidates
             choices["mixing"] = self.mixing
+            if self.mixing == "fixed":
+                choices["candidates"] = self.scale_candidates
         if self.dedup == "near":
             choices["rerank weights"] = [weight for _, weight in self.rerank]
             choices["seed"] = self.seed

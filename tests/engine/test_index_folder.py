@@ -38,8 +38,9 @@ CHANGES: dict[str, list[Any]] = {
     "k": [3, 30],
     "candidates": [20, 60],
     "weighting": ["shapley", "ridge"],
-    "temperature": [0.1, "auto", "spacing"],
+    "temperature": [0.1, "auto", "spacing", "spacing/50"],
     "mirror": [True],
+    "mixing": ["decisive"],
     "dedup": ["exact", "none"],
     "null": ["off", "withhold"],
     "null_level": [0.3],
@@ -74,7 +75,7 @@ def test_loading_with_a_change_equals_fitting_with_it_or_is_refused(
         changes["null_level"] = 0.3
     fitted = GMValuator(**(BASE | changes), cache=False).fit(folder / "train").value(generated)
     # fitting reads these: the vectors, the copies or the scales would be others
-    if name in ("encoder", "second_encoder", "rerank", "candidates", "dedup", "seed"):
+    if name in ("encoder", "second_encoder", "rerank", "candidates", "mixing", "dedup", "seed"):
         with pytest.raises(RunError, match="make an index with these settings"):
             GMValuator.load(folder / "index", cache=False, **changes)
         return

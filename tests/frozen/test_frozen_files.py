@@ -15,8 +15,10 @@ from frozen.frozen_shapes import ADDED_COLUMNS, NULL_NAMES, RETYPED
 from frozen.frozen_values import RECORDED, read_digits
 from frozen.written_folders import FOLDERS, written
 
-ADDED_KEYS = (".arithmetic",)
-"""Keys of index.json that are there on purpose and were not recorded, with all keys below them."""
+ADDED_SETTINGS = {"mixing": "fixed"}
+"""Settings that are recorded on purpose and were not, with the value that changes nothing."""
+ADDED_KEYS = (".arithmetic", *(f".settings.{name}" for name in ADDED_SETTINGS))
+"""Keys of run.json and index.json that are there on purpose and were not recorded, with all keys below them."""
 ADDED: frozenset[str] = frozenset(
     f"{file} {column}" for file, columns in ADDED_COLUMNS.items() for column in columns
 )
@@ -86,8 +88,8 @@ def test_formats_and_settings_are_the_recorded_ones(
 ) -> None:
     then, now = recorded()[name][kind], folders[name][kind]
     assert now["format"] == then["format"]
-    assert now["settings"].keys() == then["settings"].keys()
-    for setting, each in then["settings"].items():
+    assert now["settings"].keys() == then["settings"].keys() | ADDED_SETTINGS.keys()
+    for setting, each in (then["settings"] | ADDED_SETTINGS).items():
         # the temperature that was used is measured
         if setting != "temperature_used":
             named = NULL_NAMES[each] if setting == "null" else each

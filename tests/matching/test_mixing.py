@@ -128,6 +128,11 @@ def test_an_index_keeps_the_mixing_it_was_fitted_with(digits: Digits, tmp_path: 
     valuator.save(tmp_path / "index")
     again = GMValuator.load(tmp_path / "index", train=images, cache=False)
     np.testing.assert_array_equal(again.value(drawn).values, valuator.value(drawn).values)
+    # spreads are measured among training images, not among candidates
+    fewer = GMValuator.load(tmp_path / "index", train=images, cache=False, candidates=60)
+    assert [term.scale for term in fewer._require_fitted().terms] == [
+        term.scale for term in valuator._require_fitted().terms
+    ]
     with pytest.raises(RunError, match="was made with mixing 'decisive', not 'fixed'"):
         GMValuator.load(tmp_path / "index", train=images, mixing="fixed")
 
