@@ -22,8 +22,8 @@ PART = 4  # pixels; side of the parts of a picture
 MOST_DIFFERENT = 0.085
 """Largest mean difference of a part of two copies, where black to white is 1.
 
-Chosen on digits, tried on photographs and drawn icons with an earlier form of `difference`, whose
-gain and offset had other limits. `benchmarks/near_copies.py` measures this form.
+Chosen on digits, where no two of 2,000 differ by less, and tried on photographs, where one pair of
+2,000 does (`benchmarks/near_copies.py`): the distance of the pair decides as well.
 """
 # part of each side that a crop cut off → steps of shifts in each direction, each half a pixel
 CROPS = {0.0: 2, 0.0125: 1, 0.025: 2, 0.05: 3}
