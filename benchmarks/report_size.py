@@ -111,6 +111,7 @@ def enlarged(old: Valuation, n: int, data: Path) -> Valuation:
         contributions=Contributions(rows, contributions.distances, contributions.scores, n),
         record=replace(old.record, n_train=n, inputs=inputs),
         clusters=None,
+        nearest_distances=None,
     )
 
 
