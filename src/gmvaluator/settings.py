@@ -35,6 +35,12 @@ NullChoice = Literal["report", "withhold", "off"]
 """What the test for images without a contributor does: it reports these images, it withholds their
 quality from all contributors, or it is left out."""
 NULL_CHOICES: tuple[NullChoice, ...] = get_args(NullChoice)
+NullMeasure = Literal["neighbours", "domain"]
+"""How strange an image is: by how far from its neighbours it lies among them
+(`engine.null_sample`), or by how far beyond the domain of the training images (`engine.domain`)."""
+NULL_MEASURES: tuple[NullMeasure, ...] = get_args(NullMeasure)
+DOMAIN_ENCODER = "pixels@14"
+"""Encoder of the pictures that `domain` looks at."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Settings:
     null: NullChoice
     null_level: float
     mixing: Mixing
+    null_measure: NullMeasure
 
     def as_json(self) -> dict[str, Any]:
         """Plain types, as in `run.json`; `rerank` maps names to weights."""
@@ -105,6 +112,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "null": "report",
     "null_level": DEFAULT_LEVEL,
     "mixing": "fixed",
+    "null_measure": "neighbours",
 }
 """Settings that runs and indexes of earlier versions do not record, with values that give the same
 values of training images."""
@@ -133,6 +141,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "mixing": "decisive",
         "temperature": "spacing/50",
+        "null_measure": "domain",
     },
     "counterfactual": {
         "encoder": "pixels@28",
@@ -261,6 +270,11 @@ def check_settings(settings: Settings) -> Settings:
         raise InputError(f"unknown mixing {settings.mixing!r}; choose one of {', '.join(MIXINGS)}")
     if settings.null not in NULL_CHOICES:
         raise InputError(f"unknown null {settings.null!r}; choose one of {', '.join(NULL_CHOICES)}")
+    if settings.null_measure not in NULL_MEASURES:
+        raise InputError(
+            f"unknown null_measure {settings.null_measure!r}; choose one of "
+            f"{', '.join(NULL_MEASURES)}"
+        )
     conflict = weighting.conflict(reranked=bool(settings.rerank), mirror=settings.mirror)
     if conflict:
         raise InputError(conflict)

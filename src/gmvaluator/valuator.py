@@ -35,7 +35,9 @@ from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.quality import QualitySource, as_quality
 from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import (
+    DOMAIN_ENCODER,
     NullChoice,
+    NullMeasure,
     Rerank,
     Settings,
     check_settings,
@@ -84,6 +86,9 @@ class GMValuator:
         null: what the test for images without a contributor does (`gmvaluator.scoring.conformal`):
             `report` these images, `withhold` their quality from all contributors, or `off`.
         null_level: share of images that the test wrongly finds to have no contributor, at most.
+        null_measure: what the test calls strange: an image far from its `neighbours`
+            (`gmvaluator.engine.null_sample`), or beyond the `domain` of the training images
+            (`gmvaluator.engine.domain`), which blur does not leave.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.
         backend: `auto`, `torch` or `openvino`.
@@ -122,6 +127,7 @@ class GMValuator:
         null: NullChoice = "report",
         null_level: float = DEFAULT_LEVEL,
         mixing: Mixing = "fixed",
+        null_measure: NullMeasure = "neighbours",
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -160,6 +166,7 @@ class GMValuator:
             null=null,
             null_level=null_level,
             mixing=mixing,
+            null_measure=null_measure,
             seed=seed,
         )
         # as it is: `__setattr__` refuses every later change
@@ -366,8 +373,10 @@ class GMValuator:
         rerankers = tuple(self._load(encoder) for encoder, _ in self._rerank)
         if self._own_weights:
             self._weights.refuse_unused()
+        tests = self.settings.null != "off" and self.settings.null_measure == "domain"
         return Context(
             settings=self.settings,
+            domain=self._load(DOMAIN_ENCODER) if tests else None,
             encoders=self._recall,
             rerankers=rerankers,
             quality=self._quality,

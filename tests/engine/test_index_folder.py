@@ -44,6 +44,7 @@ CHANGES: dict[str, list[Any]] = {
     "dedup": ["exact", "none"],
     "null": ["off", "withhold"],
     "null_level": [0.3],
+    "null_measure": ["domain"],
     "seed": [7],
 }
 

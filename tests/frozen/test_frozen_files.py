@@ -15,7 +15,7 @@ from frozen.frozen_shapes import ADDED_COLUMNS, NULL_NAMES, RETYPED
 from frozen.frozen_values import RECORDED, read_digits
 from frozen.written_folders import FOLDERS, written
 
-ADDED_SETTINGS = {"mixing": "fixed"}
+ADDED_SETTINGS = {"mixing": "fixed", "null_measure": "neighbours"}
 """Settings that are recorded on purpose and were not, with the value that changes nothing."""
 ADDED_KEYS = (".arithmetic", *(f".settings.{name}" for name in ADDED_SETTINGS))
 """Keys of run.json and index.json that were not recorded, on purpose, with all keys below them."""

@@ -22,7 +22,7 @@ HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("--distance", "--k", "--candidates", "--dedup", "--mirror"),
         ),
         "Quality and scores": ("--quality", "--weighting", "--temperature"),
-        "Images without a source": ("--null", "--null-level"),
+        "Images without a source": ("--null", "--null-measure", "--null-level"),
         "Images": (
             *("--train-images", "--generated-images", "--holdout", "--held-out", "--strict"),
             "--pixel-limit",

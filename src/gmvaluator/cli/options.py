@@ -339,6 +339,14 @@ NULL = (
         type=click.Choice(["report", "withhold", "off"]),
     ),
     option(
+        "--null-measure",
+        "What the test of --null calls strange. neighbours: an image that is farther from its "
+        "neighbours than they are from each other. domain: an image beyond the domain of the "
+        "training images, such as an icon among photographs; blur is not strange. Default: "
+        "neighbours.",
+        type=click.Choice(["neighbours", "domain"]),
+    ),
+    option(
         "--null-level",
         "Error rate of the test of --null: the share of held-out images that the test calls "
         "images without a source. Default: 0.02.",

@@ -25,6 +25,7 @@ class Context:
         encoders: of the recall spaces, one or two.
         rerankers: encoders of the re-rank distances, in the order of `settings.rerank`.
         quality: measures q_j.
+        domain: encoder of the small pictures that `null_measure` `domain` looks at; else None.
         weights: where network weights come from.
         device: of torch, `cpu` or `cuda`.
         store: where embeddings and indexes are kept; None: nowhere.
@@ -41,6 +42,7 @@ class Context:
     store: Store | None
     budget: Budget
     progress: Progress
+    domain: Encoder | None = None
 
     @property
     def weighting(self) -> Weighting:

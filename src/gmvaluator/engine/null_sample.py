@@ -15,6 +15,9 @@ d₁₀ and s are of the `COMPARED` nearest in the recall space, and so is d₁ 
 a generated image is of all its candidates, which makes its p-value larger if anything. s is a
 distance in the first recall space; d₁ and d₁₀ are distances of the run: of the re-rank, or of the
 recall where there is no re-rank.
+
+With `null_measure` `domain` an image is strange by `gmvaluator.engine.domain` in place of this. A
+copy of a training image, with equal content or an equal vector, is not.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
+from gmvaluator.engine.domain import Domain, domain_encoder, learned_domain, small_pictures
 from gmvaluator.engine.match import in_every_space, place, rank, recall
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError, either
@@ -76,7 +80,7 @@ def null_sample(
         null = held_out(context, trained, holdout, compared, strict=strict)
     else:
         null = trained.memo.get(
-            ("leave-one-out", settings.null_level, compared),
+            ("leave-one-out", settings.null_measure, settings.null_level, compared),
             lambda: leave_one_out(context, trained, compared),
         )
     null = null.usable(settings.null_level)
@@ -104,7 +108,12 @@ def judge_matches(
     compared = _compared(context, trained)
     # a single training image: there is no null sample to compare with either
     strangeness = np.zeros(len(generated.rows))
-    if compared:
+    if context.settings.null_measure == "domain":
+        domain = None if null.missing else _domain(context, trained)
+        if domain is not None:
+            strangeness = domain.strangeness(small_pictures(context, generated))
+            strangeness[_is_training_image(context, trained, generated)] = 0.0
+    elif compared:
         if candidates is None or ranked is None:
             candidates = recall(context, trained, generated, compared)
             ranked = rank(context, trained.counting(Tally()), generated, candidates)
@@ -134,18 +143,48 @@ def leave_one_out(context: Context, trained: Trained, compared: int) -> Null:
     null = Null("leave-one-out", np.empty(0))
     if not compared:
         return replace(null, missing="a single training image has no others")
-    if trained.placed.images is None and context.settings.mirror:
-        missing = "the training images, which mirror reads, were in memory"
-        return replace(null, missing=missing)
-    numbers = trained.order[: null_size(context.settings.null_level)]
+    by_domain = context.settings.null_measure == "domain"
+    if trained.placed.images is None:
+        if by_domain and domain_encoder(context).fingerprint not in trained.placed.vectors:
+            missing = "the training images, which null_measure domain reads, were in memory"
+            return replace(null, missing=missing)
+        if context.settings.mirror and not by_domain:
+            missing = "the training images, which mirror reads, were in memory"
+            return replace(null, missing=missing)
     try:
-        sample = in_every_space(context, trained, trained.placed.select(numbers))
-        strangeness = _strangeness_of_sample(context, trained, sample, compared)
+        strangeness = _strangeness_of_training(context, trained, compared)
     except ImageError as error:
         # values do not need the null sample, so an unreadable image must not end a run
         reason = f"a training image of the null sample can no longer be read ({error})"
         return replace(null, missing=reason)
     return replace(null, strangeness=np.sort(strangeness[~np.isnan(strangeness)]))
+
+
+def _strangeness_of_training(
+    context: Context, trained: Trained, compared: int
+) -> NDArray[np.float64]:
+    """(N,) strangeness of training images that are left out."""
+    if context.settings.null_measure == "domain":
+        domain = _domain(context, trained)
+        if domain is None:
+            return np.empty(0)
+        sample = trained.placed.select(domain.held_back)
+        return domain.strangeness(small_pictures(context, sample))
+    numbers = trained.order[: null_size(context.settings.null_level)]
+    sample = in_every_space(context, trained, trained.placed.select(numbers))
+    return _strangeness_of_sample(context, trained, sample, compared)
+
+
+def _domain(context: Context, trained: Trained) -> Domain | None:
+    """The domain of the training images, learned once."""
+    key = ("domain", context.settings.null_level)
+    return trained.memo.get(key, lambda: learned_domain(context, trained))
+
+
+def _is_training_image(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.bool_]:
+    """(m,) whether an image has the content or the vector of its nearest training image."""
+    nearest = recall(context, trained, batch, 1)
+    return _same_images(trained, batch, nearest.rows)[:, 0]
 
 
 def held_out(
@@ -173,7 +212,7 @@ def held_out(
     # as many again as were training images
     while rows := list(islice(readable, size - len(sampled))):
         batch = place(context, trained, images, "holdout", rows=rows)
-        measured = _strangeness_of_sample(context, trained, batch, compared)
+        measured = _strangeness_of_held_out(context, trained, batch, compared)
         new = ~np.isnan(measured)
         in_training += int((~new).sum())
         strangeness += measured[new].tolist()
@@ -191,6 +230,19 @@ def held_out(
             [ids[row] for row in sampled], [key_of[row] for row in sampled]
         ),
     )
+
+
+def _strangeness_of_held_out(
+    context: Context, trained: Trained, batch: PlacedSet, compared: int
+) -> NDArray[np.float64]:
+    """(N,) strangeness of held-out images; NaN for training images among them."""
+    if context.settings.null_measure != "domain":
+        return _strangeness_of_sample(context, trained, batch, compared)
+    domain = _domain(context, trained)
+    if domain is None:
+        return np.zeros(len(batch.rows))
+    strangeness = domain.strangeness(small_pictures(context, batch))
+    return np.where(_is_training_image(context, trained, batch), np.nan, strangeness)
 
 
 def _strangeness_of_sample(

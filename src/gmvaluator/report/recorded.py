@@ -24,6 +24,10 @@ MIXINGS = {
     "fixed": "by fixed weights",
     "decisive": "one that matches an image decisively counts more",
 }
+MEASURES = {
+    "neighbours": "an image far from its neighbours",
+    "domain": "an image beyond the domain of the training images",
+}
 TESTS = {"report": "kept", "withhold": "withheld", "off": "not tested"}
 
 
@@ -66,6 +70,7 @@ SETTINGS: Mapping[str, Plain] = {
     "weighting": Plain(SHARING, "Weighting by distance"),
     "temperature_used": Plain(SHARING, "Temperature τ", _number),
     "null": Plain(UNATTRIBUTED, "Scores of such images", lambda name: TESTS.get(name, name)),
+    "null_measure": Plain(UNATTRIBUTED, "Strange is", lambda name: MEASURES.get(name, name)),
     "null_level": Plain(UNATTRIBUTED, "Wanted rate of false alarms", lambda share: percent(share)),
 }
 # said by another setting, or by the run itself

@@ -165,6 +165,7 @@ SETTINGS = record_of(
         "null": _null,
         "null_level": NUMBER,
         "mixing": TEXT,
+        "null_measure": TEXT,
         "signed": FLAG,
         "whole_set": FLAG,
     },
