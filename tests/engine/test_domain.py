@@ -37,7 +37,7 @@ def share_of_strangers(valuation: Valuation, level: float) -> float:
 
 def test_strangeness_is_the_mahalanobis_distance() -> None:
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(40, 6)).astype(np.float32) * np.arange(1, 7, dtype=np.float32)
+    vectors = (rng.normal(size=(40, 6)) * np.arange(1, 7)).astype(np.float32)
     domain = Domain.fit(vectors, np.arange(3))
     covariance = np.cov(vectors.T.astype(np.float64))
     covariance += SHRINKAGE * covariance.trace() / 6 * np.eye(6)
@@ -57,7 +57,7 @@ def test_the_model_is_not_fitted_to_the_null_sample(digits: Digits) -> None:
     valuator = GMValuator(**BASE, null_level=0.1).fit(digits[0][:200])
     valuator.value(digits[0][300:305])
     trained = valuator._require_fitted()
-    domain = trained.memo.get(("domain", 0.1), lambda: pytest.fail("no domain was learned"))
+    domain: Domain = trained.memo.get(("domain", 0.1), lambda: pytest.fail("nothing was learned"))
     assert len(domain.held_back) == null_size(0.1) < MOST_FITTED
     fitted = np.setdiff1d(trained.order, domain.held_back)
     pixels = GMValuator(**BASE | {"encoder": "pixels@14"}).fit(digits[0][:200])._require_fitted()
