@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from gmvaluator import GMValuator
 from gmvaluator.cli.options import pair
-from gmvaluator.cli.printing import table
+from gmvaluator.cli.printing import _values, table
 from gmvaluator.errors import InputError
 from gmvaluator.runs.formatting import NAME_WIDTH, shortened
 
@@ -56,3 +58,20 @@ def test_a_pair_that_cannot_be_read_says_how_to_write_it() -> None:
     for text in ("a", "=1", "a=", "a=x"):
         with pytest.raises(InputError, match=r"--rerank '.*' cannot be read; write --rerank NAME="):
             pair(text, "--rerank NAME=WEIGHT", float)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00000"), (1e-9, "< 0.00001"), (1.2e-5, "0.00001"), (0.5, "0.50000")],
+)
+def test_a_small_value_is_not_printed_as_zero(value: float, text: str) -> None:
+    digits = np.zeros((3, 8, 8), np.uint8)
+    digits[:, 0] = np.arange(3, dtype=np.uint8)[:, None] * 50
+    valuation = (
+        GMValuator(encoder="pixels@8", rerank="none", quality="none", k=1, null="off", cache=False)
+        .fit(digits)
+        .value(digits[:1])
+    )
+    frame = valuation.to_pandas().assign(value=value)
+    shown = _values(frame).splitlines()[1]
+    assert f"  {text} " in shown

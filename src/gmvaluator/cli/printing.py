@@ -189,10 +189,16 @@ def _values(frame: Any) -> str:
     shown = ("train_id", "value", "rank", "n_supported", "label")
     columns = [name for name in shown if not frame[name].isna().all()]
     rows = [
-        [f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in row]
+        [_value(cell) if isinstance(cell, float) else str(cell) for cell in row]
         for row in frame[columns].itertuples(index=False)
     ]
     return table(columns, rows, left=("train_id", "label"))
+
+
+def _value(value: float) -> str:
+    """Five decimals. A value that they would show as 0 is no 0 in the tables and statements."""
+    text = f"{value:.5f}"
+    return "< 0.00001" if value > 0 and float(text) == 0 else text
 
 
 def print_cache(folder: Path, holdings: Sequence[Holding], *, as_json: bool) -> None:
