@@ -24,6 +24,7 @@ from gmvaluator.engine.trained import Trained
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.matching.placed import PlacedSet, place_images
 from gmvaluator.scoring.conformal import null_size
+from gmvaluator.shown import short_repr
 
 MOST_FITTED = 5_000
 """Training images that the model is fitted to at most."""
@@ -36,6 +37,7 @@ GAN's photographs strange, ten times as much finds fewer icons.
 LEAST_FITTED = 2
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Domain:
     """A Gaussian model of small training pictures.
