@@ -28,8 +28,9 @@ with claimed(Path(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`train`, `gen`, `more` and a `run`."""
+    """`train`, `gen`, `more`, a `run`, and `many` images for a study."""
     home = tmp_path_factory.mktemp("claims")
+    image_folder(home / "many", 40)
     for seed, name in enumerate(("train", "gen", "more")):
         image_folder(home / name, 12, seed=seed)
     valuator = GMValuator(encoder="pixels@8", rerank="none", quality="none", k=3, cache=False)
@@ -96,13 +97,13 @@ def test_a_killed_process_keeps_no_place(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["w", "out/c1"])
+@pytest.mark.parametrize("place", ["w", "out/planted"])
 def test_studies_that_share_a_place_take_turns_and_resume(
     call: Call, home: Path, tmp_path: Path, place: str
 ) -> None:
-    given = ("--generated", f"real={home / 'gen'}", "--valuer", "random", "--k", "3", "--m", "4")
+    given = ("--valuer", "nearest-pixel", "--k", "10", "--m", "4", "--owners", "2", "--seeds", "1")
     places = ("--out", tmp_path / "out", "--work", tmp_path / "w")
-    words = ("evaluate", "c1", home / "train", *given, "--seeds", "1", *places)
+    words = ("evaluate", "planted", home / "many", *given, *places)
     with claimed(tmp_path / place):
         status, out, err = call(*words)
     message = f"Error: another process is writing {tmp_path / place}; wait for its end"
