@@ -594,3 +594,20 @@ def test_a_truth_in_memory_has_no_hash_to_keep_results_by(tmp_path: Path) -> Non
         lds_of_truths(context, [made()], k=5)
     with pytest.raises(InputError, match="no truth was given"):
         lds_of_truths(context, [], k=5)
+
+
+COMMITTED = Path(__file__).parents[2] / "benchmarks" / "truths"
+
+
+def test_committed_truths_are_listed_whole_and_small() -> None:
+    files = sorted(COMMITTED.glob("*.npz"))
+    listed = (COMMITTED / "README.md").read_text(encoding="utf-8")
+    assert files
+    for file in files:
+        assert f"`{file.name}`" in listed
+        assert file.stat().st_size <= 400_000
+        truth = TruthFile.load(file)
+        assert truth.subsets.shape[1] == 5_000
+        assert len(truth.generated) == 100
+        for ceiling in truth.ceilings.values():
+            assert ceiling.agreement.low > 0
