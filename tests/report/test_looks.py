@@ -177,14 +177,14 @@ def test_clusters_are_shown_with_their_images(page: Page, long_run: Run) -> None
 def test_lists_show_a_part(page: Page, long_run: Run) -> None:
     place = page.locator("#generated-place")
     chosen = page.locator("#generated-filter")
-    parts = ["all", "no contributor found (5)", "a contributor found (10)", "gave no score (0)"]
+    parts = ["all", "no close match (5)", "a close match (10)", "gave no score (0)"]
     assert chosen.locator("option").all_text_contents() == parts
     for text, shown in zip(parts[1:], ("1–5 of 5", "1–10 of 10", "nothing found"), strict=True):
         chosen.select_option(text)
         expect(place).to_have_text(shown)
     chosen.select_option(parts[1])
     warning = page.locator("#generated-list .warning").first
-    expect(warning).to_have_text("no contributor found: p\u00a00.0025")
+    expect(warning).to_have_text("no close match: p\u00a00.0025")
     chosen.select_option("all")
     train = page.locator("#train-filter")
     supported = int((long_run.valuation.n_supported > 0).sum())

@@ -203,7 +203,7 @@ def test_images_without_a_contributor_are_marked(
     first = int((p_values[spread_order(15)[:12]] <= 0.05).sum())
     rest = int((p_values[spread_order(15)[12:]] <= 0.05).sum())
     assert first > 0
-    marks = page.locator("#generated-list .warning", has_text="no contributor found: p ")
+    marks = page.locator("#generated-list .warning", has_text="no close match: p ")
     expect(marks).to_have_count(first)
     page.locator("#generated-next").click()
     expect(page.locator(".gen")).to_have_count(3)
@@ -219,7 +219,7 @@ def test_images_without_a_contributor_are_marked(
     record = replace(valuation.record, unattributed=replace(test, applied=True))
     withheld = replace(valuation, record=record)
     text = text_of(report_run(replace(run, valuation=withheld), tmp_path / "page.html"))
-    assert "are marked no contributor found and give no score" in text
+    assert "are marked no close match and give no score" in text
 
 
 def test_copies_that_count_once_are_marked(tmp_path: Path, browser: Browser) -> None:

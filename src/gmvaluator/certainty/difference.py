@@ -79,7 +79,7 @@ class RunDifference:
             share of them that both have in common.
         change: largest change of a value, as a part of the largest value.
         largest: the training images whose values change most, greatest change first.
-        unattributed: number of generated images without a source, in each run; None: not tested.
+        unattributed: number of generated images without a close match, in each run; None: not tested.
         idle: number of training images that contributed to nothing, in each run. They share a rank.
         tolerance: largest `change` that counts as none.
     """
@@ -135,7 +135,7 @@ class RunDifference:
             if sets.changed:
                 parts[-1] += f"; {sets.changed} have another content"
         before, after = ("not tested" if n is None else str(n) for n in self.unattributed)
-        parts[-1] += f"\ngenerated images without a source: {before} and {after}"
+        parts[-1] += f"\ngenerated images without a close match: {before} and {after}"
         first, second = self.idle
         parts[-1] += f"\ntraining images that contributed to nothing: {first} and {second}"
         if self.train.both:

@@ -57,9 +57,9 @@ def copies_text(clusters: Clusters | None) -> str:
 
 
 def unattributed_text(test: Unattributed, n_generated: int) -> str:
-    """The result of a run's test for images without a source, for a terminal."""
+    """The result of a run's test for images without a close match, for a terminal."""
     if test.reason:
-        return f"images without a source in the training set: not tested; {test.reason}"
+        return f"images without a close match in the training set: not tested; {test.reason}"
     kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[test.null]
     fate = (
         "their scores went to no contributor"
@@ -67,9 +67,9 @@ def unattributed_text(test: Unattributed, n_generated: int) -> str:
         else "they kept their scores; --null withhold takes them away"
     )
     text = (
-        f"images without a source in the training set: {test.images} of {n_generated} generated "
-        f"images, with {100 * test.share:.1f} % of the quality ({fate}); they match the training "
-        f"set no better than the worst {100 * test.level:g} % of {test.n_null} {kind}"
+        f"{test.images} of {n_generated} generated images match the training set no better than "
+        f"the worst {100 * test.level:g} % of {test.n_null} {kind} do; they have "
+        f"{100 * test.share:.1f} % of the quality ({fate})"
     )
     if test.holdout_in_training:
         text += (

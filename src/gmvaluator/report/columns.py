@@ -188,7 +188,7 @@ def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
         card.append(
             Line(
                 "match",
-                "no contributor found: p {}",
+                "no close match: p {}",
                 decimals=digits,
                 high=level,
                 style="warning",
@@ -225,8 +225,8 @@ def filters_of(images: Images) -> dict[ListName, tuple[Filter, ...]]:
     level = match_level(images.valuation)
     filters: dict[ListName, tuple[Filter, ...]] = {
         "generated": (
-            Filter("no contributor found", "match", high=level),
-            Filter("a contributor found", "match", low=None if level is None else level + 1e-12),
+            Filter("no close match", "match", high=level),
+            Filter("a close match", "match", low=None if level is None else level + 1e-12),
             Filter("gave no score", "silent", low=1),
         ),
         "train": (

@@ -285,7 +285,7 @@ def _tiles(valuation: Valuation) -> list[Tile]:
     if (test := valuation.record.unattributed) is not None:
         tiles.append(
             Tile(
-                "No contributor found",
+                "No close match",
                 f"{test.images:,}",
                 f"of {m:,} generated images; {percent(test.share, 1)} of all quality",
             )

@@ -53,7 +53,7 @@ def _number(value: Any) -> str:
 MATCHING, SHARING, UNATTRIBUTED, OTHER = (
     "How images were matched",
     "How credit was shared",
-    "Test for images without a contributor",
+    "Test for images without a close match",
     "Other settings",
 )
 SETTINGS: Mapping[str, Plain] = {
@@ -138,7 +138,7 @@ def _tested(record: RunRecord) -> list[tuple[str, str]]:
     pairs = [
         ("Compared with", f"{test.n_null:,} images ({test.null})"),
         ("Rate of false alarms reached", percent(test.error_rate)),
-        ("No contributor found for", f"{test.images:,} of {record.n_generated:,}"),
+        ("No close match for", f"{test.images:,} of {record.n_generated:,}"),
         ("Their part of all quality", percent(test.share)),
     ]
     if test.reason is not None:
