@@ -79,7 +79,7 @@ class RunDifference:
             share of them that both have in common.
         change: largest change of a value, as a part of the largest value.
         largest: the training images whose values change most, greatest change first.
-        unattributed: number of generated images without a close match, in each run; None: not tested.
+        unattributed: generated images without a close match, in each run; None: not tested.
         idle: number of training images that contributed to nothing, in each run. They share a rank.
         tolerance: largest `change` that counts as none.
     """

@@ -31,7 +31,8 @@ def diff(run: Path, other: Path, tolerance: float, largest: int, as_json: bool) 
     """Compare the settings, images and values of two runs.
 
     RUN and OTHER are run folders. Compares settings, versions and weights, the agreement of ranks,
-    the values that change most and the images without a close match. Reads no image and writes nothing.
+    the values that change most and the images without a close match. Reads no image and writes
+    nothing.
     Exit code 0: both runs value the same images alike; 1: they do not.
     """
     from gmvaluator.certainty import diff_runs
