@@ -141,6 +141,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "mixing": "decisive",
         "temperature": "spacing/50",
+        "quality": "domain",
         "null_measure": "domain",
     },
     "counterfactual": {

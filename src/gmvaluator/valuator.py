@@ -67,7 +67,7 @@ class GMValuator:
         second_encoder: encoder of a second recall space, which then gives half of the candidates.
         index: `auto`, `exact`, `pq`, `ivfpq` or a faiss factory string.
         rerank: one or several distances (names, encoders, or {name: weight}), or `none`.
-        quality: `realism`, `maniqa`, `none`, an array of m numbers, or a function of the
+        quality: `realism`, `domain`, `maniqa`, `none`, an array of m numbers, or a function of the
             generated `ImageSet` that returns one.
         k: contributors per generated image (default 50, or all of a smaller set).
         candidates: training images recalled before the re-rank (default 200, or all of a smaller
@@ -373,10 +373,10 @@ class GMValuator:
         rerankers = tuple(self._load(encoder) for encoder, _ in self._rerank)
         if self._own_weights:
             self._weights.refuse_unused()
-        tests = self.settings.null != "off" and self.settings.null_measure == "domain"
+        by_domain = self.settings.null != "off" and self.settings.null_measure == "domain"
         return Context(
             settings=self.settings,
-            domain=self._load(DOMAIN_ENCODER) if tests else None,
+            domain=self._load(DOMAIN_ENCODER) if by_domain or self._quality.by_domain else None,
             encoders=self._recall,
             rerankers=rerankers,
             quality=self._quality,

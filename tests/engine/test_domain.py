@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from gmvaluator import GMValuator, InputError, Valuation
-from gmvaluator.engine.domain import MOST_FITTED, SHRINKAGE, Domain
+from gmvaluator.engine.domain import MOST_FITTED, SHRINKAGE, TRIMMED, Domain
 from gmvaluator.scoring.conformal import null_size
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -38,13 +38,21 @@ def share_of_strangers(valuation: Valuation, level: float) -> float:
 def test_strangeness_is_the_mahalanobis_distance() -> None:
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(40, 6)) * np.arange(1, 7)).astype(np.float32)
-    domain = Domain.fit(vectors, np.arange(3))
+    domain = Domain._of(vectors, np.arange(3))
     covariance = np.cov(vectors.T.astype(np.float64))
     covariance += SHRINKAGE * covariance.trace() / 6 * np.eye(6)
     for image in rng.normal(size=(5, 6)).astype(np.float32):
         centred = image - vectors.mean(axis=0, dtype=np.float64)
         expected = centred @ np.linalg.solve(covariance, centred)
         assert domain.strangeness(image[None])[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_strangest_twentieth_is_left_out() -> None:
+    vectors = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    vectors[:3] += 100
+    domain = Domain.fit(vectors, np.arange(1))
+    np.testing.assert_allclose(domain.mean, 0, atol=0.5)
+    assert domain.strangeness(vectors[:3]).min() > 1_000
 
 
 def test_equal_pictures_have_a_domain() -> None:
@@ -61,7 +69,11 @@ def test_the_model_is_not_fitted_to_the_null_sample(digits: Digits) -> None:
     assert len(domain.held_back) == null_size(0.1) < MOST_FITTED
     fitted = np.setdiff1d(trained.order, domain.held_back)
     pixels = GMValuator(**BASE | {"encoder": "pixels@14"}).fit(digits[0][:200])._require_fitted()
-    np.testing.assert_allclose(domain.mean, pixels.vectors[fitted].mean(axis=0), atol=1e-5)
+    vectors = pixels.vectors[fitted]
+    model = Domain._of(vectors, domain.held_back)
+    strangeness = model.strangeness(vectors)
+    usual = strangeness <= np.quantile(strangeness, 1 - TRIMMED)
+    np.testing.assert_allclose(domain.mean, vectors[usual].mean(axis=0), atol=1e-5)
 
 
 def test_noise_is_strange_and_blur_and_new_digits_are_not(digits: Digits) -> None:
@@ -140,3 +152,28 @@ def test_an_index_without_small_pictures_or_images_says_so(digits: Digits, tmp_p
 def test_an_unknown_measure_is_refused() -> None:
     with pytest.raises(InputError, match="unknown null_measure 'far'; choose one of neighbours"):
         GMValuator(null_measure="far")  # type: ignore[arg-type]
+
+
+def test_noise_is_of_low_quality_though_the_training_set_holds_noise(digits: Digits) -> None:
+    images, new = np.concatenate([digits[0][:500], noise(10)]), digits[0][2000:2040]
+    blurred = np.stack([gaussian_filter(image, 1.5) for image in new])
+    drawn = np.random.default_rng(7).integers(0, 256, (40, 28, 28), np.uint8)
+    valuator = GMValuator(**BASE | {"quality": "domain", "null": "off"}).fit(images)
+    real, soft, bad = (valuator.value(part).quality for part in (new, blurred, drawn))
+    assert real.mean() > 0.8
+    assert soft.mean() > 0.8
+    assert bad.max() < 0.3
+    assert ((real > 0) & (real <= 1)).all()
+
+
+def test_the_usual_image_has_quality_1(digits: Digits) -> None:
+    valuator = GMValuator(**BASE | {"quality": "domain"}).fit(digits[0][:200])
+    held_back = valuator._require_fitted().order[: null_size(0.02)][:100]
+    quality = valuator.value(digits[0][:200][held_back]).quality
+    assert (quality == 1).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_quality_by_domain_needs_images_to_hold_back(digits: Digits) -> None:
+    valuator = GMValuator(**BASE | {"quality": "domain", "k": 1}).fit(digits[0][:2])
+    with pytest.raises(InputError, match="needs at least 3 different training images, not 2"):
+        valuator.value(digits[0][5:7])

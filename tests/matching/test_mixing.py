@@ -115,7 +115,7 @@ def test_nearly_all_of_a_copy_goes_to_its_source(change: Any, digits: Digits) ->
     images = digits[0][:300]
     copies = np.stack([change(image) for image in images[:10]])
     valuation = (
-        GMValuator(**NEXT, quality="none", cache=False, null="off").fit(images).value(copies)
+        GMValuator(**NEXT | {"quality": "none"}, cache=False, null="off").fit(images).value(copies)
     )
     shares = valuation.score_matrix()[np.arange(10), np.arange(10)]
     assert np.median(shares) > 0.9

@@ -300,7 +300,8 @@ FIT = (
     option(
         "--quality NAME|FILE",
         "Quality of each generated image, between 0 and 1; its contributors share this number. "
-        "realism: closeness to the training images; maniqa: a network's opinion; none: 1 for "
+        "realism: closeness to the training images; domain: how usual the image is as a small "
+        "picture, where noise is not and blur is; maniqa: a network's opinion; none: 1 for "
         "every image; or an .npy file with one number per generated image. Default: realism.",
     ),
     option("--k", f"{_K} Default: 50, or all of a smaller training set.", type=int),

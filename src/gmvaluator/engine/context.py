@@ -25,7 +25,8 @@ class Context:
         encoders: of the recall spaces, one or two.
         rerankers: encoders of the re-rank distances, in the order of `settings.rerank`.
         quality: measures q_j.
-        domain: encoder of the small pictures that `null_measure` `domain` looks at; else None.
+        domain: encoder of the small pictures that `null_measure` or quality `domain` looks at;
+            else None.
         weights: where network weights come from.
         device: of torch, `cpu` or `cuda`.
         store: where embeddings and indexes are kept; None: nowhere.

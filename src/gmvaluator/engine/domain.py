@@ -7,6 +7,9 @@ domain, such as icons or noise among photographs, differ from the mean in direct
 training images do not vary. A generator's blur does not: a blurred image is nearer to the mean than
 a sharp one. Features of a network see the blur first, which real images do not have.
 
+A twentieth of the training images, those that are strangest to a first model, is left out of the
+model: noise that slipped into the training set would make noise look usual.
+
 The model is fitted without the images of the null sample, so that an image of the training set's
 kind is exchangeable with them (`gmvaluator.scoring.conformal`).
 """
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained
+from gmvaluator.errors import InputError
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.matching.placed import PlacedSet, place_images
 from gmvaluator.scoring.conformal import null_size
@@ -34,6 +38,8 @@ SHRINKAGE = 0.01
 Chosen on 5,000 digits and confirmed on 5,000 photographs: a tenth of it calls a quarter of a weak
 GAN's photographs strange, ten times as much finds fewer icons.
 """
+TRIMMED = 0.05
+"""Part of the training images that the model leaves out: the strangest to a model of all."""
 LEAST_FITTED = 2
 
 
@@ -55,18 +61,31 @@ class Domain:
     @staticmethod
     def fit(vectors: Vectors, held_back: NDArray[np.int64]) -> Domain:
         """The model of (n, d) vectors, at least two."""
-        centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+        model = Domain._of(vectors, held_back)
+        strangeness = model.strangeness(vectors)
+        usual = strangeness <= np.quantile(strangeness, 1 - TRIMMED)
+        return Domain._of(vectors[usual], held_back) if usual.sum() >= LEAST_FITTED else model
+
+    @staticmethod
+    def _of(vectors: Vectors, held_back: NDArray[np.int64]) -> Domain:
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        centred = vectors - mean
         covariance = centred.T @ centred / (len(vectors) - 1)
         variance = float(np.trace(covariance)) / len(covariance)
         # pictures that are all equal: any direction is as strange
         covariance[np.diag_indices_from(covariance)] += SHRINKAGE * variance or 1.0
-        mean = vectors.mean(axis=0, dtype=np.float64)
         return Domain(mean, np.linalg.inv(covariance), held_back)
 
     def strangeness(self, vectors: Vectors) -> NDArray[np.float64]:
         """(m,) squared Mahalanobis distances of (m, d) vectors."""
         centred = vectors - self.mean
         return np.asarray(np.einsum("ij,ij->i", centred @ self.precision, centred))
+
+
+def domain_of(context: Context, trained: Trained) -> Domain | None:
+    """The domain of the training images, learned once; see `learned_domain`."""
+    key = ("domain", context.settings.null_level)
+    return trained.memo.get(key, lambda: learned_domain(context, trained))
 
 
 def learned_domain(context: Context, trained: Trained) -> Domain | None:
@@ -82,8 +101,28 @@ def learned_domain(context: Context, trained: Trained) -> Domain | None:
     fitted = trained.order[held_back : held_back + MOST_FITTED]
     if not held_back or len(fitted) < LEAST_FITTED:
         return None
-    vectors = small_pictures(context, trained.placed.select(np.sort(fitted)))
+    # in the order by content, so that sums round alike however the set is listed
+    vectors = small_pictures(context, trained.placed.select(fitted))
     return Domain.fit(vectors, trained.order[:held_back])
+
+
+def strangeness_to_domain(
+    context: Context, trained: Trained, batch: PlacedSet
+) -> tuple[NDArray[np.float64], float]:
+    """(m,) strangeness of images, and the median strangeness of the training images held back.
+
+    Raises:
+        InputError: too few training images to hold some back.
+    """
+    domain = domain_of(context, trained)
+    if domain is None:
+        raise InputError(
+            "quality 'domain' learns what is usual and needs at least 3 different training images, "
+            f"not {len(trained.order)}; pass quality 'none'"
+        )
+    held_back = small_pictures(context, trained.placed.select(domain.held_back))
+    usual = float(np.median(domain.strangeness(held_back)))
+    return domain.strangeness(small_pictures(context, batch)), usual
 
 
 def small_pictures(context: Context, placed: PlacedSet) -> Vectors:

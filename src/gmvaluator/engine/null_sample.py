@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.domain import Domain, domain_encoder, learned_domain, small_pictures
+from gmvaluator.engine.domain import domain_encoder, domain_of, small_pictures
 from gmvaluator.engine.match import in_every_space, place, rank, recall
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import ImageError, InputError, either
@@ -109,7 +109,7 @@ def judge_matches(
     # a single training image: there is no null sample to compare with either
     strangeness = np.zeros(len(generated.rows))
     if context.settings.null_measure == "domain":
-        domain = None if null.missing else _domain(context, trained)
+        domain = None if null.missing else domain_of(context, trained)
         if domain is not None:
             strangeness = domain.strangeness(small_pictures(context, generated))
             strangeness[_is_training_image(context, trained, generated)] = 0.0
@@ -165,7 +165,7 @@ def _strangeness_of_training(
 ) -> NDArray[np.float64]:
     """(N,) strangeness of training images that are left out."""
     if context.settings.null_measure == "domain":
-        domain = _domain(context, trained)
+        domain = domain_of(context, trained)
         if domain is None:
             return np.empty(0)
         sample = trained.placed.select(domain.held_back)
@@ -173,12 +173,6 @@ def _strangeness_of_training(
     numbers = trained.order[: null_size(context.settings.null_level)]
     sample = in_every_space(context, trained, trained.placed.select(numbers))
     return _strangeness_of_sample(context, trained, sample, compared)
-
-
-def _domain(context: Context, trained: Trained) -> Domain | None:
-    """The domain of the training images, learned once."""
-    key = ("domain", context.settings.null_level)
-    return trained.memo.get(key, lambda: learned_domain(context, trained))
 
 
 def _is_training_image(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.bool_]:
@@ -238,7 +232,7 @@ def _strangeness_of_held_out(
     """(N,) strangeness of held-out images; NaN for training images among them."""
     if context.settings.null_measure != "domain":
         return _strangeness_of_sample(context, trained, batch, compared)
-    domain = _domain(context, trained)
+    domain = domain_of(context, trained)
     if domain is None:
         return np.zeros(len(batch.rows))
     strangeness = domain.strangeness(small_pictures(context, batch))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.engine.context import Context
+from gmvaluator.engine.domain import strangeness_to_domain
 from gmvaluator.engine.match import place, rank_for_weighting, recall_for_weighting
 from gmvaluator.engine.null_sample import judge_matches, null_sample
 from gmvaluator.engine.timing import timed
@@ -139,6 +140,7 @@ def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.f
             context.weights,
             context.device,
             context.progress,
+            lambda: strangeness_to_domain(context, trained, batch),
         )
     )
 

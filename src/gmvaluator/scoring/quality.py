@@ -242,6 +242,7 @@ def supplied_quality(
     return quality
 
 
+@short_repr
 @dataclass(frozen=True, eq=False)
 class Judged:
     """The m generated images that a quality is measured of, and what may be measured with.
@@ -253,6 +254,8 @@ class Judged:
         weights: where network weights come from.
         device: of torch.
         progress: counts images.
+        strangeness: gives the (m,) strangeness of the images to the domain of the training images,
+            and the median strangeness of training images (`gmvaluator.engine.domain`).
     """
 
     generated: PlacedSet
@@ -261,6 +264,7 @@ class Judged:
     weights: Weights
     device: str
     progress: Progress
+    strangeness: Callable[[], tuple[NDArray[np.float64], float]]
 
 
 class Quality(ABC):
@@ -269,10 +273,12 @@ class Quality(ABC):
     Attributes:
         name: in settings and on the command line.
         needs_reference: whether fitting learns a `RealismReference`.
+        by_domain: whether the strangeness of images to the domain is read.
     """
 
     name: str
     needs_reference: bool = False
+    by_domain: bool = False
 
     def require(self, weights: Weights) -> None:
         """Raise before long work where the quality cannot run on this machine."""
@@ -330,6 +336,23 @@ class Maniqa(Quality):
         )
 
 
+class WithinDomain(Quality):
+    """√(median strangeness of training images / strangeness of the image), at most 1.
+
+    Strangeness is the squared Mahalanobis distance of small pictures (`gmvaluator.engine.domain`).
+    Noise is strange, also where the training set holds some of it. Blur is not.
+    """
+
+    name = "domain"
+    by_domain = True
+
+    def measure(self, judged: Judged) -> NDArray[np.float64]:
+        strangeness, usual = judged.strangeness()
+        ratio = np.ones(len(strangeness))
+        np.divide(usual, strangeness, out=ratio, where=strangeness > usual)
+        return np.sqrt(ratio)
+
+
 class NoQuality(Quality):
     """1 for every image."""
 
@@ -357,7 +380,7 @@ class Supplied(Quality):
 
 
 QUALITIES: Mapping[str, Quality] = MappingProxyType(
-    {quality.name: quality for quality in (Realism(), Maniqa(), NoQuality())}
+    {quality.name: quality for quality in (Realism(), WithinDomain(), Maniqa(), NoQuality())}
 )
 """Qualities by name."""
 
