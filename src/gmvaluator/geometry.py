@@ -161,6 +161,20 @@ def nearest_other(distances: NDArray[np.floating]) -> NDArray[np.floating]:
     return others
 
 
+def intrinsic_dimension(distances: NDArray[np.floating]) -> float | None:
+    """The dimension in which neighbours at these distances lie, or None where they do not tell.
+
+    (K − 2) / Σ_j ln(d_K / d_j), by maximum likelihood for K neighbours whose number grows as a
+    power of the distance (Levina & Bickel, NIPS 2004, Eq. 8, without bias).
+
+    Args:
+        distances: (K,) of one point to its K nearest others, ascending, above 0.
+    """
+    if len(distances) < 3 or not distances[-1] > distances[0]:
+        return None
+    return float((len(distances) - 2) / np.log(distances[-1] / distances[:-1]).sum())
+
+
 def neighbour_scale(sample: Vectors, vectors: Vectors) -> float | None:
     """Median squared distance from sampled images to the nearest image that differs from each.
 

@@ -140,7 +140,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "mirror": True,
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "mixing": "decisive",
-        "temperature": "spacing/50",
+        "weighting": "expected-rank",
         "quality": "domain",
         "null_measure": "domain",
     },

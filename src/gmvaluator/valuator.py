@@ -33,6 +33,7 @@ from gmvaluator.runs.record import check_by_gmvaluator, read_marker, read_record
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.quality import QualitySource, as_quality
+from gmvaluator.scoring.weightings import weighting_named
 from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import (
     DOMAIN_ENCODER,
@@ -74,11 +75,14 @@ class GMValuator:
             set).
         dedup: copies within the training set that count once, as one image whose score they share:
             `exact` (equal pixels), `near` (a small re-rank distance as well), or `none`.
-        weighting: `softmax` (Eq. 6), `shapley` (of nearest-neighbour coverage), `ridge` (kernel
-            ridge in the recall space, within the candidates) or `global-ridge` (among all).
-        temperature: τ of Eq. 6; `auto`: one τ per generated image, by its perplexity; or
-            `spacing/N`: an N-th of the median distance from a training image to the next one;
-            `spacing` is `spacing/20`.
+        weighting: `expected-rank` (by how many training images one expects to be nearer, and by
+            how much an image adds to the others), `softmax` (Eq. 6), `shapley` (of
+            nearest-neighbour coverage), `ridge` (kernel ridge in the recall space, within the
+            candidates) or `global-ridge` (among all).
+        temperature: how evenly contributors share. With `expected-rank` a number (default 0.7), for
+            any data; with `softmax` τ of Eq. 6 in the unit of the distances (default 1.0), or
+            `spacing/N`, an N-th of the median distance from a training image to the next one, of
+            which `spacing` is `spacing/20`. `auto`: one τ per generated image, by its perplexity.
         mirror: compare each generated image and its mirror image; the nearer counts.
         mixing: how several re-rank distances become one: `fixed`, their weighted mean; or
             `decisive`, where a distance counts more for a generated image that it matches
@@ -121,7 +125,7 @@ class GMValuator:
         k: int | None = None,
         candidates: int | None = None,
         weighting: str = "softmax",
-        temperature: AnyTemperature = 1.0,
+        temperature: AnyTemperature | None = None,
         mirror: bool = False,
         dedup: str = "exact",
         null: NullChoice = "report",
@@ -160,7 +164,11 @@ class GMValuator:
             k=k,
             candidates=candidates,
             weighting=weighting,
-            temperature=temperature,
+            temperature=(
+                weighting_named(weighting).default_temperature
+                if temperature is None
+                else temperature
+            ),
             mirror=mirror,
             dedup=dedup,
             null=null,

@@ -25,6 +25,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"null": "withhold", "null_level": 0.2},
     {"mirror": True, "dedup": "near"},
     {"weighting": "shapley"},
+    {"weighting": "expected-rank"},
 )
 CHANGES: tuple[dict[str, Any], ...] = (
     {"temperature": 0.05},
@@ -65,7 +66,9 @@ def assert_same(found: Valuation, wanted: Valuation) -> None:
 def test_it_is_the_run_of_the_changed_settings(
     folder: Path, run: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    if run.get("weighting") == "shapley" and "temperature" in changes:
+    if run.get("weighting") == "expected-rank" or (
+        run.get("weighting") and "temperature" in changes
+    ):
         changes = {"weighting": "softmax"} | changes
     if changes.get("weighting") == "shapley":
         run = run | {"temperature": 1.0}

@@ -283,7 +283,7 @@ def test_a_copied_image_gains_by_softmax_and_not_by_global_ridge(
     [
         ({"weighting": "global-ridge", "rerank": "l2"}, "pass rerank='none'"),
         ({"weighting": "ridge", "temperature": 0.5}, "temperature=0.5 has no part in weighting"),
-        ({"weighting": "rigde"}, "unknown weighting 'rigde'; choose one of softmax, shapley"),
+        ({"weighting": "rigde"}, "unknown weighting 'rigde'; choose one of expected-rank, softmax"),
     ],
 )
 def test_settings_that_cannot_work(settings: dict[str, Any], message: str) -> None:

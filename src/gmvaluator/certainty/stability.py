@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,12 @@ from gmvaluator.errors import (
 from gmvaluator.files.pieces import Workspace
 from gmvaluator.files.seals import RUN_SEAL
 from gmvaluator.images import ImageSet, ImageSource
-from gmvaluator.matching.rerank import Contributors
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.images import open_recorded, pass_images
 from gmvaluator.runs.record import read_record
+from gmvaluator.runs.reweighing import reweigh
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.weightings import Temperature, recorded_weighting
+from gmvaluator.scoring.weightings import recorded_weighting
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature, spacing_share
 from gmvaluator.settings import canonical, name_of, rerank_terms
 from gmvaluator.shown import short_repr
@@ -181,10 +181,15 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
         ],
         "temperature": [],
     }
-    temperature = settings.get("temperature_used", settings["temperature"])
-    if recorded_weighting(settings.get("weighting", "softmax")).has_temperature:
-        numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [1.0]
-        temperatures: tuple[AnyTemperature, ...] = (*numbers, "auto", "spacing")
+    weighting = recorded_weighting(settings.get("weighting", "softmax"))
+    temperature = settings["temperature"]
+    if not weighting.by_dimension:
+        temperature = settings.get("temperature_used", temperature)
+    if weighting.has_temperature:
+        default = weighting.default_temperature
+        numbers = [temperature / 2, 2 * temperature] if temperature != "auto" else [default]
+        spacing = () if weighting.by_dimension else ("spacing",)
+        temperatures: tuple[AnyTemperature, ...] = (*numbers, "auto", *spacing)
         variants["temperature"] = [temperature_variant(number) for number in temperatures]
     return [
         variant
@@ -340,25 +345,17 @@ def _compare(
 def _from_run(valuation: Valuation, variant: Variant) -> Valuation | None:
     """The variant's valuation, where the distances that the run holds suffice; None elsewhere."""
     settings, held = valuation.record.settings, valuation.contributions
-    k = variant.changes.get("k", held.rows.shape[1])
-    temperature: Temperature | str = variant.changes.get("temperature", settings.temperature_used)
     weighting = recorded_weighting(settings.weighting or "softmax")
-    plain = weighting.has_temperature and set(variant.changes) <= {"k", "temperature"}
-    if not plain or not 1 <= k <= held.rows.shape[1] or spacing_share(temperature):
+    if not weighting.has_temperature or not set(variant.changes) <= {"k", "temperature"}:
         return None
-    if temperature != "auto" and not 0 < float(temperature) < math.inf:
+    k, temperature = variant.changes.get("k"), variant.changes.get("temperature")
+    wide = k is not None and not 1 <= k <= held.rows.shape[1]
+    if wide or (k is not None and not weighting.by_distance) or spacing_share(temperature or 1.0):
         return None
-    changed: Temperature = "auto" if temperature == "auto" else float(temperature)
-    contributors = Contributors(held.rows[:, :k], held.distances[:, :k], held.n_train)
-    handed_out = valuation.quality - valuation.unattributed
-    contributions = replace(
-        held,
-        rows=contributors.rows,
-        distances=contributors.distances,
-        # distances decide which images have no contributor, whatever k and temperature are
-        scores=weighting.shares(contributors, changed) * handed_out[:, None],
-    )
-    return replace(valuation, contributions=contributions)
+    if isinstance(temperature, int | float) and not 0 < temperature < math.inf:
+        return None
+    # distances decide which images have no contributor, whatever k and temperature are
+    return reweigh(valuation, temperature=temperature, k=k)
 
 
 def _anew(

@@ -235,21 +235,23 @@ COMPUTING = (
 
 _K = "Number of training images that share each generated image (its contributors)."
 _WEIGHTING = (
-    "How contributors share a generated image. softmax: nearer ones get more (Eq. 6 of the "
-    "paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
+    "How contributors share a generated image. expected-rank: by how many training images one "
+    "expects to be nearer, less where others say the same; softmax: nearer ones get more (Eq. 6 "
+    "of the paper); shapley: Shapley values of nearest neighbours; ridge: weights of a kernel "
     "ridge regression on the candidates; global-ridge: the same on all training images."
 )
 _TEMPERATURE = (
-    "How evenly contributors share with --weighting softmax: near 0 the nearest gets nearly "
-    "all, a large number gives equal parts. auto: fitted to each generated image; "
-    "spacing/N: an N-th of the median distance between neighbouring training images; spacing "
-    "is spacing/20."
+    "How evenly contributors share, with --weighting expected-rank or softmax: near 0 the nearest "
+    "gets nearly all, a large number gives equal parts. auto: fitted to each generated image. "
+    "spacing/N, for softmax: an N-th of the median distance between neighbouring training images; "
+    "spacing is spacing/20."
 )
 # of a run that is weighed again: settings that need no image
 REWEIGHING = (
     option(
         "--weighting NAME",
-        f"{_WEIGHTING} A run can be weighed again by softmax, or by shapley with a smaller --k. "
+        f"{_WEIGHTING} A run can be weighed again by its own weighting or by softmax, or by shapley with a smaller "
+        "--k. "
         "Default: that of the run.",
     ),
     option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: that of the run."),
@@ -323,7 +325,7 @@ FIT = (
 )
 WEIGHING = (
     option("--weighting NAME", f"{_WEIGHTING} Default: softmax."),
-    option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: 1.0."),
+    option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: 0.7 with expected-rank, else 1.0."),
     option(
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "

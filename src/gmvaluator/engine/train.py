@@ -14,7 +14,15 @@ from gmvaluator.engine.context import Context
 from gmvaluator.engine.timing import timed
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import InputError
-from gmvaluator.geometry import Space, Vectors, blocks, evenly_spread, nearest, nearest_other
+from gmvaluator.geometry import (
+    Space,
+    Vectors,
+    blocks,
+    evenly_spread,
+    intrinsic_dimension,
+    nearest,
+    nearest_other,
+)
 from gmvaluator.images import ImageSet
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.find import (
@@ -36,6 +44,10 @@ SCALE_IMAGES = 64
 """Training images that scales and spacings are measured at."""
 SCALE_PAIRS = 32
 """Neighbours of each of these images that the image is compared with."""
+DIMENSION_IMAGES = 128
+"""Training images that the intrinsic dimension is measured at."""
+DIMENSION_NEIGHBOURS = 20
+"""Neighbours of each of these images whose distances say how fast their number grows."""
 SPREAD_IMAGES = 1_024
 """Training images that spreads are measured among."""
 NO_SPREAD = 1e-6
@@ -305,18 +317,56 @@ def _median(term: Term, distances: NDArray[np.float32]) -> float:
     return median
 
 
-def learn_temperature(context: Context, trained: Trained) -> Temperature:
-    """τ of the settings; `spacing/N` as the number that the training images give."""
+def learn_temperature(context: Context, trained: Trained) -> tuple[Temperature, float | None]:
+    """τ of the settings by what the training images give, and their dimension where τ reads it."""
     temperature = context.settings.temperature
+    if context.weighting.by_dimension:
+        candidates = context.settings.scale_candidates
+        dimension = trained.memo.get(
+            ("dimension", candidates),
+            lambda: learn_dimension(
+                trained.terms, trained.placed, trained.spaces, trained.order, candidates
+            ),
+        )
+        return "auto" if isinstance(temperature, str) else temperature / dimension, dimension
     share = spacing_share(temperature)
     if share is None:
-        return "auto" if isinstance(temperature, str) else temperature
+        return "auto" if isinstance(temperature, str) else temperature, None
     spaces = trained.spaces if context.settings.mixing == "decisive" else trained.spaces[:1]
     spacing = trained.memo.get(
         "spacing",
         lambda: learn_spacing(trained.terms, trained.placed, spaces, trained.order),
     )
-    return share * spacing
+    return share * spacing, None
+
+
+def learn_dimension(
+    terms: Sequence[Term],
+    train: PlacedSet,
+    spaces: Sequence[RecallSpace],
+    order: NDArray[np.int64],
+    candidates: int,
+) -> float:
+    """Intrinsic dimension of the training set: how fast the number of neighbours grows.
+
+    The maximum likelihood of Levina & Bickel (NIPS 2004, Eq. 8) from the distances to the
+    `DIMENSION_NEIGHBOURS` nearest others by the whole re-rank, (K − 2) / Σ_j ln(d_K / d_j); the
+    median over the first `DIMENSION_IMAGES` images of the fixed order. A copy of an image is not
+    another image. 1 where no image has three others at different distances.
+
+    Args:
+        terms, train, spaces, order: as for `learn_spacing`.
+        candidates: others that an image is compared with, as many as a generated image is.
+    """
+    if len(spaces[0].vectors) < 2:
+        return 1.0
+    distances = _distances_to_others(terms, train, spaces, order[:DIMENSION_IMAGES], candidates)
+    dimensions = [
+        dimension
+        for row in distances.astype(np.float64)
+        if (dimension := intrinsic_dimension(row[row > 0][:DIMENSION_NEIGHBOURS])) is not None
+    ]
+    return float(np.median(dimensions)) if dimensions else 1.0
 
 
 def learn_spacing(
@@ -359,15 +409,28 @@ def _spacing(
     order: NDArray[np.int64],
 ) -> float:
     """See `learn_spacing`; infinite where most images equal all of their neighbours."""
-    sample = order[:SCALE_IMAGES]
-    by_space = [_nearest_others(space, sample, SCALE_PAIRS) for space in spaces]
+    distances = _distances_to_others(terms, train, spaces, order[:SCALE_IMAGES], SCALE_PAIRS)
+    return float(np.median(nearest_other(distances)))
+
+
+def _distances_to_others(
+    terms: Sequence[Term],
+    train: PlacedSet,
+    spaces: Sequence[RecallSpace],
+    sample: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.float32]:
+    """(s, c) distances of sampled training images to others, ascending, by the whole re-rank.
+
+    The others are the `count` nearest in one recall space, or as many by turns of two.
+    """
+    by_space = [_nearest_others(space, sample, count) for space in spaces]
     # by turns of two spaces, and each other image once
     others = np.stack(by_space, axis=2).reshape(len(sample), -1)
     if len(spaces) > 1:
         few = by_space[0].shape[1]
         others = np.take_along_axis(others, first_distinct(others, few), axis=1)
-    ranked = rerank_among_training(terms, train, spaces[0], sample, others)
-    return float(np.median(nearest_other(ranked.distances)))
+    return rerank_among_training(terms, train, spaces[0], sample, others).distances
 
 
 def _nearest_others(first: RecallSpace, sample: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -65,7 +65,7 @@ def value_images(
     with timed(seconds, "quality"):
         quality = _judge(context, trained, batch)
     with timed(seconds, "values"):
-        temperature = learn_temperature(context, trained)
+        temperature, dimension = learn_temperature(context, trained)
         scores = contribute(contributors, quality, context.settings.weighting, temperature)
         if verdict is not None and context.settings.null == "withhold":
             scores = scores.without(verdict.without)
@@ -74,6 +74,8 @@ def value_images(
         "index_used": ", ".join(candidates.indexes if candidates else ("none",)),
         "temperature_used": temperature,
     }
+    if dimension is not None:
+        used["dimension_used"] = dimension
     valuation = _assemble(
         context, trained, generated, batch, scores, quality, verdict, used, seconds
     )
@@ -101,12 +103,14 @@ def _choose(
     ranked: Contributors | None,
 ) -> Contributors:
     """The contributors P_j of each generated image."""
-    first = trained.spaces[0]
+    first, last = trained.spaces[0], trained.spaces[-1]
     choice = Choice(
         first=first,
+        last=last,
         order=trained.order,
         # the images as they are: their mirror images, if any, come after them
         generated=batch.vectors[first.encoder.fingerprint][: len(batch.rows)],
+        forms=batch.vectors[last.encoder.fingerprint],
         candidates=candidates,
         ranked=ranked,
         reranked=bool(trained.terms),

@@ -36,7 +36,13 @@ from gmvaluator.evaluation.studies.lds import check_readers, check_saving, label
 from gmvaluator.evaluation.studies.planted import check_planted
 from gmvaluator.evaluation.studies.strangers import check_held_out
 from gmvaluator.evaluation.studies.two_subsets import split_in_two
-from gmvaluator.evaluation.study import check_ks, check_seeds, check_softmax, check_weighted
+from gmvaluator.evaluation.study import (
+    check_ks,
+    check_seeds,
+    check_softmax,
+    check_temperature,
+    check_weighted,
+)
 from gmvaluator.evaluation.subjects.attributes import carried_attributes, known_attributes
 from gmvaluator.evaluation.subjects.recipes import Recipe
 from gmvaluator.evaluation.truth.datamodeling import check_repetitions
@@ -249,7 +255,7 @@ def _noised(setup: Setup, options: Options) -> None:
 def _calibration(setup: Setup, options: Options) -> None:
     check_share(options["share"])
     check_weighted(setup, "quality")
-    check_softmax(setup)
+    check_temperature(setup)
 
 
 def _temperature(setup: Setup, options: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import getitem
@@ -23,8 +23,7 @@ from gmvaluator.memory import once
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions, sum_values
-from gmvaluator.scoring.weightings import Temperature, recorded_weighting
-from gmvaluator.scoring.weightings.softmax import softmax_weights
+from gmvaluator.scoring.weightings import Temperature, Weighting, recorded_weighting
 
 
 @dataclass(frozen=True)
@@ -227,18 +226,24 @@ def measure(
     return walk(context, kind, {"k": k, **(extra or {})}, prepare)
 
 
-def shares_of(
-    valuation: Valuation, temperature: Temperature = 1.0, k: int | None = None
-) -> NDArray[np.float64]:
-    """(m, k) softmax weights w_ij of a valuation's first k contributors at another temperature.
+def shares_of(valuation: Valuation, temperature: Temperature | None = None) -> NDArray[np.float64]:
+    """(m, k) shares w_ij of a valuation's contributors, whatever the quality of the image.
+
+    Args:
+        temperature: another one, as `Weighting.shares` takes it. Default: that of the valuation.
 
     Raises:
-        InputError: the valuation's weights are no softmax of distances.
+        InputError: the valuation's weighting has no temperature.
     """
-    weighting = valuation.record.settings.weighting or "softmax"
-    if not recorded_weighting(weighting).has_temperature:
-        raise InputError(f"weighting {weighting} has no temperature; pass variants with softmax")
-    return softmax_weights(valuation.contributions.distances[:, :k], temperature)
+    settings, recorded = valuation.record.settings, valuation.contributions
+    weighting = recorded_weighting(settings.weighting or "softmax")
+    if not weighting.has_temperature:
+        raise InputError(
+            f"weighting {weighting.name} has no temperature; pass variants with one that has"
+        )
+    before = settings.temperature_used or 1.0
+    after = before if temperature is None else temperature
+    return weighting.reshared(recorded.distances, recorded.scores, before, after)
 
 
 def scores_of(valuation: Valuation, k: int) -> NDArray[np.float64]:
@@ -282,13 +287,28 @@ def check_variants(inputs: Inputs, has_no: str) -> None:
 
 def check_softmax(inputs: Inputs) -> None:
     """Raises `InputError` if a valuer's weights are no softmax of distances."""
-    for valuer in inputs.valuers:
-        weighting = valuer.settings.get("weighting", "softmax")
-        if not recorded_weighting(weighting).has_temperature:
+    for valuer, weighting in _weightings(inputs):
+        if not (weighting.has_temperature and weighting.by_distance):
             raise InputError(
-                f"valuer {valuer.name} has the weighting {weighting}, which has no temperature; "
-                "pass variants with softmax"
+                f"valuer {valuer} has the weighting {weighting.name}, which is no softmax of "
+                "distances; pass variants with softmax"
             )
+
+
+def check_temperature(inputs: Inputs) -> None:
+    """Raises `InputError` if a valuer's weighting has no temperature."""
+    for valuer, weighting in _weightings(inputs):
+        if not weighting.has_temperature:
+            raise InputError(
+                f"valuer {valuer} has the weighting {weighting.name}, which has no temperature; "
+                "pass variants with one that has"
+            )
+
+
+def _weightings(inputs: Inputs) -> Iterator[tuple[str, Weighting]]:
+    """The weighting of each valuer, with the valuer's name."""
+    for valuer in inputs.valuers:
+        yield valuer.name, recorded_weighting(valuer.settings.get("weighting", "softmax"))
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -254,9 +254,10 @@ def gives_shares(valuation: Valuation) -> bool:
 
 
 def view_temperature(images: Images) -> float | None:
-    """τ of Eq. 6 that shared every generated image; None: none did, or not all shares are here."""
+    """τ that shared every generated image; None: none did, or not all shares are here."""
     settings = images.valuation.record.settings
-    temperature = settings.temperature_used
+    measured = settings.dimension_used is not None
+    temperature = settings.temperature if measured else settings.temperature_used
     whole = images.stored[1] == images.valuation.contributions.rows.shape[1]
     shared = whole and recorded_weighting(settings.weighting).has_temperature
     return float(temperature) if shared and isinstance(temperature, int | float) else None

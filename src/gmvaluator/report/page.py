@@ -66,6 +66,7 @@ from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.ranking import idle_text
 from gmvaluator.runs.valuation import Valuation
+from gmvaluator.scoring.weightings.expected_rank import LEAST_DISTANCE
 
 # in the order in which each needs those before
 SCRIPTS = ("records.js", "keys.js", "lookalikes.js", "downloads.js", "page.js")
@@ -219,6 +220,8 @@ def _facts(images: Images) -> dict[str, Any]:
         "k": valuation.contributions.rows.shape[1],
         "shares": gives_shares(valuation),
         "temperature": view_temperature(images),
+        "dimension": valuation.record.settings.dimension_used,
+        "leastDistance": LEAST_DISTANCE,
         "storedK": images.stored[1],
         "shown": CONTRIBUTORS_SHOWN,
         "membersShown": MEMBERS_SHOWN,

@@ -24,6 +24,10 @@ MIXINGS = {
     "fixed": "by fixed weights",
     "decisive": "one that matches an image decisively counts more",
 }
+WEIGHTINGS = {
+    "expected-rank": "by how many training images one expects to be nearer (expected-rank)",
+    "softmax": "by distance (softmax)",
+}
 MEASURES = {
     "neighbours": "an image far from its neighbours",
     "domain": "an image beyond the domain of the training images",
@@ -67,8 +71,9 @@ SETTINGS: Mapping[str, Plain] = {
     "dedup": Plain(MATCHING, "Copies", lambda name: COPIES.get(name, name)),
     "k": Plain(SHARING, "Contributors of each generated image", _number),
     "quality": Plain(SHARING, "Quality measured by"),
-    "weighting": Plain(SHARING, "Weighting by distance"),
+    "weighting": Plain(SHARING, "Weighting", lambda name: WEIGHTINGS.get(name, name)),
     "temperature_used": Plain(SHARING, "Temperature τ", _number),
+    "dimension_used": Plain(SHARING, "Intrinsic dimension of the training images", _number),
     "null": Plain(UNATTRIBUTED, "Scores of such images", lambda name: TESTS.get(name, name)),
     "null_measure": Plain(UNATTRIBUTED, "Strange is", lambda name: MEASURES.get(name, name)),
     "null_level": Plain(UNATTRIBUTED, "Wanted rate of false alarms", lambda share: percent(share)),
@@ -89,6 +94,9 @@ def record_groups(run: Run) -> list[tuple[str, Pairs]]:
         OTHER: [],
     }
     settings = dict(record.settings)
+    if record.settings.dimension_used is not None:
+        # τ is of ranks: τ/D, which was used, is of logarithms of distances
+        settings["temperature_used"] = record.settings.temperature
     for name, value in settings.items():
         if _SAID.get(name) in settings or (name == "seed" and record.seed is not None):
             continue

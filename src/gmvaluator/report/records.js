@@ -74,12 +74,25 @@ const openedTables = async (prefix, names) => {
 // ---- shares: the parts of a generated image that its contributors are credited with --------------
 // τ at which shares are shown; null: the run's own
 let shownTemperature = null;
+const divided = (weights) => {
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / sum);
+};
 // e^(−d/τ) / Σ e^(−d/τ) (Eq. 6)
 const softmax = (distances, temperature) => {
   const nearest = Math.min(...distances);
-  const weights = Array.from(distances, (distance) => Math.exp((nearest - distance) / temperature));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  return weights.map((weight) => weight / sum);
+  return divided(Array.from(distances, (distance) => Math.exp((nearest - distance) / temperature)));
+};
+// weighting expected-rank: shares go with rank^(−1/τ), rank = (d/d₁)^D; the rest of a score stays
+const byRank = (distances, scores, temperature) => {
+  const least = facts.leastDistance * Math.max(...distances);
+  const logarithms = Array.from(distances, (distance) => (least ? Math.log(Math.max(distance, least)) : 0));
+  const nearest = Math.min(...logarithms);
+  const change = facts.dimension * (1 / facts.temperature - 1 / temperature);
+  const exponents = logarithms.map((logarithm) => change * (logarithm - nearest));
+  // the greatest weight is about 1, so that none is infinite
+  const greatest = Math.max(...exponents.map((exponent, i) => exponent + Math.log(scores[i])));
+  return divided(exponents.map((exponent, i) => Math.exp(exponent + Math.log(scores[i]) - greatest)));
 };
 // shares of contributors by their scores, as parts of 1; null: the image gave none
 const sharesOf = ({ silent, quality }, scores) => Array.from(scores, (score) => (facts.shares && !silent ? score / quality : null));
@@ -109,8 +122,9 @@ const embeddedSource = () => {
     const shares = (slot) => {
       const [start, end] = [slot * facts.storedK, (slot + 1) * facts.storedK];
       const [silent, quality] = [generated.silent[stored[slot]], generated.quality[stored[slot]]];
-      if (shownTemperature !== null && !silent) return softmax(pairs.distance.subarray(start, end), shownTemperature);
-      return sharesOf({ silent, quality }, pairs.score.subarray(start, end));
+      const [distances, scores] = [pairs.distance.subarray(start, end), pairs.score.subarray(start, end)];
+      if (shownTemperature === null || silent) return sharesOf({ silent, quality }, scores);
+      return facts.dimension === null ? softmax(distances, shownTemperature) : byRank(distances, scores, shownTemperature);
     };
     const contributors = (row, most) => {
       if (!slots.has(row)) return [];

@@ -180,7 +180,7 @@ def _same(name: str, before: Any, now: Any) -> bool:
     """Whether two entries are equal, or nearly so where they are measured."""
     if name == "null":
         return null_choice(before) == null_choice(now)
-    measured = name in ("temperature_used", "threshold")
+    measured = name in ("temperature_used", "dimension_used", "threshold")
     if measured and isinstance(before, float) and isinstance(now, float):
         return math.isclose(before, now, rel_tol=_TOLERANCE)
     return bool(before == now)

@@ -136,6 +136,7 @@ class RecordedSettings(Mapping[str, Any]):
     candidates = Setting[int | None]()
     weighting = Setting[str | None]()
     temperature = Setting[AnyTemperature | None]()
+    dimension_used = Setting[float | None]()
     mirror = Setting[bool]()
     dedup = Setting[str]()
     null_level = Setting[float]()

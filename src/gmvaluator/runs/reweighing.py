@@ -1,11 +1,12 @@
-"""A run weighed again: another weighting, temperature or k, from the recorded distances alone."""
+"""A run weighed again: another weighting, temperature or k, from what the run recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gmvaluator import versions
 from gmvaluator.arguments import whole_number
@@ -13,14 +14,21 @@ from gmvaluator.errors import InputError, either
 from gmvaluator.files.atomic import check_output
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.runs.record import MARKER, RecordedSettings, read_record
-from gmvaluator.scoring.scores import check_weighting, contribute
-from gmvaluator.scoring.weightings import WEIGHTINGS, Temperature, recorded_weighting
+from gmvaluator.scoring.scores import Contributions, check_weighting, contribute, reshared
+from gmvaluator.scoring.weightings import (
+    WEIGHTINGS,
+    Temperature,
+    Weighting,
+    recorded_weighting,
+    weighting_named,
+)
 from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature, spacing_share
 
 if TYPE_CHECKING:
     from gmvaluator.runs.valuation import Valuation
 
 BY_DISTANCE = " or ".join(name for name, weighting in WEIGHTINGS.items() if weighting.by_distance)
+TAKES_NEAREST = ", ".join(name for name, weighting in WEIGHTINGS.items() if weighting.takes_nearest)
 _OPTIONS = "--weighting, --temperature or --k"
 
 
@@ -42,11 +50,19 @@ def reweigh(
     record, contributions = valuation.record, valuation.contributions
     before, width = record.settings, contributions.rows.shape[1]
     now = _changed(before, width, weighting, temperature, k)
-    # a run lists contributors in the order of their distances
-    contributors = Contributors(
-        contributions.rows, contributions.distances, contributions.n_train
-    ).nearest(now["k"])
-    scores = contribute(contributors, valuation.quality, now["weighting"], now["temperature_used"])
+    if recorded_weighting(now["weighting"]).by_distance:
+        contributors = _nearest_first(contributions).nearest(now["k"])
+        scores = contribute(
+            contributors, valuation.quality, now["weighting"], now["temperature_used"]
+        )
+    else:
+        scores = reshared(
+            contributions,
+            valuation.quality,
+            now["weighting"],
+            before.temperature_used or 1.0,
+            now["temperature_used"],
+        )
     entry: dict[str, Any] = {
         "settings": {name: before.get(name) for name in now if before.get(name) != now[name]},
         "versions": versions.installed(),
@@ -58,11 +74,28 @@ def reweigh(
         contributions=scores.without(valuation.withheld),
         record=replace(
             record,
-            settings=RecordedSettings({**before, **now}),
+            settings=_settings({**before, **now}),
             reweighed=(*(record.reweighed or ()), entry),
             # seals of runs with other scores
             earlier_seals=None,
         ),
+    )
+
+
+def _settings(entries: dict[str, Any]) -> RecordedSettings:
+    """Settings without a dimension that their weighting does not read."""
+    if not recorded_weighting(entries["weighting"]).by_dimension:
+        entries.pop("dimension_used", None)
+    return RecordedSettings(entries)
+
+
+def _nearest_first(contributions: Contributions) -> Contributors:
+    """The recorded contributors in the order of their distances."""
+    order = np.argsort(contributions.distances, axis=1, kind="stable")
+    return Contributors(
+        np.take_along_axis(contributions.rows, order, axis=1),
+        np.take_along_axis(contributions.distances, order, axis=1),
+        contributions.n_train,
     )
 
 
@@ -121,7 +154,7 @@ def _changed(
             f"nothing to change; pass {either('weighting=…, temperature=… or k=…', _OPTIONS)}"
         )
     named = before.weighting or "softmax"
-    _check_distances_decide(before, named, weighting or "softmax")
+    _check_takes_nearest(before, named, weighting or "softmax")
     k = width if k is None else whole_number("k", k, 1)
     if k > width:
         raise InputError(
@@ -130,13 +163,22 @@ def _changed(
         )
     weighting = named if weighting is None else weighting
     if temperature is None:
-        temperature = (before.temperature or 1.0) if weighting == named else 1.0
+        temperature = (
+            (before.temperature or 1.0)
+            if weighting == named
+            else weighting_named(weighting).default_temperature
+        )
     temperature = check_temperature(temperature)
     chosen = check_weighting(weighting, temperature)
-    if not chosen.by_distance:
+    if not chosen.by_distance and weighting != named:
         raise InputError(
             f"weighting {weighting} reads vectors, and a run records distances alone; pass "
             f"weighting {BY_DISTANCE}, or {_fit_again('weighting', weighting)}"
+        )
+    if not chosen.by_distance and k < width:
+        raise InputError(
+            f"weighting {weighting} measures what each contributor adds to the {width - 1} others, "
+            f"and fewer were not measured; leave k out, or {_fit_again('k', k)}"
         )
     if chosen.reads_beyond and k == width != before.candidates:
         fewer = f"pass k ≤ {width - 1}, or " if width > 1 else ""
@@ -148,13 +190,13 @@ def _changed(
     return {
         "weighting": weighting,
         "temperature": temperature,
-        "temperature_used": _temperature_used(before, temperature),
+        "temperature_used": _temperature_used(before, temperature, chosen),
         "k": k,
     }
 
 
-def _check_distances_decide(settings: RecordedSettings, named: str, wanted: str) -> None:
-    """Raise InputError unless distances alone chose the contributors of the run.
+def _check_takes_nearest(settings: RecordedSettings, named: str, wanted: str) -> None:
+    """Raise InputError unless the contributors of the run are the nearest candidates.
 
     Args:
         settings: of the run.
@@ -166,10 +208,10 @@ def _check_distances_decide(settings: RecordedSettings, named: str, wanted: str)
             f"the scores are by {settings['valuer']!r}, which has no weighting; pass a run of "
             "gmvaluator value, or score the images where these scores were made"
         )
-    if not recorded_weighting(named).by_distance:
+    if not recorded_weighting(named).takes_nearest:
         raise InputError(
             f"weighting {named} chose the contributors of the run by vectors, which the run does "
-            f"not record. Runs of weighting {BY_DISTANCE} can be weighed again; "
+            f"not record. Runs of weighting {TAKES_NEAREST} can be weighed again; "
             + _fit_again("weighting", wanted)
         )
 
@@ -182,15 +224,20 @@ def _fit_again(name: str, value: object) -> str:
     )
 
 
-def _temperature_used(before: Mapping[str, Any], temperature: AnyTemperature) -> Temperature:
-    """τ as a number, or `auto`; `spacing/N` by the spacing that the run measured.
+def _temperature_used(
+    before: RecordedSettings, temperature: AnyTemperature, weighting: Weighting
+) -> Temperature:
+    """τ as a number, or `auto`; by the spacing or dimension that the run measured.
 
     Raises:
         InputError: `spacing/N`, and the run did not measure the training images.
     """
     share = spacing_share(temperature)
     if share is None:
-        return "auto" if isinstance(temperature, str) else temperature
+        if isinstance(temperature, str):
+            return "auto"
+        dimension = (before.dimension_used or 1.0) if weighting.by_dimension else 1.0
+        return temperature / dimension
     measured = spacing_share(before.get("temperature", 1.0))
     if measured is None:
         raise InputError(

@@ -159,6 +159,7 @@ SETTINGS = record_of(
         "weighting": TEXT,
         "temperature": _temperature,
         "temperature_used": _temperature,
+        "dimension_used": NUMBER,
         "seed": WHOLE,
         "mirror": FLAG,
         "dedup": TEXT,

@@ -239,17 +239,19 @@ class Valuation:
         temperature: AnyTemperature | None = None,
         k: int | None = None,
     ) -> Valuation:
-        """A valuation with another weighting, temperature or k, from the recorded distances alone.
+        """A valuation with another weighting, temperature or k, from what was recorded.
 
         No image is read and nothing is fitted: the result is that of valuing the images again with
         these settings. Quality, p-values and withheld images stay. `record.reweighed` has what was
         changed.
 
         Args:
-            weighting: `softmax`, or `shapley` with a smaller k: it reads the next distance too.
+            weighting: that of the run, `softmax`, or `shapley` with a smaller k: it reads the next
+                distance too.
             temperature: τ > 0 or `auto`; `spacing` where the run measured it. Default: that of
-                the run, or 1.0 for another weighting.
-            k: contributors of each generated image, at most those that were recorded.
+                the run, or the default of another weighting.
+            k: contributors of each generated image, at most those that were recorded. Weighting
+                `expected-rank` keeps them all.
 
         Raises:
             InputError: nothing to change, or a run records too little for the change; the message

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gmvaluator.errors import InputError, either
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings import Temperature, Weighting, weighting_named
-from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature
+from gmvaluator.scoring.weightings.softmax import AnyTemperature, check_temperature, spacing_share
 from gmvaluator.shown import short_repr
 
 
@@ -54,6 +54,11 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> Weighting:
     """
     named = weighting_named(weighting)
     check_temperature(temperature)
+    if named.by_dimension and spacing_share(temperature) is not None:
+        raise InputError(
+            f"temperature {temperature} is a distance, and weighting {weighting} weighs ranks; "
+            f"pass {either('temperature=0.7', '--temperature 0.7')}, or another number"
+        )
     if not named.has_temperature and temperature != 1.0:
         raise InputError(
             f"temperature={temperature} has no part in weighting {weighting}; pass "
@@ -75,11 +80,12 @@ def contribute(
         quality: (m,) q_j, 0 bad … 1 good.
         weighting: a name in `WEIGHTINGS`.
         temperature: τ > 0, in the unit of the distances, or `auto`: one τ per generated image.
+            With `Weighting.by_dimension` τ divided by the dimension.
 
     Raises:
         InputError: unknown weighting, τ ≤ 0, or quality of another length or outside [0, 1].
     """
-    shares = check_weighting(weighting, temperature).shares
+    named = check_weighting(weighting, temperature)
     if isinstance(temperature, str) and temperature != "auto":
         raise InputError(
             f"temperature {temperature} is learned from training images; pass the number that "
@@ -90,11 +96,41 @@ def contribute(
         raise InputError(f"quality has shape {quality.shape} for {m} generated images; pass ({m},)")
     if not bool(np.all((quality >= 0) & (quality <= 1))):
         raise InputError("quality must lie between 0 (bad) and 1 (good); rescale what you pass")
-    return Contributions(
-        rows=contributors.rows,
-        distances=contributors.distances,
-        scores=shares(contributors, temperature) * quality[:, None],
-        n_train=contributors.n_train,
+    shares = named.shares(contributors, temperature)
+    return best_first(
+        Contributions(contributors.rows, contributors.distances, shares, contributors.n_train),
+        quality,
+    )
+
+
+def reshared(
+    recorded: Contributions,
+    quality: NDArray[np.float64],
+    weighting: str,
+    before: Temperature,
+    after: Temperature,
+) -> Contributions:
+    """Recorded contributions at another temperature of their weighting.
+
+    Args:
+        recorded: contributions of the weighting.
+        quality: (m,) that the contributors share.
+        weighting: a name in `WEIGHTINGS`, whose `reshared` is asked.
+        before: temperature of the recorded scores, as `contribute` takes it.
+        after: temperature wanted.
+    """
+    shares = weighting_named(weighting).reshared(recorded.distances, recorded.scores, before, after)
+    return best_first(replace(recorded, scores=shares), quality)
+
+
+def best_first(shared: Contributions, quality: NDArray[np.float64]) -> Contributions:
+    """Contributions whose scores are shares, ordered by share and multiplied by (m,) quality."""
+    order = np.argsort(-shared.scores, axis=1, kind="stable")
+    return replace(
+        shared,
+        rows=np.take_along_axis(shared.rows, order, axis=1),
+        distances=np.take_along_axis(shared.distances, order, axis=1),
+        scores=np.take_along_axis(shared.scores, order, axis=1) * quality[:, None],
     )
 
 

@@ -20,7 +20,7 @@ from gmvaluator.evaluation.studies.out_of_distribution import rank_noised
 from gmvaluator.evaluation.study import (
     Context,
     Pieces,
-    check_softmax,
+    check_temperature,
     check_weighted,
     measure,
     shares_of,
@@ -109,7 +109,7 @@ def calibration(
         InputError: a valuer's scores are not weights times quality.
     """
     check_weighted(context, "quality")
-    check_softmax(context)
+    check_temperature(context)
     n_noised = mixed[0].n_noised(context.m)
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Weightings: from contributors to the shares they have in a generated image.
 
-A weighting is one file of this folder and one line of the table `WEIGHTINGS`: `softmax`, `shapley`,
-`ridge`, `global_ridge`. `base`: what a weighting is. The others are arithmetic: `shares` (rows that
-sum to 1), `kernel_ridge` (among candidates), `landmarks` (among all training images).
+A weighting is one file of this folder and one line of the table `WEIGHTINGS`: `expected_rank`,
+`softmax`, `shapley`, `ridge`, `global_ridge`. `base`: what a weighting is. The others are
+arithmetic: `shares` (rows that sum to 1), `kernel_ridge` (among candidates), `landmarks` (among all
+training images).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NoReturn
 from gmvaluator.errors import InputError
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.weightings.base import Choice, Remaining, Temperature, Weighting
+from gmvaluator.scoring.weightings.expected_rank import ExpectedRank
 from gmvaluator.scoring.weightings.global_ridge import GlobalRidge
 from gmvaluator.scoring.weightings.ridge import Ridge
 from gmvaluator.scoring.weightings.shapley import Shapley
@@ -28,7 +30,8 @@ __all__ = [
 ]
 
 WEIGHTINGS: dict[str, Weighting] = {
-    weighting.name: weighting for weighting in (Softmax(), Shapley(), Ridge(), GlobalRidge())
+    weighting.name: weighting
+    for weighting in (ExpectedRank(), Softmax(), Shapley(), Ridge(), GlobalRidge())
 }
 """Weightings by name."""
 

@@ -27,9 +27,11 @@ class Choice:
     """What contributors of m generated images are chosen from.
 
     Attributes:
-        first: the (first) recall space, with the n training vectors.
+        first: the first recall space, with the n training vectors.
+        last: the second recall space where there are two; else the first.
         order: (n,) rows in an order that does not depend on how the training set is listed.
-        generated: (m, dim) generated images placed in the recall space.
+        generated: (m, dim) generated images placed in the first recall space.
+        forms: (m, dim), or (2m, dim) with their mirror images behind them, in the last one.
         candidates: of the recall; None where all training images take part (`Weighting.takes_all`).
         ranked: all candidates, nearest first by the re-rank; None where the weighting ranks none.
         reranked: whether a re-rank gave the distances of `ranked`.
@@ -40,8 +42,10 @@ class Choice:
     """
 
     first: RecallSpace
+    last: RecallSpace
     order: NDArray[np.int64]
     generated: Vectors
+    forms: Vectors
     candidates: Candidates | None
     ranked: Contributors | None
     reranked: bool
@@ -63,12 +67,12 @@ class Remaining:
     """The recorded contributors of m generated images, some of which withdraw.
 
     Attributes:
-        distances: (m, k) float32.
+        distances: (m, k).
         scores: (m, k) float64, recorded.
         stays: (m, k) bool, whether a contributor stays.
     """
 
-    distances: NDArray[np.float32]
+    distances: NDArray[np.floating]
     scores: NDArray[np.float64]
     stays: NDArray[np.bool_]
 
@@ -81,19 +85,25 @@ class Weighting(ABC):
 
     Attributes:
         name: in settings and on the command line.
-        has_temperature: whether τ of Eq. 6 takes part.
+        has_temperature: whether a temperature τ takes part.
+        default_temperature: τ where the user passes none.
+        by_dimension: whether τ is divided by the intrinsic dimension of the training set.
         ranks: whether the weighting chooses among ranked candidates.
         nearer_never_less: whether a nearer contributor never scores less than a farther one.
-        by_distance: whether the contributors are the nearest candidates, and share by distances
-            alone. A run can then be weighed again from its recorded distances.
+        takes_nearest: whether the contributors are the nearest candidates. A run can then be
+            weighed again by distances.
+        by_distance: whether they are, and share by distances alone.
         reads_beyond: whether shares read `Contributors.beyond` too, which a run does not record.
         withdrawal: one sentence for statements: what a re-settlement without some images is.
     """
 
     name: ClassVar[str]
     has_temperature: ClassVar[bool] = False
+    default_temperature: ClassVar[float] = 1.0
+    by_dimension: ClassVar[bool] = False
     ranks: ClassVar[bool] = True
     nearer_never_less: ClassVar[bool] = False
+    takes_nearest: ClassVar[bool] = False
     by_distance: ClassVar[bool] = False
     reads_beyond: ClassVar[bool] = False
     withdrawal: ClassVar[str] = (
@@ -120,8 +130,25 @@ class Weighting(ABC):
 
         Args:
             contributors: as `choose` returned them.
-            temperature: τ in the unit of the distances, or `auto`.
+            temperature: τ in the unit of the distances, or `auto`; with `by_dimension` τ divided by
+                the dimension.
         """
+
+    def reshared(
+        self,
+        distances: NDArray[np.float32],
+        scores: NDArray[np.float64],
+        before: Temperature,
+        after: Temperature,
+    ) -> NDArray[np.float64]:
+        """(m, k) shares at another temperature, from recorded distances and scores.
+
+        Args:
+            distances, scores: (m, k) of the contributors.
+            before: temperature of the scores, as `shares` takes it.
+            after: temperature wanted.
+        """
+        raise NotImplementedError(f"weighting {self.name} has no temperature")
 
     def resettle(self, remaining: Remaining, temperature: Temperature) -> NDArray[np.float64]:
         """(m, k) shares after a withdrawal; rows without a remaining contributor are 0.

@@ -68,7 +68,8 @@ class Ridge(Weighting):
 def kernel_of(choice: Choice) -> Kernel:
     """The kernel, fitted to the training vectors once."""
     return choice.memo.get(
-        "ridge kernel", lambda: Kernel.fit(training_vectors(choice), choice.order)
+        ("ridge kernel", choice.first.encoder.fingerprint),
+        lambda: Kernel.fit(training_vectors(choice), choice.order),
     )
 
 
@@ -79,7 +80,7 @@ def training_vectors(choice: Choice) -> Vectors:
         vectors = choice.first.vectors
         return one_of_three(vectors, choice.budget) if repeats_thrice(vectors) else vectors
 
-    return choice.memo.get("ridge vectors", shorten)
+    return choice.memo.get(("ridge vectors", choice.first.encoder.fingerprint), shorten)
 
 
 def query_vectors(choice: Choice) -> Vectors:

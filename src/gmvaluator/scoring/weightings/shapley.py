@@ -14,6 +14,7 @@ class Shapley(Weighting):
     """Each contributor's Shapley value in the game of covering the generated image."""
 
     name = "shapley"
+    takes_nearest = True
     by_distance = True
     reads_beyond = True
     withdrawal = (

@@ -33,6 +33,7 @@ class Softmax(Weighting):
     name = "softmax"
     has_temperature = True
     nearer_never_less = True
+    takes_nearest = True
     by_distance = True
     withdrawal = (
         "exact within the recorded contributors: Eq. 6 over those that remain, at the "
@@ -42,9 +43,19 @@ class Softmax(Weighting):
     def shares(self, contributors: Contributors, temperature: Temperature) -> NDArray[np.float64]:
         return softmax_weights(contributors.distances, temperature)
 
+    def reshared(
+        self,
+        distances: NDArray[np.float32],
+        scores: NDArray[np.float64],
+        before: Temperature,
+        after: Temperature,
+    ) -> NDArray[np.float64]:
+        del scores, before
+        return softmax_weights(distances, after)
+
 
 def softmax_weights(
-    distances: NDArray[np.float32], temperature: Temperature
+    distances: NDArray[np.floating], temperature: Temperature
 ) -> NDArray[np.float64]:
     """Eq. 6 without q_j: exp(−d/τ) / Σ_{P_j} exp(−d/τ) along the last axis of (m, k).
 
