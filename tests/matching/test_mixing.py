@@ -14,6 +14,7 @@ from gmvaluator.encoders.base import Encoder
 from gmvaluator.engine.train import SCALE_IMAGES, SPREAD_IMAGES
 from gmvaluator.geometry import Space
 from gmvaluator.matching.rerank import (
+    CLOSENESS,
     DECISIVE_AMONG,
     DECISIVENESS,
     MOST_DECISIVE,
@@ -30,21 +31,29 @@ NEXT: dict[str, Any] = {**PRESETS["offline-2"], "encoder": "pixels@7", "rerank":
 """The preset with a light encoder in place of the network."""
 
 
-def terms(*weights_and_scales: tuple[float, float]) -> list[Term]:
+def terms(
+    *weights_and_scales: tuple[float, float], spacings: tuple[float | None, ...] = (None, None)
+) -> list[Term]:
     encoder: Encoder = GMValuator(encoder="pixels@7", rerank="none", cache=False)._recall[0]
     space = Space("euclidean")
-    return [Term(encoder, space, w, s, "decisive") for w, s in weights_and_scales]
+    return [
+        Term(encoder, space, w, s, "decisive", spacing)
+        for (w, s), spacing in zip(weights_and_scales, spacings, strict=True)
+    ]
 
 
 def test_decisive_mean_is_the_formula() -> None:
     rng = np.random.default_rng(0)
     by_term = [rng.uniform(1, 2, (5, 30)).astype(np.float32) for _ in range(2)]
-    mixed = decisive_mean(terms((1.0, 0.5), (2.0, 3.0)), by_term)
+    spacings = (1.1, 0.7)
+    mixed = decisive_mean(terms((1.0, 0.5), (2.0, 3.0), spacings=spacings), by_term)
+    settings = ((1.0, 0.5, 1.1), (2.0, 3.0, 0.7))
     for image in range(5):
         total, weights = np.zeros(30), 0.0
-        for (weight, scale), distances in zip(((1.0, 0.5), (2.0, 3.0)), by_term, strict=True):
+        for (weight, scale, spacing), distances in zip(settings, by_term, strict=True):
             near = np.sort(distances[image].astype(np.float64))[: DECISIVE_AMONG + 1]
             decisive = weight * (np.median(near[1:]) / near[0]) ** DECISIVENESS
+            decisive *= (spacing / near[0]) ** CLOSENESS
             weights += decisive
             total += decisive * (distances[image].astype(np.float64) / scale) ** 2
         np.testing.assert_allclose(mixed[image], np.sqrt(total / weights), rtol=1e-6)
@@ -90,6 +99,9 @@ def test_scales_are_the_spread_of_distances(digits: Digits) -> None:
         spreads = [np.delete(among[row], row).std() for row in trained.order[:SCALE_IMAGES]]
         assert term.scale == pytest.approx(np.median(spreads), rel=1e-4)
         assert term.mixing == "decisive"
+        np.fill_diagonal(among, np.inf)
+        nearest = among[trained.order[:SCALE_IMAGES]].min(axis=1)
+        assert term.spacing == pytest.approx(np.median(nearest), rel=1e-4)
 
 
 def test_listing_order_changes_nothing(digits: Digits) -> None:
@@ -130,8 +142,8 @@ def test_an_index_keeps_the_mixing_it_was_fitted_with(digits: Digits, tmp_path: 
     np.testing.assert_array_equal(again.value(drawn).values, valuator.value(drawn).values)
     # spreads are measured among training images, not among candidates
     fewer = GMValuator.load(tmp_path / "index", train=images, cache=False, candidates=60)
-    assert [term.scale for term in fewer._require_fitted().terms] == [
-        term.scale for term in valuator._require_fitted().terms
+    assert [(term.scale, term.spacing) for term in fewer._require_fitted().terms] == [
+        (term.scale, term.spacing) for term in valuator._require_fitted().terms
     ]
     with pytest.raises(RunError, match="was made with mixing 'decisive', not 'fixed'"):
         GMValuator.load(tmp_path / "index", train=images, mixing="fixed")
@@ -142,7 +154,7 @@ def test_a_run_records_the_mixing(digits: Digits, tmp_path: Path) -> None:
     valuation.save(tmp_path / "run")
     settings = Valuation.load(tmp_path / "run").record.settings
     assert settings["mixing"] == "decisive"
-    assert settings["temperature"] == "spacing/50"
+    assert settings["weighting"] == "expected-rank"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +174,9 @@ def test_settings_that_cannot_be_say_so(settings: dict[str, Any], message: str) 
 def test_a_part_of_the_spacing(digits: Digits) -> None:
     used = []
     for temperature in ("spacing", "spacing/20", "spacing/40"):
-        valuator = GMValuator(**{**NEXT, "temperature": temperature}, cache=False, null="off")
+        valuator = GMValuator(
+            **NEXT | {"weighting": "softmax", "temperature": temperature}, cache=False, null="off"
+        )
         valuation = valuator.fit(digits[0][:60]).value(digits[0][70:72])
         used.append(valuation.record.settings["temperature_used"])
         again = valuation.reweigh(temperature="spacing/80").record.settings["temperature_used"]

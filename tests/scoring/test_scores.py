@@ -138,7 +138,11 @@ def test_values_are_summed_in_float64() -> None:
         (np.full(M, np.nan), {}, "between 0"),
         (np.ones(M), {"temperature": 0.0}, "temperature=0.0 is not positive"),
         (np.ones(M), {"temperature": "warm"}, "temperature 'warm' is unknown; pass a number"),
-        (np.ones(M), {"weighting": "median"}, "unknown weighting 'median'; choose one of expected-rank"),
+        (
+            np.ones(M),
+            {"weighting": "median"},
+            "unknown weighting 'median'; choose one of expected-rank",
+        ),
     ],
 )
 def test_bad_input(quality: NDArray[np.float64], settings: dict[str, float], message: str) -> None:

@@ -250,9 +250,8 @@ _TEMPERATURE = (
 REWEIGHING = (
     option(
         "--weighting NAME",
-        f"{_WEIGHTING} A run can be weighed again by its own weighting or by softmax, or by shapley with a smaller "
-        "--k. "
-        "Default: that of the run.",
+        f"{_WEIGHTING} A run can be weighed again by its own weighting or by softmax, or by "
+        "shapley with a smaller --k. Default: that of the run.",
     ),
     option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: that of the run."),
     option("--k", f"{_K} At most as many as the run has. Default: that of the run.", type=int),
@@ -325,7 +324,10 @@ FIT = (
 )
 WEIGHING = (
     option("--weighting NAME", f"{_WEIGHTING} Default: softmax."),
-    option("--temperature FLOAT|auto|spacing/N", f"{_TEMPERATURE} Default: 0.7 with expected-rank, else 1.0."),
+    option(
+        "--temperature FLOAT|auto|spacing/N",
+        f"{_TEMPERATURE} Default: 0.7 with expected-rank, else 1.0.",
+    ),
     option(
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "

@@ -70,6 +70,7 @@ def save_trained(
             "second_metric": second,
             "terms": [
                 {"name": term.encoder.name, "metric": term.space.metric, "scale": term.scale}
+                | ({} if term.spacing is None else {"spacing": term.spacing})
                 for term in trained.terms
             ],
             "encoders": trained.encoders,
@@ -226,6 +227,7 @@ def _assemble(
             weight,
             float(term["scale"]),
             context.settings.mixing,
+            term.get("spacing"),
         )
         for number, (encoder, term, weight) in enumerate(
             zip(context.rerankers, recorded, weights, strict=True)

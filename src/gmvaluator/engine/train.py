@@ -220,7 +220,7 @@ def _learn(
         Term(encoder, spaces_by_encoder[encoder.fingerprint]) for encoder in context.rerankers
     )
     if len(terms) > 1:
-        terms = scaled_terms(context, terms, placed, spaces[0], train.order)
+        terms = scaled_terms(context, terms, placed, spaces, train.order)
     return placed, spaces, terms
 
 
@@ -237,18 +237,24 @@ def scaled_terms(
     context: Context,
     terms: Sequence[Term],
     train: PlacedSet,
-    first: RecallSpace,
+    spaces: Sequence[RecallSpace],
     order: NDArray[np.int64],
 ) -> tuple[Term, ...]:
     """The terms of a mixed re-rank with the weights of the settings and scales learned now."""
     mixing = context.settings.mixing
+    spacings: Sequence[float | None] = [None] * len(terms)
     if mixing == "decisive":
         scales = learn_spreads(terms, train, order)
+        by_term = [_spacing([term], train, spaces, order) for term in terms]
+        # where most images equal their neighbours, none is close by comparison
+        spacings = [spacing if np.isfinite(spacing) else None for spacing in by_term]
     else:
-        scales = learn_scales(terms, train, first, order, context.settings.scale_candidates)
+        scales = learn_scales(terms, train, spaces[0], order, context.settings.scale_candidates)
     return tuple(
-        replace(term, weight=weight, scale=scale, mixing=mixing)
-        for term, weight, scale in zip(terms, context.rerank_weights, scales, strict=True)
+        replace(term, weight=weight, scale=scale, mixing=mixing, spacing=spacing)
+        for term, weight, scale, spacing in zip(
+            terms, context.rerank_weights, scales, spacings, strict=True
+        )
     )
 
 

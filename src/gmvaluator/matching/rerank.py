@@ -27,7 +27,7 @@ Mixing = Literal["fixed", "decisive"]
 
 `fixed`: the weighted mean of the distances, each divided by its median among neighbours.
 `decisive`: the weighted root mean square of the distances, each divided by its spread over the
-training set; a distance counts more for a generated image that it matches decisively.
+training set; a distance counts more for a generated image that it matches decisively and closely.
 """
 MIXINGS: tuple[Mixing, ...] = get_args(Mixing)
 DECISIVE_AMONG = 10
@@ -38,6 +38,8 @@ DECISIVENESS = 8
 A smaller one finds fewer blurred copies, a larger one ranks contributors of other classes higher;
 no benchmark of the repository measures either yet.
 """
+CLOSENESS = 1
+"""Exponent of the closeness of an image by a distance in the weight of the distance."""
 MOST_DECISIVE = 1_000.0
 
 
@@ -83,6 +85,8 @@ class Term:
         space: metric, with what the metric learned from the training set.
         weight: of the distance in the weighted mean.
         scale: of the distance on the training set; the distance is divided by the scale.
+        spacing: median distance of a training image to the nearest other one by this term; None
+            where the mixing does not read it.
         mixing: how the distance is joined with others; the same for all terms of a re-rank.
     """
 
@@ -91,6 +95,7 @@ class Term:
     weight: float = 1.0
     scale: float = 1.0
     mixing: Mixing = "fixed"
+    spacing: float | None = None
 
 
 def pair_distances(
@@ -208,20 +213,23 @@ def decisive_mean(
 ) -> NDArray[np.float32]:
     """√(Σ_t w_tj·(d_t/scale_t)² / Σ_t w_tj), (m, c): a mean that trusts decisive distances.
 
-    w_tj is the term's weight times (d̃_tj / d_tj)^`DECISIVENESS`: d_tj is the distance of image j to
-    its nearest candidate by the term, d̃_tj the median distance to the next `DECISIVE_AMONG`. So a
-    distance by which one candidate stands out, such as the source of a copy, decides for this
-    image. A distance by which all candidates are about as far, such as features of a texture that
-    no training image has, counts little.
+    w_tj is the term's weight times (d̃_tj / d_tj)^`DECISIVENESS` · (s_t / d_tj)^`CLOSENESS`: d_tj
+    is the distance of image j to its nearest candidate by the term, d̃_tj the median distance to
+    the next `DECISIVE_AMONG`, s_t the spacing of the training images. So a distance by which one
+    candidate stands out, such as the source of a copy, decides for this image. A distance by which
+    all candidates are about as far, or the image lies far outside the training images, such as
+    features of a texture that no training image has, counts little.
 
     Args:
-        terms: at least two, with weights and scales.
+        terms: at least two, with weights, scales and spacings.
         by_term: distances of the m images to their c candidates by each term, (m, c).
     """
     m = len(by_term[0])
     weights, total = np.zeros(m), np.zeros(by_term[0].shape)
     for term, distances in zip(terms, by_term, strict=True):
         weight = term.weight * _decisiveness(distances) ** DECISIVENESS
+        if term.spacing is not None:
+            weight *= _closeness(distances, term.spacing) ** CLOSENESS
         weights += weight
         total += weight[:, None] * np.square(distances / term.scale, dtype=np.float64)
     return np.asarray(np.sqrt(total / weights[:, None]), dtype=np.float32)
@@ -237,6 +245,12 @@ def _decisiveness(distances: NDArray[np.float32]) -> NDArray[np.float64]:
     ratio = np.full(len(near), MOST_DECISIVE)
     np.divide(others, nearest, out=ratio, where=nearest * MOST_DECISIVE > others)
     return np.where(others > 0, ratio, 1.0)
+
+
+def _closeness(distances: NDArray[np.float32], spacing: float) -> NDArray[np.float64]:
+    """(m,) the spacing of training images, divided by the distance of the nearest candidate."""
+    nearest = distances.min(axis=1).astype(np.float64)
+    return np.asarray(spacing / np.maximum(nearest, spacing / MOST_DECISIVE))
 
 
 def _stream(
