@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from gmvaluator.matching.rerank import MIXINGS, Mixing
 from gmvaluator.matching.search.build import check_index_name
 from gmvaluator.scoring.conformal import DEFAULT_LEVEL
 from gmvaluator.scoring.scores import check_weighting
+from gmvaluator.scoring.weightings import Weighting
 from gmvaluator.scoring.weightings.softmax import (
     WANTED_TEMPERATURE,
     AnyTemperature,
@@ -24,6 +26,10 @@ from gmvaluator.scoring.weightings.softmax import (
     spacing_share,
 )
 
+DEFAULT_ENCODER = "efficientnet-lite0"
+DEFAULT_SECOND_ENCODER = "pixels@14"
+DEFAULT_RERANK: Mapping[str, float] = MappingProxyType({DEFAULT_ENCODER: 1.0, "pixels@14": 2.0})
+DEFAULT_WEIGHTING = "expected-rank"
 DEFAULT_K = 50
 DEFAULT_CANDIDATES = 200
 MOST = (1 << 31) - 1
@@ -117,40 +123,63 @@ LATER_SETTINGS: Mapping[str, Any] = {
 """Settings that runs and indexes of earlier versions do not record, with values that give the same
 values of training images."""
 
+# what the default was before version 1: everything that the default now chooses otherwise
+_BEFORE: Mapping[str, Any] = {
+    "second_encoder": None,
+    "rerank": {"efficientnet-lite0": 1.0, "l2": 0.5},
+    "quality": "realism",
+    "weighting": "softmax",
+    "temperature": 1.0,
+    "mirror": False,
+    "mixing": "fixed",
+    "null_measure": "neighbours",
+}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "offline": {},
     "paper": {
+        **_BEFORE,
         "encoder": "clip",
         "index": "pq",
         "rerank": ["dreamsim"],
         "quality": "maniqa",
-        "weighting": "softmax",
-        "temperature": 1.0,
         # the paper assumes that there are no copies, and does nothing about them
         "dedup": "none",
     },
+    "offline-1": _BEFORE,
     "robust": {
+        **_BEFORE,
         "second_encoder": "pixels@14",
         "mirror": True,
         "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
         "temperature": "spacing",
     },
-    "offline-2": {
-        "second_encoder": "pixels@14",
-        "mirror": True,
-        "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
-        "mixing": "decisive",
-        "weighting": "expected-rank",
-        "quality": "domain",
-        "null_measure": "domain",
-    },
     "counterfactual": {
+        **_BEFORE,
         "encoder": "pixels@28",
         "rerank": "none",
         "quality": "none",
         "weighting": "global-ridge",
     },
 }
+
+
+def default_parts(
+    encoder: str, rerank: Rerank, weighting: Weighting
+) -> tuple[str | None, Rerank, bool]:
+    """Second encoder, re-rank and mirror where the user passes none: what goes with the rest.
+
+    Args:
+        encoder: name of the first encoder.
+        rerank: of the user, or `auto`.
+        weighting: of the user.
+    """
+    if rerank == "auto":
+        ranks = weighting.conflict(reranked=True, mirror=False) is None
+        rerank = DEFAULT_RERANK if ranks else "none"
+    reranked = bool(rerank_terms(rerank))
+    mirror = weighting.conflict(reranked=reranked, mirror=True) is None
+    second = DEFAULT_SECOND_ENCODER if reranked else None
+    return None if canonical(encoder) == second else second, rerank, mirror
 
 
 def preset_settings(name: str) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gmvaluator.encoders import as_encoder
 from gmvaluator.encoders.backends import Backend, Runtime
@@ -36,12 +35,15 @@ from gmvaluator.scoring.quality import QualitySource, as_quality
 from gmvaluator.scoring.weightings import weighting_named
 from gmvaluator.scoring.weightings.softmax import AnyTemperature
 from gmvaluator.settings import (
+    DEFAULT_ENCODER,
+    DEFAULT_WEIGHTING,
     DOMAIN_ENCODER,
     NullChoice,
     NullMeasure,
     Rerank,
     Settings,
     check_settings,
+    default_parts,
     name_of,
     preset_settings,
     rerank_terms,
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     import torch
 
 # weights chosen by benchmarks/class_ratio.py: pixels tell digits apart, features tell photos apart
-DEFAULT_RERANK: Mapping[str, float] = MappingProxyType({"efficientnet-lite0": 1.0, "l2": 0.5})
 
 
 class GMValuator:
@@ -65,10 +66,12 @@ class GMValuator:
 
     Args:
         encoder: name, encoder or `torch.nn.Module` of the space that candidates are recalled in.
-        second_encoder: encoder of a second recall space, which then gives half of the candidates.
+        second_encoder: encoder of a second recall space, which then gives half of the candidates;
+            None: one space. `auto`: pixels@14 where there is a re-rank and another encoder.
         index: `auto`, `exact`, `pq`, `ivfpq` or a faiss factory string.
-        rerank: one or several distances (names, encoders, or {name: weight}), or `none`.
-        quality: `realism`, `domain`, `maniqa`, `none`, an array of m numbers, or a function of the
+        rerank: one or several distances (names, encoders, or {name: weight}), or `none`. `auto`:
+            efficientnet-lite0 (1) and pixels@14 (2), or none where the weighting ranks none.
+        quality: `domain`, `realism`, `maniqa`, `none`, an array of m numbers, or a function of the
             generated `ImageSet` that returns one.
         k: contributors per generated image (default 50, or all of a smaller set).
         candidates: training images recalled before the re-rank (default 200, or all of a smaller
@@ -83,10 +86,11 @@ class GMValuator:
             any data; with `softmax` τ of Eq. 6 in the unit of the distances (default 1.0), or
             `spacing/N`, an N-th of the median distance from a training image to the next one, of
             which `spacing` is `spacing/20`. `auto`: one τ per generated image, by its perplexity.
-        mirror: compare each generated image and its mirror image; the nearer counts.
-        mixing: how several re-rank distances become one: `fixed`, their weighted mean; or
-            `decisive`, where a distance counts more for a generated image that it matches
-            decisively (`gmvaluator.matching.rerank.decisive_mean`).
+        mirror: compare each generated image and its mirror image; the nearer counts. `auto`: where
+            the weighting can.
+        mixing: how several re-rank distances become one: `decisive`, where a distance counts more
+            for a generated image that it matches decisively and closely
+            (`gmvaluator.matching.rerank.decisive_mean`), or `fixed`, their weighted mean.
         null: what the test for images without a contributor does (`gmvaluator.scoring.conformal`):
             `report` these images, `withhold` their quality from all contributors, or `off`.
         null_level: share of images that the test wrongly finds to have no contributor, at most.
@@ -117,21 +121,21 @@ class GMValuator:
     def __init__(
         self,
         *,
-        encoder: str | Encoder | torch.nn.Module = "efficientnet-lite0",
-        second_encoder: str | Encoder | torch.nn.Module | None = None,
+        encoder: str | Encoder | torch.nn.Module = DEFAULT_ENCODER,
+        second_encoder: str | Encoder | torch.nn.Module | None = "auto",
         index: str = "auto",
-        rerank: Rerank = DEFAULT_RERANK,
-        quality: QualitySource = "realism",
+        rerank: Rerank = "auto",
+        quality: QualitySource = "domain",
         k: int | None = None,
         candidates: int | None = None,
-        weighting: str = "softmax",
+        weighting: str = DEFAULT_WEIGHTING,
         temperature: AnyTemperature | None = None,
-        mirror: bool = False,
+        mirror: bool | Literal["auto"] = "auto",
         dedup: str = "exact",
         null: NullChoice = "report",
         null_level: float = DEFAULT_LEVEL,
-        mixing: Mixing = "fixed",
-        null_measure: NullMeasure = "neighbours",
+        mixing: Mixing = "decisive",
+        null_measure: NullMeasure = "domain",
         seed: int = 0,
         device: str = "auto",
         backend: Backend = "auto",
@@ -150,7 +154,13 @@ class GMValuator:
         self._progress = as_progress(progress)
         self._quality = as_quality(quality)
         self._encoders: dict[str, Encoder] = {}
-        self._rerank = rerank_terms(rerank)
+        named_weighting = weighting_named(weighting)
+        parts = default_parts(
+            encoder if isinstance(encoder, str) else "", rerank, named_weighting
+        )
+        second_encoder = parts[0] if second_encoder == "auto" else second_encoder
+        mirror = parts[2] if mirror == "auto" else mirror
+        self._rerank = rerank_terms(parts[1])
         # names are loaded last: a mistake in a cheaper setting is reported at once
         recall = [encoder] if second_encoder in (None, "none") else [encoder, second_encoder]
         named = [part if isinstance(part, str) else self._load(part) for part in recall]
@@ -165,9 +175,7 @@ class GMValuator:
             candidates=candidates,
             weighting=weighting,
             temperature=(
-                weighting_named(weighting).default_temperature
-                if temperature is None
-                else temperature
+                named_weighting.default_temperature if temperature is None else temperature
             ),
             mirror=mirror,
             dedup=dedup,
@@ -220,10 +228,10 @@ class GMValuator:
     def preset(cls, name: str, **changes: Any) -> Self:
         """A valuator by the name of its settings (`gmvaluator.settings.PRESETS`).
 
-        `offline`: the default. `paper`: CLIP, PQ, DreamSim, MANIQA, as published. `robust` finds
-        copies that were compressed, cropped or mirrored, and measures owners' shares: recall by
-        features and by small pixels, mirror images, a temperature of the data's scale.
-        `offline-2`: the next default, which does so too, and names the source of a picture.
+        `offline`: the default, which names the source of a picture: recall by features and by small
+        pixels, mirror images, shares by expected rank. `offline-1`: the default before that.
+        `paper`: CLIP, PQ, DreamSim, MANIQA, as published. `robust` finds copies that were
+        compressed, cropped or mirrored too, with shares by distance.
         `counterfactual` predicts best what retraining without an image shows: kernel ridge on
         pixels among all training images (docs/truth.md).
 

@@ -257,15 +257,15 @@ REWEIGHING = (
     option("--k", f"{_K} At most as many as the run has. Default: that of the run.", type=int),
 )
 
-PRESET_NAMES = ("offline", "paper", "robust", "offline-2", "counterfactual")
+PRESET_NAMES = ("offline", "paper", "offline-1", "robust", "counterfactual")
 FIT = (
     option(
         "--preset",
-        "Settings to begin with; other options change them. offline: all weights come with "
-        "packages, nothing is downloaded. paper: CLIP, PQ, DreamSim and MANIQA, as published. "
-        "robust: also finds compressed, cropped and mirrored copies. offline-2: finds these copies "
-        "and gives nearly all of a copy to its source; the next default. counterfactual: predicts "
-        "best what retraining without an image would change.",
+        "Settings to begin with; other options change them. offline: names the source of a "
+        "picture; all weights come with packages, nothing is downloaded. offline-1: the default "
+        "before that. paper: CLIP, PQ, DreamSim and MANIQA, as published. robust: finds compressed, "
+        "cropped and mirrored copies, with shares by distance. counterfactual: predicts best what "
+        "retraining without an image would change.",
         type=click.Choice(PRESET_NAMES),
         default="offline",
     ),
@@ -277,7 +277,8 @@ FIT = (
     option(
         "--second-encoder NAME",
         "Second network that finds candidates: --encoder finds one half of them, this network "
-        "the other half. It finds copies that one network misses. Default: none.",
+        "the other half. It finds copies that one network misses. none: one network. Default: "
+        "pixels@14 where there is a re-rank.",
     ),
     option(
         "--index NAME",
@@ -288,22 +289,22 @@ FIT = (
     option(
         "--rerank NAME[=WEIGHT]",
         "Distance that orders the candidates: an encoder, l2 (pixels), or none (the distance of "
-        "--encoder). Several make a weighted mean. Default: efficientnet-lite0=1 and l2=0.5.",
+        "--encoder). Several make a weighted mean. Default: efficientnet-lite0=1 and pixels@14=2.",
         multiple=True,
     ),
     option(
         "--mixing",
-        "How several distances of --rerank become one. fixed: their weighted mean. decisive: a "
-        "distance counts more for a generated image that it matches decisively, such as a copy. "
-        "Default: fixed.",
+        "How several distances of --rerank become one. decisive: a distance counts more for a "
+        "generated image that it matches decisively, such as a copy. fixed: their weighted mean. "
+        "Default: decisive.",
         type=click.Choice(["fixed", "decisive"]),
     ),
     option(
         "--quality NAME|FILE",
         "Quality of each generated image, between 0 and 1; its contributors share this number. "
-        "realism: closeness to the training images; domain: how usual the image is as a small "
-        "picture, where noise is not and blur is; maniqa: a network's opinion; none: 1 for "
-        "every image; or an .npy file with one number per generated image. Default: realism.",
+        "domain: how usual the image is as a small picture, where noise is not and blur is; "
+        "realism: closeness to the training images; maniqa: a network's opinion; none: 1 for "
+        "every image; or an .npy file with one number per generated image. Default: domain.",
     ),
     option("--k", f"{_K} Default: 50, or all of a smaller training set.", type=int),
     option(
@@ -323,7 +324,7 @@ FIT = (
     FIT_SEED,
 )
 WEIGHING = (
-    option("--weighting NAME", f"{_WEIGHTING} Default: softmax."),
+    option("--weighting NAME", f"{_WEIGHTING} Default: expected-rank."),
     option(
         "--temperature FLOAT|auto|spacing/N",
         f"{_TEMPERATURE} Default: 0.7 with expected-rank, else 1.0.",
@@ -331,7 +332,7 @@ WEIGHING = (
     option(
         "--mirror/--no-mirror",
         "Also compare the left-right mirror image of each generated image; the smaller distance "
-        "counts. Default: --no-mirror.",
+        "counts. Default: --mirror, but with --weighting ridge or global-ridge.",
     ),
 )
 NULL = (
@@ -345,10 +346,9 @@ NULL = (
     ),
     option(
         "--null-measure",
-        "What the test of --null calls strange. neighbours: an image that is farther from its "
-        "neighbours than they are from each other. domain: an image beyond the domain of the "
-        "training images, such as an icon among photographs; blur is not strange. Default: "
-        "neighbours.",
+        "What the test of --null calls strange. domain: an image beyond the domain of the "
+        "training images, such as an icon among photographs; blur is not strange. neighbours: an "
+        "image that is farther from its neighbours than they are from each other. Default: domain.",
         type=click.Choice(["neighbours", "domain"]),
     ),
     option(

@@ -24,6 +24,7 @@ from gmvaluator.progress import Progress, Silent
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.scores import Contributions, sum_values
 from gmvaluator.scoring.weightings import Temperature, Weighting, recorded_weighting
+from gmvaluator.settings import DEFAULT_WEIGHTING
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def check_temperature(inputs: Inputs) -> None:
 def _weightings(inputs: Inputs) -> Iterator[tuple[str, Weighting]]:
     """The weighting of each valuer, with the valuer's name."""
     for valuer in inputs.valuers:
-        yield valuer.name, recorded_weighting(valuer.settings.get("weighting", "softmax"))
+        yield valuer.name, recorded_weighting(valuer.settings.get("weighting", DEFAULT_WEIGHTING))
 
 
 def check_ks(ks: Sequence[int]) -> None:
