@@ -347,8 +347,8 @@ NULL = (
         "--null-measure",
         "What the test of --null calls strange. neighbours: an image that is farther from its "
         "neighbours than they are from each other. domain: an image beyond the domain of the "
-        "training images, such as an icon among photographs; blur is not strange. Default: "
-        "neighbours.",
+        "training images, such as an icon or a digit among photographs; blur is not strange. "
+        "Default: neighbours.",
         type=click.Choice(["neighbours", "domain"]),
     ),
     option(
