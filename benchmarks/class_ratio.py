@@ -33,7 +33,7 @@ from gmvaluator.matching.recall import search_space
 from gmvaluator.matching.rerank import Term, rerank
 from gmvaluator.matching.search.build import build_index
 from gmvaluator.progress import Bars
-from gmvaluator.valuator import DEFAULT_RERANK
+from gmvaluator.settings import PRESETS
 
 TOP = 30
 CANDIDATES = 200
@@ -45,7 +45,7 @@ ENCODERS = [f"{OWN}{form}@160" for form in ("", ":plain")]
 Case = tuple[Metric, dict[str, float]]
 VARIANTS: tuple[dict[str, float], ...] = (
     {},
-    dict(DEFAULT_RERANK),
+    dict(PRESETS["offline-1"]["rerank"]),
     {OWN: 1.0, "l2": 0.25},
     {OWN: 1.0, "l2": 1.0},
     {"l2": 1.0},
@@ -110,7 +110,7 @@ def draw_test(path: Path, draws: int, seed: int) -> ImageSet:
 
 def cases(args: argparse.Namespace) -> list[Case]:
     """The (similarity, re-rank) pairs that were asked for."""
-    default: Case = (METRICS[0], dict(DEFAULT_RERANK))
+    default: Case = (METRICS[0], dict(PRESETS["offline-1"]["rerank"]))
     if args.default_only:
         return [default]
     kept = [v for v in VARIANTS if args.st_lpips or "st-lpips:alex@32" not in v]

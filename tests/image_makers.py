@@ -22,6 +22,23 @@ def random_images(n: int, size: int = 8, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
+def photographs(n: int, seed: int = 0, side: int = 28) -> NDArray[np.uint8]:
+    """(n, side, side, 3) uint8 textures with the spectrum of photographs, about 1 / frequency."""
+    rng = np.random.default_rng(seed)
+    frequencies = np.fft.fftfreq(side)
+    radius = np.hypot(frequencies[:, None], frequencies)
+    radius[0, 0] = 1 / side
+    spectrum = np.fft.fft2(rng.normal(size=(n, 4, side, side))) / radius**1.3
+    texture = np.fft.ifft2(spectrum).real
+    texture /= texture.std(axis=(2, 3), keepdims=True)
+    # what the channels share, and a third as much of their own
+    light, colours = texture[:, :1], texture[:, 1:]
+    contrast = np.exp(rng.normal(-1.6, 0.4, (n, 1, 1, 1)))
+    mean = rng.uniform(0.25, 0.75, (n, 1, 1, 1)) + rng.normal(0, 0.06, (n, 3, 1, 1))
+    pixels = np.clip(mean + contrast * (light + 0.3 * colours), 0, 1)
+    return np.ascontiguousarray((255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
 def encode(image: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     """An array or PIL image as the content of a file."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)

@@ -43,7 +43,7 @@ quality from all contributors, or it is left out."""
 NULL_CHOICES: tuple[NullChoice, ...] = get_args(NullChoice)
 NullMeasure = Literal["neighbours", "domain"]
 """How strange an image is: by how far from its neighbours it lies among them
-(`engine.null_sample`), or by how far beyond the domain of the training images (`engine.domain`)."""
+(`engine.strangeness`), or by how far beyond the domain of the training images (`engine.domain`)."""
 NULL_MEASURES: tuple[NullMeasure, ...] = get_args(NullMeasure)
 DOMAIN_ENCODER = "pixels@14"
 """Encoder of the pictures that `domain` looks at."""

@@ -95,7 +95,7 @@ class GMValuator:
             `report` these images, `withhold` their quality from all contributors, or `off`.
         null_level: share of images that the test wrongly finds to have no contributor, at most.
         null_measure: what the test calls strange: an image far from its `neighbours`
-            (`gmvaluator.engine.null_sample`), or beyond the `domain` of the training images
+            (`gmvaluator.engine.strangeness`), or beyond the `domain` of the training images
             (`gmvaluator.engine.domain`), which blur does not leave.
         seed: of the index training.
         device: `auto`, `cpu` or `cuda`.

@@ -275,6 +275,28 @@ def test_bad_levels_and_sets_are_refused(digits: Digits, tmp_path: Path) -> None
         )
 
 
+def test_the_command_and_the_report_say_what_the_measure_found(
+    digits: Digits, tmp_path: Path
+) -> None:
+    train, generated, out = tmp_path / "train.npy", tmp_path / "generated.npy", tmp_path / "run"
+    np.save(train, digits[0][:120])
+    np.save(generated, np.concatenate([digits[0][1000:1006], noise(2)]))
+    command = ["value", str(train), str(generated), "--out", str(out), "--encoder", "pixels@14"]
+    command += ["--rerank", "none", "--no-cache", "--quiet", "--overwrite", "--null-level", "0.05"]
+    for measure, words in {
+        "neighbours": "match the training set no better than the worst 5 % of",
+        "domain": "lie outside the domain of the training images, no nearer to it than the worst "
+        "5 % of",
+    }.items():
+        for null in ("report", "withhold"):
+            choice = ["--null-measure", measure, "--null", null]
+            said = CliRunner().invoke(cli, [*command, *choice], catch_exceptions=False).output
+            assert f"of 8 generated images {words}" in " ".join(said.split())
+            page = (out / "report.html").read_text("utf-8")
+            assert f"that {words} known non-training images" in page
+            assert "are marked <i>no close match</i>" in page
+
+
 def test_the_command_says_what_has_no_contributor(digits: Digits, tmp_path: Path) -> None:
     train, generated, out = tmp_path / "train.npy", tmp_path / "generated.npy", tmp_path / "run"
     np.save(train, digits[0][:100])

@@ -22,12 +22,15 @@ Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 QUICK: dict[str, Any] = {"encoder": "pixels@14", "rerank": "pixels@28", "cache": False}
 
 
-def test_the_study_measures_each_set_under_both_nulls(digits: Digits, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", ["neighbours", "domain"])
+def test_the_study_measures_each_set_under_both_nulls(
+    digits: Digits, tmp_path: Path, measure: str
+) -> None:
     images = digits[0]
     context = Context(
         train=ImageSet.open(images[:250]),
         subjects=(),
-        valuers=[variant("quick", QUICK)],
+        valuers=[variant("quick", QUICK | {"null_measure": measure})],
         seeds=1,
         m=30,
         work=Workspace(tmp_path),

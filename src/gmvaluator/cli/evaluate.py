@@ -628,8 +628,9 @@ ROWS = (
         m=1_000,
         options=(option("--level", "Error rate of the test.", default=0.02),),
         words="train/ --held-out test/ --generated photos=photos/",
-        more="The study tests noise, images of other kinds (--generated), images of TRAIN, and "
-        "images of TRAIN's kind that are not in it (--held-out). No labels are needed.",
+        more="The study tests noise, images of other kinds or drawn by a generator (--generated), "
+        "images of TRAIN, and images of TRAIN's kind that are not in it (--held-out). No labels "
+        "are needed.",
     ),
 )
 

@@ -347,8 +347,9 @@ NULL = (
     option(
         "--null-measure",
         "What the test of --null calls strange. domain: an image beyond the domain of the "
-        "training images, such as an icon among photographs; blur is not strange. neighbours: an "
-        "image that is farther from its neighbours than they are from each other. Default: domain.",
+        "training images, such as an icon or a digit among photographs; blur is not strange. "
+        "neighbours: an image that is farther from its neighbours than they are from each other. "
+        "Default: domain.",
         type=click.Choice(["neighbours", "domain"]),
     ),
     option(

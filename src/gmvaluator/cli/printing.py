@@ -56,8 +56,13 @@ def copies_text(clusters: Clusters | None) -> str:
     )
 
 
-def unattributed_text(test: Unattributed, n_generated: int) -> str:
-    """The result of a run's test for images without a close match, for a terminal."""
+def unattributed_text(test: Unattributed, n_generated: int, measure: str) -> str:
+    """The result of a run's test for images without a close match, for a terminal.
+
+    Args:
+        n_generated: number of generated images.
+        measure: the run's `null_measure`.
+    """
     if test.reason:
         return f"images without a close match in the training set: not tested; {test.reason}"
     kind = {"leave-one-out": "training images left out", "holdout": "held-out images"}[test.null]
@@ -66,9 +71,14 @@ def unattributed_text(test: Unattributed, n_generated: int) -> str:
         if test.applied
         else "they kept their scores; --null withhold takes them away"
     )
+    worst = f"the worst {100 * test.level:g} % of {test.n_null} {kind}"
+    strange = (
+        f"lie outside the domain of the training images, no nearer to it than {worst}"
+        if measure == "domain"
+        else f"match the training set no better than {worst} do"
+    )
     text = (
-        f"{test.images} of {n_generated} generated images match the training set no better than "
-        f"the worst {100 * test.level:g} % of {test.n_null} {kind} do; they have "
+        f"{test.images} of {n_generated} generated images {strange}; they have "
         f"{100 * test.share:.1f} % of the quality ({fate})"
     )
     if test.holdout_in_training:
@@ -139,7 +149,8 @@ def print_valuation(
         lines.append(shared_text(valuation, shared))
     if (test := valuation.record.unattributed) is not None:
         summary["unattributed"] = test.as_json()
-        lines.append(unattributed_text(test, summary["n_generated"]))
+        measure = valuation.record.settings.null_measure
+        lines.append(unattributed_text(test, summary["n_generated"], measure))
     if class_agreement is not None:
         summary["class_agreement"] = class_agreement
         lines.append(f"class agreement of the contributors: {100 * class_agreement:.1f} %")

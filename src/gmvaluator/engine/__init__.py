@@ -2,7 +2,8 @@
 
 `train`: fits training images. `trained`: what fitting gives. `value`: values generated images.
 `match`: compares images with the training set. `null_sample`: images known to have no source.
-`domain`: images beyond the domain of the training images.
+`strangeness`: how strange images are to the training set. `domain`: what small pictures of the
+training set look like.
 `context`: settings, networks and memory. `index_folder`: a saved index. `reload`: settings and
 images of an index or run. `timing`: seconds by stage.
 """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.domain import strangeness_to_domain
+from gmvaluator.engine.domain import distances_to_domain, with_small_pictures
 from gmvaluator.engine.match import place, rank_for_weighting, recall_for_weighting
 from gmvaluator.engine.null_sample import judge_matches, null_sample
 from gmvaluator.engine.timing import timed
@@ -52,7 +52,7 @@ def value_images(
     context, trained = _ready(context, trained)
     seconds = dict(trained.seconds)
     with timed(seconds, "embed generated"):
-        batch = place(context, trained, generated, strict=strict)
+        batch = with_small_pictures(context, place(context, trained, generated, strict=strict))
     with timed(seconds, "recall"):
         candidates = recall_for_weighting(context, trained, batch)
     with timed(seconds, "null"):
@@ -144,7 +144,7 @@ def _judge(context: Context, trained: Trained, batch: PlacedSet) -> NDArray[np.f
             context.weights,
             context.device,
             context.progress,
-            lambda: strangeness_to_domain(context, trained, batch),
+            lambda: distances_to_domain(context, trained, batch),
         )
     )
 

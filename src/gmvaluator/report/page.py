@@ -151,6 +151,7 @@ def report_run(
         troubles_shown=TROUBLES_SHOWN,
         level=match_level(run.valuation),
         withheld=(test := run.valuation.record.unattributed) is not None and test.applied,
+        by_domain=run.valuation.record.settings.null_measure == "domain",
         orders=ORDERS,
         filters=filters_of(images),
         clusters=run.valuation.clusters,

@@ -140,6 +140,7 @@ class RecordedSettings(Mapping[str, Any]):
     mirror = Setting[bool]()
     dedup = Setting[str]()
     null_level = Setting[float]()
+    null_measure = Setting[str]()
     signed = Setting[bool | None]()
     """Scores are influences: they may be negative, and they hand out no quality."""
     whole_set = Setting[bool | None]()

@@ -3,7 +3,7 @@
 Eq. 6 hands out q_j whatever the contributors are, also to an image that has no source in the
 training set. So each generated image is compared with a null sample: images of the training set's
 kind that are known to have no source in it. Its p-value is the share of the null that is at least
-as strange to the training set (`gmvaluator.engine.null_sample`), itself counted with it.
+as strange to the training set (`gmvaluator.engine.strangeness`), itself counted with it.
 
 If a generated image is such an image itself (exchangeable with the null), its p-value is at most
 the level with probability at most the level, whatever the distribution and the measure: split

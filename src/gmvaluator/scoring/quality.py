@@ -254,8 +254,8 @@ class Judged:
         weights: where network weights come from.
         device: of torch.
         progress: counts images.
-        strangeness: gives the (m,) strangeness of the images to the domain of the training images,
-            and the median strangeness of training images (`gmvaluator.engine.domain`).
+        to_domain: gives the (m,) squared distances of the images as small pictures to the domain of
+            the training images, and that of the usual training image (`gmvaluator.engine.domain`).
     """
 
     generated: PlacedSet
@@ -264,7 +264,7 @@ class Judged:
     weights: Weights
     device: str
     progress: Progress
-    strangeness: Callable[[], tuple[NDArray[np.float64], float]]
+    to_domain: Callable[[], tuple[NDArray[np.float64], float]]
 
 
 class Quality(ABC):
@@ -273,7 +273,7 @@ class Quality(ABC):
     Attributes:
         name: in settings and on the command line.
         needs_reference: whether fitting learns a `RealismReference`.
-        by_domain: whether the strangeness of images to the domain is read.
+        by_domain: whether the distance of images to the domain is read.
     """
 
     name: str
@@ -337,19 +337,19 @@ class Maniqa(Quality):
 
 
 class WithinDomain(Quality):
-    """√(median strangeness of training images / strangeness of the image), at most 1.
+    """√(median distance of training images / distance of the image), at most 1.
 
-    Strangeness is the squared Mahalanobis distance of small pictures (`gmvaluator.engine.domain`).
-    Noise is strange, also where the training set holds some of it. Blur is not.
+    The distance is the squared Mahalanobis distance of small pictures (`gmvaluator.engine.domain`).
+    Noise is far, also where the training set holds some of it. Blur is not.
     """
 
     name = "domain"
     by_domain = True
 
     def measure(self, judged: Judged) -> NDArray[np.float64]:
-        strangeness, usual = judged.strangeness()
-        ratio = np.ones(len(strangeness))
-        np.divide(usual, strangeness, out=ratio, where=strangeness > usual)
+        distances, usual = judged.to_domain()
+        ratio = np.ones(len(distances))
+        np.divide(usual, distances, out=ratio, where=distances > usual)
         return np.sqrt(ratio)
 
 

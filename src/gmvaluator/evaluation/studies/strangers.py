@@ -2,7 +2,8 @@
 
 Held-out images of the training set's kind are exchangeable with the null sample, so the level
 bounds the share of them that the test withholds. The test should withhold nearly all images of
-other domains, and no copy of a training image.
+other domains, few that a generator drew of the training set, and no copy of a training image. Each
+valuer is tested by the `null_measure` of its settings.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def strangers(
         context: each of its valuers is tested. Its subjects are not used.
         held_out: images of the training set's kind outside the training set. Each repetition takes
             one part as the null sample `holdout` and tests another part.
-        others: sets of other domains by name.
+        others: sets of other domains, or drawn by a generator of the training set, by name.
         side: side of the noise images in pixels.
         level: level of the test, which sets the size of the null samples.
         name: name of the result.
