@@ -263,9 +263,9 @@ FIT = (
         "--preset",
         "Settings to begin with; other options change them. offline: names the source of a "
         "picture; all weights come with packages, nothing is downloaded. offline-1: the default "
-        "before that. paper: CLIP, PQ, DreamSim and MANIQA, as published. robust: finds compressed, "
-        "cropped and mirrored copies, with shares by distance. counterfactual: predicts best what "
-        "retraining without an image would change.",
+        "before that. paper: CLIP, PQ, DreamSim and MANIQA, as published. robust: finds "
+        "compressed, cropped and mirrored copies, with shares by distance. counterfactual: "
+        "predicts best what retraining without an image would change.",
         type=click.Choice(PRESET_NAMES),
         default="offline",
     ),

@@ -109,6 +109,7 @@ def print_valuation(
     report: Path | None = None,
     class_agreement: float | None = None,
 ) -> None:
+    from gmvaluator.runs.hubs import Hubs
     from gmvaluator.runs.ranking import idle_text
 
     frame = valuation.to_pandas().sort_values("rank", kind="stable")
@@ -117,6 +118,7 @@ def print_valuation(
     contributed = frame[frame["n_supported"] > 0]
     best, worst = contributed.head(10), contributed.tail(10).iloc[::-1]
     idle = idle_text(valuation.n_supported, valuation.ranks)
+    hubs = Hubs.of(valuation.contributions)
     summary: dict[str, Any] = {
         "out": str(out),
         "report": None if report is None else str(report),
@@ -128,6 +130,7 @@ def print_valuation(
         "most_valuable": json.loads(best.to_json(orient="records")),
         "least_valuable": json.loads(worst.to_json(orient="records")),
         "contributed_to_nothing": len(frame) - len(contributed),
+        "hubs": [valuation.train_ids[row] for row in hubs.rows],
     }
     # the seconds of a run that was weighed again are those of its fit
     spent = f" in {sum(valuation.record.seconds.values()):.1f} s"
@@ -143,6 +146,8 @@ def print_valuation(
         lines.append(f"least valuable{others}:\n{_values(worst)}")
     if idle:
         lines.append(idle)
+    if named := hubs.text(valuation.train_ids):
+        lines.append(named)
     training = set(valuation.train_keys or ())
     if shared := sum(key in training for key in valuation.generated_keys or ()):
         summary["generated_in_train"] = shared

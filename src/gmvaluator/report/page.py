@@ -64,6 +64,7 @@ from gmvaluator.report.tables import tables_of
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.folder import Run, as_run
 from gmvaluator.runs.formatting import format_number
+from gmvaluator.runs.hubs import Hubs
 from gmvaluator.runs.ranking import idle_text
 from gmvaluator.runs.valuation import Valuation
 from gmvaluator.scoring.weightings.expected_rank import LEAST_DISTANCE
@@ -156,6 +157,7 @@ def report_run(
         filters=filters_of(images),
         clusters=run.valuation.clusters,
         idle=idle_text(run.valuation.n_supported, run.valuation.ranks),
+        hubs=Hubs.of(run.valuation.contributions).text(run.valuation.train_ids),
         stored_k=images.stored[1],
         stored_m=len(images.stored[0]),
         k=run.valuation.contributions.rows.shape[1],

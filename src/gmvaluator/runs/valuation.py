@@ -22,6 +22,7 @@ from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.memory import once
 from gmvaluator.runs.derived import drop_derived
 from gmvaluator.runs.formatting import html_table
+from gmvaluator.runs.hubs import Hubs
 from gmvaluator.runs.images import RunSide, Valued, as_valued, open_side
 from gmvaluator.runs.own_scores import fields_of_scores
 from gmvaluator.runs.ranking import idle_text, shared_ranks
@@ -350,11 +351,15 @@ class Valuation:
         """Counts and the most valuable training images, for a notebook."""
         best = np.argsort(self.ranks, kind="stable")[:SHOWN]
         n, m = len(self.train_ids), len(self.generated_ids)
-        idle = idle_text(self.n_supported, self.ranks)
+        notes = [
+            idle_text(self.n_supported, self.ranks),
+            Hubs.of(self.contributions).text(self.train_ids),
+        ]
         labels = self.train_labels or (None,) * n
         return html_table(
             f"{n:,} training images valued by {m:,} generated images; "
-            f"{f'{idle}; ' if idle else ''}{len(self.skipped):,} images were skipped",
+            f"{''.join(f'{note}; ' for note in notes if note)}"
+            f"{len(self.skipped):,} images were skipped",
             ("rank", "training image", "label", "value", "supports"),
             [
                 (
