@@ -254,7 +254,7 @@ detail.addEventListener("click", (event) => { if (event.target === detail) detai
 addEventListener("hashchange", route);
 
 // ---- shares at another temperature: a view, of which nothing else on the page knows --------------
-const viewText = () => `A view: shares at τ = ${shownTemperature}. Scores, values, payouts and downloads are those of the run, at τ = ${number(facts.temperature)}.`;
+const viewText = () => `A view: shares at τ = ${shownTemperature}. Scores, values, payouts and downloads are those of the run, at τ = ${Number(facts.temperature.toPrecision(4))}.`;
 const temperatureControl = (redraw) => {
   const [tau, said, mark, reset] = [$("tau"), $("tau-said"), $("tau-mark"), $("tau-run")];
   const asInRun = said.textContent;
