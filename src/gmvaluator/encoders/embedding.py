@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,13 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.errors import InputError
 from gmvaluator.files.store import Table
-from gmvaluator.images import Batch, ImageSet, Skip
+from gmvaluator.images import Batch, ImageSet, Input, Skip
 from gmvaluator.memory import Budget
 from gmvaluator.progress import Progress, Silent
 from gmvaluator.shown import short_repr
 
 BATCH_SIZE = 64
+Encoded = tuple[Batch, NDArray[np.float32]]
 MOST_WAITING = 16
 """Batches held back at most until enough new images for a full batch have come together."""
 
@@ -45,6 +48,7 @@ class Embeddings:
 
     Attributes:
         vectors: (n, dim) float32, as the encoder gave them.
+        others: vectors of further encoders by fingerprint.
         rows: (n,) int64, row of each vector's image in the set; bad images are missing here.
         keys: n content keys (hash of the image's bytes).
         skipped: the images that could not be read, with the reason.
@@ -56,6 +60,7 @@ class Embeddings:
     keys: tuple[str, ...]
     skipped: tuple[Skip, ...]
     tally: Tally
+    others: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def encode_batches(
@@ -66,35 +71,61 @@ def encode_batches(
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
     tally: Tally | None = None,
-) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
-    """Batches of images with their vectors, in order; at most one pass through the network each.
+) -> Iterator[Encoded]:
+    """`encode_together` with one encoder: batches of images with their vectors."""
+    together = encode_together(
+        images, (encoder,), rows=rows, batch_size=batch_size, strict=strict, tally=tally
+    )
+    with closing(together):
+        for (encoded,) in together:
+            yield encoded
 
-    An encoder that has a `table` (see `NetworkEncoder`) takes from it the vectors it holds, by
-    image content, and keeps there those it computes, also when the iteration ends early. Images
-    above the usual limit of pixels are encoded every time (see `Batch.large`).
+
+def encode_together(
+    images: ImageSet,
+    encoders: Sequence[Encoder],
+    *,
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = BATCH_SIZE,
+    strict: bool = False,
+    tally: Tally | None = None,
+) -> Generator[tuple[Encoded, ...]]:
+    """Batches of images with their vectors by each encoder, in order.
+
+    Each image is read and decoded once, and passes at most once through each network. An encoder
+    that has a `table` (see `NetworkEncoder`) takes from it the vectors it holds, by image content,
+    and keeps there those it computes, also when the iteration ends early. Images above the usual
+    limit of pixels are encoded every time (see `Batch.large`).
 
     Raises:
-        InputError: the encoder returned something else than (B, dim) finite numbers, or,
+        InputError: an encoder returned something else than (B, dim) finite numbers, or,
             with `strict`, an image cannot be read.
     """
-    table: Table | None = getattr(encoder, "table", None)
-    if table is None or not len(table):
-        encoder.prepare()
-    batches = images.batches(
-        encoder.preprocessing,
-        batch_size=batch_size,
-        rows=rows,
-        on_error="raise" if strict else "skip",
-        known=None if table is None else table.__contains__,
-    )
-    job = _Encoding(encoder, table, batch_size, tally or Tally())
+    tally, jobs, inputs = tally or Tally(), [], []
+    for encoder in encoders:
+        table: Table | None = getattr(encoder, "table", None)
+        if table is None or not len(table):
+            encoder.prepare()
+        jobs.append(_Encoding(encoder, table, batch_size, tally))
+        known = None if table is None else table.__contains__
+        inputs.append(Input(encoder.preprocessing, known))
+    on_error: Literal["raise", "skip"] = "raise" if strict else "skip"
+    batches = images.batches_for(inputs, batch_size=batch_size, rows=rows, on_error=on_error)
+    # one encoder may hold batches back that another has encoded
+    ready: list[deque[Encoded]] = [deque() for _ in jobs]
     try:
-        for batch in batches:
-            yield from job.take(batch)
-        yield from job.finish()
+        for together in batches:
+            for job, batch, encoded in zip(jobs, together, ready, strict=True):
+                encoded.extend(job.take(batch))
+            while all(ready):
+                yield tuple(encoded.popleft() for encoded in ready)
+        for job, encoded in zip(jobs, ready, strict=True):
+            encoded.extend(job.finish())
+        while all(ready):
+            yield tuple(encoded.popleft() for encoded in ready)
     finally:
-        if table is not None:
-            table.flush()
+        for job in jobs:
+            job.close()
 
 
 class _Encoding:
@@ -110,13 +141,18 @@ class _Encoding:
         self._waiting: list[Batch] = []
         self._dim: int | None = None
 
-    def take(self, batch: Batch) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    def take(self, batch: Batch) -> Iterator[Encoded]:
         self._waiting.append(batch)
         fresh = sum(len(batch.decoded) for batch in self._waiting)
         if self._table is None or fresh >= self._batch_size or len(self._waiting) >= MOST_WAITING:
             yield from self.finish()
 
-    def finish(self) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    def close(self) -> None:
+        """Write the vectors that were computed."""
+        if self._table is not None:
+            self._table.flush()
+
+    def finish(self) -> Iterator[Encoded]:
         waiting, self._waiting = self._waiting, []
         if self._table is None:
             for batch in waiting:
@@ -182,6 +218,7 @@ def embed(
     images: ImageSet,
     encoder: Encoder,
     *,
+    others: Sequence[Encoder] = (),
     rows: NDArray[np.int64] | None = None,
     batch_size: int = BATCH_SIZE,
     strict: bool = False,
@@ -191,7 +228,8 @@ def embed(
 ) -> Embeddings:
     """Embed every readable image of a set (or of its `rows`).
 
-    Vectors that exceed the memory budget are kept in a scratch file.
+    Vectors that exceed the memory budget are kept in a scratch file. `others` are further encoders;
+    they share the decoding of the images.
 
     Raises:
         InputError: no image is readable, or, with `strict`, one is not.
@@ -201,34 +239,45 @@ def embed(
         problem = images.problems[0]
         raise InputError(f"{problem.id}: {problem.reason}; repair it or leave strict out")
     n = len(images) if rows is None else len(rows)
-    vectors: NDArray[np.float32] | None = None
+    encoders = {one.fingerprint: one for one in (encoder, *others)}
+    vectors: dict[str, NDArray[np.float32]] = {}
     readable: list[int] = []
     keys: list[str] = []
     skipped: list[Skip] = list(images.problems)
     tally = Tally()
     with (progress or Silent()).stage(stage, n) as advance:
-        for batch, block in encode_batches(
-            images, encoder, rows=rows, batch_size=batch_size, strict=strict, tally=tally
+        for together in encode_together(
+            images,
+            tuple(encoders.values()),
+            rows=rows,
+            batch_size=batch_size,
+            strict=strict,
+            tally=tally,
         ):
+            batch, _ = together[0]
             skipped.extend(skip for _, skip in batch.skipped)
-            if len(block):
-                if vectors is None:
+            for fingerprint, (_, block) in zip(encoders, together, strict=True):
+                if not len(block):
+                    continue
+                if fingerprint not in vectors:
                     # filled in place: a list of blocks joined at the end needs twice the memory
-                    vectors = (budget or Budget()).allocate((n, block.shape[1]))
-                vectors[len(readable) : len(readable) + len(block)] = block
-                readable.extend(batch.rows.tolist())
-                keys.extend(batch.keys)
+                    vectors[fingerprint] = (budget or Budget()).allocate((n, block.shape[1]))
+                vectors[fingerprint][len(readable) : len(readable) + len(block)] = block
+            readable.extend(batch.rows.tolist())
+            keys.extend(batch.keys)
             advance(len(batch.rows) + len(batch.skipped))
-    if vectors is None:
+    if not vectors:
         first = f": {skipped[0].id}: {skipped[0].reason}" if skipped else ""
         raise InputError(
             f"none of the {n} images of {images.location or 'the set'} can be read{first}; "
             "pass at least one readable image"
         )
+    by_encoder = {name: block[: len(readable)] for name, block in vectors.items()}
     return Embeddings(
-        vectors=vectors[: len(readable)],
+        vectors=by_encoder.pop(encoder.fingerprint),
         rows=np.asarray(readable, dtype=np.int64),
         keys=tuple(keys),
         skipped=tuple(skipped),
         tally=tally,
+        others=by_encoder,
     )

@@ -37,21 +37,24 @@ def place(
     Raises:
         InputError: no readable image.
     """
-    first = trained.spaces[0]
+    first, *others = trained.spaces
     embeddings = embed(
         images,
         first.encoder,
+        others=[space.encoder for space in others],
         rows=None if rows is None else np.asarray(rows, dtype=np.int64),
         strict=strict,
         budget=context.budget,
         progress=context.progress,
         stage=f"embed {kind}",
     )
+    vectors = {first.encoder.fingerprint: embeddings.vectors, **embeddings.others}
+    spaces = {space.encoder.fingerprint: space.space for space in trained.spaces}
     placed = PlacedSet(
         images,
         embeddings.rows,
         embeddings.keys,
-        {first.encoder.fingerprint: first.space.place(embeddings.vectors, in_place=True)},
+        {name: spaces[name].place(block, in_place=True) for name, block in vectors.items()},
         kind=kind,
         skipped=embeddings.skipped,
         tally=embeddings.tally,

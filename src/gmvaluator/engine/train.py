@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +32,7 @@ from gmvaluator.matching.duplicates.find import (
     exact_copies,
     near_copies,
 )
-from gmvaluator.matching.placed import PlacedSet, RecallSpace, add_spaces
+from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.recall import first_distinct
 from gmvaluator.matching.rerank import Term, pair_distances, rerank_among_training
 from gmvaluator.scoring.quality import RealismReference
@@ -73,6 +73,7 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
         embeddings = embed(
             images,
             context.encoders[0],
+            others=context.encoders[1:],
             strict=strict,
             budget=context.budget,
             progress=context.progress,
@@ -85,7 +86,10 @@ def fit_images(context: Context, images: ImageSet, *, strict: bool) -> Trained:
             clusters = _find_copies(context, images, train, embeddings)
     with timed(seconds, "fit"):
         distinct = distinct_images(train, clusters)
-        vectors = _distinct_vectors(embeddings.vectors, clusters)
+        vectors = {
+            fingerprint: _distinct_vectors(of_encoder, clusters)
+            for fingerprint, of_encoder in _by_encoder(context, embeddings).items()
+        }
         _check_sizes(context.settings, len(distinct.ids), len(train.ids), where)
         placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
         realism = None
@@ -120,9 +124,10 @@ def _find_copies(
     if context.settings.dedup != "near" or len(exact.kept) < 2:
         return exact
     # near copies are found in spaces of their own: the valuation learns from what remains
-    vectors = context.budget.allocate((len(exact.kept), embeddings.vectors.shape[1]))
-    for rows in blocks(len(vectors), 4 * vectors.shape[1]):
-        vectors[rows] = embeddings.vectors[exact.kept[rows]]
+    vectors = {
+        fingerprint: _copied(context, of_encoder, exact.kept)
+        for fingerprint, of_encoder in _by_encoder(context, embeddings).items()
+    }
     distinct = train.select(exact.kept)
     placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
     order, first = distinct.order, spaces[0]
@@ -143,6 +148,19 @@ def _find_copies(
         progress=context.progress,
     )
     return exact.joined(copies.representatives, copies.distances)
+
+
+def _by_encoder(context: Context, embeddings: Embeddings) -> dict[str, Vectors]:
+    """The vectors of the recall encoders by fingerprint."""
+    return {context.encoders[0].fingerprint: embeddings.vectors, **embeddings.others}
+
+
+def _copied(context: Context, vectors: Vectors, kept: NDArray[np.int64]) -> Vectors:
+    """A copy of some rows, within the memory budget."""
+    copy = context.budget.allocate((len(kept), vectors.shape[1]))
+    for rows in blocks(len(copy), 4 * copy.shape[1]):
+        copy[rows] = vectors[kept[rows]]
+    return copy
 
 
 def _distinct_vectors(vectors: Vectors, clusters: Clusters | None) -> Vectors:
@@ -184,30 +202,36 @@ def _check_sizes(settings: Settings, n: int, n_train: int, where: str) -> None:
 
 
 def _learn(
-    context: Context, images: ImageSet, train: TrainingSet, vectors: Vectors, tally: Tally
+    context: Context,
+    images: ImageSet,
+    train: TrainingSet,
+    vectors: Mapping[str, Vectors],
+    tally: Tally,
 ) -> tuple[PlacedSet, tuple[RecallSpace, ...], tuple[Term, ...]]:
     """The placed training images, the recall spaces and the re-rank distances with their scales.
 
     Args:
-        vectors: (c, dim) of the first encoder; they are placed in place.
+        vectors: (c, dim) of each recall encoder by fingerprint; they are placed in place.
     """
-    first, *others = context.encoders
-    space = Space.fit(first.metric, vectors)
+    first = context.encoders[0]
+    spaces_by_encoder = {first.fingerprint: Space.fit(first.metric, vectors[first.fingerprint])}
+    sample = np.sort(train.order[:MEAN_IMAGES])
+    for encoder in context.encoders[1:]:
+        if encoder.fingerprint not in spaces_by_encoder:
+            sampled = vectors[encoder.fingerprint][sample]
+            spaces_by_encoder[encoder.fingerprint] = Space.fit(encoder.metric, sampled)
     placed = PlacedSet(
         images,
         train.rows,
         train.keys,
-        {first.fingerprint: space.place(vectors, in_place=True)},
+        {name: spaces_by_encoder[name].place(vectors[name], in_place=True) for name in vectors},
         kind="train",
         skipped=train.skipped,
         tally=tally,
     )
-    spaces_by_encoder = {first.fingerprint: space}
-    for encoder in (*others, *context.rerankers):
+    for encoder in context.rerankers:
         if encoder.fingerprint not in spaces_by_encoder:
-            spaces_by_encoder[encoder.fingerprint] = _fit_space(encoder, placed, train.order)
-    other_spaces = [(encoder, spaces_by_encoder[encoder.fingerprint]) for encoder in others]
-    placed = add_spaces(other_spaces, placed, context.budget, context.progress)
+            spaces_by_encoder[encoder.fingerprint] = _fit_space(encoder, placed, sample)
     spaces = tuple(
         RecallSpace(
             encoder,
@@ -224,11 +248,11 @@ def _learn(
     return placed, spaces, terms
 
 
-def _fit_space(encoder: Encoder, train: PlacedSet, order: NDArray[np.int64]) -> Space:
-    """The space of another encoder; a mean is learned from a fixed sample of training images."""
+def _fit_space(encoder: Encoder, train: PlacedSet, sample: NDArray[np.int64]) -> Space:
+    """The space of a re-rank distance; a mean is learned from a sample of training images."""
     if encoder.metric != "centred-cosine":
         return Space(encoder.metric)
-    rows = np.sort(train.rows[order[:MEAN_IMAGES]])
+    rows = train.rows[sample]
     batches = encode_batches(train.source(), encoder, rows=rows, strict=True, tally=train.tally)
     return Space.fit(encoder.metric, np.concatenate([block for _, block in batches]))
 

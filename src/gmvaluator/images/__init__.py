@@ -6,7 +6,7 @@ whole sets as arrays. `tensors`: arrays of any library. `ids`: which ids name th
 `sources`: one file a kind of source; `sources/opening.py` chooses.
 """
 
-from gmvaluator.images.batching import Batch
+from gmvaluator.images.batching import Batch, Input
 from gmvaluator.images.decoding import READING_RULES, Preprocessing
 from gmvaluator.images.imageset import (
     ImageDataset,
@@ -23,6 +23,7 @@ __all__ = [
     "ImageDataset",
     "ImageSet",
     "ImageSource",
+    "Input",
     "Preprocessing",
     "Skip",
     "Thumbnail",

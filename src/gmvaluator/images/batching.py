@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,11 +17,9 @@ from numpy.typing import NDArray
 from gmvaluator.errors import ImageError
 from gmvaluator.images.decoding import (
     PIXEL_LIMIT,
+    Decoder,
     Preprocessing,
-    check_pixels,
     content_key_of,
-    decode,
-    fit,
     unless_error,
 )
 from gmvaluator.images.pillow import quiet_pillow
@@ -58,33 +57,57 @@ class Batch:
 class _Pending:
     """A batch under way: its lists but `rows` are filled by the decoding threads."""
 
-    def __init__(self, rows: NDArray[np.int64], size: int) -> None:
+    def __init__(self, rows: NDArray[np.int64], inputs: Sequence[Input]) -> None:
         self.rows = rows
-        self.pixels = np.empty((len(rows), 3, size, size), np.uint8)
+        self.pixels = [
+            np.empty((len(rows), 3, wanted.preprocessing.size, wanted.preprocessing.size), np.uint8)
+            for wanted in inputs
+        ]
         self.keys: list[str] = [""] * len(rows)
-        self.known = np.zeros(len(rows), dtype=bool)
+        self.known = np.zeros((len(inputs), len(rows)), dtype=bool)
         self.large = np.zeros(len(rows), dtype=bool)
         self.errors: list[ImageError | None] = [None] * len(rows)
         self.parts: list[Future[None]] = []
 
-    def finish(self, ids: Sequence[str]) -> Batch:
+    def finish(self, ids: Sequence[str]) -> tuple[Batch, ...]:
         for part in self.parts:
             part.result()
         alive = np.asarray([error is None for error in self.errors], dtype=bool)
-        decoded = alive & ~self.known
-        return Batch(
-            self.rows[alive],
-            # all of them is the usual case, and copying it would cost as much as reading it
-            self.pixels if decoded.all() else self.pixels[decoded],
-            tuple(self.keys[at] for at in np.flatnonzero(alive)),
-            tuple(
-                (int(row), Skip(ids[row], str(error)))
-                for row, error in zip(self.rows, self.errors, strict=True)
-                if error is not None
-            ),
-            np.flatnonzero(~self.known[alive]),
-            self.large[decoded],
+        keys = tuple(self.keys[at] for at in np.flatnonzero(alive))
+        skipped = tuple(
+            (int(row), Skip(ids[row], str(error)))
+            for row, error in zip(self.rows, self.errors, strict=True)
+            if error is not None
         )
+        batches = []
+        for pixels, known in zip(self.pixels, self.known, strict=True):
+            decoded = alive & ~known
+            batches.append(
+                Batch(
+                    self.rows[alive],
+                    # all of them is the usual case, and copying it would cost as much as reading it
+                    pixels if decoded.all() else pixels[decoded],
+                    keys,
+                    skipped,
+                    np.flatnonzero(~known[alive]),
+                    self.large[decoded],
+                )
+            )
+        return tuple(batches)
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input that images are prepared for.
+
+    Attributes:
+        preprocessing: how images are resized.
+        known: content keys of images that need no decoding: images that were read within the usual
+            limit of pixels.
+    """
+
+    preprocessing: Preprocessing
+    known: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,21 +118,18 @@ class Pipeline:
         read: gives the raw content of rows, or their errors.
         ids: of all rows of the set.
         pixel_limit: bounds width × height of an encoded image.
-        preprocessing: how images are resized.
+        inputs: what images are prepared for; each image is read once for all of them.
         workers: number of decoding threads. Default: the processors that the process may use.
-        known: content keys of images that need no decoding: images that were read within the usual
-            limit of pixels.
     """
 
     read: Callable[[Sequence[int]], list[Raw | ImageError]]
     ids: Sequence[str]
     pixel_limit: int
-    preprocessing: Preprocessing
+    inputs: Sequence[Input]
     workers: int | None = None
-    known: Callable[[str], bool] | None = None
 
-    def run(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[Batch]:
-        """One batch for each array of rows, in their order."""
+    def run(self, parts: Sequence[NDArray[np.int64]]) -> Iterator[tuple[Batch, ...]]:
+        """For each array of rows, in their order, a batch for each input."""
         workers = self.workers or processors()
         reader = ThreadPoolExecutor(1, "gmvaluator-read")
         decoders = ThreadPoolExecutor(workers, "gmvaluator-decode")
@@ -130,7 +150,7 @@ class Pipeline:
     def _start(
         self, rows: NDArray[np.int64], decoders: ThreadPoolExecutor, workers: int
     ) -> _Pending:
-        pending = _Pending(rows, self.preprocessing.size)
+        pending = _Pending(rows, self.inputs)
         raws = self.read(rows.tolist())
         # Two parts a worker: large images of unequal cost still keep all of them busy.
         step = max(8, math.ceil(len(rows) / (2 * workers)))
@@ -143,39 +163,50 @@ class Pipeline:
         with quiet_pillow():
             for at, raw in enumerate(raws, start):
                 try:
-                    if self._is_known(pending, raw, at):
-                        continue
-                    picture = decode(unless_error(raw), self.pixel_limit)
-                    pending.keys[at] = pending.keys[at] or content_key_of(raw, picture)
-                    pending.large[at] = picture.width * picture.height > PIXEL_LIMIT
-                    pixels = np.asarray(fit(picture, self.preprocessing))
+                    self._prepare(pending, unless_error(raw), at)
                 except ImageError as error:
                     pending.errors[at] = error
-                    continue
+
+    def _prepare(self, pending: _Pending, raw: Raw, at: int) -> None:
+        """Fill in one image for the inputs that do not know it."""
+        if any(wanted.known for wanted in self.inputs):
+            pending.keys[at] = key = content_key_of(raw)
+            pending.known[:, at] = [
+                wanted.known is not None and wanted.known(key) for wanted in self.inputs
+            ]
+            if pending.known[:, at].all():
+                if self.pixel_limit < PIXEL_LIMIT and isinstance(raw, bytes):
+                    Decoder(raw, self.pixel_limit)  # checks the limit
+                return
+        decoder = Decoder(raw, self.pixel_limit)
+        for wanted, stack, known in zip(
+            self.inputs, pending.pixels, pending.known[:, at], strict=True
+        ):
+            if not known:
+                pixels = decoder.input(wanted.preprocessing)
                 # Grey (H,W) spreads over the channels; (H,W,3) turns into (3,H,W).
-                pending.pixels[at] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    def _is_known(self, pending: _Pending, raw: Raw | ImageError, at: int) -> bool:
-        if self.known is None:
-            return False
-        pending.keys[at] = content_key_of(raw)
-        if not self.known(pending.keys[at]):
-            return False
-        if self.pixel_limit < PIXEL_LIMIT and isinstance(raw, bytes):
-            check_pixels(raw, self.pixel_limit)
-        pending.known[at] = True
-        return True
+                stack[at] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        if not pending.keys[at]:
+            # of an encoded image it is the key of its bytes
+            whole = None if isinstance(raw, bytes) else decoder.picture()
+            pending.keys[at] = content_key_of(raw, whole)
+        pending.large[at] = decoder.width * decoder.height > PIXEL_LIMIT
 
 
-def raising(batches: Iterator[Batch]) -> Iterator[Batch]:
+def raising(batches: Iterator[tuple[Batch, ...]]) -> Iterator[tuple[Batch, ...]]:
     """The same batches; the first skipped image is an `ImageError` instead."""
-    try:
-        for batch in batches:
-            for _, skip in batch.skipped:
+    with closing(cast("Any", batches)):
+        for together in batches:
+            for _, skip in together[0].skipped:
                 raise ImageError(f"{skip.id}: {skip.reason}")
+            yield together
+
+
+def of_one_input(batches: Iterator[tuple[Batch, ...]]) -> Iterator[Batch]:
+    """The batches of a pipeline with a single input."""
+    with closing(cast("Any", batches)):
+        for (batch,) in batches:
             yield batch
-    finally:
-        cast("Any", batches).close()
 
 
 def processors() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -16,12 +18,17 @@ from gmvaluator.errors import ImageError, InputError
 from gmvaluator.images.metadata import bare_jpeg, bare_png
 from gmvaluator.images.pillow import check_size, reader
 from gmvaluator.images.sources import Raw
-from gmvaluator.images.sources.base import HEAD, image_format, no_image
+from gmvaluator.images.sources.base import HEAD, Picture, image_format, no_image
 
 PIXEL_LIMIT = 89_478_485  # Pillow's own limit: a quarter GiB at 3 bytes a pixel
-READING_RULES = "2"
+READING_RULES = "3"
 """Changes when another set of files is readable, or when a file gives other pixels. Vectors that
 were kept under other rules do not count."""
+LEAST_SIDE = 160
+"""Inputs of fewer pixels a side are decoded as if they had so many: the networks of a preset then
+share one decoding, and a vector does not depend on the networks that share it."""
+_SCALES = (8, 4, 2)
+"""Fractions 1/8, 1/4 and 1/2 at which a JPEG is decoded without its fine frequencies."""
 _WHITE = (255, 255, 255)
 _ORIENTATION = 0x0112
 _FILTERS = {
@@ -39,6 +46,8 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+Part = tuple[float, float, float, float]
+"""Left, upper, right and lower edge of a part of a picture, in pixels."""
 Interpolation = Literal["bilinear", "bicubic", "box", "lanczos"]
 
 
@@ -49,7 +58,8 @@ class Preprocessing:
     `size` is in pixels. `fit="squash"` scales both sides to `size`; `"crop"` scales the shorter
     side to `size` and keeps the centre, as torchvision's Resize and CenterCrop do.
     `interpolation` names a PIL filter, which smooths when shrinking. An image that has the size
-    already is not resampled.
+    already is not resampled. A JPEG at least four times too large is decoded at 1/2, 1/4 or 1/8 of
+    its size first, at least twice the wanted one.
     """
 
     size: int
@@ -94,45 +104,106 @@ def content_key_of(raw: Raw | ImageError, picture: Image.Image | None = None) ->
 
 def decode(raw: Raw, pixel_limit: int) -> Image.Image:
     """An upright picture of mode L or RGB; `ImageError` with a short reason if that fails."""
-    if isinstance(raw, np.ndarray):
-        grey = raw.ndim == 3 and raw.shape[2] == 1
-        return _to_colour(Image.fromarray(np.ascontiguousarray(raw[:, :, 0] if grey else raw)))
-    name = _format_of(raw) if isinstance(raw, bytes) else "PIL image"
-    try:
-        if not isinstance(raw, bytes):
-            return _upright(cast("Image.Image", raw))
-        picture = _open(raw, name, pixel_limit)
-        picture.load()
-        return _upright(picture)
-    except ImageError:
-        raise
-    except Exception as error:  # damaged files make the plugins raise nearly anything
-        raise ImageError(_damage(name, error)) from error
+    return Decoder(raw, pixel_limit).picture()
 
 
-def check_pixels(content: bytes, pixel_limit: int) -> None:
-    """`ImageError` if an encoded image has more pixels than the limit, or its head is damaged."""
-    name = _format_of(content)
-    try:
-        _open(content, name, pixel_limit)
-    except ImageError:
-        raise
-    except Exception as error:  # as in `decode`
-        raise ImageError(_damage(name, error)) from error
+class Decoder:
+    """One image, read now and decoded where it is asked for, each size once.
+
+    Attributes:
+        width, height: of the whole image, before it is turned upright.
+
+    Raises:
+        ImageError: with a short reason: the head is damaged or the image has too many pixels. So do
+            the methods, where the pixels are damaged.
+    """
+
+    def __init__(self, raw: Raw, pixel_limit: int) -> None:
+        self._pixel_limit = pixel_limit
+        self._decoded: dict[int, tuple[Image.Image, Part]] = {}
+        self._name = "PIL image"
+        if isinstance(raw, bytes):
+            self._content, self._name = raw, _format_of(raw)
+            self._opened: ImageFile.ImageFile | None = self._open()
+            self.width, self.height = self._opened.size
+            return
+        with self._naming_damage():
+            whole = _upright(_in_memory(raw))
+        self.width, self.height = whole.size
+        self._decoded[1] = whole, (0, 0, *whole.size)
+
+    def picture(self) -> Image.Image:
+        """The whole image, upright, of mode L or RGB."""
+        return self._at(1)[0]
+
+    def input(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """(size, size) grey or (size, size, 3) RGB, as `preprocessing` says."""
+        wanted = max(preprocessing.size, LEAST_SIDE)
+        picture, part = self._at(self._scale(min(self.width, self.height), wanted))
+        return np.asarray(fit(picture, preprocessing, part))
+
+    def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
+        """(h, w) grey or (h, w, 3) RGB; an image of more than `max_side` pixels a side shrunk."""
+        picture, part = self._at(self._scale(max(self.width, self.height), max_side))
+        return np.asarray(shrink(picture, max_side, part))
+
+    def _scale(self, side: int, wanted: int) -> int:
+        """The largest s such that 1/s of a side is at least twice the wanted pixels; 1 if no JPEG.
+
+        Neither side of the image may become less than a pixel.
+        """
+        if self._name != "JPEG":
+            return 1
+        most = min(side / (2 * wanted), self.width, self.height)
+        return next((scale for scale in _SCALES if scale <= most), 1)
+
+    def _at(self, scale: int) -> tuple[Image.Image, Part]:
+        """The image at 1/scale of its size, upright, and the part of the picture that it covers."""
+        if scale not in self._decoded:
+            opened, self._opened = self._opened or self._open(), None
+            with self._naming_damage():
+                if scale > 1:
+                    opened.draft(None, (self.width // scale, self.height // scale))
+                opened.load()
+                picture = _upright(opened)
+                part: Part = (0, 0, *picture.size)
+                if scale > 1:
+                    exact = (self.width / scale, self.height / scale)
+                    part = _part_of(picture.size, exact, _orientation(opened))
+                self._decoded[scale] = picture, part
+        return self._decoded[scale]
+
+    def _open(self) -> ImageFile.ImageFile:
+        """The file with its head read, within the limit."""
+        content = self._content
+        turned: dict[str, bytes | str] = {}
+        with self._naming_damage():
+            open_file = reader(self._name, self._pixel_limit)
+            if self._name == "PNG":
+                content, turned = bare_png(content)
+            elif self._name == "JPEG":
+                content = bare_jpeg(content)
+            picture = open_file(io.BytesIO(content))
+            picture.info.update(turned)
+            check_size(picture.size, self._pixel_limit)
+        return picture
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception as error:  # damaged files make the plugins raise nearly anything
+            raise ImageError(_damage(self._name, error)) from error
 
 
-def _open(content: bytes, name: str, pixel_limit: int) -> ImageFile.ImageFile:
-    """An encoded image whose head was read, within the limit."""
-    open_file = reader(name, pixel_limit)
-    turned: dict[str, bytes | str] = {}
-    if name == "PNG":
-        content, turned = bare_png(content)
-    elif name == "JPEG":
-        content = bare_jpeg(content)
-    picture = open_file(io.BytesIO(content))
-    picture.info.update(turned)
-    check_size(picture.size, pixel_limit)
-    return picture
+def _in_memory(raw: NDArray[np.uint8] | Picture) -> Image.Image:
+    """An array or a PIL image as a PIL image."""
+    if not isinstance(raw, np.ndarray):
+        return cast("Image.Image", raw)
+    grey = raw.ndim == 3 and raw.shape[2] == 1
+    return Image.fromarray(np.ascontiguousarray(raw[:, :, 0] if grey else raw))
 
 
 def _format_of(content: bytes) -> str:
@@ -150,6 +221,20 @@ def _damage(name: str, error: Exception) -> str:
     if isinstance(error, EOFError) or any(word in text.lower() for word in cut):
         return f"truncated {name}"
     return f"damaged {name}: {text[:80] or type(error).__name__}"
+
+
+def _part_of(picture: tuple[int, int], size: tuple[float, float], orientation: int) -> Part:
+    """The part of an upright picture that an image covers, whose last pixels may be cut.
+
+    Args:
+        picture: width and height, upright.
+        size: width and height of the image in pixels of the picture, before it is turned.
+    """
+    width, height = size[::-1] if orientation > 4 else size
+    # turning may bring the end of a side to its beginning
+    left = picture[0] - width if orientation in (2, 3, 6, 7) else 0
+    upper = picture[1] - height if orientation in (3, 4, 7, 8) else 0
+    return left, upper, left + width, upper + height
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -202,25 +287,26 @@ def _to_bytes(values: NDArray[Any], picture: Image.Image) -> NDArray[np.uint8]:
     return ((np.clip(wide, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def fit(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The picture as a square of `preprocessing.size`; see `Preprocessing`."""
-    size, (width, height) = preprocessing.size, picture.size
-    if (width, height) == (size, size):
+def fit(
+    picture: Image.Image, preprocessing: Preprocessing, part: Part | None = None
+) -> Image.Image:
+    """The picture, or a part of it, as a square of `preprocessing.size`; see `Preprocessing`."""
+    size = preprocessing.size
+    if picture.size == (size, size):
         return picture
-    box = None
+    left, upper, right, lower = part or (0, 0, *picture.size)
     if preprocessing.fit == "crop":
         # The crop of the scaled image, computed without the rest of it: a 1 × 80,000,000 image
         # would be huge when scaled.
+        width, height = right - left, lower - upper
         short = min(width, height)
         scaled = [size if side == short else int(size * side / short) for side in (width, height)]
         offset = [round((side - size) / 2) for side in scaled]
         unit = (width / scaled[0], height / scaled[1])
-        box = (
-            offset[0] * unit[0],
-            offset[1] * unit[1],
-            min(width, (offset[0] + size) * unit[0]),
-            min(height, (offset[1] + size) * unit[1]),
-        )
+        right = left + min(width, (offset[0] + size) * unit[0])
+        lower = upper + min(height, (offset[1] + size) * unit[1])
+        left, upper = left + offset[0] * unit[0], upper + offset[1] * unit[1]
+    box = (left, upper, right, lower)
     return picture.resize((size, size), _FILTERS[preprocessing.interpolation], box=box)
 
 
@@ -235,13 +321,18 @@ def refit(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np
     return fitted
 
 
-def shrink(picture: Image.Image, max_side: int) -> Image.Image:
-    """The picture scaled to at most `max_side` pixels a side; smaller ones stay as they are."""
-    scale = max_side / max(picture.size)
+def shrink(picture: Image.Image, max_side: int, part: Part | None = None) -> Image.Image:
+    """The picture, or a part of it, scaled to at most `max_side` pixels a side.
+
+    Smaller pictures stay as they are.
+    """
+    part = part or (0, 0, *picture.size)
+    sides = (part[2] - part[0], part[3] - part[1])
+    scale = max_side / max(sides)
     if scale >= 1:
         return picture
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in sides)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, box=part)
 
 
 def encode_png(array: NDArray[np.uint8]) -> bytes:

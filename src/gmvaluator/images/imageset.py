@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmvaluator.arguments import whole_number
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.batching import Batch, Pipeline, processors, raising
+from gmvaluator.images.batching import Batch, Input, Pipeline, of_one_input, processors, raising
 from gmvaluator.images.decoding import (
     PIXEL_LIMIT,
+    Decoder,
     Preprocessing,
     content_key_of,
     decode,
@@ -196,7 +197,7 @@ class ImageSet:
         def shrunk() -> Thumbnail | None:
             if key is not None and content_key_of(raw) != key:
                 return None
-            pixels = np.asarray(shrink(decode(unless_error(raw), self.pixel_limit), max_side))
+            pixels = Decoder(unless_error(raw), self.pixel_limit).thumbnail(max_side)
             if max(pixels.shape[:2]) <= LOSSLESS_SIDE:
                 return Thumbnail(pixels, encode_png(pixels))
             return Thumbnail(pixels, encode_jpeg(pixels, THUMBNAIL_QUALITY))
@@ -257,14 +258,32 @@ class ImageSet:
         `on_error="raise"` the first bad image raises `ImageError`. Images whose content key is
         `known` (called in the decoding threads) are not decoded and have no pixels.
         """
+        inputs = [Input(preprocessing, known)]
+        return of_one_input(self.batches_for(inputs, batch_size, rows, workers, on_error))
+
+    def batches_for(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 64,
+        rows: ArrayLike | None = None,
+        workers: int | None = None,
+        on_error: Literal["skip", "raise"] = "skip",
+    ) -> Iterator[tuple[Batch, ...]]:
+        """As `batches`, for several inputs at once: each image is read once, and decoded once.
+
+        An image is decoded again only where a JPEG is so large that the inputs need it at different
+        fractions of its size (see `Preprocessing`). The pixels are those of `batches`.
+
+        Yields:
+            A batch for each input. The rows, keys and skipped images are the same in all of them.
+        """
         batch_size = whole_number("batch_size", batch_size, 1)
         workers = None if workers is None else whole_number("workers", workers, 1)
         if on_error not in ("skip", "raise"):
             raise InputError(f"on_error={on_error!r} was given; wanted 'skip' or 'raise'.")
         selected = np.arange(len(self)) if rows is None else self._check_rows(rows)
         parts = [selected[at : at + batch_size] for at in range(0, len(selected), batch_size)]
-        pipeline = Pipeline(self._read, self.ids, self.pixel_limit, preprocessing, workers, known)
-        produced = pipeline.run(parts)
+        produced = Pipeline(self._read, self.ids, self.pixel_limit, inputs, workers).run(parts)
         return raising(produced) if on_error == "raise" else produced
 
     def _row(self, index: int) -> int:
