@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,15 @@ def test_vectors_of_another_precision_are_refused(folder: Path, tmp_path: Path) 
                 GMValuator.load(index)
         else:
             assert GMValuator.load(index).fitted_ is not None
+
+
+def test_an_index_of_images_that_were_read_otherwise_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    shutil.copytree(folder / "index", index)
+    marker = index / "index.json"
+    content = json.loads(marker.read_text(encoding="utf-8"))
+    marker.write_text(json.dumps(content | {"reading": "2"}), encoding="utf-8")
+    with pytest.raises(RunError, match="reads image files otherwise; make the index again"):
+        GMValuator.load(index)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from gmvaluator import GMValuator, ImageSet, InputError
 from gmvaluator.engine.train import SCALE_IMAGES, SCALE_PAIRS, fit_images, learn_scales
 from gmvaluator.engine.trained import Trained
+from gmvaluator.images.decoding import Decoder
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 TWO: dict[str, Any] = {"encoder": "pixels@8", "rerank": ["pixels@14", "pixels@7"], "cache": False}
@@ -91,3 +95,26 @@ def test_networks_are_counted_for_the_fit_and_not_for_the_null_sample(digits: Di
     trained = valuator.fitted_
     assert trained is not None
     assert replace(trained).placed.tally.encoded["pixels@8"] == 40
+
+
+def test_two_recall_encoders_share_one_decoding(
+    digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, digit in enumerate(digits[0][:30]):
+        Image.fromarray(digit).save(tmp_path / f"{number:02d}.png")
+    opened = Counter[bytes]()
+    init = Decoder.__init__
+
+    def counting(self: Decoder, raw: Any, pixel_limit: int) -> None:
+        opened[raw] += 1
+        init(self, raw, pixel_limit)
+
+    monkeypatch.setattr(Decoder, "__init__", counting)
+    settings: dict[str, Any] = {"encoder": "pixels@20", "second_encoder": "pixels@14"}
+    settings |= {"rerank": ["pixels@20", "pixels@14"], "mixing": "decisive", "cache": False}
+    valuator = GMValuator(**settings, k=5, quality="none", null="off").fit(tmp_path)
+    assert len(opened) == 30
+    assert set(opened.values()) == {1}
+    opened.clear()
+    valuator.value(tmp_path)
+    assert set(opened.values()) == {1}

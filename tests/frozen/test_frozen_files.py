@@ -17,7 +17,7 @@ from frozen.written_folders import FOLDERS, written
 
 ADDED_SETTINGS = {"mixing": "fixed", "null_measure": "neighbours"}
 """Settings that are recorded on purpose and were not, with the value that changes nothing."""
-ADDED_KEYS = (".arithmetic", *(f".settings.{name}" for name in ADDED_SETTINGS))
+ADDED_KEYS = (".arithmetic", ".reading", *(f".settings.{name}" for name in ADDED_SETTINGS))
 """Keys of run.json and index.json that were not recorded, on purpose, with all keys below them."""
 ADDED: frozenset[str] = frozenset(
     f"{file} {column}" for file, columns in ADDED_COLUMNS.items() for column in columns

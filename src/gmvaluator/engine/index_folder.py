@@ -16,7 +16,7 @@ from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_folder
 from gmvaluator.files.records import MALFORMED, write_record
 from gmvaluator.geometry import Space, Vectors
-from gmvaluator.images import Skip
+from gmvaluator.images import READING_RULES, Skip
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.placed import PlacedSet, RecallSpace
 from gmvaluator.matching.rerank import Term
@@ -77,6 +77,7 @@ def save_trained(
             "arithmetic": {
                 space.encoder.name: arithmetic_of(space.encoder) for space in trained.spaces
             },
+            "reading": READING_RULES,
             "weights": trained.weights,
             "seconds": trained.seconds,
         }
@@ -141,6 +142,12 @@ def check_encoders(folder: Path, marker: Mapping[str, Any], context: Context) ->
                 "differ); make the index again"
             )
     _check_precision(folder, marker.get("arithmetic"), context.encoders)
+    # indexes of earlier versions record no rules
+    if marker.get("reading", READING_RULES) != READING_RULES:
+        raise RunError(
+            f"index {folder} was made by a version that reads image files otherwise; make the "
+            "index again"
+        )
     # an encoder of the re-rank may be recorded too, but the vectors are those of the recall
     recall = list(recorded)[: len(context.encoders)]
     if recall != [encoder.name for encoder in context.encoders]:
