@@ -101,7 +101,7 @@ def distance_terms(parts: Sequence[str], wanted: str) -> str | dict[str, float]:
     """
     if tuple(parts) == ("none",):
         return "none"
-    pairs = [pair(text, wanted, float) if "=" in text else (text, 1.0) for text in parts]
+    pairs = [_weighted(text, wanted) for text in parts]
     names = [name for name, _ in pairs]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(
@@ -109,6 +109,18 @@ def distance_terms(parts: Sequence[str], wanted: str) -> str | dict[str, float]:
             "a weight"
         )
     return dict(pairs)
+
+
+def _weighted(text: str, wanted: str) -> tuple[str, float]:
+    """A name and its weight; a name may end with `?KEY=VALUE&…`."""
+    name, mark, query = text.partition("?")
+    head, sign, last = query.rpartition("&")
+    key, equals, value = last.partition("=")
+    if not mark:
+        return pair(text, wanted, float) if "=" in text else (text, 1.0)
+    value, weighted, weight = value.partition("=")
+    kept = f"{name}?{head}{sign}{key}{equals}{value}"
+    return (kept, pair(f"{name}={weight}", wanted, float)[1]) if weighted else (kept, 1.0)
 
 
 RUN = click.argument("run", type=PATH)

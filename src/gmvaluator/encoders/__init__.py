@@ -3,8 +3,8 @@
 A name is `family[:variant][@size]`: `pixels@28`, `lpips:vgg@64`, `timm:resnet18`. The table
 `FAMILIES` says which file builds a family. The other files: `base`: `Encoder`, and `Network`, which
 a family builds. `backends`: how a network runs. `compiled`: networks that encoders share.
-`embedding`: images to vectors. `custom`: a user's network. `mixture`, `mirrored`, `principal`:
-encoders made of others. `_modules`: shared layers.
+`embedding`: images to vectors. `custom`: a user's network. `onnx_format`: what an ONNX file says of
+itself. `mixture`, `mirrored`, `principal`: encoders made of others. `_modules`: shared layers.
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ FAMILIES: Mapping[str, Family] = {
         "seeded convolutions, nothing learned",
         variant="1",
         size=32,
+    ),
+    "onnx": Family(
+        "onnx:build",
+        ":<file>[?size=…&mean=…]",
+        "any network of an ONNX or OpenVINO file that maps an image to a vector",
     ),
     "generator": Family(
         "generator:build", ":<file>[#layer]", "a layer of a trained β-VAE or ddpm of this package"

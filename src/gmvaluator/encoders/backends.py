@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from gmvaluator.encoders._modules import state_file
-from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.base import Network, NetworkOfFile
 from gmvaluator.encoders.compiled import Compiled, Infer, compile_once
 from gmvaluator.errors import InputError, MissingPackageError, either
 from gmvaluator.files.store import Store, Table
@@ -73,7 +73,12 @@ class Runtime:
         return device, "openvino" if device == "cpu" and has_openvino else "torch"
 
     def of_network(self, network: Network) -> tuple[str, str]:
-        """`resolved` for a network: one without parameters has nothing to compile for OpenVINO."""
+        """(device, backend) that will run a network.
+
+        A network of a file runs in OpenVINO. One without parameters has nothing to compile for it.
+        """
+        if isinstance(network.module, NetworkOfFile):
+            return "cpu", "openvino"
         device, backend = self.resolved()
         if backend == "openvino" and not any(True for _ in network.module.parameters()):
             return device, "torch"
@@ -148,6 +153,10 @@ def compile_network(network: Network, runtime: Runtime) -> Infer:
     Networks that are compiled are shared; see `compile_once`.
     """
     device, backend = runtime.of_network(network)
+    if isinstance(network.module, NetworkOfFile):
+        file = network.module
+        key = f"{backend}-{device}|{_fingerprint(network)}"
+        return compile_once(key, lambda: _compile_file(file))
     module = network.module.to(device).eval()
     if backend == "torch":
         return _run_torch(module, device)
@@ -201,14 +210,28 @@ def _compile_openvino(network: Network) -> Infer:
         model = openvino.convert_model(
             network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
         )
+    return _compile_model(openvino, model)
+
+
+def _compile_file(file: NetworkOfFile) -> Infer:
+    openvino = import_openvino()
+    return _compile_model(openvino, file.openvino_model(openvino))
+
+
+def _compile_model(openvino: Any, model: Any) -> Infer:
     # f32 by name: on processors with bfloat16 units OpenVINO would otherwise round to it
     compiled = openvino.Core().compile_model(
         model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     )
 
+    one_by_one = model.input().partial_shape[0].is_static
+
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # a copy: the output buffer belongs to the request and is overwritten by the next batch
-        return np.array(compiled(pixels)[0], dtype=np.float32)
+        # copies: the output buffer belongs to the request and is overwritten by the next batch
+        if not one_by_one:
+            return np.array(compiled(pixels)[0], dtype=np.float32)
+        alone = [np.array(compiled(image[None])[0], dtype=np.float32) for image in pixels]
+        return np.concatenate(alone)
 
     return infer
 

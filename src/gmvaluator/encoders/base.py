@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +54,26 @@ def arithmetic_of(encoder: Encoder) -> str | None:
     return arithmetic
 
 
+@runtime_checkable
+class NetworkOfFile(Protocol):
+    """A network of a file that OpenVINO reads; it runs on a processor, wherever others run."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def openvino_model(self, openvino: Any) -> Any:
+        """An `openvino.Model`, (B, 3, S, S) uint8 → (B, dim) float32; B may be 1 only."""
+        ...
+
+
 @dataclass(frozen=True)
 class Network:
     """What an encoder family builds: a module and all that is needed to feed and compare it.
 
     `module` maps (B, 3, H, W) uint8 RGB to (B, dim) float32 and does its own normalisation, so
-    that every inference backend compiles the same graph. `kept` says whether its vectors are short
-    enough to be kept on disk.
+    that every inference backend compiles the same graph. A family may give a `NetworkOfFile` in
+    its place. `kept` says whether
+    the vectors are short enough to be kept on disk.
     """
 
     name: str
