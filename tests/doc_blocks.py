@@ -41,6 +41,8 @@ NOT_RUN = {
     "pip": "needs the network",
     "paper": "preset: weights of CLIP, DreamSim and MANIQA, gigabytes of downloads",
     "maniqa": "quality: weights of half a gigabyte, a download",
+    "benchmarks/decoding.py": "decoders that no other part of the project needs; minutes",
+    "onnx:sscd.onnx": "a network that is a download",
     "benchmarks/store_comparison.py": "pylance and zarr, which no other part of the project needs",
 }
 

@@ -72,8 +72,7 @@ class Network:
 
     `module` maps (B, 3, H, W) uint8 RGB to (B, dim) float32 and does its own normalisation, so
     that every inference backend compiles the same graph. A family may give a `NetworkOfFile` in
-    its place. `kept` says whether
-    the vectors are short enough to be kept on disk.
+    its place. `kept` says whether the vectors are short enough to be kept on disk.
     """
 
     name: str
