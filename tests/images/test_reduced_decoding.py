@@ -16,7 +16,7 @@ from gmvaluator.encoders.custom import wrap
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.errors import ImageError
 from gmvaluator.images import ImageSet, Input, Preprocessing, decoding
-from gmvaluator.images.decoding import LEAST_SIDE, Decoder, decode, fit
+from gmvaluator.images.decoding import LEAST_SIDE, Decoder, decode, fit, fraction_of
 from image_checks import only
 from image_makers import encode
 
@@ -68,6 +68,7 @@ def test_a_jpeg_is_decoded_at_twice_the_input_or_more(
     content = encode(Image.new("L", (width, height), 90), "JPEG")
     assert (Decoder(content, LIMIT).input(Preprocessing(size)) == 90).all()
     assert sizes == [wanted]
+    assert fraction_of(content, Preprocessing(size)) == round(width / wanted[0])
 
 
 def test_other_formats_are_decoded_whole() -> None:
@@ -160,6 +161,7 @@ def test_inputs_share_one_decoding_and_change_nothing(
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)
         np.testing.assert_array_equal(one.rows, other.rows)
+        assert dict(zip(one.rows, one.fractions, strict=True)) == {1: 0, 2: 4, 3: 1}
         assert one.keys == other.keys
         assert one.skipped == other.skipped
         assert [skip.id for _, skip in one.skipped] == ["bad.jpg"]

@@ -14,14 +14,17 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation
+from gmvaluator import GMValuator, ImageSet, InputError, RunError, Valuation, Weights
 from gmvaluator.certainty.uncertainty import uncertainty_run
 from gmvaluator.cli import cli
+from gmvaluator.encoders import load_encoder
+from gmvaluator.encoders.backends import Runtime
+from gmvaluator.encoders.embedding import embed
 from gmvaluator.images import set_fingerprint
 from gmvaluator.matching.duplicates import find as duplicates
 from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.differences import Differences
-from gmvaluator.matching.duplicates.find import exact_copies
+from gmvaluator.matching.duplicates.find import REDUCED, ROUNDING, exact_copies
 from gmvaluator.progress import Silent
 from gmvaluator.scoring.weightings import recorded_weighting
 from image_makers import drawn_icons, encode, random_images, write_files
@@ -204,6 +207,26 @@ def test_an_image_that_can_no_longer_be_read_has_no_copies(tmp_path: Path) -> No
     rows = np.arange(3)
     found = exact_copies(images, rows, keys, rows, vectors, Silent())
     assert found.tolist() == [0, 1, 0]
+
+
+def test_a_large_jpeg_and_another_file_of_its_pixels_are_copies(tmp_path: Path) -> None:
+    """The JPEG is decoded at a fraction of its size, and the other file whole."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 84, 84, 3), np.uint8)
+    photographs = [Image.fromarray(image).resize((672, 672)) for image in noise]
+    files = {f"{row}.jpg": encode(picture, "JPEG") for row, picture in enumerate(photographs)}
+    pixels = Image.open(io.BytesIO(files["1.jpg"])).convert("RGB")
+    files |= {"copy.png": encode(pixels), "copy.bmp": encode(pixels, "BMP")}
+    images = ImageSet.open(write_files(tmp_path / "set", files))
+    large, bmp, png = (images.ids.index(name) for name in ("1.jpg", "copy.bmp", "copy.png"))
+    embeddings = embed(images, load_encoder("pixels@96", Weights(offline=True), Runtime("cpu")))
+    vectors = embeddings.vectors
+    apart = np.linalg.norm(vectors[large] - vectors[png]) / np.linalg.norm(vectors[png])
+    assert ROUNDING < apart < REDUCED
+    assert embeddings.fractions.tolist() == [2, 2, 2, 0, 0]
+    settings: dict[str, Any] = {"encoder": "pixels@96", "rerank": "none", "k": 2, "null": "off"}
+    clusters = GMValuator(**settings).fit(images).value(images).clusters
+    assert clusters is not None
+    assert groups(clusters.representatives) == {frozenset((large, bmp, png))}
 
 
 @pytest.mark.parametrize(

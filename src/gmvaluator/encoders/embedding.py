@@ -49,6 +49,7 @@ class Embeddings:
     Attributes:
         vectors: (n, dim) float32, as the encoder gave them.
         others: vectors of further encoders by fingerprint.
+        fractions: (n,) int8, see `Batch`, of the first encoder.
         rows: (n,) int64, row of each vector's image in the set; bad images are missing here.
         keys: n content keys (hash of the image's bytes).
         skipped: the images that could not be read, with the reason.
@@ -60,6 +61,7 @@ class Embeddings:
     keys: tuple[str, ...]
     skipped: tuple[Skip, ...]
     tally: Tally
+    fractions: NDArray[np.int8]
     others: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -243,6 +245,7 @@ def embed(
     vectors: dict[str, NDArray[np.float32]] = {}
     readable: list[int] = []
     keys: list[str] = []
+    fractions: list[int] = []
     skipped: list[Skip] = list(images.problems)
     tally = Tally()
     with (progress or Silent()).stage(stage, n) as advance:
@@ -265,6 +268,7 @@ def embed(
                 vectors[fingerprint][len(readable) : len(readable) + len(block)] = block
             readable.extend(batch.rows.tolist())
             keys.extend(batch.keys)
+            fractions.extend(batch.fractions.tolist())
             advance(len(batch.rows) + len(batch.skipped))
     if not vectors:
         first = f": {skipped[0].id}: {skipped[0].reason}" if skipped else ""
@@ -279,5 +283,6 @@ def embed(
         keys=tuple(keys),
         skipped=tuple(skipped),
         tally=tally,
+        fractions=np.asarray(fractions, dtype=np.int8),
         others=by_encoder,
     )

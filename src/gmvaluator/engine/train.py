@@ -118,7 +118,13 @@ def _find_copies(
     """Copies among the training images: exact ones and, where the settings say so, near ones."""
     exact = Clusters.exact(
         exact_copies(
-            images, train.rows, train.keys, train.order, embeddings.vectors, context.progress
+            images,
+            train.rows,
+            train.keys,
+            train.order,
+            embeddings.vectors,
+            context.progress,
+            embeddings.fractions,
         )
     )
     if context.settings.dedup != "near" or len(exact.kept) < 2:

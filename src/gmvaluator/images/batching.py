@@ -20,6 +20,7 @@ from gmvaluator.images.decoding import (
     Decoder,
     Preprocessing,
     content_key_of,
+    fraction_of,
     unless_error,
 )
 from gmvaluator.images.pillow import quiet_pillow
@@ -44,6 +45,8 @@ class Batch:
         large: (D,) whether the image has more pixels than the usual limit. A key does not tell the
             limit that an image was read under, so what is known of a large image must not be kept
             by its key alone.
+        fractions: (B,) s where a JPEG was decoded at 1/s of its size, or would have been; 0 for
+            images of other kinds.
     """
 
     rows: NDArray[np.int64]
@@ -52,6 +55,7 @@ class Batch:
     skipped: tuple[tuple[int, Skip], ...]
     decoded: NDArray[np.int64]
     large: NDArray[np.bool_]
+    fractions: NDArray[np.int8]
 
 
 class _Pending:
@@ -65,6 +69,7 @@ class _Pending:
         ]
         self.keys: list[str] = [""] * len(rows)
         self.known = np.zeros((len(inputs), len(rows)), dtype=bool)
+        self.fractions = np.zeros((len(inputs), len(rows)), dtype=np.int8)
         self.large = np.zeros(len(rows), dtype=bool)
         self.errors: list[ImageError | None] = [None] * len(rows)
         self.parts: list[Future[None]] = []
@@ -80,7 +85,7 @@ class _Pending:
             if error is not None
         )
         batches = []
-        for pixels, known in zip(self.pixels, self.known, strict=True):
+        for pixels, known, fractions in zip(self.pixels, self.known, self.fractions, strict=True):
             decoded = alive & ~known
             batches.append(
                 Batch(
@@ -91,6 +96,7 @@ class _Pending:
                     skipped,
                     np.flatnonzero(~known[alive]),
                     self.large[decoded],
+                    fractions[alive],
                 )
             )
         return tuple(batches)
@@ -169,6 +175,9 @@ class Pipeline:
 
     def _prepare(self, pending: _Pending, raw: Raw, at: int) -> None:
         """Fill in one image for the inputs that do not know it."""
+        pending.fractions[:, at] = [
+            fraction_of(raw, wanted.preprocessing) for wanted in self.inputs
+        ]
         if any(wanted.known for wanted in self.inputs):
             pending.keys[at] = key = content_key_of(raw)
             pending.known[:, at] = [

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from gmvaluator.arguments import whole_number
 from gmvaluator.errors import ImageError, InputError
-from gmvaluator.images.metadata import bare_jpeg, bare_png
+from gmvaluator.images.metadata import bare_jpeg, bare_png, jpeg_size
 from gmvaluator.images.pillow import check_size, reader
 from gmvaluator.images.sources import Raw
 from gmvaluator.images.sources.base import HEAD, Picture, image_format, no_image
@@ -138,24 +138,20 @@ class Decoder:
 
     def input(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """(size, size) grey or (size, size, 3) RGB, as `preprocessing` says."""
-        wanted = max(preprocessing.size, LEAST_SIDE)
-        picture, part = self._at(self._scale(min(self.width, self.height), wanted))
+        scale = _input_scale((self.width, self.height), preprocessing) if self._is_jpeg else 1
+        picture, part = self._at(scale)
         return np.asarray(fit(picture, preprocessing, part))
 
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         """(h, w) grey or (h, w, 3) RGB; an image of more than `max_side` pixels a side shrunk."""
-        picture, part = self._at(self._scale(max(self.width, self.height), max_side))
+        size = (self.width, self.height)
+        scale = _scale(size, max(size), max_side) if self._is_jpeg else 1
+        picture, part = self._at(scale)
         return np.asarray(shrink(picture, max_side, part))
 
-    def _scale(self, side: int, wanted: int) -> int:
-        """The largest s such that 1/s of a side is at least twice the wanted pixels; 1 if no JPEG.
-
-        Neither side of the image may become less than a pixel.
-        """
-        if self._name != "JPEG":
-            return 1
-        most = min(side / (2 * wanted), self.width, self.height)
-        return next((scale for scale in _SCALES if scale <= most), 1)
+    @property
+    def _is_jpeg(self) -> bool:
+        return self._name == "JPEG"
 
     def _at(self, scale: int) -> tuple[Image.Image, Part]:
         """The image at 1/scale of its size, upright, and the part of the picture that it covers."""
@@ -196,6 +192,27 @@ class Decoder:
             raise
         except Exception as error:  # damaged files make the plugins raise nearly anything
             raise ImageError(_damage(self._name, error)) from error
+
+
+def fraction_of(raw: Raw, preprocessing: Preprocessing) -> int:
+    """s where `Decoder.input` decodes a JPEG at 1/s of its size; 0 for all other images."""
+    if not isinstance(raw, bytes) or image_format(raw) != "JPEG":
+        return 0
+    size = jpeg_size(raw)
+    return 1 if size is None else _input_scale(size, preprocessing)
+
+
+def _input_scale(size: tuple[int, int], preprocessing: Preprocessing) -> int:
+    return _scale(size, min(size), max(preprocessing.size, LEAST_SIDE))
+
+
+def _scale(size: tuple[int, int], side: int, wanted: int) -> int:
+    """The largest s such that 1/s of a side of a JPEG is at least twice the wanted pixels.
+
+    Neither side of the image may become less than a pixel.
+    """
+    most = min(side / (2 * wanted), *size)
+    return next((scale for scale in _SCALES if scale <= most), 1)
 
 
 def _in_memory(raw: NDArray[np.uint8] | Picture) -> Image.Image:

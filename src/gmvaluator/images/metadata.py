@@ -17,6 +17,8 @@ _TEXT_LIMIT = 2**24
 
 # after these markers of a JPEG comes a length: tables, frame headers, restart interval
 _TABLES = frozenset((*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF))
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FRAME_LENGTH = 9  # up to the width
 _APPLICATION = range(0xE0, 0xF0)
 _COMMENT = 0xFE
 # what libjpeg reads of application data, which is at least so long there
@@ -97,20 +99,38 @@ def bare_jpeg(content: bytes) -> bytes:
     """
     kept = [content[:2]]
     at = 2
+    for marker, start, end in _jpeg_segments(content):
+        metadata = marker in _APPLICATION or marker == _COMMENT
+        if not metadata or _decides(marker, content[start + 4 : end]):
+            kept.append(content[start:end])
+        at = end
+    return b"".join((*kept, content[at:]))
+
+
+def jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG file, as stored; None where its head does not say."""
+    for marker, start, end in _jpeg_segments(content):
+        if marker in _FRAMES and end - start >= _FRAME_LENGTH:
+            height = int.from_bytes(content[start + 5 : start + 7], "big")
+            return int.from_bytes(content[start + 7 : start + 9], "big"), height
+    return None
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of the segments of a JPEG, up to its pixels or to an odd one."""
+    at = 2
     while content[at : at + 1] == b"\xff" and at + 4 <= len(content):
         marker = content[at + 1]
         if marker == 0xFF:  # markers may be padded
             at += 1
             continue
-        metadata = marker in _APPLICATION or marker == _COMMENT
         length = int.from_bytes(content[at + 2 : at + 4], "big")
         end = at + 2 + length
-        if not (metadata or marker in _TABLES) or length < 2 or end > len(content):
-            break
-        if not metadata or _decides(marker, content[at + 4 : end]):
-            kept.append(content[at:end])
+        known = marker in _APPLICATION or marker == _COMMENT or marker in _TABLES
+        if not known or length < 2 or end > len(content):
+            return
+        yield marker, at, end
         at = end
-    return b"".join((*kept, content[at:]))
 
 
 def _decides(marker: int, data: bytes) -> bool:

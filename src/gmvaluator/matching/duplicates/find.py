@@ -33,6 +33,9 @@ ROUNDING = 1e-3
 Measured are 1e-6 (EfficientNet-Lite0 by torch, in batches of other sizes) and 0 (by OpenVINO).
 Images within it are decoded and compared, so a larger part costs time and never a wrong cluster.
 """
+REDUCED = 0.25
+"""As `ROUNDING`, for a JPEG that was decoded at a fraction of its size and another file of its
+pixels. Measured is 0.1 at most (benchmarks/decoding.py)."""
 MOST_STEPS = 64
 """Neighbours looked at on a line; where more are as near as that, all are decoded."""
 NEAR_SHARE = 1 / 5
@@ -56,12 +59,14 @@ def exact_copies(
     order: NDArray[np.int64],
     vectors: Vectors,
     progress: Progress,
+    fractions: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int64]:
     """(n,) for each image the first in `order` whose decoded pixels, at full size, are the same.
 
     Images of one content key are copies. Other images of equal pixels have nearly equal vectors, so
     only images with a neighbour that near are decoded again. An image that can no longer be read
-    has no copies, and neither has an image that a random encoder places elsewhere.
+    has no copies, and neither has an image that a random encoder places elsewhere. A JPEG that was
+    decoded at a fraction of its size and another file of its pixels have vectors less near.
 
     Args:
         images: the set.
@@ -70,13 +75,19 @@ def exact_copies(
         order: (n,) see `TrainingSet.order`: by key.
         vectors: (n, dim) as the encoder gave them.
         progress: counts the images that are decoded and compared.
+        fractions: (n,) see `Batch`; None: all images were decoded whole.
     """
     first = np.empty(len(keys), dtype=np.int64)
     seen: dict[str, int] = {}
     for row in order.tolist():
         first[row] = seen.setdefault(keys[row], row)
     likely = np.flatnonzero(first == np.arange(len(first)))
-    likely = likely[_likely_copies(_projected(vectors)[likely])] if len(likely) > 1 else likely[:0]
+    alike = np.zeros(len(likely), dtype=np.bool_)
+    if len(likely) > 1:
+        alike = _likely_copies(_projected(vectors)[likely])
+        if fractions is not None:
+            alike |= _likely_otherwise(vectors, likely, fractions[likely])
+    likely = likely[alike]
     if not len(likely):
         return first
     pixel_keys: dict[int, str] = {}
@@ -131,6 +142,30 @@ def _likely_copies(places: NDArray[np.float64]) -> NDArray[np.bool_]:
             likely[order[there[alike]]] = True
             if not len(here) or likely.all():
                 break
+    return likely
+
+
+def _likely_otherwise(
+    vectors: Vectors, rows: NDArray[np.int64], fractions: NDArray[np.int8]
+) -> NDArray[np.bool_]:
+    """(r,) whether a reduced JPEG and an image of another format lie within `REDUCED`.
+
+    Args:
+        vectors: (n, dim) as the encoder gave them.
+        rows: (r,) that are looked at.
+        fractions: (r,) see `Batch`.
+    """
+    likely = np.zeros(len(rows), dtype=np.bool_)
+    reduced, others = np.flatnonzero(fractions > 1), np.flatnonzero(fractions == 0)
+    for some in blocks(len(reduced), 4 * vectors.shape[1]):
+        jpegs = np.asarray(vectors[rows[reduced[some]]])
+        lengths = np.einsum("ij,ij->i", jpegs, jpegs)
+        for part in blocks(len(others), 4 * max(vectors.shape[1], len(jpegs))):
+            block = np.asarray(vectors[rows[others[part]]])
+            squared = np.einsum("ij,ij->i", block, block)[:, None] + lengths - 2 * block @ jpegs.T
+            near = squared <= REDUCED**2 * lengths
+            likely[others[part]] |= near.any(axis=1)
+            likely[reduced[some]] |= near.any(axis=0)
     return likely
 
 
