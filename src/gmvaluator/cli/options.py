@@ -284,7 +284,8 @@ FIT = (
     option(
         "--encoder NAME",
         "Network whose vectors find the candidates of a generated image: name[:variant][@size "
-        "in pixels], such as clip or pixels@28. Default: efficientnet-lite0.",
+        "in pixels], such as clip, pixels@28 or onnx:FILE, a network of yours. Default: "
+        "efficientnet-lite0.",
     ),
     option(
         "--second-encoder NAME",
