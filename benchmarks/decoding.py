@@ -1,6 +1,6 @@
 """Decoding photographs: JPEGs at a fraction of their size, other decoders, and what it changes.
 
-    pip install simplejpeg 'PyTurboJPEG<2' 'pyvips[binary]' opencv-python-headless
+    pip install simplejpeg 'PyTurboJPEG<2' pyvips pyvips-binary opencv-python-headless
     python benchmarks/decoding.py --data DATA --out docs/results
 
 Four tables. Decoders: processor time from a file's bytes to 160 × 160 pixels, and how far the
@@ -54,7 +54,7 @@ Way = Callable[[bytes], Pixels]
 def main() -> None:
     """Parse, measure, write."""
     parser = arguments(__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     load = os.getloadavg()[0]
     encoder = load_encoder(ENCODER, Weights(offline=True), Runtime("cpu"))
