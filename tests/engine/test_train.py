@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator import GMValuator, ImageSet, InputError
+from gmvaluator.encoders.embedding import embed
+from gmvaluator.engine import match
 from gmvaluator.engine.train import SCALE_IMAGES, SCALE_PAIRS, fit_images, learn_scales
 from gmvaluator.engine.trained import Trained
 from gmvaluator.images.decoding import Decoder
@@ -118,3 +120,17 @@ def test_two_recall_encoders_share_one_decoding(
     opened.clear()
     valuator.value(tmp_path)
     assert set(opened.values()) == {1}
+
+
+def test_mirror_images_that_share_the_decoding_change_no_value(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"encoder": "pixels@20", "second_encoder": "pixels@14", "k": 5}
+    settings |= {"rerank": ["pixels@20", "pixels@14"], "mirror": True, "null": "off"}
+    valuator = GMValuator(**settings, quality="none", cache=False).fit(digits[0][:40])
+    generated = np.concatenate([digits[0][:3, :, ::-1], digits[0][40:43]])
+    shared = valuator.value(generated)
+    assert [shared.contributors(j).ids[0] for j in range(3)] == list(shared.train_ids[:3])
+    monkeypatch.setattr(match, "embed", lambda *given, others, **named: embed(*given, **named))
+    alone = valuator.value(generated)
+    np.testing.assert_array_equal(shared.values, alone.values)

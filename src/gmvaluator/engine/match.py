@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import embed
+from gmvaluator.encoders.mirrored import mirrored_of
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained
+from gmvaluator.geometry import Space
 from gmvaluator.images import ImageSet
 from gmvaluator.matching.placed import Kind, PlacedSet, RecallSpace, add_spaces
 from gmvaluator.matching.recall import Candidates, by_turns, nearer, search_space
@@ -37,11 +40,14 @@ def place(
     Raises:
         InputError: no readable image.
     """
-    first, *others = trained.spaces
+    first = trained.spaces[0]
+    spaces: list[tuple[Encoder, Space]] = [(part.encoder, part.space) for part in trained.spaces]
+    if context.settings.mirror:  # mirror images share the decoding
+        spaces += [(mirrored_of(encoder), space) for encoder, space in spaces]
     embeddings = embed(
         images,
         first.encoder,
-        others=[space.encoder for space in others],
+        others=[encoder for encoder, _ in spaces[1:]],
         rows=None if rows is None else np.asarray(rows, dtype=np.int64),
         strict=strict,
         budget=context.budget,
@@ -49,12 +55,12 @@ def place(
         stage=f"embed {kind}",
     )
     vectors = {first.encoder.fingerprint: embeddings.vectors, **embeddings.others}
-    spaces = {space.encoder.fingerprint: space.space for space in trained.spaces}
+    by_fingerprint = {encoder.fingerprint: space for encoder, space in spaces}
     placed = PlacedSet(
         images,
         embeddings.rows,
         embeddings.keys,
-        {name: spaces[name].place(block, in_place=True) for name, block in vectors.items()},
+        {name: by_fingerprint[name].place(block, in_place=True) for name, block in vectors.items()},
         kind=kind,
         skipped=embeddings.skipped,
         tally=embeddings.tally,

@@ -121,6 +121,7 @@ class Decoder:
     def __init__(self, raw: Raw, pixel_limit: int) -> None:
         self._pixel_limit = pixel_limit
         self._decoded: dict[int, tuple[Image.Image, Part]] = {}
+        self._inputs: dict[Preprocessing, NDArray[np.uint8]] = {}
         self._name = "PIL image"
         if isinstance(raw, bytes):
             self._content, self._name = raw, _format_of(raw)
@@ -138,9 +139,12 @@ class Decoder:
 
     def input(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """(size, size) grey or (size, size, 3) RGB, as `preprocessing` says."""
-        scale = _input_scale((self.width, self.height), preprocessing) if self._is_jpeg else 1
-        picture, part = self._at(scale)
-        return np.asarray(fit(picture, preprocessing, part))
+        if preprocessing not in self._inputs:
+            size = (self.width, self.height)
+            scale = _input_scale(size, preprocessing) if self._is_jpeg else 1
+            picture, part = self._at(scale)
+            self._inputs[preprocessing] = np.asarray(fit(picture, preprocessing, part))
+        return self._inputs[preprocessing]
 
     def thumbnail(self, max_side: int) -> NDArray[np.uint8]:
         """(h, w) grey or (h, w, 3) RGB; an image of more than `max_side` pixels a side shrunk."""
