@@ -23,17 +23,19 @@ from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.differences import Differences
 from gmvaluator.matching.duplicates.find import exact_copies
 from gmvaluator.progress import Silent
-from gmvaluator.scoring.weightings import recorded_weighting
 from image_makers import drawn_icons, encode, random_images, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Floats = NDArray[np.float32]
 
 QUICK: dict[str, Any] = {"encoder": "pixels@14", "rerank": "pixels@28", "k": 20, "cache": False}
+BY_DISTANCE: dict[str, Any] = {"weighting": "softmax", "mirror": False}
 WEIGHTINGS: list[dict[str, Any]] = [
-    {"temperature": 1.0},
+    {},
     {"temperature": "auto"},
-    {"temperature": "spacing"},
+    BY_DISTANCE | {"temperature": 1.0},
+    BY_DISTANCE | {"temperature": "auto"},
+    BY_DISTANCE | {"temperature": "spacing"},
     {"weighting": "shapley"},
     {"weighting": "ridge"},
     {"weighting": "global-ridge", "rerank": "none"},
@@ -87,11 +89,16 @@ def test_splitting_an_image_into_a_hundred_copies_gains_nothing(
     np.testing.assert_allclose(after.values[others], before.values[others], rtol=1e-4, atol=1e-9)
 
 
-def test_copies_of_other_bytes_gain_nothing_either(digits: Digits, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "weighting", [BY_DISTANCE | {"temperature": "spacing", "mixing": "fixed"}, {}]
+)
+def test_copies_of_other_bytes_gain_nothing_either(
+    digits: Digits, tmp_path: Path, weighting: dict[str, Any]
+) -> None:
     """They may move the image within the samples that scales and spacing are learned of."""
     train, generated = digits[0][:200], digits[0][200:212]
     files = {f"{row:03d}.png": encode(image) for row, image in enumerate(train)}
-    settings: dict[str, Any] = {"rerank": ["pixels@28", "pixels@7"], "temperature": "spacing"}
+    settings: dict[str, Any] = {"rerank": ["pixels@28", "pixels@7"], **weighting}
     before = value(write_files(tmp_path / "plain", files), generated, **settings)
     copied = int(np.argsort(-before.values)[20])
     for number in range(99):
@@ -113,9 +120,9 @@ def test_without_dedup_it_gains(digits: Digits, settings: dict[str, Any]) -> Non
     larger = np.concatenate([train, np.repeat(train[copied][None], 9, axis=0)])
     after = value(larger, generated, dedup="none", **settings)
     total = after.values[[copied, *range(200, 209)]].sum()
-    # kernel ridge among all images shares out the weight of an image among its copies
+    # kernel ridge, which expected-rank reads too, shares out the weight of an image among its copies
     assert (total > 1.5 * before.values[copied]) == (
-        "ridge" not in recorded_weighting(settings.get("weighting", "softmax")).name
+        settings.get("weighting") in ("softmax", "shapley")
     )
 
 
@@ -211,7 +218,7 @@ def test_an_image_that_can_no_longer_be_read_has_no_copies(tmp_path: Path) -> No
     [
         ({"quality": "realism"}, "quality 'realism'"),
         ({"rerank": ["pixels@14", "pixels@7"]}, "mixing several re-rank distances"),
-        ({"temperature": "spacing"}, "temperature 'spacing'"),
+        ({"weighting": "softmax", "temperature": "spacing"}, "temperature 'spacing'"),
     ],
 )
 def test_copies_of_one_image_are_named_where_two_are_needed(
