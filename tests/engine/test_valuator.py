@@ -180,6 +180,8 @@ def test_default_pipeline_finds_the_class(digits: Digits) -> None:
 def test_the_default_is_a_preset_and_fits_what_goes_with_it() -> None:
     assert GMValuator().settings == GMValuator.preset("offline").settings
     assert GMValuator().settings != GMValuator.preset("offline-1").settings
+    assert GMValuator(temperature=None).settings.temperature == 0.7
+    assert GMValuator(weighting="softmax", temperature=None).settings.temperature == 1.0
     pixels = GMValuator(encoder="pixels@14", rerank="pixels@28")._load("pixels@14")
     for changes, parts in (
         ({}, ("pixels@14", 2, True)),

@@ -249,18 +249,32 @@ def test_near_copies_form_clusters_and_real_neighbours_do_not(
     near_set: tuple[NDArray[np.uint8], set[frozenset[int]]], digits: Digits
 ) -> None:
     train, wanted = near_set
-    valuation = value(train, digits[0][200:210], dedup="near")
+    valuation = value(train, digits[0][200:210], dedup="near", **BY_DISTANCE)
     clusters = valuation.clusters
     assert clusters is not None
     assert groups(clusters.representatives) == wanted
     assert not clusters.near[clusters.kept].any()
     assert (clusters.distances[clusters.near] > 0).all()
-    plain = value(train[:200], digits[0][200:210])
+    plain = value(train[:200], digits[0][200:210], **BY_DISTANCE)
     for rows in wanted:
         assert valuation.values[list(rows)].sum() <= 1.1 * plain.values[min(rows)] + 0.02
-    exact = value(train, digits[0][200:210])
+    exact = value(train, digits[0][200:210], **BY_DISTANCE)
     assert exact.clusters is not None
     assert exact.clusters.copies < clusters.copies
+
+
+def test_near_copies_gain_next_to_nothing_by_the_default(
+    near_set: tuple[NDArray[np.uint8], set[frozenset[int]]], digits: Digits
+) -> None:
+    """Another copy may stand for an image, and ranks grow fast with a distance: so in sum."""
+    train, wanted = near_set
+    near = value(train, digits[0][200:400], dedup="near")
+    plain = value(train[:200], digits[0][200:400])
+    assert near.clusters is not None
+    assert groups(near.clusters.representatives) == wanted
+    copied = [row for rows in wanted for row in rows]
+    originals = [min(rows) for rows in wanted]
+    assert near.values[copied].sum() == pytest.approx(plain.values[originals].sum(), rel=0.1)
 
 
 @pytest.mark.parametrize("dedup", ["exact", "near"])
