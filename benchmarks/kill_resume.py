@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from gmvaluator.encoders import canonical_name
 from gmvaluator.encoders.backends import NetworkEncoder
 from gmvaluator.files.store import SHARD_ROWS
 
@@ -173,7 +174,9 @@ def worker(log: Path, arguments: list[str]) -> None:
 
     def logged(self: NetworkEncoder, pixels: Any) -> Any:
         vectors = encode(self, pixels)
-        os.write(handle, f"{len(pixels)}\n".encode())
+        # vectors of pixels are computed anew: to read them from a cache takes as long
+        if self.name == canonical_name(ENCODER):
+            os.write(handle, f"{len(pixels)}\n".encode())
         return vectors
 
     NetworkEncoder.encode = logged  # type: ignore[method-assign]

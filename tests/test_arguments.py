@@ -177,7 +177,6 @@ def test_numbers_of_numpy_are_as_good_as_those_of_python(tmp_path: Path) -> None
         ("quality", 0.5),
         ("quality", {"a": 1}),
         ("weighting", ["softmax"]),
-        ("temperature", None),
         ("temperature", [1.0]),
         ("mirror", None),
         ("mirror", "no"),

@@ -28,8 +28,15 @@ from run_makers import made_test, made_valuation
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
+    {
+        "second_encoder": "pixels@6",
+        "rerank": {"pixels@8": 1, "pixels@6": 2},
+        "quality": "domain",
+        "null_level": 0.2,
+    },
     {"rerank": "pixels@8", "temperature": "auto", "quality": "realism"},
-    {"rerank": "pixels@8", "temperature": "spacing", "mirror": True},
+    {"rerank": "pixels@8", "weighting": "softmax", "temperature": "spacing"},
+    {"weighting": "softmax", "mirror": False, "null_measure": "neighbours"},
     {"weighting": "shapley"},
     {"weighting": "global-ridge"},
     {"null": "withhold", "null_level": 0.2},

@@ -81,12 +81,13 @@ def test_settings_of_a_valuation_do_not_decide_a_fit(settings: Settings, name: s
     assert replace(settings, **{name: others[name]}).fitting() == settings.fitting()
 
 
-def test_candidates_decide_the_scales_of_a_mixed_rerank_only(settings: Settings) -> None:
+def test_candidates_decide_the_scales_of_a_fixed_mixing_only(settings: Settings) -> None:
     assert settings.scale_candidates == DEFAULT_CANDIDATES
     assert replace(settings, k=500).scale_candidates == 500
-    fewer = replace(settings, candidates=20)
-    assert fewer.fitting() != settings.fitting()
-    single = replace(settings, rerank=(("pixels@14", 1.0),))
+    assert replace(settings, candidates=20).fitting() == settings.fitting()
+    fixed = replace(settings, mixing="fixed")
+    assert replace(fixed, candidates=20).fitting() != fixed.fitting() != settings.fitting()
+    single = replace(fixed, rerank=(("pixels@14", 1.0),))
     assert replace(single, candidates=20).fitting() == single.fitting()
 
 

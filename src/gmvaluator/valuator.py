@@ -155,9 +155,8 @@ class GMValuator:
         self._quality = as_quality(quality)
         self._encoders: dict[str, Encoder] = {}
         named_weighting = weighting_named(weighting)
-        parts = default_parts(
-            encoder if isinstance(encoder, str) else "", rerank, named_weighting
-        )
+        first = encoder.name if isinstance(encoder, Encoder) else encoder
+        parts = default_parts(first if isinstance(first, str) else "", rerank, named_weighting)
         second_encoder = parts[0] if second_encoder == "auto" else second_encoder
         mirror = parts[2] if mirror == "auto" else mirror
         self._rerank = rerank_terms(parts[1])

@@ -169,7 +169,11 @@ def test_small_pictures_are_made_once(digits: Digits) -> None:
     valuator = GMValuator(**BASE | {"quality": "domain"}).fit(digits[0][:60])
     images = valuator.value(digits[0][70:79]).record.images
     assert images is not None
-    assert images["generated"]["encoded"] == {"pixels@8": 9, "pixels@14": 9}
+    assert images["generated"]["encoded"] == {
+        "pixels@8": 9,
+        "pixels@8 mirrored": 9,
+        "pixels@14": 9,
+    }
 
 
 def test_noise_is_strange_and_blur_and_new_digits_are_not(digits: Digits) -> None:
@@ -273,7 +277,10 @@ def test_the_usual_image_has_quality_1(digits: Digits) -> None:
     assert (quality == 1).mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_quality_by_domain_needs_images_to_hold_back(digits: Digits) -> None:
-    valuator = GMValuator(**BASE | {"quality": "domain", "k": 1}).fit(digits[0][:2])
+def test_quality_by_domain_needs_images_to_hold_back(digits: Digits, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'domain' needs at least 3; pass more, or quality='none'"):
+        GMValuator(**BASE | {"quality": "domain", "k": 1}).fit(digits[0][:2])
+    GMValuator(**BASE | {"quality": "none", "k": 1}).fit(digits[0][:2]).save(tmp_path / "index")
+    loaded = GMValuator.load(tmp_path / "index", train=digits[0][:2], quality="domain")
     with pytest.raises(InputError, match="needs at least 3 different training images, not 2"):
-        valuator.value(digits[0][5:7])
+        loaded.value(digits[0][5:7])

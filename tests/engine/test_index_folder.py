@@ -38,14 +38,14 @@ CHANGES: dict[str, list[Any]] = {
     "quality": ["none"],
     "k": [3, 30],
     "candidates": [20, 60],
-    "weighting": ["shapley", "ridge"],
-    "temperature": [0.1, "auto", "spacing", "spacing/50"],
-    "mirror": [True],
-    "mixing": ["decisive"],
+    "weighting": ["softmax", "shapley", "ridge"],
+    "temperature": [0.1, "auto"],
+    "mirror": [False],
+    "mixing": ["fixed"],
     "dedup": ["exact", "none"],
     "null": ["off", "withhold"],
     "null_level": [0.3],
-    "null_measure": ["domain"],
+    "null_measure": ["neighbours"],
     "seed": [7],
 }
 
@@ -75,9 +75,11 @@ def test_loading_with_a_change_equals_fitting_with_it_or_is_refused(
     generated, changes = digits[0][100:108], {name: choice}
     if name == "null" and choice == "withhold":
         changes["null_level"] = 0.3
+    if choice == "ridge":
+        changes["mirror"] = False
     fitted = GMValuator(**(BASE | changes), cache=False).fit(folder / "train").value(generated)
     # fitting reads these: the vectors, the copies or the scales would be others
-    if name in ("encoder", "second_encoder", "rerank", "candidates", "mixing", "dedup", "seed"):
+    if name in ("encoder", "second_encoder", "rerank", "mixing", "dedup", "seed"):
         with pytest.raises(RunError, match="make an index with these settings"):
             GMValuator.load(folder / "index", cache=False, **changes)
         return
@@ -86,10 +88,22 @@ def test_loading_with_a_change_equals_fitting_with_it_or_is_refused(
     np.testing.assert_array_equal(valuation.contributions.rows, fitted.contributions.rows)
 
 
-@pytest.mark.parametrize("candidates", [20, 60])
-def test_other_candidates_learn_other_scales(folder: Path, candidates: int) -> None:
-    with pytest.raises(RunError, match=f"made with candidates 40, not {candidates}"):
-        GMValuator.load(folder / "index", candidates=candidates)
+@pytest.mark.parametrize("temperature", ["spacing", "spacing/50"])
+def test_loading_with_a_temperature_by_distance_equals_fitting_with_it(
+    folder: Path, digits: Digits, temperature: str
+) -> None:
+    changes: dict[str, Any] = {"weighting": "softmax", "temperature": temperature, "cache": False}
+    fitted = GMValuator(**(BASE | changes)).fit(folder / "train").value(digits[0][100:108])
+    loaded = GMValuator.load(folder / "index", **changes).value(digits[0][100:108])
+    np.testing.assert_array_equal(loaded.values, fitted.values)
+
+
+def test_other_candidates_learn_other_scales_of_a_fixed_mixing(folder: Path) -> None:
+    index = folder / "fixed"
+    GMValuator(**BASE, mixing="fixed", cache=False).fit(folder / "train").save(index)
+    for candidates in (20, 60):
+        with pytest.raises(RunError, match=f"made with candidates 40, not {candidates}"):
+            GMValuator.load(index, candidates=candidates)
 
 
 def test_a_single_distance_has_no_scale_so_candidates_may_change(

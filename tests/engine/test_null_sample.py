@@ -21,6 +21,7 @@ from image_makers import encode
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 QUICK: dict[str, Any] = {"encoder": "pixels@14", "rerank": "pixels@28", "cache": False}
+BY_NEIGHBOURS = QUICK | {"null_measure": "neighbours"}
 CHOICES: tuple[dict[str, Any], ...] = (
     {},
     {"rerank": "none", "weighting": "ridge"},
@@ -67,12 +68,15 @@ def test_the_error_rate_is_the_level(level: float) -> None:
     assert 1 / (images_needed(level) + 1) <= level < 1 / images_needed(level)
 
 
+@pytest.mark.parametrize("measure", ["neighbours", "domain"])
 @pytest.mark.parametrize("settings", CHOICES, ids=repr)
-def test_strangers_and_quality_go_to_no_contributor(digits: Digits, settings: Any) -> None:
+def test_strangers_and_quality_go_to_no_contributor(
+    digits: Digits, settings: Any, measure: str
+) -> None:
     """Real digits keep their contributors, noise loses them; values change only when asked."""
     images = digits[0]
     generated = np.concatenate([images[1000:1040], noise(10), images[:3]])
-    chosen = QUICK | {"null_level": 0.05} | settings
+    chosen = QUICK | {"null_level": 0.05, "null_measure": measure} | settings
     plain = GMValuator(**chosen, null="off").fit(images[:250]).value(generated)
     reported = GMValuator(**chosen).fit(images[:250]).value(generated)
     applied = GMValuator(**chosen, null="withhold").fit(images[:250]).value(generated)
@@ -93,7 +97,9 @@ def test_strangers_and_quality_go_to_no_contributor(digits: Digits, settings: An
     np.testing.assert_array_equal(scores[strange], 0)
     np.testing.assert_array_equal(scores[~strange], plain.contributions.scores[~strange])
     summary = told(applied)
-    assert (summary["null"], summary["n_null"]) == ("leave-one-out", null_size(0.05))
+    # half of the training images stay to learn the domain of
+    n_null = null_size(0.05) if measure == "neighbours" else 125
+    assert (summary["null"], summary["n_null"]) == ("leave-one-out", n_null)
     assert summary["images"] == strange.sum()
     assert summary["share"] == pytest.approx(q[strange].sum() / q.sum())
     assert told(reported) == summary | {"applied": False}
@@ -113,7 +119,7 @@ def test_the_null_does_not_depend_on_the_order_of_the_training_set(digits: Digit
 def test_copies_of_a_training_image_are_not_its_match(digits: Digits) -> None:
     """A set in which every image is there twice has the null of the set without copies."""
     images, generated = digits[0][:60], digits[0][1000:1012]
-    settings = QUICK | {"null_level": 0.2, "candidates": 50, "k": 5, "dedup": "none"}
+    settings = BY_NEIGHBOURS | {"null_level": 0.2, "candidates": 50, "k": 5, "dedup": "none"}
     once = GMValuator(**settings).fit(images).value(generated)
     twice = GMValuator(**settings).fit(np.concatenate([images, images])).value(generated)
     assert told(twice)["n_null"] > 0
@@ -136,7 +142,7 @@ def test_a_null_of_zeros_is_no_null() -> None:
     rng = np.random.default_rng(0)
     half = np.repeat(np.array([0, 255], np.uint8), 98)
     images = np.stack([rng.permutation(half).reshape(14, 14) for _ in range(40)])
-    settings = {**QUICK, "rerank": "pixels@1", "quality": "none", "null_level": 0.3}
+    settings = {**BY_NEIGHBOURS, "rerank": "pixels@1", "quality": "none", "null_level": 0.3}
     summary = told(GMValuator(**settings).fit(images).value(images // 2))
     assert (summary["images"], summary["n_null"], summary["threshold"]) == (0, 0, None)
     assert "match a training image at 0, and level 0.3 needs at least 3" in summary["reason"]
@@ -218,7 +224,7 @@ def test_training_images_that_changed_are_not_taken_for_the_null(
     digits: Digits, digit_folder: Path, tmp_path: Path
 ) -> None:
     """One that is damaged ends the test, not the run; one that is another image ends the run."""
-    settings = QUICK | {"rerank": "pixels@14", "mirror": True, "null_level": 0.1}
+    settings = BY_NEIGHBOURS | {"rerank": "pixels@14", "mirror": True, "null_level": 0.1}
     GMValuator(**settings).fit(digit_folder).save(tmp_path / "index")
     first = next(digit_folder.rglob("*.png"))
     first.write_bytes(first.read_bytes()[:-40])
@@ -306,7 +312,7 @@ def test_the_command_says_what_has_no_contributor(digits: Digits, tmp_path: Path
     command += ["--rerank", "pixels@14", "--no-cache", "--quiet", "--overwrite"]
     said = CliRunner().invoke(cli, command, catch_exceptions=False).output
     assert "of 8 generated images" in said
-    assert "% of 100 training images left out" in said
+    assert "% of 50 training images left out" in said
     assert "kept their scores; --null withhold takes them away" in said
     asked = [*command, "--null", "withhold", "--null-level", "0.1"]
     asked += ["--holdout", str(tmp_path / "holdout.npy")]

@@ -20,7 +20,13 @@ from gmvaluator.runs.verify.verification import verify_run
 from gmvaluator.settings import LATER_SETTINGS, NULL_CHOICES, null_choice
 from image_makers import encode, write_files
 
-QUICK: dict[str, Any] = {"encoder": "pixels@8", "rerank": "none", "quality": "none", "k": 5}
+QUICK: dict[str, Any] = {
+    "encoder": "pixels@8",
+    "rerank": "none",
+    "quality": "none",
+    "null_measure": "neighbours",
+    "k": 5,
+}
 FLAGS = {"report": False, "withhold": True, "off": None}
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

@@ -38,14 +38,15 @@ Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Floats = NDArray[np.float64]
 
 TWO: dict[str, Any] = {
+    **PRESETS["robust"],
     "encoder": "pixels@7",
-    "second_encoder": "pixels@14",
     "rerank": {"pixels@28": 1.0, "pixels@14": 2.0},
-    "mirror": True,
-    "temperature": "spacing",
     "k": 10,
     "candidates": 30,
 }
+"""The preset `robust` with light encoders in place of the network."""
+NEW: dict[str, Any] = {**PRESETS["offline"], "encoder": "pixels@7", "rerank": TWO["rerank"]}
+"""The default, likewise."""
 
 
 def pixels_at(images: NDArray[np.uint8], side: int) -> Floats:
@@ -103,8 +104,11 @@ def test_flips_are_found_only_where_they_are_looked_for(digits: Digits) -> None:
     assert found[False] < 0.6
 
 
-def test_an_image_and_its_mirror_image_are_valued_alike(digits: Digits) -> None:
-    valuator = GMValuator(**(TWO | {"quality": "none"})).fit(digits[0][:100])
+@pytest.mark.parametrize("settings", [TWO, NEW], ids=["robust", "default"])
+def test_an_image_and_its_mirror_image_are_valued_alike(
+    digits: Digits, settings: dict[str, Any]
+) -> None:
+    valuator = GMValuator(**(settings | {"quality": "none"})).fit(digits[0][:100])
     as_is, flipped = (
         valuator.value(np.ascontiguousarray(digits[0][100:110][:, :, ::step])) for step in (1, -1)
     )
@@ -117,6 +121,7 @@ def test_an_image_and_its_mirror_image_are_valued_alike(digits: Digits) -> None:
         {},
         {"second_encoder": None, "rerank": "none"},
         {"mirror": False},
+        {"weighting": "expected-rank", "temperature": 0.7, "mixing": "decisive"},
         {"index": "pq"},
         {"weighting": "shapley", "temperature": 1.0},
         {"k": 120, "candidates": 120},
@@ -138,17 +143,21 @@ def test_laws(digits: Digits, changes: dict[str, Any]) -> None:
     np.testing.assert_allclose(shuffled.values, valuation.values[shuffle], rtol=1e-5, atol=1e-9)
 
 
-def test_an_image_is_valued_alike_alone_and_among_others(digits: Digits) -> None:
-    valuator = GMValuator(**TWO).fit(digits[0][:100])
+@pytest.mark.parametrize("settings", [TWO, NEW], ids=["robust", "default"])
+def test_an_image_is_valued_alike_alone_and_among_others(
+    digits: Digits, settings: dict[str, Any]
+) -> None:
+    valuator = GMValuator(**settings).fit(digits[0][:100])
     together = valuator.value(digits[0][100:110])
     alone = valuator.value(digits[0][104:105])
     np.testing.assert_array_equal(alone.contributions.rows[0], together.contributions.rows[4])
     np.testing.assert_allclose(alone.contributions.scores[0], together.contributions.scores[4])
 
 
-def test_mirror_changes_no_quality(digits: Digits) -> None:
+@pytest.mark.parametrize("quality", ["realism", "domain"])
+def test_mirror_changes_no_quality(digits: Digits, quality: str) -> None:
     qualities = [
-        GMValuator(**(TWO | {"mirror": mirror}))
+        GMValuator(**(TWO | {"mirror": mirror, "quality": quality}))
         .fit(digits[0][:100])
         .value(digits[0][100:110])
         .quality
@@ -272,7 +281,12 @@ def test_spacing_follows_the_unit_of_the_distance(digits: Digits) -> None:
     values = []
     for factor in (1.0, 1000.0):
         valuator = GMValuator(
-            encoder=scaled(factor), rerank="none", quality="none", temperature="spacing"
+            encoder=scaled(factor),
+            rerank="none",
+            quality="none",
+            weighting="softmax",
+            temperature="spacing",
+            mirror=False,
         )
         valuation = valuator.fit(digits[0][:100]).value(digits[0][100:110])
         used = valuation.info["settings"]["temperature_used"]
@@ -285,21 +299,21 @@ def test_spacing_follows_the_unit_of_the_distance(digits: Digits) -> None:
     np.testing.assert_allclose(values[0], values[1], rtol=1e-3, atol=1e-7)
 
 
-def test_copies_get_their_owner_the_score_that_the_default_spreads(digits: Digits) -> None:
-    """Half of the generated images are blurred copies of one tenth of the training images."""
+def test_copies_get_their_owner_the_score_that_a_temperature_of_1_spreads(digits: Digits) -> None:
+    """Half of the generated images are coarse copies of one twentieth of the training images."""
     train = digits[0][:500]
     generated = np.concatenate([train[:25], train[100:125]]) // 8 * 8 + 3
+    spaces: dict[str, Any] = {"encoder": "pixels@14", "rerank": ["pixels@14", "pixels@28"]}
+    weights = {"by 1": PRESETS["offline-1"], "by spacing": PRESETS["robust"], "default": {}}
     share = {}
-    for temperature in (1.0, "spacing"):
+    for name, settings in weights.items():
         valuator = GMValuator(
-            encoder="pixels@14",
-            rerank=["pixels@14", "pixels@28"],
-            temperature=temperature,
-            quality="none",
+            **{**settings, **spaces, "second_encoder": None, "quality": "none", "null": "off"}
         )
-        share[temperature] = valuator.fit(train).value(generated).values[:50].sum() / 50
-    assert share["spacing"] == pytest.approx(0.5, abs=0.1)
-    assert share[1.0] < 0.3
+        share[name] = valuator.fit(train).value(generated).values[:50].sum() / 50
+    assert share["by spacing"] == pytest.approx(0.5, abs=0.1)
+    assert share["default"] == pytest.approx(0.5, abs=0.1)
+    assert share["by 1"] < 0.3
 
 
 @pytest.fixture
@@ -338,7 +352,10 @@ def test_an_index_of_before_opens_and_takes_what_needs_no_second_space(
     train_folder: Path, digits: Digits
 ) -> None:
     index = train_folder.parent / "index"
-    settings: dict[str, Any] = {"encoder": "pixels@14", "rerank": ["pixels@14", "l2"], "k": 5}
+    settings: dict[str, Any] = {
+        **PRESETS["offline-1"],
+        **{"encoder": "pixels@14", "rerank": ["pixels@14", "l2"], "k": 5},
+    }
     GMValuator(**settings).fit(train_folder).save(index)
     file = index / "index.json"
     marker = json.loads(file.read_text())
@@ -349,7 +366,7 @@ def test_an_index_of_before_opens_and_takes_what_needs_no_second_space(
     new: dict[str, Any] = {"mirror": True, "temperature": "spacing"}
     np.testing.assert_array_equal(
         GMValuator.load(index, **new).value(digits[0][80:90]).values,
-        GMValuator(**settings, **new).fit(train_folder).value(digits[0][80:90]).values,
+        GMValuator(**settings | new).fit(train_folder).value(digits[0][80:90]).values,
     )
     with pytest.raises(RunError, match="made with second_encoder None, not 'pixels@7'"):
         GMValuator.load(index, second_encoder="pixels@7")
@@ -407,6 +424,11 @@ def test_encoders_of_a_users_own_work_and_are_asked_for_again(
             "'space' is unknown; pass a number above 0, auto, spacing or spacing/N",
         ),
         ({"weighting": "shapley"}, "temperature=spacing has no part in weighting shapley; pass te"),
+        (
+            {"weighting": "expected-rank"},
+            "temperature spacing is a distance, and weighting expected-rank weighs ranks; pass "
+            "temperature=0.7 or another number, or weighting='softmax'",
+        ),
     ],
 )
 def test_settings_that_cannot_work_say_so(changes: dict[str, Any], message: str) -> None:
@@ -419,6 +441,7 @@ def test_training_images_without_spacing_are_refused(digits: Digits) -> None:
         "encoder": "pixels@14",
         "rerank": "pixels@14",
         "quality": "none",
+        "weighting": "softmax",
         "temperature": "spacing",
     }
     with pytest.raises(InputError, match="holds 1 training image, and temperature 'spacing'"):
@@ -446,6 +469,7 @@ def test_preset_by_command(train_folder: Path, digits: Digits, tmp_path: Path) -
     assert valuation.info["settings"]["second_encoder"] == "pixels@14"
     assert valuation.info["settings"]["mirror"] is True
     assert valuation.info["settings"]["temperature_used"] < 0.2
+    assert valuation.info["settings"]["weighting"] == "softmax"
     for row in range(3):
         assert valuation.contributors(f"{row}.png").ids[0] == f"{row:03d}.png"
         assert valuation.contributors(f"{row}.png").scores[0] > 0.9 * valuation.quality[row]

@@ -21,6 +21,7 @@ from gmvaluator.images.decoding import Decoder
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 TWO: dict[str, Any] = {"encoder": "pixels@8", "rerank": ["pixels@14", "pixels@7"], "cache": False}
+FIXED: dict[str, Any] = {"mixing": "fixed", "second_encoder": None}
 
 
 def fitted(images: NDArray[np.uint8], **changes: Any) -> Trained:
@@ -31,7 +32,7 @@ def fitted(images: NDArray[np.uint8], **changes: Any) -> Trained:
 def test_scales_are_median_distances_to_an_images_own_candidates(digits: Digits) -> None:
     """By the obvious loop, where all pairs take part in the estimate."""
     n = SCALE_PAIRS + 1
-    trained = fitted(digits[0][:n], candidates=SCALE_PAIRS, k=5)
+    trained = fitted(digits[0][:n], **FIXED, candidates=SCALE_PAIRS, k=5)
     for term in trained.terms:
         images = ImageSet.open(digits[0][:n])
         (batch,) = images.batches(term.encoder.preprocessing)
@@ -42,15 +43,20 @@ def test_scales_are_median_distances_to_an_images_own_candidates(digits: Digits)
         assert term.scale == pytest.approx(np.median(pairs), rel=1e-5)
 
 
-def test_the_listing_order_of_a_set_changes_no_scale(digits: Digits) -> None:
+@pytest.mark.parametrize("changes", [FIXED, {}], ids=["fixed", "default"])
+def test_the_listing_order_of_a_set_changes_no_scale(
+    digits: Digits, changes: dict[str, Any]
+) -> None:
     images = digits[0][: 3 * SCALE_IMAGES]
     order = np.random.default_rng(0).permutation(len(images))
-    first, second = (fitted(some, candidates=20, k=5) for some in (images, images[order]))
-    assert [term.scale for term in first.terms] == [term.scale for term in second.terms]
+    first, second = (fitted(some, **changes, candidates=20, k=5) for some in (images, images[order]))
+    assert [(term.scale, term.spacing) for term in first.terms] == [
+        (term.scale, term.spacing) for term in second.terms
+    ]
 
 
 def test_scales_follow_the_number_of_candidates(digits: Digits) -> None:
-    trained = fitted(digits[0][:150], candidates=100, k=5)
+    trained = fitted(digits[0][:150], **FIXED, candidates=100, k=5)
     few, many = (
         learn_scales(trained.terms, trained.placed, trained.spaces[0], trained.order, count)
         for count in (5, 100)
@@ -63,7 +69,7 @@ def test_copies_count_once_and_stand_for_all(digits: Digits) -> None:
     images = np.concatenate([digits[0][:30], digits[0][:5]])
     trained = fitted(images, k=5)
     assert (len(trained.train.ids), len(trained.order), trained.n_copies) == (35, 30, 5)
-    assert [len(space.vectors) for space in trained.spaces] == [30]
+    assert [len(space.vectors) for space in trained.spaces] == [30, 30]
     np.testing.assert_array_equal(trained.in_whole(np.arange(30)), trained.clusters.kept)  # type: ignore[union-attr]
     np.testing.assert_array_equal(trained.ties[trained.order], np.arange(30))
 
@@ -75,9 +81,13 @@ def test_copies_count_once_and_stand_for_all(digits: Digits) -> None:
             {"quality": "none"},
             "mixing several re-rank distances needs at least 2 different training images",
         ),
-        ({"rerank": "none"}, "quality 'realism' needs at least 2 different training images"),
+        ({}, "quality 'domain' needs at least 3 different training images, and the 4 are copies of"),
         (
-            {"rerank": "none", "quality": "none", "temperature": "spacing"},
+            {"rerank": "none", "quality": "realism"},
+            "quality 'realism' needs at least 2 different training images",
+        ),
+        (
+            {"rerank": "none", "quality": "none", "weighting": "softmax", "temperature": "spacing"},
             "temperature 'spacing' needs at least 2 different training images",
         ),
     ],
@@ -90,8 +100,21 @@ def test_copies_of_one_image_are_too_few(
         fitted(copies, **changes)
 
 
-def test_networks_are_counted_for_the_fit_and_not_for_the_null_sample(digits: Digits) -> None:
-    valuator = GMValuator(**TWO, k=5).fit(digits[0][:40])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        FIXED,
+        {},
+        {"null": "off"},
+        {"weighting": "softmax", "temperature": "spacing"},
+    ],
+    ids=repr,
+)
+def test_networks_are_counted_for_the_fit_and_not_for_what_is_kept(
+    digits: Digits, changes: dict[str, Any]
+) -> None:
+    """The null sample, the domain, the dimension and the spacing are: for later valuations."""
+    valuator = GMValuator(**TWO, **changes, k=5).fit(digits[0][:40])
     first, second = (valuator.value(digits[0][40:44]).record.images for _ in range(2))
     assert first == second
     trained = valuator.fitted_

@@ -21,6 +21,7 @@ from image_makers import encode
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 QUICK: dict[str, Any] = {"encoder": "pixels@14", "rerank": "pixels@28"}
+BY_DISTANCE: dict[str, Any] = {"weighting": "softmax", "mirror": False}
 
 
 def save_images(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Path:
@@ -40,6 +41,10 @@ def save_images(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int6
         {"quality": "none", "k": 7, "candidates": 9, "temperature": 0.1},
         {"index": "pq", "rerank": "none"},
         {"k": 300, "candidates": 300},
+        {"encoder": "pixels@7", "second_encoder": "pixels@14"},
+        BY_DISTANCE,
+        BY_DISTANCE | {"rerank": ["pixels@14", "pixels@28"], "mixing": "fixed"},
+        BY_DISTANCE | {"quality": "realism", "k": 7, "candidates": 9, "temperature": 0.1},
     ],
 )
 def test_laws_of_the_design(digits: Digits, settings: dict[str, Any]) -> None:
@@ -54,7 +59,8 @@ def test_laws_of_the_design(digits: Digits, settings: dict[str, Any]) -> None:
     np.testing.assert_allclose(valuation.values.sum(), valuation.quality.sum(), rtol=1e-12)
     assert all(len(set(rows)) == k for rows in valuation.contributions.rows)
     assert (np.diff(scores, axis=1) <= 0).all()
-    assert (np.diff(valuation.contributions.distances, axis=1) >= 0).all()
+    if settings.get("weighting") == "softmax":
+        assert (np.diff(valuation.contributions.distances, axis=1) >= 0).all()
     higher = (valuation.values[:, None] < valuation.values).sum(axis=1)
     np.testing.assert_array_equal(valuation.ranks, 1 + higher)
     assert len(set(valuation.ranks[valuation.n_supported == 0])) <= 1
@@ -96,7 +102,13 @@ def test_a_weighting_without_ranked_candidates_has_no_nearest_distances(digits: 
     max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.parametrize(
-    "settings", [{}, {"rerank": ["pixels@14", "pixels@28"]}, {"index": "pq", "rerank": "none"}]
+    "settings",
+    [
+        {},
+        {"rerank": ["pixels@14", "pixels@28"]},
+        {"index": "pq", "rerank": "none"},
+        BY_DISTANCE | {"rerank": ["pixels@14", "pixels@28"], "mixing": "fixed"},
+    ],
 )
 def test_permuting_the_training_set_permutes_the_values(
     digits: Digits, settings: dict[str, Any], seed: int
@@ -142,7 +154,47 @@ def test_default_pipeline_finds_the_class(digits: Digits) -> None:
     agreement = (labels[valuation.contributions.rows] == wanted[:, None]).mean()
     assert agreement >= 0.65
     assert set(valuation.info["weights"]) == {"efficientnet-lite0"}
-    assert valuation.info["settings"]["rerank"] == {"efficientnet-lite0": 1.0, "l2": 0.5}
+    assert valuation.info["settings"] == {
+        "encoder": "efficientnet-lite0",
+        "second_encoder": "pixels@14",
+        "index": "auto",
+        "index_used": "exact, exact",
+        "rerank": {"efficientnet-lite0": 1.0, "pixels@14": 2.0},
+        "mixing": "decisive",
+        "mirror": True,
+        "dedup": "exact",
+        "k": 10,
+        "candidates": 200,
+        "weighting": "expected-rank",
+        "temperature": 0.7,
+        "temperature_used": 0.7 / valuation.info["settings"]["dimension_used"],
+        "dimension_used": pytest.approx(10, abs=5),
+        "quality": "domain",
+        "null": "report",
+        "null_level": 0.02,
+        "null_measure": "domain",
+        "seed": 0,
+    }
+
+
+def test_the_default_is_a_preset_and_fits_what_goes_with_it() -> None:
+    assert GMValuator().settings == GMValuator.preset("offline").settings
+    assert GMValuator().settings != GMValuator.preset("offline-1").settings
+    assert GMValuator(temperature=None).settings.temperature == 0.7
+    assert GMValuator(weighting="softmax", temperature=None).settings.temperature == 1.0
+    pixels = GMValuator(encoder="pixels@14", rerank="pixels@28")._load("pixels@14")
+    for changes, parts in (
+        ({}, ("pixels@14", 2, True)),
+        ({"encoder": "pixels@14"}, (None, 2, True)),
+        ({"encoder": pixels}, (None, 2, True)),
+        ({"rerank": "none"}, (None, 0, True)),
+        ({"weighting": "shapley"}, ("pixels@14", 2, True)),
+        ({"weighting": "ridge"}, ("pixels@14", 2, False)),
+        ({"weighting": "global-ridge"}, (None, 0, False)),
+        ({"second_encoder": "none", "mirror": False}, (None, 2, False)),
+    ):
+        made = GMValuator(**changes).settings
+        assert (made.second_encoder, len(made.rerank), made.mirror) == parts, changes
 
 
 def test_score_does_not_depend_on_the_other_generated_images(digits: Digits) -> None:
@@ -216,6 +268,31 @@ def test_small_sets_work_with_the_defaults(digits: Digits) -> None:
 def test_a_single_training_image_gets_everything(digits: Digits) -> None:
     valuator = GMValuator(**QUICK, quality="none").fit(digits[0][:1])
     np.testing.assert_allclose(valuator.value(digits[0][1:4]).values, [3.0])
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_the_default_works_on_few_images(digits: Digits, n: int) -> None:
+    settings: dict[str, Any] = {"encoder": "pixels@7", "rerank": {"pixels@7": 1, "pixels@14": 2}}
+    valuation = GMValuator(**settings).fit(digits[0][:n]).value(digits[0][[0, 8, 9]])
+    np.testing.assert_allclose(
+        valuation.contributions.scores.sum(axis=1), valuation.quality, rtol=1e-12
+    )
+    assert valuation.contributors(0).ids[0] == "0"
+    assert valuation.contributors(0).scores[0] > 0.99 * valuation.quality[0]
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        (1, "holds 1 training image, and quality 'domain' needs at least 3; pass a set"),
+        (2, "holds 2 training images, and quality 'domain' needs at least 3; pass more, or quality='none'"),
+    ],
+)
+def test_too_few_images_for_the_default_are_refused_by_fit(
+    digits: Digits, n: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        GMValuator(**QUICK).fit(digits[0][:n])
 
 
 def test_valuing_before_fitting_says_so(digits: Digits) -> None:

@@ -261,7 +261,8 @@ def test_a_run_and_an_index_of_a_selection_are_taken_up_with_it(tmp_path: Path) 
     """Opening the whole set instead gave "the training images have changed since"."""
     images = ImageSet.open(image_folder(tmp_path / "a", 12))
     selection = images.select([4, 0, 3, 7, 9])
-    valuator = GMValuator(encoder="l2", rerank="none", k=2, cache=False).fit(selection)
+    settings: dict[str, Any] = {"encoder": "l2", "rerank": "none", "k": 2, "cache": False}
+    valuator = GMValuator(**settings, quality="realism").fit(selection)
     valuation = valuator.value(images.select([1, 2]))
     valuator.save(tmp_path / "index")
     valuation.save(tmp_path / "run")
@@ -273,6 +274,10 @@ def test_a_run_and_an_index_of_a_selection_are_taken_up_with_it(tmp_path: Path) 
         GMValuator.load(tmp_path / "index", cache=False),
     ):
         np.testing.assert_array_equal(again.value(images.select([1, 2])).values, valuation.values)
+    GMValuator(**settings).fit(selection).save(tmp_path / "by domain")
+    loaded = GMValuator.load(tmp_path / "by domain", cache=False)
+    with pytest.raises(InputError, match=r"quality 'domain' reads the training images.*pass them"):
+        loaded.value(images.select([1, 2]))
 
 
 def test_png_shrinks_and_never_enlarges(tmp_path: Path) -> None:

@@ -26,17 +26,19 @@ from gmvaluator.matching.duplicates.clusters import Clusters
 from gmvaluator.matching.duplicates.differences import Differences
 from gmvaluator.matching.duplicates.find import REDUCED, ROUNDING, exact_copies
 from gmvaluator.progress import Silent
-from gmvaluator.scoring.weightings import recorded_weighting
 from image_makers import drawn_icons, encode, random_images, write_files
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Floats = NDArray[np.float32]
 
 QUICK: dict[str, Any] = {"encoder": "pixels@14", "rerank": "pixels@28", "k": 20, "cache": False}
+BY_DISTANCE: dict[str, Any] = {"weighting": "softmax", "mirror": False}
 WEIGHTINGS: list[dict[str, Any]] = [
-    {"temperature": 1.0},
+    {},
     {"temperature": "auto"},
-    {"temperature": "spacing"},
+    BY_DISTANCE | {"temperature": 1.0},
+    BY_DISTANCE | {"temperature": "auto"},
+    BY_DISTANCE | {"temperature": "spacing"},
     {"weighting": "shapley"},
     {"weighting": "ridge"},
     {"weighting": "global-ridge", "rerank": "none"},
@@ -90,11 +92,16 @@ def test_splitting_an_image_into_a_hundred_copies_gains_nothing(
     np.testing.assert_allclose(after.values[others], before.values[others], rtol=1e-4, atol=1e-9)
 
 
-def test_copies_of_other_bytes_gain_nothing_either(digits: Digits, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "weighting", [BY_DISTANCE | {"temperature": "spacing", "mixing": "fixed"}, {}]
+)
+def test_copies_of_other_bytes_gain_nothing_either(
+    digits: Digits, tmp_path: Path, weighting: dict[str, Any]
+) -> None:
     """They may move the image within the samples that scales and spacing are learned of."""
     train, generated = digits[0][:200], digits[0][200:212]
     files = {f"{row:03d}.png": encode(image) for row, image in enumerate(train)}
-    settings: dict[str, Any] = {"rerank": ["pixels@28", "pixels@7"], "temperature": "spacing"}
+    settings: dict[str, Any] = {"rerank": ["pixels@28", "pixels@7"], **weighting}
     before = value(write_files(tmp_path / "plain", files), generated, **settings)
     copied = int(np.argsort(-before.values)[20])
     for number in range(99):
@@ -116,9 +123,9 @@ def test_without_dedup_it_gains(digits: Digits, settings: dict[str, Any]) -> Non
     larger = np.concatenate([train, np.repeat(train[copied][None], 9, axis=0)])
     after = value(larger, generated, dedup="none", **settings)
     total = after.values[[copied, *range(200, 209)]].sum()
-    # kernel ridge among all images shares out the weight of an image among its copies
+    # kernel ridge, which expected-rank reads too, shares out the weight of an image among its copies
     assert (total > 1.5 * before.values[copied]) == (
-        "ridge" not in recorded_weighting(settings.get("weighting", "softmax")).name
+        settings.get("weighting") in ("softmax", "shapley")
     )
 
 
@@ -234,7 +241,7 @@ def test_a_large_jpeg_and_another_file_of_its_pixels_are_copies(tmp_path: Path) 
     [
         ({"quality": "realism"}, "quality 'realism'"),
         ({"rerank": ["pixels@14", "pixels@7"]}, "mixing several re-rank distances"),
-        ({"temperature": "spacing"}, "temperature 'spacing'"),
+        ({"weighting": "softmax", "temperature": "spacing"}, "temperature 'spacing'"),
     ],
 )
 def test_copies_of_one_image_are_named_where_two_are_needed(
@@ -265,18 +272,32 @@ def test_near_copies_form_clusters_and_real_neighbours_do_not(
     near_set: tuple[NDArray[np.uint8], set[frozenset[int]]], digits: Digits
 ) -> None:
     train, wanted = near_set
-    valuation = value(train, digits[0][200:210], dedup="near")
+    valuation = value(train, digits[0][200:210], dedup="near", **BY_DISTANCE)
     clusters = valuation.clusters
     assert clusters is not None
     assert groups(clusters.representatives) == wanted
     assert not clusters.near[clusters.kept].any()
     assert (clusters.distances[clusters.near] > 0).all()
-    plain = value(train[:200], digits[0][200:210])
+    plain = value(train[:200], digits[0][200:210], **BY_DISTANCE)
     for rows in wanted:
         assert valuation.values[list(rows)].sum() <= 1.1 * plain.values[min(rows)] + 0.02
-    exact = value(train, digits[0][200:210])
+    exact = value(train, digits[0][200:210], **BY_DISTANCE)
     assert exact.clusters is not None
     assert exact.clusters.copies < clusters.copies
+
+
+def test_near_copies_gain_next_to_nothing_by_the_default(
+    near_set: tuple[NDArray[np.uint8], set[frozenset[int]]], digits: Digits
+) -> None:
+    """Another copy may stand for an image, and ranks grow fast with a distance: so in sum."""
+    train, wanted = near_set
+    near = value(train, digits[0][200:400], dedup="near")
+    plain = value(train[:200], digits[0][200:400])
+    assert near.clusters is not None
+    assert groups(near.clusters.representatives) == wanted
+    copied = [row for rows in wanted for row in rows]
+    originals = [min(rows) for rows in wanted]
+    assert near.values[copied].sum() == pytest.approx(plain.values[originals].sum(), rel=0.1)
 
 
 @pytest.mark.parametrize("dedup", ["exact", "near"])

@@ -25,7 +25,7 @@ from gmvaluator.settings import PRESETS
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-NEXT: dict[str, Any] = {**PRESETS["offline-2"], "encoder": "pixels@7", "rerank": {
+NEXT: dict[str, Any] = {**PRESETS["offline"], "encoder": "pixels@7", "rerank": {
     "pixels@7": 1.0, "pixels@14": 2.0,
 }}  # fmt: skip
 """The preset with a light encoder in place of the network."""

@@ -199,7 +199,8 @@ def sets(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Sets:
 
 def value(sets: Sets, **settings: Any) -> Valuation:
     made = GMValuator(
-        **{"encoder": "pixels@14", "rerank": "none", "cache": False, "k": 30, **settings}
+        **{"encoder": "pixels@14", "rerank": "none", "cache": False, "k": 30}
+        | {"mirror": False, "second_encoder": None, **settings}
     )
     return made.fit(sets[0]).value(sets[1])
 

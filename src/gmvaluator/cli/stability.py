@@ -97,7 +97,7 @@ def stability(
     named = _named_variants(**named_by_option)
     wanted = vary or (() if named else SETTINGS)
     analysis = stability_run(
-        run,
+        opened.folder,  # the name that `open_run` has for it: a warning of both is shown once
         [*default_variants(opened.valuation.record.settings, wanted), *named],
         train=train_images,
         generated=generated_images,

@@ -68,4 +68,5 @@ class Mirrored:
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 RGB → (B, dim) float32, of the images flipped left to right."""
-        return self._encoder.encode(np.ascontiguousarray(pixels[..., ::-1]))
+        # a copy: `ascontiguousarray` leaves images of one column with a negative stride
+        return self._encoder.encode(pixels[..., ::-1].copy())

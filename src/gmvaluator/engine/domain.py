@@ -31,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder
+from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.geometry import Space, Vectors, blocks
 from gmvaluator.matching.placed import PlacedSet, place_images
 from gmvaluator.scoring.conformal import null_size
@@ -52,6 +53,8 @@ JOINED_STEPS = 28
 TRIMMED = 0.05
 """Part of the training images that a model leaves out: the strangest to a model of all."""
 LEAST_FITTED = 2
+LEAST_DIFFERENT = LEAST_FITTED + 1
+"""Different training images that have a domain: one of them is held back."""
 RARE = 0.02
 """Part of the training images whose readings exceed 1."""
 
@@ -183,7 +186,8 @@ def sorted_steps(pictures: Vectors) -> Vectors:
 def domain_of(context: Context, trained: Trained) -> Domain | None:
     """The domain of the training images, learned once; see `learned_domain`."""
     key = ("domain", context.settings.null_level)
-    return trained.memo.get(key, lambda: learned_domain(context, trained))
+    # what is kept for later valuations is not counted for the first of them
+    return trained.memo.get(key, lambda: learned_domain(context, trained.counting(Tally())))
 
 
 def learned_domain(context: Context, trained: Trained) -> Domain | None:
@@ -215,8 +219,9 @@ def distances_to_domain(
     domain = domain_of(context, trained)
     if domain is None:
         raise InputError(
-            "quality 'domain' learns what is usual and needs at least 3 different training images, "
-            f"not {len(trained.order)}; pass quality 'none'"
+            "quality 'domain' learns what is usual and needs at least "
+            f"{LEAST_DIFFERENT} different training images, not {len(trained.order)}; pass "
+            + either("quality='none'", "--quality none")
         )
     return domain.pictures.distances(small_pictures(context, batch)), domain.usual
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from gmvaluator.encoders.base import Encoder
 from gmvaluator.encoders.embedding import Embeddings, Tally, embed, encode_batches
 from gmvaluator.engine.context import Context
+from gmvaluator.engine.domain import LEAST_DIFFERENT
 from gmvaluator.engine.timing import timed
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, either
 from gmvaluator.geometry import (
     Space,
     Vectors,
@@ -189,21 +190,27 @@ def _check_sizes(settings: Settings, n: int, n_train: int, where: str) -> None:
         where: the set, for messages.
     """
     resolve_counts(settings, n, copies=n_train - n)
-    needs_two = {
-        "quality 'realism'": settings.quality == "realism",
-        "mixing several re-rank distances": len(settings.rerank) > 1,
-        f"temperature {settings.temperature!r}": spacing_share(settings.temperature) is not None,
-    }
-    reasons = [name for name, needed in needs_two.items() if needed]
-    if n_train == 1 and reasons:
+    no_quality = either("quality='none'", "--quality none")
+    by_spacing = spacing_share(settings.temperature) is not None
+    needs = (
+        (settings.quality == "domain", "quality 'domain'", LEAST_DIFFERENT, no_quality),
+        (settings.quality == "realism", "quality 'realism'", 2, no_quality),
+        (len(settings.rerank) > 1, "mixing several re-rank distances", 2, "a single rerank"),
+        (by_spacing, f"temperature {settings.temperature!r}", 2, "a number as temperature"),
+    )
+    for applies, what, least, instead in needs:
+        if not applies or n >= least:
+            continue
+        if n == n_train:
+            wanted = "more" if n > 1 else "a set of training images, such as a folder"
+            raise InputError(
+                f"{where} holds {n} training image{'s' if n > 1 else ''}, and {what} needs at "
+                f"least {least}; pass {wanted}, or {instead}"
+            )
         raise InputError(
-            f"{where} holds 1 training image, and {reasons[0]} needs at least 2; pass a set of "
-            "training images, such as a folder"
-        )
-    if n == 1 and reasons:
-        raise InputError(
-            f"{reasons[0]} needs at least 2 different training images, and the {n_train} are "
-            f"copies of one (dedup={settings.dedup!r}); pass others, or other settings"
+            f"{what} needs at least {least} different training images, and the {n_train} are "
+            f"copies of {'one' if n == 1 else n} (dedup={settings.dedup!r}); pass others, or "
+            f"{instead}"
         )
 
 
@@ -356,6 +363,8 @@ def _median(term: Term, distances: NDArray[np.float32]) -> float:
 def learn_temperature(context: Context, trained: Trained) -> tuple[Temperature, float | None]:
     """τ of the settings by what the training images give, and their dimension where τ reads it."""
     temperature = context.settings.temperature
+    # what is kept for later valuations is not counted for the first of them
+    trained = trained.counting(Tally())
     if context.weighting.by_dimension:
         candidates = context.settings.scale_candidates
         dimension = trained.memo.get(

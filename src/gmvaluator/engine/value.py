@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gmvaluator import versions
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.domain import distances_to_domain, with_small_pictures
+from gmvaluator.engine.domain import distances_to_domain, domain_encoder, with_small_pictures
 from gmvaluator.engine.match import place, rank_for_weighting, recall_for_weighting
 from gmvaluator.engine.null_sample import judge_matches, null_sample
 from gmvaluator.engine.timing import timed
@@ -86,11 +86,14 @@ def _ready(context: Context, trained: Trained) -> tuple[Context, Trained]:
     """The context with resolved counts, and the training set with a tally for this valuation.
 
     Raises:
-        InputError: k or candidates exceed the training set, or the re-rank reads training images
-            that are not at hand.
+        InputError: k or candidates exceed the training set, or the re-rank or the quality reads
+            training images that are not at hand.
     """
     settings = resolve_counts(context.settings, len(trained.order), copies=trained.n_copies)
-    if any(encoder.fingerprint not in trained.placed.vectors for encoder in context.rerankers):
+    readers = list(context.rerankers)
+    if context.quality.by_domain:
+        readers.append(domain_encoder(context))
+    if any(encoder.fingerprint not in trained.placed.vectors for encoder in readers):
         trained.placed.source()
     return replace(context, settings=settings), trained.counting(trained.placed.tally.copy())
 

@@ -83,8 +83,8 @@ class PlacedSet:
         """
         if self.images is None:
             raise InputError(
-                "re-ranking reads the training images, and this index was made from images in "
-                "memory; pass them: GMValuator.load(path, train=images)"
+                "the re-rank or quality 'domain' reads the training images, and this index was "
+                "made from images in memory; pass them: GMValuator.load(path, train=images)"
             )
         return self.images
 

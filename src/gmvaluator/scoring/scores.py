@@ -57,7 +57,8 @@ def check_weighting(weighting: str, temperature: AnyTemperature) -> Weighting:
     if named.by_dimension and spacing_share(temperature) is not None:
         raise InputError(
             f"temperature {temperature} is a distance, and weighting {weighting} weighs ranks; "
-            f"pass {either('temperature=0.7', '--temperature 0.7')}, or another number"
+            f"pass {either('temperature=0.7', '--temperature 0.7')} or another number, or "
+            + either("weighting='softmax'", "--weighting softmax")
         )
     if not named.has_temperature and temperature != 1.0:
         raise InputError(
