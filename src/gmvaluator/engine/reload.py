@@ -73,13 +73,16 @@ def named_settings(
 
     Args:
         settings, owner: as for `recorded_settings`.
-        changes: settings to replace.
+        changes: settings to replace. Another weighting has its own default temperature, unless
+            `changes` has one.
 
     Raises:
         InputError: an encoder or quality was a Python object, which a name cannot bring back.
     """
     saved = recorded_settings(settings, owner)
     unchanged = {name: setting for name, setting in saved.items() if name not in changes}
+    if changes.get("weighting", saved["weighting"]) != saved["weighting"]:
+        unchanged.pop("temperature", None)
     second = unchanged.get("second_encoder") or "none"
     names = [unchanged.get("encoder", "none"), second, *unchanged.get("rerank", {})]
     objects = [name for name in names if not is_name(name)]
