@@ -29,12 +29,14 @@ from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.verify import verify_run
 from image_makers import encode, image_folder, random_images
 
-SETTINGS: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "encoder": "pixels@8",
     "k": 4,
     "candidates": 8,
     "rerank": {"l2": 1.0},
     "quality": "none",
+}
+SETTINGS: dict[str, Any] = SMALL | {
     "weighting": "softmax",
     "temperature": 1.0,
     "temperature_used": 1.0,
@@ -43,14 +45,15 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `train`, `generated` and their `run`."""
+    """A folder with `train`, `generated` and their runs: `run`, and `by rank` of the defaults."""
     folder = tmp_path_factory.mktemp("made")
     image_folder(folder / "train", 24)
     image_folder(folder / "generated", 6, seed=1, classes=0)
-    valuator = GMValuator(
-        encoder="pixels@8", rerank={"l2": 1.0}, quality="none", k=4, candidates=8, cache=False
-    )
-    valuator.fit(folder / "train").value(folder / "generated").save(folder / "run")
+    # shares by distances alone, of one recall space: a run suffices for most variants
+    by_distance = {"weighting": "softmax", "second_encoder": None, "mirror": False}
+    for name, changes in (("run", by_distance), ("by rank", {})):
+        valuator = GMValuator(**SMALL, **changes, cache=False)
+        valuator.fit(folder / "train").value(folder / "generated").save(folder / name)
     return folder
 
 
@@ -59,8 +62,8 @@ def run(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made / "run", tmp_path / "run")
 
 
-def again(made: Path, **changes: Any) -> Valuation:
-    return GMValuator.refit(made / "run", cache=False, **changes).value(made / "generated")
+def again(made: Path, run: str = "run", **changes: Any) -> Valuation:
+    return GMValuator.refit(made / run, cache=False, **changes).value(made / "generated")
 
 
 def agreed(found: Comparison, before: Valuation, after: Valuation) -> None:
@@ -88,6 +91,40 @@ def test_what_the_run_suffices_for_is_what_valuing_anew_gives(
     found = stability_run(run, [variant]).comparisons[0]
     agreed(found, Valuation.load(run), anew)
     assert found.contributors == 1
+
+
+@pytest.mark.parametrize("temperature", [0.1, "auto"])
+def test_a_run_by_ranks_suffices_for_another_temperature(
+    made: Path, tmp_path: Path, temperature: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(made / "by rank", tmp_path / "run")
+    before, anew = Valuation.load(run), again(made, "by rank", temperature=temperature)
+    assert before.record.settings.weighting == "expected-rank"
+    monkeypatch.setattr(GMValuator, "refit", _forbidden)
+    found = stability_run(run, [temperature_variant(temperature)]).comparisons[0]
+    agreed(found, before, anew)
+    assert found.contributors == 1
+
+
+def test_another_k_of_a_run_by_ranks_is_valued_anew(made: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(made / "by rank", tmp_path / "run")
+    found = stability_run(run, [k_variant(2)], cache=False).comparisons[0]
+    agreed(found, Valuation.load(run), again(made, "by rank", k=2))
+
+
+def test_every_default_variant_of_a_run_of_the_defaults_works(made: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(made / "by rank", tmp_path / "run")
+    recorded = Valuation.load(run).record.settings
+    assert recorded.second_encoder == "pixels@14"
+    variants = default_variants(recorded, ["distance", "k", "temperature"])
+    names = {(each.setting, each.name) for each in variants}
+    assert ("distance", "none") not in names
+    assert ("temperature", "spacing") not in names
+    cheap = [each for each in variants if each.name != "efficientnet-lite0"]
+    assert len(cheap) == 5
+    found = stability_run(run, cheap, cache=False)
+    assert len(found.comparisons) == 5
+    assert not found.notes
 
 
 def test_images_without_a_contributor_have_none_in_any_variant(
@@ -196,7 +233,7 @@ def test_the_distance_of_the_encoder_is_compared_once_and_named(run: Path) -> No
     lite = SETTINGS | {"encoder": "efficientnet-lite0:root"}
     assert [each.name for each in default_variants(lite, ["distance"])] == ["none"]
     two = default_variants(lite | {"second_encoder": "pixels@8"}, ["distance"])
-    assert [each.name for each in two] == ["efficientnet-lite0", "none"]
+    assert [each.name for each in two] == ["efficientnet-lite0"]
     other = [distance_variant("none"), distance_variant("pixels@8"), distance_variant("pixels@4")]
     compared = stability_run(run, other, cache=False)
     assert compared.comparisons[0].ranks == compared.comparisons[1].ranks

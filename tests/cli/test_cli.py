@@ -377,12 +377,14 @@ def test_cache_shows_what_is_kept_and_prunes_it(
     assert str(cache) in out.splitlines()[0]
     assert "efficientnet-lite0:root@32" in out
     status, out, _ = call("cache", "--cache", cache, "--json")
-    (holding,) = json.loads(out)["holdings"]
-    assert (holding["kind"], holding["items"]) == ("embeddings", 66)
+    holdings = json.loads(out)["holdings"]
+    # images by the encoder, generated ones mirrored too; small pictures for quality and test
+    assert {(each["kind"], each["items"]) for each in holdings} == {("embeddings", 66), ("embeddings", 6)}
+    assert len(holdings) == 3
     status, out, _ = call("cache", "--cache", cache, "--prune", "--quiet")
     assert "2 small files merged" in out
     status, out, _ = call("cache", "--cache", cache, "--prune", "--older-than", "0", "--json")
-    assert json.loads(out)["vectors"] == 66
+    assert json.loads(out)["vectors"] == 138
     assert "add --prune" in one_line(call("cache", "--cache", cache, "--older-than", "3"))
     assert "≥ 0" in one_line(call("cache", "--prune", "--older-than", "-1", "--quiet"))
 
@@ -403,8 +405,10 @@ def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
     cache = tmp_path / "cache"
     settings = (*TORCH, "--cache", cache)
     assert call("value", digit_folder, generated, "--out", tmp_path / "one", *settings)[0] == 0
-    for shard in cache.rglob("*.safetensors"):
+    shards = list(cache.rglob("*.safetensors"))
+    for shard in shards:
         os.truncate(shard, shard.stat().st_size - 1)
+    damaged = len(shards)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         status, _, err = call(
@@ -413,7 +417,7 @@ def test_a_damaged_cache_is_one_warning_and_the_run_goes_on(
     assert status == 0
     lines = [line for line in err.splitlines() if line]
     assert all(line.startswith("Warning: ") and "damaged" in line for line in lines)
-    assert len(lines) == 2
+    assert len(lines) == damaged >= 3
     one, two = (Valuation.load(tmp_path / name) for name in ("one", "two"))
     np.testing.assert_array_equal(one.values, two.values)
 
@@ -457,7 +461,7 @@ def test_reweigh_writes_the_run_of_another_temperature(
     assert "valued by 6 generated ones, weighed again by their recorded distances\n" in printed
     assert str(tmp_path / "again" / "report.html") in printed
     found, wanted = (Valuation.load(tmp_path / name) for name in ("again", "sharp"))
-    np.testing.assert_array_equal(found.values, wanted.values)
+    np.testing.assert_allclose(found.values, wanted.values, rtol=1e-9, atol=1e-15)
     assert call("diff", tmp_path / "again", tmp_path / "sharp")[0] == 0
     status, _, err = call(*words)
     assert (status, "--overwrite" in err) == (4, True)

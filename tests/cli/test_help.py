@@ -213,12 +213,17 @@ def test_defaults_in_the_help_are_those_of_the_library() -> None:
 
     wanted = {name: signature[name[2:].replace("-", "_")].default for name in made
               if name[2:].replace("-", "_") in signature}  # fmt: skip
-    wanted |= {"--k": DEFAULT_K, "--candidates": DEFAULT_CANDIDATES, "--mirror": "--no-mirror"}
-    wanted["--second-encoder"] = "none"
-    wanted["--rerank"] = "efficientnet-lite0=1 and l2=0.5"
-    assert dict(signature["rerank"].default) == {"efficientnet-lite0": 1.0, "l2": 0.5}
-    assert not signature["mirror"].default
-    assert signature["second_encoder"].default is None
+    # what the library decides by the other settings, of those that are not given
+    settings = GMValuator().settings
+    terms = [f"{name}={weight:g}" for name, weight in settings.rerank]
+    wanted |= {"--k": DEFAULT_K, "--candidates": DEFAULT_CANDIDATES}
+    wanted["--mirror"] = "--mirror" if settings.mirror else "--no-mirror"
+    wanted["--second-encoder"] = f"{settings.second_encoder} where there is a re-rank"
+    wanted["--rerank"] = " and ".join(terms)
+    wanted["--temperature"] = f"{settings.temperature} with {settings.weighting}"
+    assert (settings.mirror, settings.second_encoder) == (True, "pixels@14")
+    assert (settings.weighting, settings.temperature) == ("expected-rank", 0.7)
+    assert terms == ["efficientnet-lite0=1", "pixels@14=2"]
     for name, default in wanted.items():
         shown = (made[name].help or "").partition("Default: ")[2]
         assert re.match(rf"{re.escape(str(default))}[.,]", shown), (name, shown, default)

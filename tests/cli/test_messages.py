@@ -130,7 +130,7 @@ def test_a_run_or_index_is_no_set_of_images(
         ("value {train} {gen} --out {index}", "is an index folder; choose a new or empty folder"),
         ("embed {train} --out {run}", "is a run folder; choose a new or empty folder"),
         ("value {home}/nothing {gen} --out {out}", "nothing' does not exist; check the path."),
-        ("value {picture} {gen} --out {out}", "holds 1 training image, and quality 'realism'"),
+        ("value {picture} {gen} --out {out}", "holds 1 training image, and quality 'domain'"),
         ("value {train} {gen} --out {out} --quality foo", "or an .npy file of one number an image"),
         (
             "value {train} {gen} --out {out} --encoder pixels --rerank none --weights foo=bar",

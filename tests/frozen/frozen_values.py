@@ -73,7 +73,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     | {"second_encoder": "random-conv@28", "index": "pq", "dedup": "near", "seed": 3},
     "ivfpq": SMALL | {"index": "ivfpq", "temperature": "spacing", "rerank": "none"},
 }
-"""Arguments of `GMValuator` by the name of a recorded valuation; `preset` names a preset."""
+"""Arguments of `GMValuator` by the name of a recorded valuation; `preset` names another preset
+than `BEFORE`."""
+BEFORE = "offline-1"
+"""The preset that was the default, named `offline`, when values were recorded."""
 WITH_HOLDOUT = ("features-unattributed", "ridge")
 """Valuations whose null sample is held out."""
 
@@ -126,7 +129,7 @@ def measure(name: str, digits: Arrays, cache: Path | bool) -> tuple[Arrays, dict
         cache: folder of embeddings and indexes, or False.
     """
     changes = dict(SETTINGS[name])
-    preset = changes.pop("preset", "offline")
+    preset = changes.pop("preset", BEFORE)
     valuator = GMValuator.preset(preset, cache=cache, **changes)
     holdout = digits["holdout"] if name in WITH_HOLDOUT else None
     # matrix products of two threads differ from those of one in the last bits

@@ -24,6 +24,7 @@ from frozen.frozen_commands import COMMANDS, IMAGES, INDEX, LEDGER, RUNS, call, 
 from frozen.frozen_shapes import public_attributes, public_names
 from frozen.frozen_values import (
     ARITHMETIC,
+    BEFORE,
     DIGITS,
     RECORDED,
     SETTINGS,
@@ -105,7 +106,7 @@ def record_runs() -> None:
     with tempfile.TemporaryDirectory() as name:
         there = shutil.copytree(IMAGES, Path(name) / "images")
         for run, settings in EARLIER.items():
-            valuator = GMValuator(cache=False, **settings).fit(there / "train")
+            valuator = GMValuator.preset(BEFORE, cache=False, **settings).fit(there / "train")
             valuator.value(there / "generated").save(RUNS / run)
             if run == "plain":
                 valuator.save(INDEX)

@@ -15,7 +15,15 @@ import gmvaluator
 from frozen.frozen_shapes import public_attributes, public_names
 from frozen.frozen_values import RECORDED
 
-CHANGED: frozenset[str] = frozenset({"GMValuator.made by.null", "Valuation.made by"})
+NEW_DEFAULTS = ("second_encoder", "rerank", "quality", "weighting", "temperature", "mirror")
+"""Settings of a valuator that no longer have the recorded default."""
+CHANGED: frozenset[str] = frozenset(
+    {
+        "GMValuator.made by.null",
+        "Valuation.made by",
+        *(f"GMValuator.made by.{name}" for name in NEW_DEFAULTS),
+    }
+)
 """Recorded "Name", "Name.member" or "Name.member.parameter" that is otherwise on purpose.
 
 The class itself as a function is the member `made by`.

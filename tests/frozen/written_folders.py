@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from frozen.frozen_shapes import shape_of_folder
-from frozen.frozen_values import Arrays
+from frozen.frozen_values import BEFORE, Arrays
 from gmvaluator import GMValuator, Valuation
 
 FOLDERS: Mapping[str, Mapping[str, Any]] = {
-    # the default settings, at a size that takes no time
+    # the settings that were the default, at a size that takes no time
     "default": {
         "encoder": "efficientnet-lite0@64",
         "rerank": {"efficientnet-lite0@64": 1.0, "l2": 0.5},
@@ -40,7 +40,7 @@ def written(name: str, folder: Path, digits: Arrays) -> dict[str, Any]:
         sets[side] = folder / f"{side}.npz"
         np.savez(sets[side], images=digits[side][:n], labels=np.arange(n) % 10)
     settings = dict(FOLDERS[name])
-    preset = settings.pop("preset", "offline")
+    preset = settings.pop("preset", BEFORE)
     valuator = GMValuator.preset(preset, cache=False, **settings).fit(sets["train"])
     holdout = sets["holdout"] if name == "unattributed" else None
     valuator.value(sets["generated"], holdout=holdout).save(folder / "run")

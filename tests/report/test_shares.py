@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from gmvaluator import GMValuator
 from gmvaluator.report import columns as report_columns
 from gmvaluator.report import report_run
 from gmvaluator.report.html import percent
-from gmvaluator.runs.folder import Run
+from gmvaluator.runs.folder import Run, open_run
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.record import RecordedSettings
 from gmvaluator.runs.valuation import Valuation
-from gmvaluator.scoring.weightings.softmax import softmax_weights
 from page_checks import opened_page
 from run_makers import made_test
 
@@ -193,49 +194,84 @@ def moved(page: Page, keys: str, times: int = 1) -> None:
         page.keyboard.press(keys)
 
 
+STEPS: dict[str, tuple[float, tuple[tuple[str, int, str], ...]]] = {
+    "softmax": (1.0, (("ArrowLeft", 5, "0.18"), ("Home", 1, "0.0039"), ("End", 1, "260"))),
+    "expected-rank": (0.7, (("ArrowLeft", 5, "0.12"), ("Home", 1, "0.0027"), ("End", 1, "180"))),
+}
+"""τ of a run by its weighting, and what keys make of it: key, how often, τ as shown."""
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def weighed(
+    request: pytest.FixtureRequest, made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """A run by a weighting, with its report. Its first generated image is a training image."""
+    folder = tmp_path_factory.mktemp("weighed")
+    shutil.copytree(made / "generated", folder / "generated")
+    copied = next(iter(sorted((made / "train").rglob("*.png"))))
+    shutil.copy(copied, folder / "generated" / "0copy.png")
+    valuator = GMValuator(
+        **{"encoder": "pixels@8", "rerank": "none", "quality": "realism"},
+        **{"weighting": request.param, "k": 12, "candidates": 20, "cache": False},
+    )
+    valuator.fit(made / "train").value(folder / "generated").save(folder / "run")
+    opened = open_run(folder / "run")
+    report_run(opened)
+    return opened
+
+
 @pytest.fixture
-def soft(made: Path, browser: Browser) -> Iterator[Page]:
-    """The page of the run as it is: softmax at τ = 1."""
-    tab, complaints = opened_page(browser, made / "run" / "report.html")
+def soft(weighed: Run, browser: Browser) -> Iterator[Page]:
+    """The page of the run as it is."""
+    tab, complaints = opened_page(browser, weighed.folder / "report.html")
     yield tab
     assert complaints == []
     tab.close()
 
 
-def test_shares_at_another_temperature_are_a_view(soft: Page, run: Run) -> None:
-    valuation, said = run.valuation, soft.locator("#tau-said")
-    assert valuation.record.settings.temperature_used == 1
+def reweighed_shares(valuation: Valuation, temperature: float, place: int) -> NDArray[np.float64]:
+    """(k,) shares of a generated image at another τ, of contributors in the order of the run."""
+    found = valuation.reweigh(temperature=temperature).contributions
+    score_of = dict(zip(found.rows[place].tolist(), found.scores[place].tolist(), strict=True))
+    scores = [score_of[row] for row in valuation.contributions.rows[place].tolist()]
+    return np.array(scores) / valuation.quality[place]
+
+
+def test_shares_at_another_temperature_are_a_view(soft: Page, weighed: Run) -> None:
+    valuation, said = weighed.valuation, soft.locator("#tau-said")
+    settings = valuation.record.settings
+    of_run, steps = STEPS[settings["weighting"]]
+    assert settings.temperature == of_run
+    shown = format_number(of_run)
     soft.locator("#generated-order").select_option("as in the set")
-    expect(soft.locator(".gen h3").nth(1)).to_have_text(run.generated.ids[1])
+    expect(soft.locator(".gen h3").nth(1)).to_have_text(weighed.generated.ids[1])
     before = soft.locator("#generated-list").inner_html()
-    expect(said).to_contain_text("Shares at τ = 1, as in the run.")
+    expect(said).to_contain_text(f"Shares at τ = {shown}, as in the run.")
     control = soft.get_by_label("Shares", exact=True)
     expect(control).to_have_attribute("aria-valuetext", "as in the run")
     for part in ("#tau-run", "#tau-mark"):
         expect(soft.locator(part)).to_be_hidden()
-    for key, times, tau, text in (
-        ("ArrowLeft", 5, 0.18, "0.18"),
-        ("Home", 1, 0.0039, "0.0039"),
-        ("End", 1, 260, "260"),
-    ):
+    for key, times, text in steps:
         moved(soft, key, times)
         expect(said).to_have_text(
             f"A view: shares at τ = {text}. Scores, values, payouts and downloads are those of the "
-            "run, at τ = 1."
+            f"run, at τ = {shown}."
         )
         expect(soft.locator("#tau-mark")).to_have_text(f"View: τ = {text}")
         expect(control).to_have_attribute("aria-valuetext", f"τ = {text}")
-        weights = softmax_weights(valuation.contributions.distances, tau)
-        for place in (0, 5):
+        for place in (0, 1, 6):
             card = soft.locator(".gen").nth(place)
-            rest = weights[place, 10:].sum()
-            shares = np.array([*weights[place, :10], rest if rest > 1e-6 else 0])
+            weights = reweighed_shares(valuation, float(text), place)
+            rest = weights[10:].sum()
+            shares = np.array([*weights[:10], rest if rest > 1e-6 else 0])
             expect(card.locator(".cons .strong")).to_have_text(written(shares))
     # an opened picture has shares of the view, scores of the run, and says so
     soft.evaluate("location.hash = '#generated-0'")
     body = soft.locator("#detail-body")
-    expect(body.locator(".notice")).to_contain_text("A view: shares at τ = 260.")
-    assert shown_shares(body) == ["8.3 %"] * 12
+    expect(body.locator(".notice")).to_contain_text(f"A view: shares at τ = {text}.")
+    expect(body.locator(".cons .strong")).to_have_text(
+        written(reweighed_shares(valuation, float(text), 0))
+    )
     score = format_number(float(np.float32(valuation.contributions.scores[0, 0])))
     expect(body.locator("small", has_text=f"score {score}")).to_have_count(1)
     soft.keyboard.press("Escape")
@@ -248,8 +284,8 @@ def test_shares_at_another_temperature_are_a_view(soft: Page, run: Run) -> None:
     expect(soft.locator("#tau-run")).to_be_hidden()
     expect(soft.locator("#tau")).to_be_focused()
     expect(said).to_contain_text("as in the run")
-    of_run = softmax_weights(valuation.contributions.distances, 1.0)[0]
-    expect(soft.locator(".gen .strong").first).to_have_text(written(of_run)[0])
+    shares = valuation.contributions.scores[0] / valuation.quality[0]
+    expect(soft.locator(".gen .strong").first).to_have_text(written(shares)[0])
     assert soft.locator("#generated-list").inner_html() == before
 
 
@@ -262,10 +298,10 @@ def test_a_view_keeps_the_page_of_the_list_and_changes_no_download(soft: Page) -
     before = contributions()
     values = soft.locator("#train-list").inner_html()
     soft.locator("#generated-next").click()
-    expect(soft.locator("#generated-place")).to_have_text("13–15 of 15")
+    expect(soft.locator("#generated-place")).to_have_text("13–16 of 16")
     moved(soft, "Home")
     expect(soft.locator("#tau-mark")).to_be_visible()
-    expect(soft.locator("#generated-place")).to_have_text("13–15 of 15")
+    expect(soft.locator("#generated-place")).to_have_text("13–16 of 16")
     assert contributions() == before
     assert soft.locator("#train-list").inner_html() == values
 
@@ -275,6 +311,10 @@ def test_a_view_keeps_the_page_of_the_list_and_changes_no_download(soft: Page) -
     [
         {"weighting": "shapley", "temperature": 1.0, "temperature_used": 1.0},
         {"weighting": "softmax", "temperature": "auto", "temperature_used": "auto"},
+        {
+            **{"weighting": "expected-rank", "dimension_used": 9.0},
+            **{"temperature": "auto", "temperature_used": "auto"},
+        },
         {"valuer": "own scores"},
     ],
 )

@@ -112,7 +112,9 @@ def test_entries_have_types(run: Path, content: dict[str, Any]) -> None:
     assert (record.unsealed().files, record.unsealed().seals) == (None, record.earlier_seals)
     settings = record.settings
     assert (settings.k, settings.candidates, settings.rerank) == (2, 4, {"pixels@4": 1.0})
-    assert (settings.weighting, settings.temperature_used) == ("softmax", 1.0)
+    assert (settings.weighting, settings.temperature) == ("expected-rank", 0.7)
+    assert settings.dimension_used == content["settings"]["dimension_used"] > 0
+    assert settings.temperature_used == pytest.approx(0.7 / settings.dimension_used)
     assert settings.signed is None
 
 

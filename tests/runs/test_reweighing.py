@@ -19,11 +19,12 @@ from image_makers import encode, write_files
 from run_makers import made_valuation
 
 SMALL: dict[str, Any] = {"encoder": "pixels@8", "rerank": "l2", "k": 8, "candidates": 20}
+BY_DISTANCE: dict[str, Any] = {"weighting": "softmax"}
 RUNS: tuple[dict[str, Any], ...] = (
-    {},
-    {"temperature": "spacing"},
-    {"null": "withhold", "null_level": 0.2},
-    {"mirror": True, "dedup": "near"},
+    BY_DISTANCE,
+    BY_DISTANCE | {"temperature": "spacing"},
+    BY_DISTANCE | {"null": "withhold", "null_level": 0.2},
+    BY_DISTANCE | {"mirror": False, "dedup": "near"},
     {"weighting": "shapley"},
     {"weighting": "expected-rank"},
 )
@@ -66,14 +67,22 @@ def assert_same(found: Valuation, wanted: Valuation) -> None:
 def test_it_is_the_run_of_the_changed_settings(
     folder: Path, run: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    if run.get("weighting") == "expected-rank" or (
-        run.get("weighting") and "temperature" in changes
-    ):
-        changes = {"weighting": "softmax"} | changes
+    if run["weighting"] != "softmax":
+        changes = BY_DISTANCE | changes
     if changes.get("weighting") == "shapley":
-        run = run | {"temperature": 1.0}
+        run = run | {"temperature": None}
     found = valued(folder, **run).reweigh(**changes)
     assert_same(found, valued(folder, **(run | changes)))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 2, "auto"])
+def test_by_ranks_it_is_the_run_of_another_temperature(folder: Path, temperature: Any) -> None:
+    run = valued(folder)
+    assert run.record.settings.weighting == "expected-rank"
+    found, wanted = run.reweigh(temperature=temperature), valued(folder, temperature=temperature)
+    np.testing.assert_allclose(found.values, wanted.values, rtol=1e-9, atol=1e-15)
+    np.testing.assert_array_equal(found.n_supported, wanted.n_supported)
+    assert dict(found.record.settings) == dict(wanted.record.settings)
 
 
 def test_withheld_images_stay_withheld(folder: Path) -> None:
@@ -90,7 +99,7 @@ def test_withheld_images_stay_withheld(folder: Path) -> None:
 
 
 def test_a_spacing_that_was_measured_stays(folder: Path) -> None:
-    spaced = valued(folder, temperature="spacing")
+    spaced = valued(folder, **BY_DISTANCE, temperature="spacing")
     assert isinstance(spaced.record.settings.temperature_used, float)
     back = spaced.reweigh(temperature=1.0).record.settings
     assert back["temperature_used"] == 1.0
@@ -103,7 +112,7 @@ def test_all_candidates_as_contributors_leave_nothing_beyond_them(folder: Path) 
 
 
 def test_the_record_has_what_was_changed_and_the_run_verifies(folder: Path) -> None:
-    valued(folder, null="withhold", null_level=0.2).save(folder / "run")
+    valued(folder, **BY_DISTANCE, null="withhold", null_level=0.2).save(folder / "run")
     seal = verify_run(folder / "run").seal
     first = reweigh_run(folder / "run", folder / "again", temperature=0.1, k=5)
     assert first.record.reweighed is not None
@@ -132,11 +141,16 @@ def test_an_extended_run_has_other_seals_once_it_is_weighed_again(folder: Path) 
     assert verify_run(folder / "again").intact
 
 
-def test_a_run_that_was_weighed_again_is_extended_with_its_settings(folder: Path) -> None:
-    valued(folder).save(folder / "run")
-    reweigh_run(folder / "run", folder / "again", temperature=0.1, k=4)
+@pytest.mark.parametrize(
+    ("run", "changes"), [({}, {"temperature": 0.1}), (BY_DISTANCE, {"temperature": 0.1, "k": 4})]
+)
+def test_a_run_that_was_weighed_again_is_extended_with_its_settings(
+    folder: Path, run: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    valued(folder, **run).save(folder / "run")
+    reweigh_run(folder / "run", folder / "again", **changes)
     extended = extend_run(folder / "again", folder / "more", cache=False).valuation
-    alone = valued(folder, "more", temperature=0.1, k=4)
+    alone = valued(folder, "more", **run, **changes)
     np.testing.assert_allclose(extended.contributions.scores[12:], alone.contributions.scores)
     assert verify_run(folder / "again").intact
 
@@ -148,7 +162,14 @@ def test_a_run_that_was_weighed_again_is_extended_with_its_settings(folder: Path
         ({}, {"k": 9}, r"k=9 exceeds the 8 contributors .* pass k ≤ 8, or fit again: .*k=9"),
         ({}, {"k": 0}, "k=0 is too small"),
         ({}, {"temperature": -1}, "temperature=-1 is not positive"),
-        ({}, {"temperature": "spacing"}, "temperature spacing is measured on the training images"),
+        ({}, {"k": 7}, r"expected-rank measures what each .* leave k out, or fit again: .*k=7"),
+        ({}, {"temperature": "spacing"}, "temperature spacing is a distance, and .* weighs ranks"),
+        (
+            BY_DISTANCE,
+            {"temperature": "spacing"},
+            "temperature spacing is measured on the training images",
+        ),
+        (BY_DISTANCE, {"weighting": "expected-rank"}, r"reads vectors, .* fit again: .*expected-"),
         ({}, {"weighting": "shapley"}, r"the 8 contributors alone; pass k ≤ 7, or fit again"),
         ({}, {"weighting": "ridge"}, "ridge reads vectors, .* pass weighting softmax or shapley"),
         ({}, {"weighting": "best"}, "unknown weighting 'best'"),

@@ -171,12 +171,16 @@ def default_variants(settings: Mapping[str, Any], vary: Iterable[str] = SETTINGS
     varied = list(vary)
     if unknown := [name for name in varied if name not in SETTINGS]:
         raise InputError(f"no setting {unknown[0]!r} to vary; choose from {', '.join(SETTINGS)}")
+    # distances of two recall spaces do not compare
+    comparable = [
+        each for each in DISTANCES if each != "none" or not settings.get("second_encoder")
+    ]
     variants: dict[str, list[Variant]] = {
         "encoder": [encoder_variant(name) for name in ENCODERS],
         "k": [k_variant(k) for k in (settings["k"] // 2, 2 * settings["k"]) if k],
         "distance": [
             distance_variant(distance)
-            for distance in DISTANCES
+            for distance in comparable
             if distance == "none" or not _is_of_encoder(distance_variant(distance), settings)
         ],
         "temperature": [],
@@ -237,7 +241,7 @@ def distance_variant(rerank: Mapping[str, float] | str, *, requested: bool = Fal
 
 
 def temperature_variant(temperature: AnyTemperature, *, requested: bool = False) -> Variant:
-    """Another temperature of the softmax; InputError if it is none."""
+    """Another temperature; InputError if it is none."""
     temperature = check_temperature(temperature)
     name = temperature if isinstance(temperature, str) else f"{temperature:.4g}"
     return Variant("temperature", name, {"temperature": temperature}, requested)
@@ -257,8 +261,9 @@ def stability_run(
     """Value a run's images again with each variant, and compare.
 
     Each finished variant is kept in `stability/` of the run folder, and the next call reads it
-    from there. The distances of the run suffice for a smaller k, and for a number or `auto` as
-    temperature. Other variants use `GMValuator.refit`, which reads embeddings from the cache.
+    from there. The run suffices for a number or `auto` as temperature, and for a smaller k where
+    its weighting shares by distances alone. Other variants use `GMValuator.refit`, which reads
+    embeddings from the cache.
 
     Args:
         run: run folder.

@@ -38,7 +38,7 @@ MEMBERS_SHOWN = 10
 SAMPLE = 20_000
 # of a content key in the file: 2⁴⁸ keys for a million images
 KEY_BYTES = 6
-# pairs of a generated and a training image in the file; 12 bytes each, before compression
+# pairs of a generated and a training image in the file; 12 or 16 bytes each, before compression
 MOST_PAIRS = 600_000
 
 
@@ -150,9 +150,15 @@ def pair_columns(
     contributions = valuation.contributions
     return {
         "row": contributions.rows[generated, :k],
-        "score": contributions.scores[generated, :k].astype(np.float32),
+        "score": _as_short(contributions.scores[generated, :k]),
         "distance": contributions.distances[generated, :k].astype(np.float32),
     }
+
+
+def _as_short(scores: NDArray[np.float64]) -> NDArray[np.floating]:
+    """Scores as float32, or as they are where a score is too small for it, as beside a copy."""
+    small = (scores > 0) & (scores < np.finfo(np.float32).tiny)
+    return scores if small.any() else scores.astype(np.float32)
 
 
 def card_lines(valuation: Valuation) -> dict[str, tuple[Line, ...]]:
