@@ -123,7 +123,7 @@ def test_without_dedup_it_gains(digits: Digits, settings: dict[str, Any]) -> Non
     larger = np.concatenate([train, np.repeat(train[copied][None], 9, axis=0)])
     after = value(larger, generated, dedup="none", **settings)
     total = after.values[[copied, *range(200, 209)]].sum()
-    # kernel ridge, which expected-rank reads too, shares out the weight of an image among its copies
+    # kernel ridge, which expected-rank reads, shares out the weight of an image among its copies
     assert (total > 1.5 * before.values[copied]) == (
         settings.get("weighting") in ("softmax", "shapley")
     )

@@ -198,11 +198,9 @@ def sets(digits: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> Sets:
 
 
 def value(sets: Sets, **settings: Any) -> Valuation:
-    made = GMValuator(
-        **{"encoder": "pixels@14", "rerank": "none", "cache": False, "k": 30}
-        | {"mirror": False, "second_encoder": None, **settings}
-    )
-    return made.fit(sets[0]).value(sets[1])
+    plain: dict[str, Any] = {"encoder": "pixels@14", "second_encoder": None, "rerank": "none"}
+    chosen = plain | {"mirror": False, "cache": False, "k": 30} | settings
+    return GMValuator(**chosen).fit(sets[0]).value(sets[1])
 
 
 @pytest.mark.parametrize("weighting", ["shapley", "ridge", "global-ridge"])
