@@ -242,11 +242,10 @@ def test_shares_at_another_temperature_are_a_view(soft: Page, weighed: Run) -> N
     settings = valuation.record.settings
     of_run, steps = STEPS[settings["weighting"]]
     assert settings.temperature == of_run
-    shown = format_number(of_run)
     soft.locator("#generated-order").select_option("as in the set")
     expect(soft.locator(".gen h3").nth(1)).to_have_text(weighed.generated.ids[1])
     before = soft.locator("#generated-list").inner_html()
-    expect(said).to_contain_text(f"Shares at τ = {shown}, as in the run.")
+    expect(said).to_contain_text(f"Shares at τ = {of_run:g}, as in the run.")
     control = soft.get_by_label("Shares", exact=True)
     expect(control).to_have_attribute("aria-valuetext", "as in the run")
     for part in ("#tau-run", "#tau-mark"):
@@ -255,7 +254,7 @@ def test_shares_at_another_temperature_are_a_view(soft: Page, weighed: Run) -> N
         moved(soft, key, times)
         expect(said).to_have_text(
             f"A view: shares at τ = {text}. Scores, values, payouts and downloads are those of the "
-            f"run, at τ = {shown}."
+            f"run, at τ = {of_run:g}."
         )
         expect(soft.locator("#tau-mark")).to_have_text(f"View: τ = {text}")
         expect(control).to_have_attribute("aria-valuetext", f"τ = {text}")
