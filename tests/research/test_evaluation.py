@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from forked import started
-from gmvaluator import ImageSet
+from gmvaluator import GMValuator, ImageSet, Valuation
 from gmvaluator.certainty.tables import StudyResult, Table
 from gmvaluator.cli import cli
 from gmvaluator.errors import InputError, PlotWarning, RunError
@@ -35,7 +35,7 @@ from gmvaluator.evaluation.studies.index_choice import index_choice
 from gmvaluator.evaluation.studies.out_of_distribution import out_of_distribution
 from gmvaluator.evaluation.studies.temperature import temperature
 from gmvaluator.evaluation.studies.two_subsets import split_in_two, two_subsets
-from gmvaluator.evaluation.study import FittedValuer
+from gmvaluator.evaluation.study import FittedValuer, shares_of, values_of
 from gmvaluator.evaluation.subjects.classifier import Classifier, train_classifier
 from gmvaluator.evaluation.subjects.recipes import Job, Recipe, trained
 from gmvaluator.evaluation.valuers import choose_valuers, judged_by, named_valuer, usable, variant
@@ -209,7 +209,7 @@ def test_quality_by_trusted_images_knows_noise_that_training_images_hold(
     noise = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     spoilt = np.concatenate([digits[0][:200], noise[:20]])
     drawn = np.concatenate([digits[0][600:610], noise[20:30]])
-    own = variant("features", {"rerank": "none"})
+    own = variant("features", {"rerank": "none", "quality": "realism"})
     qualities = [
         FittedValuer(valuer, ImageSet.open(spoilt), 5).value(ImageSet.open(drawn)).quality
         for valuer in (own, judged_by(own, trusted))
@@ -232,6 +232,26 @@ def test_temperature_changes_shares_not_contributors(setup: Setup) -> None:
     assert rows["0.1"]["AUROC of noised"].mean == pytest.approx(
         rows["1.0"]["AUROC of noised"].mean, abs=0.05
     )
+
+
+def test_another_temperature_by_ranks_is_that_of_a_valuation(
+    setup: Setup, files: tuple[Path, Path]
+) -> None:
+    def valued(**changes: Any) -> Valuation:
+        small = {"encoder": "pixels@14", "rerank": "none", "quality": "none", "k": 20}
+        return GMValuator(**small, **changes).fit(files[0]).value(files[1])
+
+    default = valued()
+    assert default.record.settings.weighting == "expected-rank"
+    for tau in (1.0, 0.1):
+        found = values_of(default, shares_of(default, tau))
+        np.testing.assert_allclose(found, valued(temperature=tau).values, rtol=1e-6, atol=1e-12)
+    ranked = replace(setup, valuers=[variant("ranked", {"encoder": "pixels@14", "rerank": "none"})])
+    planted = ranked.plant(20, 0.8)
+    result = temperature(ranked.context(planted), planted, 20, (1.0, 0.1))
+    rows = {each["τ"]: each for each in rows_of(result.tables[0])}
+    assert rows["0.1"]["share of the best"].mean > rows["1.0"]["share of the best"].mean
+    assert rows["1.0"]["Spearman to τ = 1"].mean == pytest.approx(1)
 
 
 def test_values_settle_as_images_are_added(setup: Setup) -> None:

@@ -39,7 +39,6 @@ from gmvaluator.evaluation.studies.two_subsets import split_in_two
 from gmvaluator.evaluation.study import (
     check_ks,
     check_seeds,
-    check_softmax,
     check_temperature,
     check_weighted,
 )
@@ -261,7 +260,7 @@ def _calibration(setup: Setup, options: Options) -> None:
 def _temperature(setup: Setup, options: Options) -> None:
     del options
     check_weighted(setup, "temperature")
-    check_softmax(setup)
+    check_temperature(setup)
 
 
 def _halves(setup: Setup, options: Options) -> None:

@@ -231,7 +231,8 @@ def shares_of(valuation: Valuation, temperature: Temperature | None = None) -> N
     """(m, k) shares w_ij of a valuation's contributors, whatever the quality of the image.
 
     Args:
-        temperature: another one, as `Weighting.shares` takes it. Default: that of the valuation.
+        temperature: another one: a number, as `GMValuator` takes it, or `auto`. Default: that of
+            the valuation.
 
     Raises:
         InputError: the valuation's weighting has no temperature.
@@ -244,6 +245,8 @@ def shares_of(valuation: Valuation, temperature: Temperature | None = None) -> N
         )
     before = settings.temperature_used or 1.0
     after = before if temperature is None else temperature
+    if temperature is not None and not isinstance(temperature, str):
+        after = temperature / (settings.dimension_used or 1.0)
     return weighting.reshared(recorded.distances, recorded.scores, before, after)
 
 
@@ -286,16 +289,6 @@ def check_variants(inputs: Inputs, has_no: str) -> None:
         raise InputError(f"valuer {fixed[0]} has no {has_no}; pass variants of GMValuator")
 
 
-def check_softmax(inputs: Inputs) -> None:
-    """Raises `InputError` if a valuer's weights are no softmax of distances."""
-    for valuer, weighting in _weightings(inputs):
-        if not (weighting.has_temperature and weighting.by_distance):
-            raise InputError(
-                f"valuer {valuer} has the weighting {weighting.name}, which is no softmax of "
-                "distances; pass variants with softmax"
-            )
-
-
 def check_temperature(inputs: Inputs) -> None:
     """Raises `InputError` if a valuer's weighting has no temperature."""
     for valuer, weighting in _weightings(inputs):
@@ -309,7 +302,11 @@ def check_temperature(inputs: Inputs) -> None:
 def _weightings(inputs: Inputs) -> Iterator[tuple[str, Weighting]]:
     """The weighting of each valuer, with the valuer's name."""
     for valuer in inputs.valuers:
-        yield valuer.name, recorded_weighting(valuer.settings.get("weighting", DEFAULT_WEIGHTING))
+        # equal shares of a baseline are those of equal distances
+        named = valuer.settings.get(
+            "weighting", "softmax" if valuer.baseline else DEFAULT_WEIGHTING
+        )
+        yield valuer.name, recorded_weighting(named)
 
 
 def check_ks(ks: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""Every criterion as a function of the temperature τ of Eq. 6.
+"""Every criterion as a function of the temperature τ.
 
 Contributors and distances do not depend on τ, so one valuation serves all temperatures.
 """
@@ -22,7 +22,7 @@ from gmvaluator.evaluation.planted.noise import NoisedSet
 from gmvaluator.evaluation.study import (
     Context,
     Pieces,
-    check_softmax,
+    check_temperature,
     check_weighted,
     measure,
     shares_of,
@@ -63,15 +63,16 @@ def temperature(
         name: name of the result.
 
     Raises:
-        InputError: a valuer's scores are not weights times quality.
+        InputError: a valuer's scores are not weights times quality, or its weighting has no
+            temperature.
     """
 
     check_weighted(context, "temperature")
-    check_softmax(context)
+    check_temperature(context)
 
     def measured(valuation: Valuation, sample: Sample) -> dict[str, Any]:
         of_contributors, of_generated = contributor_labels(valuation), generated_labels(valuation)
-        published = values_of(valuation, shares_of(valuation))
+        published = values_of(valuation, shares_of(valuation, 1.0))
         by_temperature = {}
         for tau in temperatures:
             weights = shares_of(valuation, tau)
@@ -90,7 +91,7 @@ def temperature(
     pieces = measure(context, "temperature", k, measured, extra=extra)
     return StudyResult(
         name=name,
-        title="Temperature of the softmax (Eq. 6)",
+        title="Temperature",
         tables=tuple(
             table(
                 f"{context.train_name}, {valuer.name}, images of {subject.name}, "
