@@ -56,7 +56,14 @@ from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
-from gmvaluator.errors import GMValuatorError, InputError, RunError, for_the_command_line
+from gmvaluator.errors import (
+    GMValuatorError,
+    InputError,
+    MissingPackageError,
+    RunError,
+    for_the_command_line,
+)
+from gmvaluator.versions import TORCH, needs_torch
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
@@ -373,6 +380,11 @@ def main() -> None:
         message = " ".join(str(error).split())
         print_note(f"Error: {message}")
         status = error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH:
+            raise
+        print_note(f"Error: {needs_torch('this command, with these options,')}")
+        status = MissingPackageError.exit_code
     except click.ClickException as error:
         with suppress(OSError):
             error.show()
