@@ -392,7 +392,9 @@ def test_index_of_objects_asks_for_them_again(tmp_path: Path, digits: Digits) ->
 
 
 def test_index_of_images_in_memory_asks_for_them(tmp_path: Path, digits: Digits) -> None:
-    GMValuator(**QUICK).fit(digits[0][:30]).save(tmp_path / "index")
+    """Where the re-rank reads vectors that are too long for an index."""
+    long = QUICK | {"rerank": "random-conv"}
+    GMValuator(**long).fit(digits[0][:30]).save(tmp_path / "index")
     valuator = GMValuator.load(tmp_path / "index")
     with pytest.raises(InputError, match=r"train=images"):
         valuator.value(digits[0][30:32])

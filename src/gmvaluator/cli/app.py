@@ -214,7 +214,7 @@ def match(
     held_out = None if holdout is None else open_images(holdout)
     # a run that withholds scores would print contributors without any
     options["null"] = options["null"] or "report"
-    valuator = _fitted(fitted, options, train_images, held_out, strict=strict)
+    valuator = _fitted(fitted, options, train_images, held_out, strict=strict, reopen=False)
     matches = [
         match
         for image, images_of in sets.items()
@@ -308,12 +308,14 @@ def _fitted(
     holdout: ImageSet | None = None,
     *,
     strict: bool,
+    reopen: bool = True,
     **fixed: Any,
 ) -> GMValuator:
     """A fitted valuator from images, from an index folder or from a run.
 
     Args:
         holdout: in place of the holdout of a run.
+        reopen: as for `GMValuator.load`.
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
@@ -332,7 +334,7 @@ def _fitted(
     options.pop("preset")
     changes = _arguments(options) | fixed
     if (folder / INDEX_MARKER).is_file():
-        return GMValuator.load(folder, train=train_images, **changes)
+        return GMValuator.load(folder, train=train_images, reopen=reopen, **changes)
     return GMValuator.refit(folder, train=train_images, holdout=holdout, strict=strict, **changes)
 
 
