@@ -68,7 +68,7 @@ class EfficientNetLite0:
 
     def openvino_model(self, openvino: Any) -> Any:
         """The network as operators of OpenVINO: (B, 3, S, S) uint8 → (B, dim) float32."""
-        ops, arrays = openvino.opset8, read_weights(self.file)
+        ops, arrays = openvino.opset13, read_weights(self.file)
         pixels = ops.parameter([-1, 3, self.side, self.side], np.uint8)
         features = ops.divide(
             ops.add(ops.convert(pixels, "f32"), np.full((1, 3, 1, 1), -OFFSET, np.float32)),
@@ -109,9 +109,11 @@ def _convolved(
     if convolution.depthwise:
         operator, filters = ops.group_convolution, filters[:, None]
     stride = [convolution.stride] * 2
+    # a constant by name: the library makes a list of numbers of a bare array first
+    kernel = ops.constant(filters)
     # as TensorFlow pads: where the padding is odd, the more of it comes last
-    result = operator(features, filters, stride, [0, 0], [0, 0], [1, 1], "same_upper")
-    result = ops.add(result, (bias - mean * factor)[None, :, None, None])
+    result = operator(features, kernel, stride, [0, 0], [0, 0], [1, 1], "same_upper")
+    result = ops.add(result, ops.constant((bias - mean * factor)[None, :, None, None]))
     return ops.clamp(result, 0.0, 6.0) if convolution.clamped else result
 
 

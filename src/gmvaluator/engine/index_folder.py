@@ -129,9 +129,7 @@ def load_trained(folder: Path, marker: Mapping[str, Any], context: Context) -> T
             "make the index again"
         )
     try:
-        table = _table(folder / "train.parquet")
-        columns = {name: table[name].to_pylist() for name in ("train_id", "label", "key")}
-        columns["row"] = table["row"].to_numpy()
+        columns = _table(folder / "train.parquet").to_pydict()
         skipped = _table(folder / "skipped.parquet").to_pylist()
         train = _training_set(marker, columns, skipped)
         clusters = None
@@ -220,7 +218,7 @@ def _arrays(trained: Trained) -> dict[str, NDArray[Any]]:
 
 
 def _training_set(
-    marker: Mapping[str, Any], columns: dict[str, Any], skipped: list[dict[str, str]]
+    marker: Mapping[str, Any], columns: dict[str, list[Any]], skipped: list[dict[str, str]]
 ) -> TrainingSet:
     labels = columns["label"]
     return TrainingSet(

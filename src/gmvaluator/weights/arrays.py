@@ -93,12 +93,15 @@ def _checkpoint(path: Path) -> Any:
 def _read_legacy(file: io.BufferedReader, size: int) -> Any:
     """A file of torch before 1.6: the pickle comes first, then the content of each storage."""
     storages: dict[str, NDArray[Any]] = {}
+    left = size
 
     def storage(kind: str, key: str, length: int) -> NDArray[Any]:
+        nonlocal left
         if key not in storages:
-            taken = sum(each.nbytes for each in storages.values())
-            if not 0 <= length * np.dtype(kind).itemsize <= size - taken:
+            n_bytes = length * np.dtype(kind).itemsize
+            if not 0 <= n_bytes <= left:
                 raise pickle.UnpicklingError(f"a storage of {length} numbers in {size} bytes")
+            left -= n_bytes
             storages[key] = np.empty(length, kind)
         return storages[key]
 
