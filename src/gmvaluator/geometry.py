@@ -16,6 +16,7 @@ centred-cosine     (v − mean) / ‖v − mean‖                          s / 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,8 @@ Vectors = NDArray[np.float32]
 
 BLOCK_BYTES = 16 << 20
 NEIGHBOURS = 16
+FEW_OPERATIONS = 1 << 25
+"""Multiply-adds, a few milliseconds of one thread."""
 
 
 @short_repr
@@ -149,8 +152,29 @@ def pair_squared(
         squared,
     ]
     kernel: Any = faiss  # its type stubs know the classes only
-    kernel.pairwise_indexed_L2sqr(left.shape[1], n, *map(kernel.swig_ptr, arrays))
+    with _threads_for(n * left.shape[1]):
+        kernel.pairwise_indexed_L2sqr(left.shape[1], n, *map(kernel.swig_ptr, arrays))
     return squared
+
+
+@contextmanager
+def _threads_for(operations: int) -> Iterator[None]:
+    """Keep faiss to the calling thread for few multiply-adds.
+
+    Its threads wait for each other at the end. On a busy machine the wait takes many times as long
+    as the work. The numbers are the same.
+    """
+    import faiss
+
+    if operations > FEW_OPERATIONS:
+        yield
+        return
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def squared_by_product(
@@ -162,7 +186,9 @@ def squared_by_product(
     """
     left, right = (points.astype(np.float64, copy=False) for points in (left, right))
     sums = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    return sums - 2 * (left @ right.T), sums
+    # for one point the threads of a matrix product take longer to meet than the product takes
+    products = left @ right.T if len(left) > 1 else np.einsum("ij,kj->ik", left, right)
+    return sums - 2 * products, sums
 
 
 def nearest(
@@ -177,7 +203,8 @@ def nearest(
 
     if n > len(points):
         raise InputError(f"{n} neighbours asked of {len(points)} points; ask for at most that")
-    _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
+    with _threads_for(queries.size * len(points)):
+        _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
     rows = rows.astype(np.int64)
     repeated = np.repeat(np.arange(len(queries)), n)
     squared = pair_squared(queries, repeated, points, rows.ravel()).reshape(rows.shape)

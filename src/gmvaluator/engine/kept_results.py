@@ -5,7 +5,7 @@ The null sample, the spacing and the domain take seconds, a picture takes millis
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gmvaluator.engine.context import Context
-from gmvaluator.engine.domain import Domain, domain_of
+from gmvaluator.engine.domain import Domain, Gaussian, domain_of
 from gmvaluator.engine.null_sample import null_sample
 from gmvaluator.engine.train import learn_temperature
 from gmvaluator.engine.trained import Trained
@@ -24,6 +24,8 @@ from gmvaluator.settings import resolve_counts
 
 DESIGN = 1
 """Raised when the numbers of a null sample, a spacing or a domain change."""
+DOMAIN_MODELS = ("pictures", "steps")
+DOMAIN_NUMBERS = ("energy", "rare", "held_back", "usual")
 UNREAD = ("quality", "k", "weighting", "temperature", "null")
 """Settings that none of these results read."""
 
@@ -66,19 +68,22 @@ def as_arrays(memo: Memo) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]
     entries: list[dict[str, Any]] = []
     arrays: dict[str, NDArray[Any]] = {}
     for key, result in memo.results().items():
-        names: tuple[str, ...]
-        entry: dict[str, Any] = {"key": [key] if isinstance(key, str) else list(_parts(key))}
+        parts: dict[str, NDArray[Any]] = {}
         if isinstance(result, Null) and result.missing is None:
-            names = ("strangeness",)
+            parts = {"strangeness": result.strangeness}
         elif isinstance(result, Domain):
-            names = ("mean", "precision", "held_back")
+            parts = {name: np.asarray(getattr(result, name)) for name in DOMAIN_NUMBERS}
+            for name in DOMAIN_MODELS:
+                model: Gaussian = getattr(result, name)
+                parts |= {f"{name}.mean": model.mean, f"{name}.precision": model.precision}
         elif isinstance(result, float):
-            names, entry["number"] = (), result
+            parts = {"number": np.asarray(result)}
         else:
             continue  # an index, which has a file of its own, or a reason why there is nothing
-        for name in names:
-            arrays[f"result{len(entries)}.{name}"] = getattr(result, name)
-        entries.append(entry | {"kind": type(result).__name__, "arrays": list(names)})
+        for name, part in parts.items():
+            arrays[f"result{len(entries)}.{name}"] = np.ascontiguousarray(part)
+        listed = list(key) if isinstance(key, tuple) else [key]
+        entries.append({"key": listed, "kind": type(result).__name__, "arrays": list(parts)})
     return entries, arrays
 
 
@@ -94,12 +99,18 @@ def restore(memo: Memo, entries: Sequence[Mapping[str, Any]], arrays: Mapping[st
         if entry["kind"] == "Null":
             result = Null("leave-one-out", **parts)
         elif entry["kind"] == "Domain":
-            result = Domain(**parts)
+            models = {
+                name: Gaussian(parts[f"{name}.mean"], parts[f"{name}.precision"])
+                for name in DOMAIN_MODELS
+            }
+            result = Domain(
+                **models,
+                energy=float(parts["energy"].item()),
+                rare=parts["rare"],
+                held_back=parts["held_back"],
+                usual=float(parts["usual"].item()),
+            )
         else:
-            result = float(entry["number"])
-        key = entry["key"]
+            result = float(parts["number"].item())
+        key = [tuple(part) if isinstance(part, list) else part for part in entry["key"]]
         memo.put(key[0] if len(key) == 1 else tuple(key), result)
-
-
-def _parts(key: Hashable) -> Sequence[Any]:
-    return key if isinstance(key, tuple) else (key,)
