@@ -83,7 +83,7 @@ def test_the_verbs_of_the_product_run_without_torch(folder: Path) -> None:
         "extend run drawn --quiet",
         "doctor",
         "value train.npz generated.npz --out robust --preset robust --quiet",
-        "value train.npz generated.npz --out next --preset offline-2 --quiet",
+        "value train.npz generated.npz --out next --preset offline-1 --quiet",
         "diff robust robust",
     )
     codes, errors = run(folder, *commands)

@@ -21,6 +21,13 @@ Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 SETTINGS: dict[str, Any] = {
     "encoder": "pixels@14",
     "rerank": {"pixels@14": 1.0, "pixels@28": 1.0},
+    "second_encoder": None,
+    "mirror": False,
+    "mixing": "fixed",
+    "weighting": "softmax",
+    "temperature": 1.0,
+    "quality": "realism",
+    "null_measure": "neighbours",
     "null_level": 0.1,
     "cache": False,
 }
@@ -83,7 +90,7 @@ def test_the_null_sample_is_computed_when_the_index_is_made(
     index: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(null_sample, "leave_one_out", forbidden("leave_one_out"))
-    for changes in ({}, {"k": 3}, {"weighting": "shapley"}, {"quality": "none"}):
+    for changes in ({}, {"weighting": "shapley"}, {"quality": "none"}):
         valuation = GMValuator.load(index, cache=False, **changes).value(digits[0][4001:4002])
         assert valuation.match_p is not None
 

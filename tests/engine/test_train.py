@@ -49,7 +49,9 @@ def test_the_listing_order_of_a_set_changes_no_scale(
 ) -> None:
     images = digits[0][: 3 * SCALE_IMAGES]
     order = np.random.default_rng(0).permutation(len(images))
-    first, second = (fitted(some, **changes, candidates=20, k=5) for some in (images, images[order]))
+    first, second = (
+        fitted(some, **changes, candidates=20, k=5) for some in (images, images[order])
+    )
     assert [(term.scale, term.spacing) for term in first.terms] == [
         (term.scale, term.spacing) for term in second.terms
     ]
@@ -81,7 +83,10 @@ def test_copies_count_once_and_stand_for_all(digits: Digits) -> None:
             {"quality": "none"},
             "mixing several re-rank distances needs at least 2 different training images",
         ),
-        ({}, "quality 'domain' needs at least 3 different training images, and the 4 are copies of"),
+        (
+            {},
+            "quality 'domain' needs at least 3 different training images, and the 4 are copies of",
+        ),
         (
             {"rerank": "none", "quality": "realism"},
             "quality 'realism' needs at least 2 different training images",

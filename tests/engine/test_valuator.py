@@ -285,7 +285,10 @@ def test_the_default_works_on_few_images(digits: Digits, n: int) -> None:
     ("n", "message"),
     [
         (1, "holds 1 training image, and quality 'domain' needs at least 3; pass a set"),
-        (2, "holds 2 training images, and quality 'domain' needs at least 3; pass more, or quality='none'"),
+        (
+            2,
+            "holds 2 training images, and quality 'domain' needs at least 3; pass more, or quality='none'",
+        ),
     ],
 )
 def test_too_few_images_for_the_default_are_refused_by_fit(

@@ -19,7 +19,12 @@ ADDED_SETTINGS = {"mixing": "fixed", "null_measure": "neighbours"}
 """Settings that are recorded on purpose and were not, with the value that changes nothing."""
 KEPT_KEYS = (".kept_vectors", ".results", "result0.", "result1.", "realism.vectors")
 """What an index keeps for later pictures: keys of index.json, and arrays."""
-ADDED_KEYS = (".arithmetic", ".reading", *KEPT_KEYS, *(f".settings.{name}" for name in ADDED_SETTINGS))
+ADDED_KEYS = (
+    ".arithmetic",
+    ".reading",
+    *KEPT_KEYS,
+    *(f".settings.{name}" for name in ADDED_SETTINGS),
+)
 """Keys of run.json and index.json that were not recorded, on purpose, with all keys below them."""
 ADDED: frozenset[str] = frozenset(
     f"{file} {column}" for file, columns in ADDED_COLUMNS.items() for column in columns
