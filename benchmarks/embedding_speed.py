@@ -32,11 +32,11 @@ from reference_equality import reference_stlpips
 from results import arguments, publish
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.backends import NetworkEncoder, Runtime, torch_module
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.efficientnet import build as build_efficientnet_lite0
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.stlpips import build as build_stlpips
-from gmvaluator.encoders.timm import build_efficientnet_lite0
 
 BATCH = 64
 SINGLE = 128
@@ -169,11 +169,11 @@ def one_image(content: bytes, side: int) -> NDArray[np.uint8]:
 
 def plain_loop(paths: list[Path], network: Network, size: int = BATCH) -> Vectors:
     """Read, decode, stack, forward; one after the other."""
-    found = []
+    module, found = torch_module(network), []
     with torch.inference_mode():
         for start in range(0, len(paths), size):
             batch = torch.from_numpy(decode_all(paths[start : start + size], network))
-            found.append(network.module(batch).numpy())
+            found.append(module(batch).numpy())
     return np.concatenate(found)
 
 
@@ -207,8 +207,9 @@ def loader_loop(paths: list[Path], network: Network) -> Vectors:
     loader = torch.utils.data.DataLoader(
         Files(paths, network.preprocessing.size), batch_size=BATCH, num_workers=2
     )
+    module = torch_module(network)
     with torch.inference_mode():
-        return np.concatenate([network.module(batch).numpy() for batch in loader])
+        return np.concatenate([module(batch).numpy() for batch in loader])
 
 
 def alone(encoder: NetworkEncoder, pixels: NDArray[np.uint8]) -> Vectors:

@@ -21,10 +21,10 @@ from results import arguments, publish
 from torch.utils.flop_counter import FlopCounterMode
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.encoders.backends import NetworkEncoder, Runtime
+from gmvaluator.encoders.backends import NetworkEncoder, Runtime, torch_module
+from gmvaluator.encoders.efficientnet import build as build_efficientnet_lite0
 from gmvaluator.encoders.embedding import embed
 from gmvaluator.encoders.stlpips import build as build_stlpips
-from gmvaluator.encoders.timm import build_efficientnet_lite0
 from gmvaluator.geometry import nearest, pair_squared
 
 IMAGES, BATCH = 1_024, 64
@@ -97,7 +97,7 @@ def embedding(data: Path) -> list[dict[str, Any]]:
     ):
         (batch,) = images.batches(network.preprocessing, BATCH, rows=np.arange(BATCH))
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            network.module(torch.from_numpy(batch.pixels[:2]))
+            torch_module(network)(torch.from_numpy(batch.pixels[:2]))
         operations = counter.get_total_flops() / 2
         encoder = NetworkEncoder(network, Runtime("cpu"))
         alone = BATCH / best(lambda e=encoder, b=batch: e.encode(b.pixels), 9)  # type: ignore[misc]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from results import arguments, publish
 
 from gmvaluator import ImageSet, Weights
-from gmvaluator.encoders.backends import import_openvino
+from gmvaluator.encoders.backends import import_openvino, torch_module
 from gmvaluator.encoders.base import Network
 from gmvaluator.encoders.stlpips import build
 
@@ -93,11 +93,12 @@ def measure(side: int, data: Path, rounds: int) -> list[dict[str, Any]]:
 
 def through_torch(network: Network, kind: torch.dtype | None) -> Run:
     """The module itself, eager."""
+    module = torch_module(network)
 
     def run(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         autocast = torch.autocast("cpu", kind or torch.bfloat16, enabled=kind is not None)
         with torch.inference_mode(), autocast:
-            found: NDArray[np.float32] = network.module(torch.from_numpy(batch)).float().numpy()
+            found: NDArray[np.float32] = module(torch.from_numpy(batch)).float().numpy()
         return found
 
     return run
@@ -111,7 +112,7 @@ def through_openvino(network: Network, kind: str) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(
-            network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
+            torch_module(network).eval(), example_input=example, input=[(-1, 3, side, side)]
         )
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": kind}
     compiled = openvino.Core().compile_model(model, "CPU", hints)

@@ -34,9 +34,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gmvaluator.encoders import clip, dreamsim, lpips, stlpips
-from gmvaluator.encoders.backends import Runtime, compile_network
+from gmvaluator.encoders.backends import Runtime, compile_network, torch_module
 from gmvaluator.encoders.base import Network
-from gmvaluator.encoders.timm import build_efficientnet_lite0, load_efficientnet_lite0
+from gmvaluator.encoders.efficientnet import build as build_efficientnet_lite0
+from gmvaluator.encoders.timm import load_efficientnet_lite0
 from gmvaluator.encoders.torchvision import build_alexnet, build_densenet121
 from gmvaluator.images import ImageSet
 from gmvaluator.weights import Weights, load_state
@@ -98,7 +99,7 @@ def batches_of(network: Network, images: Pictures) -> Any:
 
 def encode(network: Network, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        vectors: torch.Tensor = network.module(pixels)
+        vectors: torch.Tensor = torch_module(network)(pixels)
     return vectors
 
 

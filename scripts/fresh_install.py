@@ -1,4 +1,4 @@
-"""Runs README and the tutorials in a new virtual environment with nothing but `pip install .`.
+"""Runs README and the tutorials in a new virtual environment, with what they themselves install.
 
     python scripts/fresh_install.py [ENVIRONMENT]
 
@@ -26,7 +26,7 @@ from doc_given import prepare  # noqa: E402
 
 DATA = ROOT / "docs/tutorials/data.md"
 PAGES = (ROOT / "README.md", *sorted(set(DATA.parent.glob("*.md")) - {DATA}))
-LEFT_OUT = ("pip", "make", "curl")
+LEFT_OUT = ("make", "curl")
 
 
 def main(arguments: list[str]) -> int:
@@ -63,6 +63,9 @@ def _run(page: list[Block], folder: Path, programs: Path) -> int:
             commands = [[str(programs / "python"), "-c", session]]
         elif block.kind == "sh":
             commands = [words for words in command_lines(block) if words[0] not in LEFT_OUT]
+            # a page installs from the checkout
+            commands = [[*words[:-1], f"{ROOT}{words[-1][1:]}"] if words[0] == "pip" else words
+                        for words in commands]  # fmt: skip
         else:
             title = block.attribute("title")
             if title:

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import (
+    Levels,
     Metric,
     Space,
     Vectors,
@@ -145,3 +146,19 @@ def test_neighbour_scale_is_of_the_nearest_that_differs() -> None:
     assert neighbour_scale(vectors, vectors) == 1  # median of 1, 1, 1, 4, 16
     assert neighbour_scale(vectors[3:4], vectors) == 4
     assert neighbour_scale(vectors[:1], vectors[:1]) is None
+
+
+def test_levels_are_the_vectors_in_a_quarter_of_the_memory() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12), np.uint8)
+    vectors = pixels.astype(np.float32) / np.float32(255)
+    levels = Levels.of(vectors)
+    assert levels is not None
+    np.testing.assert_array_equal(levels, pixels)
+    np.testing.assert_array_equal(Levels(levels)[np.array([3, 3, 19])], vectors[[3, 3, 19]])
+    np.testing.assert_array_equal(np.asarray(Levels(levels)), vectors)
+    assert Levels.of(vectors * np.float32(0.999)) is None
+    left, rows = np.array([0, 1, 1]), np.array([19, 0, 19])
+    np.testing.assert_array_equal(
+        pair_squared(vectors, left, Levels(levels), rows),
+        pair_squared(vectors, left, vectors, rows),
+    )

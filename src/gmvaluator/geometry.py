@@ -16,6 +16,7 @@ centred-cosine     (v − mean) / ‖v − mean‖                          s / 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,8 @@ Vectors = NDArray[np.float32]
 
 BLOCK_BYTES = 16 << 20
 NEIGHBOURS = 16
+FEW_OPERATIONS = 1 << 25
+"""Multiply-adds, a few milliseconds of one thread."""
 
 
 @short_repr
@@ -76,6 +79,32 @@ class Space:
         return squared.astype(np.float32)
 
 
+class Levels:
+    """(n, dim) vectors of whole 255ths, such as pixels in [0, 1], in a quarter of the memory.
+
+    Indexing gives float32 vectors. The rows may be memory-mapped.
+    """
+
+    def __init__(self, levels: NDArray[np.uint8]) -> None:
+        self._levels = levels
+        self.shape = levels.shape
+
+    @staticmethod
+    def of(vectors: Vectors) -> NDArray[np.uint8] | None:
+        """The levels of vectors; None where these are no whole 255ths."""
+        levels = np.rint(np.clip(vectors, 0, 1) * 255).astype(np.uint8)
+        return levels if np.array_equal(Levels(levels)[:], vectors) else None
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Vectors:
+        return self._levels[rows].astype(np.float32) / np.float32(255)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
 def blocks(n: int, row_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[slice]:
     """Slices that cover range(n), each of at most `block_bytes` of rows."""
     step = max(1, block_bytes // max(1, row_bytes))
@@ -84,7 +113,10 @@ def blocks(n: int, row_bytes: int, block_bytes: int = BLOCK_BYTES) -> Iterator[s
 
 
 def pair_squared(
-    left: Vectors, left_rows: NDArray[np.int64], right: Vectors, right_rows: NDArray[np.int64]
+    left: Vectors,
+    left_rows: NDArray[np.int64],
+    right: Vectors | Levels,
+    right_rows: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Squared distances of the pairs (left[left_rows[p]], right[right_rows[p]]) → (p,) float32.
 
@@ -92,7 +124,8 @@ def pair_squared(
     copied together first.
 
     Args:
-        left, right: (l, dim) and (r, dim) float32, contiguous; may be memory-mapped.
+        left, right: (l, dim) and (r, dim) float32, contiguous; may be memory-mapped. Of `Levels`
+            the rows that occur are read.
         left_rows, right_rows: (p,) rows within them.
     """
     import faiss
@@ -105,6 +138,9 @@ def pair_squared(
         # the kernel reads wherever it is told to
         if len(rows) != n or rows.min() < 0 or rows.max() >= len(vectors):
             raise IndexError(f"{len(rows)} rows of {len(vectors)} vectors for {n} pairs")
+    if isinstance(right, Levels):
+        used, right_rows = np.unique(right_rows, return_inverse=True)
+        right = right[used]
     if left.shape[1] != right.shape[1]:
         raise ValueError(f"vectors of {left.shape[1]} and {right.shape[1]} numbers")
     # a list: the arrays must outlive the call that is given their addresses
@@ -116,8 +152,29 @@ def pair_squared(
         squared,
     ]
     kernel: Any = faiss  # its type stubs know the classes only
-    kernel.pairwise_indexed_L2sqr(left.shape[1], n, *map(kernel.swig_ptr, arrays))
+    with _threads_for(n * left.shape[1]):
+        kernel.pairwise_indexed_L2sqr(left.shape[1], n, *map(kernel.swig_ptr, arrays))
     return squared
+
+
+@contextmanager
+def _threads_for(operations: int) -> Iterator[None]:
+    """Keep faiss to the calling thread for few multiply-adds.
+
+    Its threads wait for each other at the end. On a busy machine the wait takes many times as long
+    as the work. The numbers are the same.
+    """
+    import faiss
+
+    if operations > FEW_OPERATIONS:
+        yield
+        return
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def squared_by_product(
@@ -129,7 +186,9 @@ def squared_by_product(
     """
     left, right = (points.astype(np.float64, copy=False) for points in (left, right))
     sums = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    return sums - 2 * (left @ right.T), sums
+    # for one point the threads of a matrix product take longer to meet than the product takes
+    products = left @ right.T if len(left) > 1 else np.einsum("ij,kj->ik", left, right)
+    return sums - 2 * products, sums
 
 
 def nearest(
@@ -144,7 +203,8 @@ def nearest(
 
     if n > len(points):
         raise InputError(f"{n} neighbours asked of {len(points)} points; ask for at most that")
-    _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
+    with _threads_for(queries.size * len(points)):
+        _, rows = faiss.knn(np.ascontiguousarray(queries), np.ascontiguousarray(points), n)
     rows = rows.astype(np.int64)
     repeated = np.repeat(np.arange(len(queries)), n)
     squared = pair_squared(queries, repeated, points, rows.ravel()).reshape(rows.shape)

@@ -206,3 +206,13 @@ class Memo:
             if key not in self._results:
                 self._results[key] = compute()
             return cast("Result", self._results[key])
+
+    def put(self, key: Hashable, result: Any) -> None:
+        """Keep a result that was computed elsewhere."""
+        with self._lock:
+            self._results[key] = result
+
+    def results(self) -> dict[Hashable, Any]:
+        """What is kept so far."""
+        with self._lock:
+            return dict(self._results)

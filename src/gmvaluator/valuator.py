@@ -16,7 +16,8 @@ from gmvaluator.engine.index_folder import (
     load_trained,
     save_trained,
 )
-from gmvaluator.engine.reload import check_fitting, named_settings, recorded_holdout, reopen
+from gmvaluator.engine.kept_results import hold_all
+from gmvaluator.engine.reload import check_fitting, named_settings, recorded_holdout, reopened
 from gmvaluator.engine.train import fit_images
 from gmvaluator.engine.trained import Trained
 from gmvaluator.engine.value import value_images
@@ -296,16 +297,25 @@ class GMValuator:
             InputError: not fitted.
             RunError: the folder holds another index (unless `overwrite`), or cannot be written.
         """
-        settings = self.settings.as_json()
-        save_trained(self._require_fitted(), settings, Path(path), overwrite=overwrite)
+        trained, settings = self._require_fitted(), self.settings.as_json()
+        save_trained(trained, settings, Path(path), self._context(), overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | Path, *, train: ImageSource | None = None, **changes: Any) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        train: ImageSource | None = None,
+        reopen: bool = True,
+        **changes: Any,
+    ) -> Self:
         """A fitted valuator from an index folder.
 
         Args:
             path: folder that `save` or `gmvaluator embed` wrote.
             train: the training images, where they are no longer where the index was made from.
+            reopen: open the training images, and fail where some are gone. False: not where the
+                index holds all that matching a picture reads, which is sooner.
             changes: settings to change; settings that fitting reads must stay
                 (`gmvaluator.settings.Settings.fitting`).
 
@@ -320,8 +330,9 @@ class GMValuator:
         check_encoders(folder, marker, context)
         trained = load_trained(folder, marker, context)
         location = trained.train.location if train is None else train
-        if location is not None:
-            trained = reopen(location, trained, folder)
+        wanted = reopen or train is not None or not hold_all(context, trained)
+        if location is not None and wanted:
+            trained = reopened(location, trained, folder)
         valuator.fitted_ = trained
         return valuator
 

@@ -28,6 +28,9 @@ PACKAGES = (
     "mlxtend",
 )
 
+TORCH = ("torch", "torchvision", "timm")
+"""Packages of the extra `torch`, by import name."""
+
 
 def installed(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """Version by package name, Python included; packages that are missing are left out."""
@@ -59,3 +62,8 @@ def how_to_install(extra: str) -> str:
         if packages:
             return f"pip install {' '.join(packages)}"
     return f"pip install '.[{extra}]' in the checkout of gmvaluator"
+
+
+def needs_torch(what: str) -> str:
+    """The message of an error: something runs on torch, which is not installed."""
+    return f"{what} runs on torch, which is not installed: {how_to_install('torch')}"

@@ -164,7 +164,6 @@ def test_a_message_names_what_helps(
     [
         ("curate {run} --out {out}", "train"),
         ("match {run} {gen}", "train"),
-        ("match {index} {gen}", "train"),
         ("value {run} {gen} --out {out}", "train"),
         ("value {index} {gen} --out {out}", "train"),
         ("extend {run} {more} --out {out} --prefix more/", "train"),

@@ -88,7 +88,7 @@ def test_every_encoder_says_its_arithmetic_or_none() -> None:
     assert arithmetic_of(convolution) == "torch-cpu-float32"
     assert arithmetic_of(compiled) == "openvino-cpu-float32"
     # nothing in it for OpenVINO to compile
-    assert arithmetic_of(load_encoder("l2", OFFLINE, openvino)) == "torch-cpu-float32"
+    assert arithmetic_of(load_encoder("l2", OFFLINE, openvino)) == "numpy-cpu-float32"
     assert arithmetic_of(function) is None
     assert arithmetic_of(Mirrored(compiled)) == "openvino-cpu-float32"
     assert arithmetic_of(Mirrored(function)) is None

@@ -17,7 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from gmvaluator.encoders import clip, dreamsim, lpips, stlpips, timm, torchvision
+from gmvaluator.encoders import (
+    clip,
+    dreamsim,
+    efficientnet,
+    lpips,
+    stlpips,
+    timm,
+    torchvision,
+)
+from gmvaluator.encoders.backends import torch_module
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
 from gmvaluator.weights import LocalWeightFile, Weights, weights_digest
@@ -122,7 +131,7 @@ def test_dreamsim_is_the_packages_distance(
 @pytest.fixture(scope="module", params=["efficientnet-lite0:root@64", "st-lpips:alex@32"])
 def network(request: pytest.FixtureRequest) -> Network:
     if request.param.startswith("efficientnet"):
-        return timm.build_efficientnet_lite0(None, 64, OFFLINE)
+        return efficientnet.build(None, 64, OFFLINE)
     if OFFLINE.locate("st-lpips:alex") is None:
         pytest.skip("stlpips_pytorch is not installed")
     return stlpips.build(None, None, OFFLINE)
@@ -131,18 +140,20 @@ def network(request: pytest.FixtureRequest) -> Network:
 def test_network_is_frozen_and_named(network: Network, request: pytest.FixtureRequest) -> None:
     assert network.name in request.node.name
     assert network.name.endswith(f"@{network.preprocessing.size}")
-    assert not any(module.training for module in network.module.modules())
-    assert not any(parameter.requires_grad for parameter in network.module.parameters())
+    module = torch_module(network)
+    assert not any(part.training for part in module.modules())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
     assert [len(file.sha256) for file in network.weights] == [64]
 
 
 def test_an_images_vector_does_not_depend_on_its_batch(network: Network) -> None:
     pixels = noise(network.preprocessing.size, 4)
-    whole = network.module(pixels)
+    module = torch_module(network)
+    whole = module(pixels)
     assert whole.dtype == torch.float32
     assert whole.ndim == 2
     for row in range(4):
-        single = network.module(pixels[row : row + 1])[0]
+        single = module(pixels[row : row + 1])[0]
         # of the vector: a root enlarges the rounding of entries near 0
         assert torch.linalg.norm(single - whole[row]) <= 1e-5 * torch.linalg.norm(whole[row])
 
@@ -151,7 +162,8 @@ def test_st_lpips_vector_has_the_length_of_its_layers() -> None:
     if OFFLINE.locate("st-lpips:alex") is None:
         pytest.skip("stlpips_pytorch is not installed")
     for size, length in ((32, 36_288), (64, 158_144)):
-        assert stlpips.build("alex", size, OFFLINE).module(noise(size, 1)).shape == (1, length)
+        network = stlpips.build("alex", size, OFFLINE)
+        assert torch_module(network)(noise(size, 1)).shape == (1, length)
 
 
 def test_blur_pool_keeps_constants_and_halves_sides() -> None:
@@ -196,12 +208,13 @@ def test_densenet_reads_the_old_names_of_published_files(tmp_path: Path) -> None
     assert old.keys() - state.keys()
     torch.save(old, tmp_path / "old.pth")
     torch.save(state, tmp_path / "new.pth")
-    vectors = [
+    networks = [
         torchvision.build_densenet121(
             None, 32, Weights({"torchvision:densenet121": tmp_path / f"{age}.pth"})
-        ).module(noise(32))
+        )
         for age in ("old", "new")
     ]
+    vectors = [torch_module(network)(noise(32)) for network in networks]
     assert torch.equal(*vectors)
     assert vectors[0].shape == (3, 1024)
 
@@ -217,7 +230,7 @@ def test_timm_model_is_timms_own(tmp_path: Path) -> None:
     pixels = noise(64)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
     x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
-    torch.testing.assert_close(network.module(pixels), model.eval()(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch_module(network)(pixels), model.eval()(x), rtol=1e-4, atol=1e-5)
     assert network.preprocessing.fit == "crop"
     assert network.preprocessing.interpolation == "bicubic"
     assert network.metric == "centred-cosine"
@@ -232,7 +245,7 @@ def test_timm_transformer_takes_another_size(tmp_path: Path) -> None:
     torch.save(package.create_model(name).state_dict(), path)
     network = timm.build(name, 96, Weights({f"timm:{name}": path}))
     assert network.preprocessing.size == 96
-    assert network.module(noise(96)).shape == (3, 192)
+    assert torch_module(network)(noise(96)).shape == (3, 192)
 
 
 def test_timm_weights_come_from_the_models_hub_address() -> None:
@@ -262,7 +275,7 @@ def wrong_file(folder: Path) -> LocalWeightFile:
 @pytest.mark.parametrize(
     ("build", "key"),
     [
-        (timm.build_efficientnet_lite0, "efficientnet-lite0"),
+        (efficientnet.build, "efficientnet-lite0"),
         (stlpips.build, "st-lpips:alex"),
         (lpips.build, "lpips:alex"),
         (torchvision.build_alexnet, "torchvision:alexnet"),
@@ -282,9 +295,7 @@ def test_efficientnet_of_another_order_is_refused(tmp_path: Path) -> None:
     state = dict(reversed(load_state(file.path).items()))
     torch.save(state, tmp_path / "reversed.pth")
     with pytest.raises(InputError, match="296 tensors that do not match"):
-        timm.build_efficientnet_lite0(
-            None, None, Weights({"efficientnet-lite0": tmp_path / "reversed.pth"})
-        )
+        efficientnet.build(None, None, Weights({"efficientnet-lite0": tmp_path / "reversed.pth"}))
 
 
 def test_negative_lpips_weights_have_no_vector(tmp_path: Path) -> None:
@@ -306,7 +317,7 @@ def test_negative_lpips_weights_have_no_vector(tmp_path: Path) -> None:
         (torchvision.build_alexnet, "big", None, "no variants"),
         (torchvision.build_alexnet, None, 62, "at least 63"),
         (torchvision.build_densenet121, None, 28, "at least 29"),
-        (timm.build_efficientnet_lite0, "lite1", None, "root, plain"),
+        (efficientnet.build, "lite1", None, "root, plain"),
         (timm.build, None, None, "timm:resnet18"),
         (timm.build, "resnet1888", None, "resnet18"),
     ],

@@ -344,8 +344,9 @@ def test_index_is_saved_and_opened_again(train_folder: Path, digits: Digits) -> 
     # known, but as a distance of the re-rank: there are no vectors of it to search
     for name, made_with in (("second_encoder", "pixels@14"), ("encoder", "pixels@7")):
         message = f"made with {name} '{made_with}', not 'pixels@28'; make an index with these"
+        changes: dict[str, Any] = {name: "pixels@28"}
         with pytest.raises(RunError, match=message):
-            GMValuator.load(index, **{name: "pixels@28"})
+            GMValuator.load(index, **changes)
 
 
 def test_an_index_of_before_opens_and_takes_what_needs_no_second_space(

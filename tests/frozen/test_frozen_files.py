@@ -17,11 +17,18 @@ from frozen.written_folders import FOLDERS, written
 
 ADDED_SETTINGS = {"mixing": "fixed", "null_measure": "neighbours"}
 """Settings that are recorded on purpose and were not, with the value that changes nothing."""
-ADDED_KEYS = (".arithmetic", ".reading", *(f".settings.{name}" for name in ADDED_SETTINGS))
+KEPT_KEYS = (".kept_vectors", ".results", "result0.", "result1.", "realism.vectors")
+"""What an index keeps for later pictures: keys of index.json, and arrays."""
+ADDED_KEYS = (
+    ".arithmetic",
+    ".reading",
+    *KEPT_KEYS,
+    *(f".settings.{name}" for name in ADDED_SETTINGS),
+)
 """Keys of run.json and index.json that were not recorded, on purpose, with all keys below them."""
 ADDED: frozenset[str] = frozenset(
     f"{file} {column}" for file, columns in ADDED_COLUMNS.items() for column in columns
-)
+) | {"index/term0.npy", "index/term1.npy"}
 """What is there on purpose and was not recorded: "run/run.json .key", "index/file", …"""
 REMOVED: frozenset[str] = frozenset()
 """What was recorded and is gone on purpose, written alike."""

@@ -12,7 +12,7 @@ from gmvaluator import geometry
 from gmvaluator.errors import InputError, RunError
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.matching.recall import search_space
-from gmvaluator.matching.search import product_quantization
+from gmvaluator.matching.search import indexes, product_quantization
 from gmvaluator.matching.search.build import (
     EXACT_OPERATIONS,
     PQ_BYTES,
@@ -304,3 +304,17 @@ def test_graph_over_many_lists_is_deterministic(monkeypatch: pytest.MonkeyPatch)
     first, again = (build_index(points, "ivfpq").search(queries, 100) for _ in range(2))
     np.testing.assert_array_equal(first[1], again[1])
     assert overlap(first[1], true_nearest(queries, points, 20)) >= 0.75
+
+
+@pytest.mark.parametrize("n", [1, 7, 50])
+def test_mapped_vectors_are_searched_in_parts(
+    n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "MAPPED_BYTES", 4 * 8 * 13)
+    points = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    points[30] = points[3]  # copies of one another in two parts
+    np.save(tmp_path / "points.npy", points)
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    wanted, given = (indexes.ExactIndex(each).search(points[:5], n) for each in (points, mapped))
+    np.testing.assert_array_equal(given[0], wanted[0])
+    np.testing.assert_array_equal(given[1], wanted[1])

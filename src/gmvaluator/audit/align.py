@@ -16,13 +16,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images.warping import affine_places, inside, resized, sampler
 from gmvaluator.progress import Progress, Silent
 
 SIDE = 32  # pixels; shifts are in these pixels
@@ -100,58 +100,53 @@ PLACEMENTS = tuple(_placements())
 
 
 @cache
-def _softener() -> torch.Tensor:
+def _softener() -> NDArray[np.float32]:
     """(SIDE, SIDE) a Gaussian along one axis, cut off at the edges."""
-    at = torch.arange(SIDE, dtype=torch.float32)
-    bell = torch.exp(-((at[:, None] - at) ** 2) / (2 * SOFT**2))
-    return bell / bell.sum(1, keepdim=True)
+    at = np.arange(SIDE)
+    bell = np.exp(-((at[:, None] - at) ** 2) / (2 * SOFT**2))
+    return np.asarray(bell / bell.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 @cache
-def _grids() -> torch.Tensor:
-    """(w, SIDE, SIDE, 2) positions in the image, for each placement."""
-    stacked = np.stack([placement.matrix for placement in PLACEMENTS])
-    matrices = torch.from_numpy(stacked).float()
-    size = [len(matrices), 1, SIDE, SIDE]
-    return functional.affine_grid(matrices, size, align_corners=False)
+def _sampler() -> tuple[Any, NDArray[np.float32]]:
+    """What lays an image over another in all w placements, and where it then is.
 
-
-@cache
-def _masks() -> torch.Tensor:
-    """(w, D) 1 for pixels of the candidate that the image covers, else 0."""
-    return (_grids().abs() <= 1).all(-1).flatten(1).float()
+    Returns:
+        (w·D, D) sparse matrix: times the pixels of the image, those of the placements; (w, D) 1 for
+        pixels of the candidate that the image covers, else 0.
+    """
+    places = affine_places(np.stack([placement.matrix for placement in PLACEMENTS]), SIDE)
+    masks = inside(places).reshape(len(PLACEMENTS), -1)
+    return sampler(places, SIDE), masks.astype(np.float32)
 
 
 def _align(
     image: NDArray[np.uint8], candidates: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """`aligned_distances` of one image, (SIDE, SIDE), from its candidates, (k, SIDE, SIDE)."""
-    masks = _masks()
-    covered = masks.sum(1, keepdim=True)  # (w, 1) number of pixels
-    plain = torch.from_numpy(candidates).float() / 255
+    laid, masks = _sampler()
+    covered = masks.sum(axis=1, keepdims=True)  # (w, 1) number of pixels
+    plain = candidates.astype(np.float32) / np.float32(255)
     soft = _softener() @ plain @ _softener().T
     # (D, 2k): candidates as they are, then softened
-    points = torch.cat([plain, soft]).flatten(1).T.contiguous()
-    placed = functional.grid_sample(
-        (torch.from_numpy(image).float() / 255).expand(len(PLACEMENTS), 1, SIDE, SIDE),
-        _grids(),
-        padding_mode="border",
-        align_corners=False,
-    ).flatten(1)
-    placed = placed * masks
-    mean = placed.sum(1, keepdim=True) / covered
-    spread = (placed**2).sum(1, keepdim=True) / covered - mean**2
+    points = np.concatenate([plain, soft]).reshape(-1, SIDE * SIDE).T
+    placed = (laid @ (image.astype(np.float32).ravel() / np.float32(255))).reshape(masks.shape)
+    placed *= masks
+    mean = placed.sum(axis=1, keepdims=True) / covered
+    spread = (placed**2).sum(axis=1, keepdims=True) / covered - mean**2
     means = masks @ points / covered
     spreads = masks @ points**2 / covered - means**2
     shared = placed @ points / covered - mean * means
-    least = LEAST_VARIANCE
-    rho = shared / (spread.clamp(min=least) * spreads.clamp(min=least)).sqrt()
+    least = np.float32(LEAST_VARIANCE)
+    rho = shared / np.sqrt(np.maximum(spread, least) * np.maximum(spreads, least))
     # two images without detail count as equal
-    rho = torch.where((spread < least) & (spreads < least), 1.0, rho)
-    best, places = rho.max(0)
-    both, which = best.reshape(2, -1).max(0)
-    places = places.reshape(2, -1).gather(0, which[None])[0]
-    return (2 - 2 * both).clamp(min=0).sqrt().numpy(), places.numpy()
+    rho[(spread < least) & (spreads < least)] = 1.0
+    places = rho.argmax(axis=0)
+    best = np.take_along_axis(rho, places[None], axis=0).reshape(2, -1)
+    which = best.argmax(axis=0)[None]
+    both = np.take_along_axis(best, which, axis=0)[0]
+    places = np.take_along_axis(places.reshape(2, -1), which, axis=0)[0]
+    return np.sqrt(np.maximum(2 - 2 * both, 0)), places
 
 
 class GreyPixels:
@@ -206,7 +201,7 @@ def aligned_distances(
     # all in one batch: image by image, reading would take longer
     used, at = np.unique(rows, return_inverse=True)
     candidates, at = candidates[used], at.reshape(rows.shape)
-    with (progress or Silent()).stage(stage, len(images)) as advance, torch.inference_mode():
+    with (progress or Silent()).stage(stage, len(images)) as advance:
         for j, image in enumerate(images):
             distances[j], places[j] = _align(image, candidates[at[j]])
             advance(1)
@@ -225,13 +220,10 @@ def laid_over(
     Returns:
         (side, side, 3) and (side, side).
     """
-    matrix = torch.from_numpy(placement.matrix).float()[None]
-    grid = functional.affine_grid(matrix, [1, 3, side, side], align_corners=False)
-    planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    planes = functional.interpolate(planes, (side, side), mode="bilinear", antialias=True)
-    placed = functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    pixels = placed[0].round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
-    return np.ascontiguousarray(pixels), (grid[0].abs() <= 1).all(-1).numpy()
+    places = affine_places(placement.matrix[None], side)
+    pixels = sampler(places, side) @ resized(image, side).reshape(side * side, -1)
+    laid = np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(side, side, -1)
+    return laid, inside(places[0])
 
 
 def grey_pixels(images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

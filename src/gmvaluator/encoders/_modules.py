@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+from gmvaluator.encoders.base import flat, wrong_kind
 from gmvaluator.errors import InputError
+from gmvaluator.images.tensors import as_numbers
 from gmvaluator.weights import WeightFile
 
 
@@ -31,6 +34,30 @@ class Normalise(torch.nn.Module):
         return (pixels.float() - self.offset) / self.scale
 
 
+class Normalised(torch.nn.Module):
+    """uint8 images → normalised floats → the module → one flat vector an image."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, module: torch.nn.Module, mean: Sequence[float], std: Sequence[float], name: str
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.name = name
+        self.register_buffer("mean", _numbers_per_channel("mean", mean))
+        self.register_buffer("std", _numbers_per_channel("std", std))
+        if not bool((self.std > 0).all()):
+            raise InputError(f"std={std}; pass numbers above 0")
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        vectors = self.module((pixels.float() / 255 - self.mean) / self.std)
+        if not isinstance(vectors, torch.Tensor):
+            raise InputError(wrong_kind(self.name, vectors))
+        return flat(vectors)
+
+
 class Root(torch.nn.Module):
     """Power normalisation, exponent ½, of non-negative features (Perronnin et al., ECCV 2010)."""
 
@@ -42,44 +69,6 @@ def frozen(*stages: torch.nn.Module) -> torch.nn.Module:
     """The stages one after the other, in evaluation mode and without gradients."""
     module = stages[0] if len(stages) == 1 else torch.nn.Sequential(*stages)
     return module.eval().requires_grad_(False)
-
-
-def input_size(encoder: str, size: int | None, default: int, minimum: int) -> int:
-    """The asked or default side in pixels; InputError below what the network can take."""
-    if size is None:
-        return default
-    if size < minimum:
-        raise InputError(
-            f"encoder {encoder!r} cannot take images of {size} px; pass a size of at least "
-            f"{minimum}, or leave @{size} out for its default {default}"
-        )
-    return size
-
-
-def only_size(encoder: str, size: int | None, native: int) -> int:
-    """`native`, for networks with a fixed input; InputError if another side is asked for."""
-    if size not in (None, native):
-        raise InputError(
-            f"encoder {encoder!r} takes images of {native} px only, not {size}; leave @{size} out"
-        )
-    return native
-
-
-def variant_of(encoder: str, variant: str | None, choices: Sequence[str]) -> str:
-    """`variant`, or the first of `choices` for None; InputError if it is none of them."""
-    if variant is None:
-        return choices[0]
-    if variant not in choices:
-        raise InputError(
-            f"encoder {encoder!r} has no variant {variant!r}; choose one of {', '.join(choices)}"
-        )
-    return variant
-
-
-def no_variant(encoder: str, variant: str | None) -> None:
-    """InputError if a variant is given to an encoder that has none."""
-    if variant is not None:
-        raise InputError(f"encoder {encoder!r} has no variants; write {encoder!r}, not :{variant}")
 
 
 def state_file(name: str, module: torch.nn.Module) -> WeightFile:
@@ -95,3 +84,14 @@ def state_file(name: str, module: torch.nn.Module) -> WeightFile:
 
 def _per_channel(values: Sequence[float]) -> torch.Tensor:
     return torch.tensor(list(values), dtype=torch.float32).reshape(1, -1, 1, 1)
+
+
+def _numbers_per_channel(name: str, numbers: Sequence[float]) -> torch.Tensor:
+    """(1, C, 1, 1) float32, C = 3 or one for all; InputError if they are no numbers."""
+    try:
+        values = as_numbers(numbers).astype(np.float32)
+    except (TypeError, ValueError):
+        values = np.empty(0, np.float32)
+    if values.shape not in ((1,), (3,)) or not np.isfinite(values).all():
+        raise InputError(f"{name}={numbers!r}; pass three numbers, one a channel")
+    return torch.from_numpy(values).view(1, -1, 1, 1)

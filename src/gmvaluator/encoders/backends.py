@@ -1,32 +1,44 @@
-"""How a network runs: OpenVINO on the CPU where installed, torch otherwise and on CUDA."""
+"""How a network runs: OpenVINO on the CPU where installed, torch otherwise and on CUDA.
+
+torch is imported for networks that are torch modules, and where a GPU may be.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gmvaluator.encoders._modules import state_file
-from gmvaluator.encoders.base import Network, NetworkOfFile
+from gmvaluator.encoders.base import Described, Network, NetworkOfFile
 from gmvaluator.encoders.compiled import Compiled, Infer, compile_once
 from gmvaluator.errors import InputError, MissingPackageError, either
 from gmvaluator.files.store import Store, Table
 from gmvaluator.geometry import Metric
 from gmvaluator.images import READING_RULES, Preprocessing
-from gmvaluator.threads import Lock, ignored
+from gmvaluator.threads import BUILDING, Lock, ignored
+from gmvaluator.versions import needs_torch
 from gmvaluator.weights import WeightFile
+
+if TYPE_CHECKING:
+    import torch
 
 BACKENDS = ("auto", "torch", "torch-compile", "openvino")
 Backend = Literal["auto", "torch", "torch-compile", "openvino"]
 TELEMETRY = "openvino_telemetry"
+DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
+"""Library of the driver that CUDA needs, by system."""
+AMD_DRIVER = Path("/dev/kfd")
 _importing = Lock()
 
 
@@ -55,12 +67,13 @@ class Runtime:
             raise InputError(
                 f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}"
             )
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and not torch.cuda.is_available():
+        has_openvino, has_torch = _is_installed("openvino"), _is_installed("torch")
+        if self.device == "cuda" and not has_torch:
+            raise MissingPackageError(needs_torch("device 'cuda'"))
+        if self.device == "cuda" and not _sees_gpu():
             raise InputError("device is 'cuda' but torch sees no GPU; pass cpu or auto")
-        has_openvino = importlib.util.find_spec("openvino") is not None
+        gpu = self.device == "cuda" or (self.device == "auto" and has_torch and _sees_gpu())
+        device = "cuda" if gpu else "cpu"
         if self.backend == "openvino" and not has_openvino:
             raise MissingPackageError("backend 'openvino' is not installed: pip install openvino")
         if self.backend == "openvino" and device == "cuda":
@@ -68,20 +81,29 @@ class Runtime:
                 "backend 'openvino' runs on the cpu here; pass "
                 + either("device='cpu'", "--device cpu")
             )
-        if self.backend != "auto":
-            return device, self.backend
-        return device, "openvino" if device == "cpu" and has_openvino else "torch"
+        backend = self.backend
+        if backend == "auto":
+            backend = "openvino" if device == "cpu" and has_openvino else "torch"
+        if backend != "openvino" and not has_torch:
+            raise MissingPackageError(needs_torch(f"backend {backend!r}"))
+        return device, backend
 
     def of_network(self, network: Network) -> tuple[str, str]:
         """(device, backend) that will run a network.
 
-        A network of a file runs in OpenVINO. One without parameters has nothing to compile for it.
+        A function of arrays runs by itself, a network of a file in OpenVINO. A module without
+        parameters has nothing to compile for OpenVINO.
         """
+        if isinstance(network.module, FunctionType):
+            return "cpu", "numpy"
         if isinstance(network.module, NetworkOfFile):
             return "cpu", "openvino"
         device, backend = self.resolved()
-        if backend == "openvino" and not any(True for _ in network.module.parameters()):
-            return device, "torch"
+        if backend == "openvino" and not isinstance(network.module, Described):
+            if not _is_installed("torch"):
+                raise MissingPackageError(needs_torch(f"encoder {network.name!r}"))
+            if not any(True for _ in cast("torch.nn.Module", network.module).parameters()):
+                return device, "torch"
         return device, backend
 
 
@@ -153,22 +175,37 @@ def compile_network(network: Network, runtime: Runtime) -> Infer:
     Networks that are compiled are shared; see `compile_once`.
     """
     device, backend = runtime.of_network(network)
-    if isinstance(network.module, NetworkOfFile):
-        file = network.module
+    if backend == "numpy":
+        return cast("Infer", network.module)
+    built = network.module
+    if backend == "openvino" and isinstance(built, Described | NetworkOfFile):
         key = f"{backend}-{device}|{_fingerprint(network)}"
-        return compile_once(key, lambda: _compile_file(file))
-    module = network.module.to(device).eval()
+        return compile_once(key, lambda: _compile_described(built))
+    with BUILDING:
+        module = torch_module(network).to(device).eval()
     if backend == "torch":
         return _run_torch(module, device)
     if not network.weights:  # the fingerprint does not tell what the parameters are
+        from gmvaluator.encoders._modules import state_file
+
         network = replace(network, weights=(state_file(network.name, module),))
     key = f"{backend}-{device}|{_fingerprint(network)}"
     if backend == "openvino":
-        return compile_once(key, lambda: _compile_openvino(network))
+        return compile_once(key, lambda: _compile_module(module, network.preprocessing.size))
+    import torch
+
     return compile_once(key, lambda: _run_torch(torch.compile(module), device))
 
 
+def torch_module(network: Network) -> torch.nn.Module:
+    """A network as a module of torch; for a function of arrays there is none."""
+    built = network.module
+    return cast("torch.nn.Module", built.torch_module() if isinstance(built, Described) else built)
+
+
 def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> Infer:
+    import torch
+
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         # torch takes another path for a single image, which differs in the last digits
         batch = pixels if len(pixels) > 1 else np.repeat(pixels, 2, axis=0)
@@ -179,6 +216,26 @@ def _run_torch(module: Callable[[torch.Tensor], torch.Tensor], device: str) -> I
         return result[:1] if len(pixels) == 1 and result.ndim else result
 
     return infer
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _sees_gpu() -> bool:
+    """Whether torch, which is installed, sees a GPU; not imported where there is no driver."""
+    if sys.modules.get("torch") is None and not _has_driver():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_driver() -> bool:
+    with suppress(KeyError, OSError):
+        ctypes.CDLL(DRIVERS[sys.platform])
+        return True
+    return AMD_DRIVER.exists()
 
 
 def import_openvino() -> Any:
@@ -200,22 +257,21 @@ def import_openvino() -> Any:
                 sys.modules[TELEMETRY] = telemetry
 
 
-def _compile_openvino(network: Network) -> Infer:
+def _compile_module(module: torch.nn.Module, side: int) -> Infer:
+    import torch
+
     openvino = import_openvino()
-    side = network.preprocessing.size
     example = torch.zeros((2, 3, side, side), dtype=torch.uint8)
     traced = torch.jit.TracerWarning  # type: ignore[attr-defined]
     # the converter traces with torch.jit, which torch announces to retire
     with ignored(Warning, r"torch\.jit\.|openvino"), ignored(traced):
-        model = openvino.convert_model(
-            network.module.eval(), example_input=example, input=[(-1, 3, side, side)]
-        )
+        model = openvino.convert_model(module, example_input=example, input=[(-1, 3, side, side)])
     return _compile_model(openvino, model)
 
 
-def _compile_file(file: NetworkOfFile) -> Infer:
+def _compile_described(network: Described | NetworkOfFile) -> Infer:
     openvino = import_openvino()
-    return _compile_model(openvino, file.openvino_model(openvino))
+    return _compile_model(openvino, network.openvino_model(openvino))
 
 
 def _compile_model(openvino: Any, model: Any) -> Infer:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import torch
 
-from gmvaluator.encoders._modules import Normalise, frozen, only_size
+from gmvaluator.encoders._modules import Normalise, frozen
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.variants import only_size
 from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.images import Preprocessing
 from gmvaluator.versions import how_to_install

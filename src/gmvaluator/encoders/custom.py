@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import uuid
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gmvaluator.encoders._modules import state_file
 from gmvaluator.encoders.backends import NetworkEncoder, Runtime
-from gmvaluator.encoders.base import Encoder, Network
+from gmvaluator.encoders.base import Encoder, Function, Network, flat, wrong_kind
 from gmvaluator.errors import InputError
 from gmvaluator.geometry import Metric
 from gmvaluator.images import Preprocessing
 from gmvaluator.images.tensors import as_numbers
 from gmvaluator.weights import WeightFile
 
-Function = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-Vectors = TypeVar("Vectors", torch.Tensor, NDArray[np.float32])
+if TYPE_CHECKING:
+    import torch
 
 UNIT_MEAN = (0.0, 0.0, 0.0)
 UNIT_STD = (1.0, 1.0, 1.0)
@@ -53,7 +51,9 @@ def wrap(
         InputError: neither a module nor callable.
     """
     preprocessing = preprocessing or Preprocessing(224)
-    if isinstance(encoder, torch.nn.Module):
+    if _is_module(encoder):
+        from gmvaluator.encoders._modules import Normalised, state_file
+
         name = name or type(encoder).__name__
         module = Normalised(encoder, mean, std, name)
         network = Network(
@@ -74,39 +74,9 @@ def wrap(
     return FunctionEncoder(encoder, called, metric, preprocessing)
 
 
-class Normalised(torch.nn.Module):
-    """uint8 images → normalised floats → the module → one flat vector an image."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(
-        self, module: torch.nn.Module, mean: Sequence[float], std: Sequence[float], name: str
-    ) -> None:
-        super().__init__()
-        self.module = module
-        self.name = name
-        self.register_buffer("mean", _per_channel("mean", mean))
-        self.register_buffer("std", _per_channel("std", std))
-        if not bool((self.std > 0).all()):
-            raise InputError(f"std={std}; pass numbers above 0")
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        vectors = self.module((pixels.float() / 255 - self.mean) / self.std)
-        if not isinstance(vectors, torch.Tensor):
-            raise InputError(_wrong_kind(self.name, vectors))
-        return _flat(vectors)
-
-
-def _per_channel(name: str, numbers: Sequence[float]) -> torch.Tensor:
-    """(1, C, 1, 1) float32, C = 3 or one for all; InputError if they are no numbers."""
-    try:
-        values = as_numbers(numbers).astype(np.float32)
-    except (TypeError, ValueError):
-        values = np.empty(0, np.float32)
-    if values.shape not in ((1,), (3,)) or not np.isfinite(values).all():
-        raise InputError(f"{name}={numbers!r}; pass three numbers, one a channel")
-    return torch.from_numpy(values).view(1, -1, 1, 1)
+def _is_module(encoder: Any) -> TypeGuard[torch.nn.Module]:
+    torch: Any = sys.modules.get("torch")  # whoever made a module has imported torch
+    return torch is not None and isinstance(encoder, torch.nn.Module)
 
 
 class FunctionEncoder:
@@ -133,16 +103,5 @@ class FunctionEncoder:
         try:
             vectors = as_numbers(result).astype(np.float32, copy=False)
         except (TypeError, ValueError) as error:
-            raise InputError(_wrong_kind(self.name, result)) from error
-        return _flat(vectors)
-
-
-def _flat(vectors: Vectors) -> Vectors:
-    """(B, …) as (B, dim). A number without a batch stays; `check_vectors` refuses it."""
-    if not vectors.ndim:
-        return vectors
-    return vectors.reshape(len(vectors), math.prod(vectors.shape[1:]))
-
-
-def _wrong_kind(name: str, result: object) -> str:
-    return f"encoder {name} returned a {type(result).__name__}; return (B, dim) numbers"
+            raise InputError(wrong_kind(self.name, result)) from error
+        return flat(vectors)

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from gmvaluator.encoders._modules import Normalise, frozen, only_size, variant_of
+from gmvaluator.encoders._modules import Normalise, frozen
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.variants import only_size, variant_of
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict, weights_digest

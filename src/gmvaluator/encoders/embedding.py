@@ -104,8 +104,11 @@ def encode_together(
             with `strict`, an image cannot be read.
     """
     tally, jobs, inputs = tally or Tally(), [], []
+    n = len(images) if rows is None else len(rows)
     for encoder in encoders:
         table: Table | None = getattr(encoder, "table", None)
+        if table is not None and table.takes_longer_than(n):
+            table = None
         if table is None or not len(table):
             encoder.prepare()
         jobs.append(_Encoding(encoder, table, batch_size, tally))

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from gmvaluator.encoders._modules import Normalise, frozen, input_size, variant_of
+from gmvaluator.encoders._modules import Normalise, frozen
 from gmvaluator.encoders.base import Network
 from gmvaluator.encoders.torchvision import load_torchvision
+from gmvaluator.encoders.variants import input_size, variant_of
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import WeightFile, Weights, load_state

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Network
 from gmvaluator.errors import InputError
@@ -12,11 +13,9 @@ from gmvaluator.weights import Weights
 DEFAULT_SIZE = 32
 
 
-class Flatten(torch.nn.Module):
+def flatten(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(B, 3, H, W) uint8 → (B, 3·H·W) float32 in [0, 1]."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.float().flatten(1) / 255
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255)
 
 
 def build(variant: str | None, size: int | None, weights: Weights) -> Network:
@@ -26,7 +25,7 @@ def build(variant: str | None, size: int | None, weights: Weights) -> Network:
     side = size or DEFAULT_SIZE
     return Network(
         name=f"pixels@{side}",
-        module=Flatten(),
+        module=flatten,
         preprocessing=Preprocessing(side, interpolation="bilinear"),
         metric="euclidean",
     )

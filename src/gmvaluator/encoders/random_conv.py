@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gmvaluator.encoders._modules import Normalise, frozen, input_size, state_file, variant_of
+from gmvaluator.encoders._modules import Normalise, frozen, state_file
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.variants import input_size, variant_of
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import Weights
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from gmvaluator.encoders._modules import input_size, variant_of
 from gmvaluator.encoders.base import Network
 from gmvaluator.encoders.lpips import perceptual_network, read_channel_weights
+from gmvaluator.encoders.variants import input_size, variant_of
 from gmvaluator.errors import InputError
 from gmvaluator.weights import WeightFile, Weights, load_state
 

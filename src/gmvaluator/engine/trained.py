@@ -61,6 +61,7 @@ class TrainingSet:
         return np.asarray(by_key, dtype=np.int64)
 
     @property
+    @once
     def fingerprint(self) -> str:
         """SHA-256 over ids and contents."""
         return set_fingerprint(self.ids, self.keys)

@@ -41,6 +41,8 @@ from gmvaluator.threads import Lock
 
 SHARD_ROWS = 1_024
 KEY_BYTES = 16
+SHARDS_AN_IMAGE = 8
+"""Shards that are listed in the time that a small network takes for one image."""
 SUFFIX = ".safetensors"
 FORMAT = "1"
 
@@ -178,6 +180,12 @@ class Table:
     def __len__(self) -> int:
         with self._lock:
             return len(self._listed()) + len(self._unwritten)
+
+    def takes_longer_than(self, n: int) -> bool:
+        """Whether listing the vectors on disk takes longer than n images take in a network."""
+        if self._places is not None:
+            return False
+        return sum(1 for _ in self.folder.glob(f"*{SUFFIX}")) > SHARDS_AN_IMAGE * n
 
     def row(self, key: str) -> NDArray[np.float32]:
         """(dim,) float32; KeyError for a key that is not `in` the table."""

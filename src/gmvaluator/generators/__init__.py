@@ -3,7 +3,8 @@
 `FAMILIES` says which file has a family. `base`: what a family is made of; `config`: its settings.
 `training` (`train_generator`), `running`, `checkpoints`: training on an image set, read by `data`.
 `files`: saved generators. `adversarial`, `averaging`, `spectral`, `layers`: shared by families.
-`unet`, `denoising_mlp`: the networks of ddpm. `randomness`: seeds.
+`unet`, `denoising_mlp`: the networks of ddpm. `demo`: the packaged generator without torch.
+`randomness`: seeds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gmvaluator.generators.base import GeneratorModel
     from gmvaluator.generators.beta_vae import BetaVAE
+    from gmvaluator.generators.demo import DemoGenerator
 
 # Family → where its class lives. The classes import torch, so they are looked up only when a
 # family is used. The "format" entry of a file's metadata is "gmvaluator/" and the family.
@@ -98,3 +100,11 @@ def demo_generator() -> BetaVAE:
 
     with resources.as_file(resources.files(__name__) / DEMO_WEIGHTS) as path:
         return BetaVAE.load(path)
+
+
+def light_demo_generator() -> DemoGenerator:
+    """The generator of `demo_generator`, which draws without torch."""
+    from gmvaluator.generators.demo import DemoGenerator
+
+    with resources.as_file(resources.files(__name__) / DEMO_WEIGHTS) as path:
+        return DemoGenerator(path)

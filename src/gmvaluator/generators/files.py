@@ -84,7 +84,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as handle:
+        with safe_open(path, framework="np") as handle:
             return dict(handle.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise RunError(f"Cannot read {path} as a safetensors file: {error}.") from error

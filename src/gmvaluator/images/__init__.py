@@ -2,8 +2,8 @@
 
 `imageset`: `ImageSet`. `batching`: batches read ahead. `decoding`: single images. `pillow`: readers
 of Pillow under rules of this package. `metadata`: what the pixels of a file do not need. `pixels`:
-whole sets as arrays. `tensors`: arrays of any library. `ids`: which ids name the same image.
-`sources`: one file a kind of source; `sources/opening.py` chooses.
+whole sets as arrays. `warping`: arrays moved and resized. `tensors`: arrays of any library. `ids`:
+which ids name the same image. `sources`: one file a kind of source; `sources/opening.py` chooses.
 """
 
 from gmvaluator.images.batching import Batch, Input

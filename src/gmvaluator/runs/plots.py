@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gmvaluator.errors import MissingPackageError
 from gmvaluator.runs.distribution import Concentration, histogram, n_below
 from gmvaluator.runs.formatting import format_number
 from gmvaluator.runs.images import RunSide
 from gmvaluator.scoring.scores import Contributions
+from gmvaluator.versions import how_to_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,9 +32,16 @@ def new_figure(width: float, height: float, *, solve: bool = True) -> Figure:
     Args:
         width, height: of the figure, in inches.
         solve: let matplotlib choose the margins, which takes seconds for a hundred axes.
-    """
-    from matplotlib.figure import Figure
 
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"plots need matplotlib, which is not installed: {how_to_install('plots')}"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained" if solve else None)
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gmvaluator.errors import InputError
+from gmvaluator import generators
+from gmvaluator.errors import InputError, MissingPackageError
 from gmvaluator.files.seals import hash_file
 from gmvaluator.samplers.base import Label, PixelRange, Sampler
 from gmvaluator.samplers.networks import code_drawer, code_shape, network_sampler
 from gmvaluator.samplers.pipelines import open_pipeline, pipeline_sampler
-
-if TYPE_CHECKING:
-    from gmvaluator.generators.base import GeneratorModel
+from gmvaluator.versions import TORCH, needs_torch
 
 SPECS = (
     "'demo', a generator saved by gmvaluator (.safetensors), a TorchScript (.pt) or torch.export "
@@ -67,7 +64,7 @@ def load_sampler(
     path = Path(text)
     sampling = {"sampling_steps": inference_steps, "guidance": guidance, "truncation": truncation}
     if text == "demo":
-        return _from_generator(None, sampling, device)
+        return _demo(sampling)
     if (path / "model_index.json").is_file():
         return open_pipeline(text, inference_steps, device)
     if path.is_file():
@@ -146,28 +143,35 @@ def _from_callable(function: Callable[..., object], name: str, pixel_range: Pixe
     return Sampler(name, draw_batch, takes_labels, pixel_range=pixel_range)
 
 
-def _from_generator(
-    path: Path | None, sampling: Mapping[str, float | None], device: str
-) -> Sampler:
-    """A sampler of a generator file or the packaged generator. `sampling`: settings to change."""
-    from gmvaluator import generators
+def _demo(sampling: Mapping[str, float | None]) -> Sampler:
+    """A sampler of the packaged generator, which has no settings of the drawing."""
+    given = [setting for setting, value in sampling.items() if value is not None]
+    if given:
+        raise InputError(f"The demo generator has no sampling setting {given[0]}; leave it out.")
+    model = generators.light_demo_generator()
+    return _class_sampler(model, model.label_names, "demo", model.fingerprint)
 
+
+def _from_generator(path: Path, sampling: Mapping[str, float | None], device: str) -> Sampler:
+    """A sampler of a generator file. `sampling`: settings to change."""
     settings = {setting: value for setting, value in sampling.items() if value is not None}
-    model: GeneratorModel
-    if path is None:
-        model, name = generators.demo_generator().with_sampling(**settings), "demo"
-        weights = resources.files(generators) / generators.DEMO_WEIGHTS
-        fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
-    else:
-        model, name = generators.load_generator(path, **settings), str(path)
-        fingerprint = hash_file(path)
-    model = model.to(device)
-    names = model.class_names
+    try:
+        model = generators.load_generator(path, **settings).to(device)
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH:
+            raise
+        raise MissingPackageError(needs_torch(f"the generator {path}")) from error
+    name = str(path) + "".join(f", {setting}={value:g}" for setting, value in settings.items())
+    return _class_sampler(model, model.class_names, name, hash_file(path))
+
+
+def _class_sampler(
+    model: generators.Generator, names: tuple[str, ...], name: str, fingerprint: str
+) -> Sampler:
     number = {label: i for i, label in enumerate(names)}
 
     def draw_batch(n: int, seed: int, labels: Sequence[Label] | None) -> object:
         classes = None if labels is None else [number[str(label)] for label in labels]
         return model.sample(n, classes, seed)
 
-    name += "".join(f", {setting}={value:g}" for setting, value in settings.items())
     return Sampler(name, draw_batch, bool(names), names, fingerprint=fingerprint)

@@ -47,10 +47,13 @@ class RealismReference:
     Attributes:
         rows: (r,) rows of the reference images in the training set.
         radii: (r,) float32, distance of each to its third nearest reference image.
+        vectors: (r, dim) placed vectors of the reference images, where an index holds them side by
+            side; None: read from those of all training images.
     """
 
     rows: NDArray[np.int64]
     radii: NDArray[np.float32]
+    vectors: Vectors | None = None
 
     @staticmethod
     def fit(vectors: Vectors, order: NDArray[np.int64]) -> RealismReference:
@@ -105,7 +108,9 @@ def realism(generated: Vectors, train: Vectors, reference: RealismReference) -> 
     row_bytes = 8 * train.shape[1]
     for spheres in blocks(len(reference.rows), row_bytes):
         # float64: the product leaves no digits of a small distance in float32
-        real = train[reference.rows[spheres]].astype(np.float64)
+        near = reference.vectors
+        chosen = train[reference.rows[spheres]] if near is None else near[spheres]
+        real = chosen.astype(np.float64)
         squared_radii = reference.radii[spheres].astype(np.float64) ** 2
         for rows in blocks(len(generated), max(row_bytes, 8 * len(real))):
             ratio = _sphere_ratios(generated[rows].astype(np.float64), real, squared_radii)

@@ -138,8 +138,9 @@ class Clusters:
         clusters = Clusters.exact(np.arange(len(ids)))
         if not len(rows):
             return clusters
-        first = table["representative"].to_numpy(zero_copy_only=False).astype(np.bool_)
-        numbers, cluster = np.unique(table["cluster"].to_numpy(), return_inverse=True)
+        # lists: to make an array of its own, pyarrow imports pandas
+        first = np.asarray(table["representative"].to_pylist(), dtype=np.bool_)
+        numbers, cluster = np.unique(table["cluster"].to_pylist(), return_inverse=True)
         if len(np.unique(rows)) < len(rows) or not np.array_equal(
             np.sort(cluster[first]), np.arange(len(numbers))
         ):
@@ -148,5 +149,5 @@ class Clusters:
         leader[cluster[first]] = rows[first]
         clusters.representatives[rows] = leader[cluster]
         clusters.near[rows] = np.array(table["kind"].to_pylist()) == "near"
-        clusters.distances[rows] = table["distance"].to_numpy()
+        clusters.distances[rows] = table["distance"].to_pylist()
         return clusters

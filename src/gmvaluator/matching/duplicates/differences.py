@@ -9,13 +9,13 @@ of the picture differs, after one image is laid over the other. No network is as
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from gmvaluator.images import ImageSet, Preprocessing
+from gmvaluator.images.warping import affine_places, inside, sampler
 
 SIDE = 32  # pixels; shifts are in these pixels
 PART = 4  # pixels; side of the parts of a picture
@@ -86,50 +86,40 @@ def difference(one: Pixels, other: Pixels) -> float:
     Either image may be a crop of the other, by up to 5 % a side. Differences of brightness and
     contrast, as far as a copy may have them, do not count.
     """
-    first, second = (torch.from_numpy(image).float() / 255 for image in (one, other))
-    with torch.inference_mode():
-        # most copies are no crops
-        plain = _difference(first[None], second, torch.ones(1, SIDE, SIDE))
-        if plain <= MOST_DIFFERENT:
-            return plain
-        return min(
-            plain,
-            *(
-                _difference(_placed(above), below, _masks())
-                for above, below in ((first, second), (second, first))
-            ),
-        )
+    first, second = (image.astype(np.float32) / np.float32(255) for image in (one, other))
+    # most copies are no crops
+    plain = _difference(first[None], second, np.ones((1, SIDE, SIDE), np.float32))
+    if plain <= MOST_DIFFERENT:
+        return plain
+    laid, masks = _sampler()
+    crops = []
+    for above, below in ((first, second), (second, first)):
+        placed = (laid @ above.reshape(3, -1).T).reshape(*masks.shape, 3).transpose(0, 3, 1, 2)
+        crops.append(_difference(np.ascontiguousarray(placed), below, masks))
+    return min(plain, *crops)
 
 
 @cache
-def _grids() -> torch.Tensor:
-    """(w, SIDE, SIDE, 2) places in the cropped image, for each placement."""
+def _sampler() -> tuple[Any, NDArray[np.float32]]:
+    """What lays the cropped image over the other in all w placements, and where it then is.
+
+    Returns:
+        (w·SIDE², SIDE²) sparse matrix; (w, SIDE, SIDE) 1 for pixels that the image covers, else 0.
+    """
     matrices = []
     for crop, steps in CROPS.items():
         scale = 1 / (1 - 2 * crop)
-        shifts = -2 / SIDE * scale * STEP * torch.arange(-steps, steps + 1)
+        shifts = -2 / SIDE * scale * STEP * np.arange(-steps, steps + 1)
         for right in shifts.tolist():
             for down in shifts.tolist():
                 matrices.append([[scale, 0.0, right], [0.0, scale, down]])
-    size = [len(matrices), 1, SIDE, SIDE]
-    return functional.affine_grid(torch.tensor(matrices), size, align_corners=False)
+    places = affine_places(np.asarray(matrices), SIDE)
+    return sampler(places, SIDE), inside(places).astype(np.float32)
 
 
-@cache
-def _masks() -> torch.Tensor:
-    """(w, SIDE, SIDE) 1 for pixels that the cropped image covers, else 0."""
-    return (_grids().abs() <= 1).all(-1).float()
-
-
-def _placed(image: torch.Tensor) -> torch.Tensor:
-    """(w, 3, SIDE, SIDE) an image in every placement."""
-    grids = _grids()
-    return functional.grid_sample(
-        image.expand(len(grids), *image.shape), grids, padding_mode="border", align_corners=False
-    )
-
-
-def _difference(placed: torch.Tensor, below: torch.Tensor, masks: torch.Tensor) -> float:
+def _difference(
+    placed: NDArray[np.float32], below: NDArray[np.float32], masks: NDArray[np.float32]
+) -> float:
     """`difference` in the placement with the highest correlation.
 
     Args:
@@ -137,15 +127,20 @@ def _difference(placed: torch.Tensor, below: torch.Tensor, masks: torch.Tensor) 
         below: (3, SIDE, SIDE).
         masks: (w, SIDE, SIDE).
     """
-    weights = masks[:, None] / (3 * masks.sum((1, 2), keepdim=True)[:, None])
-    means = (placed * weights).sum((1, 2, 3), keepdim=True)
-    below_means = (below * weights).sum((1, 2, 3), keepdim=True)
-    centred, below_centred = placed - means, below - below_means
-    variances = (centred**2 * weights).sum((1, 2, 3)).clamp(min=LEAST_VARIANCE)
-    below_variances = (below_centred**2 * weights).sum((1, 2, 3)).clamp(min=LEAST_VARIANCE)
-    shared = (centred * below_centred * weights).sum((1, 2, 3))
-    best = int((shared / (variances * below_variances).sqrt()).argmax())
-    gain = (shared / variances)[best].clamp(GAIN, 1 / GAIN)
-    offset = (below_means[best] - gain * means[best]).clamp(-OFFSET, OFFSET)
+    weights = np.tile(masks.reshape(len(masks), -1), 3)
+    weights /= weights.sum(axis=1, keepdims=True)
+    above, under = placed.reshape(weights.shape), below.reshape(1, -1)
+    means = (above * weights).sum(axis=1, keepdims=True)
+    under_means = (under * weights).sum(axis=1, keepdims=True)
+    centred, under_centred = above - means, under - under_means
+    weighted, under_weighted = centred * weights, under_centred * weights
+    variances = np.maximum((weighted * centred).sum(axis=1), LEAST_VARIANCE)
+    shared = np.multiply(weighted, under_centred, out=weighted).sum(axis=1)
+    under_variances = np.multiply(under_weighted, under_centred, out=under_weighted).sum(axis=1)
+    under_variances = np.maximum(under_variances, LEAST_VARIANCE)
+    best = int((shared / np.sqrt(variances * under_variances)).argmax())
+    gain = np.clip(shared[best] / variances[best], GAIN, 1 / GAIN)
+    offset = np.clip(under_means[best, 0] - gain * means[best, 0], -OFFSET, OFFSET)
     rest = (gain * placed[best] + offset - below) * masks[best]
-    return float(functional.avg_pool2d(rest[None], PART, stride=1).abs().max())
+    parts = np.lib.stride_tricks.sliding_window_view(rest, (PART, PART), axis=(1, 2))
+    return float(np.abs(parts.mean(axis=(3, 4))).max())

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmvaluator.errors import InputError, either
-from gmvaluator.geometry import Vectors, nearest
+from gmvaluator.geometry import Vectors, blocks, nearest
 from gmvaluator.threads import Lock
+
+MAPPED_BYTES = 64 << 20
+"""Bytes of memory-mapped vectors that exact search looks at together."""
 
 
 class Rows(Protocol):
@@ -42,7 +45,21 @@ class ExactIndex:
         self.vectors = vectors
 
     def search(self, queries: Vectors, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return nearest(queries, self.vectors, n)
+        if not isinstance(self.vectors, np.memmap) or n > len(self.vectors):
+            return nearest(queries, self.vectors, n)
+        squared = np.empty((len(queries), 0), np.float32)
+        rows = np.empty((len(queries), 0), np.int64)
+        # by parts: the pages of a file that a process has read count as its memory
+        for part in blocks(len(self.vectors), 4 * self.vectors.shape[1], MAPPED_BYTES):
+            block = self.vectors[part]
+            near, found = nearest(queries, block, min(n, len(block)))
+            squared = np.concatenate([squared, near], axis=1)
+            rows = np.concatenate([rows, found + part.start], axis=1)
+            order = np.lexsort((rows, squared), axis=1)[:, :n]
+            squared = np.take_along_axis(squared, order, axis=1)
+            rows = np.take_along_axis(rows, order, axis=1)
+            release(self.vectors)
+        return squared, rows
 
 
 class FaissIndex:

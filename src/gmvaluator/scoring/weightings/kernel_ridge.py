@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, lapack
 from threadpoolctl import threadpool_limits
 
 from gmvaluator.geometry import Vectors, blocks, neighbour_scale, pair_squared
@@ -140,6 +139,8 @@ def _alone() -> None:
 
 def _solved(systems: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solutions of b positive definite systems given by lower triangles → (b, n); uses both up."""
+    from scipy.linalg import lapack
+
     for number, (system, side) in enumerate(zip(systems, right, strict=True)):
         # LAPACK reads by columns: to it the lower triangle is the upper one
         _, right[number], failed = lapack.dposv(system.T, side, lower=0, overwrite_a=1)
@@ -155,6 +156,8 @@ def ridge_of_all(
 
     One (n, n) system is factorised for all. Returns rows and weights, each (m, k), greatest first.
     """
+    from scipy.linalg import cho_factor, cho_solve
+
     n, m = len(train), len(generated)
     systems, _ = kernel.among_training(train[None])
     factor = cho_factor(systems[0], lower=True, overwrite_a=True, check_finite=False)

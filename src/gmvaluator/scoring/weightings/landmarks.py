@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from gmvaluator.geometry import Vectors, blocks
 from gmvaluator.memory import Budget
@@ -54,6 +53,8 @@ class Landmarks:
             train: (n, dim) placed vectors.
             budget: of memory; features that exceed it go to a scratch file.
         """
+        from scipy.linalg import eigh
+
         vectors = np.unique(train[order[:LANDMARKS]], axis=0)
         r, n = len(vectors), len(train)
         features = budget.allocate((n, r + 1))
