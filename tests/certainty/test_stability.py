@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image_folder(folder / "train", 24)
     image_folder(folder / "generated", 6, seed=1, classes=0)
     # shares by distances alone, of one recall space: a run suffices for most variants
-    by_distance = {"weighting": "softmax", "second_encoder": None, "mirror": False}
+    by_distance: dict[str, Any] = {"weighting": "softmax", "second_encoder": None, "mirror": False}
     for name, changes in (("run", by_distance), ("by rank", {})):
         valuator = GMValuator(**SMALL, **changes, cache=False)
         valuator.fit(folder / "train").value(folder / "generated").save(folder / name)

@@ -90,7 +90,8 @@ def test_the_null_sample_is_computed_when_the_index_is_made(
     index: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(null_sample, "leave_one_out", forbidden("leave_one_out"))
-    for changes in ({}, {"weighting": "shapley"}, {"quality": "none"}):
+    several: tuple[dict[str, Any], ...] = ({}, {"weighting": "shapley"}, {"quality": "none"})
+    for changes in several:
         valuation = GMValuator.load(index, cache=False, **changes).value(digits[0][4001:4002])
         assert valuation.match_p is not None
 

@@ -211,9 +211,9 @@ def weighed(
     copied = next(iter(sorted((made / "train").rglob("*.png"))))
     shutil.copy(copied, folder / "generated" / "0copy.png")
     valuator = GMValuator(
-        **{"encoder": "pixels@8", "rerank": "none", "quality": "realism"},
-        **{"weighting": request.param, "k": 12, "candidates": 20, "cache": False},
-    )
+        encoder="pixels@8", rerank="none", quality="realism", weighting=request.param,
+        k=12, candidates=20, cache=False,
+    )  # fmt: skip
     valuator.fit(made / "train").value(folder / "generated").save(folder / "run")
     opened = open_run(folder / "run")
     report_run(opened)
@@ -234,7 +234,7 @@ def reweighed_shares(valuation: Valuation, temperature: float, place: int) -> ND
     found = valuation.reweigh(temperature=temperature).contributions
     score_of = dict(zip(found.rows[place].tolist(), found.scores[place].tolist(), strict=True))
     scores = [score_of[row] for row in valuation.contributions.rows[place].tolist()]
-    return np.array(scores) / valuation.quality[place]
+    return np.asarray(np.array(scores) / valuation.quality[place])
 
 
 def test_shares_at_another_temperature_are_a_view(soft: Page, weighed: Run) -> None:

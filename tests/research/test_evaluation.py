@@ -238,8 +238,8 @@ def test_another_temperature_by_ranks_is_that_of_a_valuation(
     setup: Setup, files: tuple[Path, Path]
 ) -> None:
     def valued(**changes: Any) -> Valuation:
-        small = {"encoder": "pixels@14", "rerank": "none", "quality": "none", "k": 20}
-        return GMValuator(**small, **changes).fit(files[0]).value(files[1])
+        small = GMValuator(encoder="pixels@14", rerank="none", quality="none", k=20, **changes)
+        return small.fit(files[0]).value(files[1])
 
     default = valued()
     assert default.record.settings.weighting == "expected-rank"

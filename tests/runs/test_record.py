@@ -113,6 +113,7 @@ def test_entries_have_types(run: Path, content: dict[str, Any]) -> None:
     settings = record.settings
     assert (settings.k, settings.candidates, settings.rerank) == (2, 4, {"pixels@4": 1.0})
     assert (settings.weighting, settings.temperature) == ("expected-rank", 0.7)
+    assert settings.dimension_used is not None
     assert settings.dimension_used == content["settings"]["dimension_used"] > 0
     assert settings.temperature_used == pytest.approx(0.7 / settings.dimension_used)
     assert settings.signed is None

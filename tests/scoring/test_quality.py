@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from gmvaluator import GMValuator
 from gmvaluator.errors import InputError, MissingPackageError, MissingWeightsError
 from gmvaluator.geometry import Vectors
 from gmvaluator.images import ImageSet, Preprocessing
@@ -449,3 +450,12 @@ def test_weights_of_a_quality_are_named_by_their_hash(tmp_path: Path) -> None:
     assert QUALITIES["maniqa"].hashes(weights) == {"maniqa": hashlib.sha256(b"weights").hexdigest()}
     assert QUALITIES["realism"].hashes(weights) == {}
     assert as_quality([1.0]).hashes(weights) == {}
+
+
+def test_a_set_of_copies_of_one_picture_tells_no_quality(
+    digits: tuple[NDArray[np.uint8], NDArray[np.int64]],
+) -> None:
+    images = np.concatenate([np.repeat(digits[0][:1], 9, axis=0), digits[0][1:3]])
+    settings = {"encoder": "pixels@8", "rerank": "none", "dedup": "none", "k": 2}
+    valuation = GMValuator.preset("offline", **settings).fit(images).value(digits[0][5:7])
+    np.testing.assert_array_equal(valuation.quality, 1)

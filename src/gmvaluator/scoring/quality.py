@@ -354,7 +354,8 @@ class WithinDomain(Quality):
     def measure(self, judged: Judged) -> NDArray[np.float64]:
         distances, usual = judged.to_domain()
         ratio = np.ones(len(distances))
-        np.divide(usual, distances, out=ratio, where=distances > usual)
+        # where most training images are one picture, nothing says what is usual
+        np.divide(usual, distances, out=ratio, where=(distances > usual) & (usual > 0))
         return np.sqrt(ratio)
 
 
