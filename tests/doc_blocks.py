@@ -42,7 +42,8 @@ NOT_RUN = {
     "paper": "preset: weights of CLIP, DreamSim and MANIQA, gigabytes of downloads",
     "maniqa": "quality: weights of half a gigabyte, a download",
     "benchmarks/decoding.py": "decoders that no other part of the project needs; minutes",
-    "onnx:sscd.onnx": "a network that is a download",
+    "onnx:sscd.onnx?size=288&mean=imagenet": "a network that is a download",
+    "onnx:sscd.onnx?size=288&mean=imagenet=2": "the same",
     "benchmarks/store_comparison.py": "pylance and zarr, which no other part of the project needs",
 }
 
