@@ -1,7 +1,8 @@
 """`gmvaluator value` on MNIST, 60,000 training and 100 test digits: cold, then with the cache.
 
-Each run is a fresh process, as a user would start it. The cold run begins with an empty cache;
-the second values 100 other digits against the same training set.
+By the default preset and by the one before, `offline-1`. Each run is a fresh process, as a user
+would start it. The cold run begins with an empty cache; the second values 100 other digits against
+the same training set.
 
     python benchmarks/value_cold.py --data DATA --out docs/results
 
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from results import arguments, publish
 
 GENERATED = 100
+PRESETS = ("offline", "offline-1")
 
 
 def main() -> None:
@@ -41,27 +43,31 @@ def main() -> None:
         runs = []
         for number in range(2 * args.runs):
             pq.write_table(table.take(rows[number * GENERATED :][:GENERATED]), generated)
-            cache = Path(scratch) / f"cache{number // 2}"
             name = ("cold", "cached")[number % 2]
-            runs.append(measure(name, train, generated, Path(scratch) / f"run{number}", cache))
+            for preset in PRESETS:
+                out = Path(scratch) / f"run-{preset}-{number}"
+                cache = Path(scratch) / f"cache-{preset}-{number // 2}"
+                runs.append(measure(name, preset, train, generated, out, cache))
     lines = [
-        "| run | wall seconds | CPU seconds | peak memory, GB | training images encoded / cached "
-        "| stages, seconds |",
-        "|---|---|---|---|---|---|",
+        "| preset | run | wall seconds | CPU seconds | peak memory, GB "
+        "| training images encoded / cached | stages, seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in run["stages"].items())
         lines.append(
-            f"| {run['name']} | {run['seconds']:.1f} | {run['cpu_seconds']:.0f} "
+            f"| {run['preset']} | {run['name']} | {run['seconds']:.1f} | {run['cpu_seconds']:.0f} "
             f"| {run['peak_gb']:.2f} | {run['encoded']} / {run['cached']} | {stages} |"
         )
     publish(args.out, "value_cold", {"runs": runs}, lines)
 
 
-def measure(name: str, train: Path, generated: Path, out: Path, cache: Path) -> dict[str, Any]:
+def measure(
+    name: str, preset: str, train: Path, generated: Path, out: Path, cache: Path
+) -> dict[str, Any]:
     """One run in its own process, measured by the operating system's accounting."""
     command = [sys.executable, "-m", "gmvaluator.cli", "value", str(train), str(generated)]
-    command += ["--out", str(out), "--cache", str(cache), "--json"]
+    command += ["--out", str(out), "--cache", str(cache), "--preset", preset, "--json"]
     load = os.getloadavg()[0]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
@@ -72,6 +78,7 @@ def measure(name: str, train: Path, generated: Path, out: Path, cache: Path) -> 
     own = next(key for key in images["encoded"] | images["cached"] if "efficientnet" in key)
     return {
         "name": name,
+        "preset": preset,
         "encoded": images["encoded"].get(own, 0),
         "cached": images["cached"].get(own, 0),
         "seconds": round(seconds, 1),
