@@ -195,8 +195,8 @@ def test_bad_images_are_counted_or_refused(
     [
         (("nowhere", "{generated}"), "nowhere"),
         (("{empty}", "{generated}"), "empty"),
-        (("{bad}", "{generated}", *LIGHT), "none of the 2 images"),
-        (("{train}", "{bad}", *LIGHT), "none of the 2 images"),
+        (("{bad}", "{generated}", *LIGHT), "none of the 3 images"),
+        (("{train}", "{bad}", *LIGHT), "none of the 3 images"),
         (("{train}", "{generated}", "--k", "100"), "k=100 exceeds the 60 training images; pass"),
         (("{train}", "{generated}", "--candidates", "61"), "candidates=61 exceeds the 60"),
         (("{train}", "{generated}", "--encoder", "resnet"), "unknown encoder 'resnet'"),
@@ -227,6 +227,7 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").touch()
     (tmp_path / "bad" / "b.png").write_text("words")
+    (tmp_path / "bad" / "c.png").write_text("as many as the default needs")
     places = {
         "train": digit_folder,
         "generated": generated,
