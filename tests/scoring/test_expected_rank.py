@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from gmvaluator import GMValuator, InputError, Valuation
+from gmvaluator.engine.train import LEAST_DIMENSION
 from gmvaluator.geometry import intrinsic_dimension
 from gmvaluator.matching.rerank import Contributors
 from gmvaluator.scoring.scores import contribute
@@ -140,7 +141,14 @@ def test_small_sets(digits: Digits, n: int) -> None:
     valuation = GMValuator(**settings).fit(digits[0][:n]).value(digits[0][10:12])
     np.testing.assert_allclose(valuation.values.sum(), 2)
     if n < 4:
-        assert valuation.record.settings.dimension_used == 1
+        assert valuation.record.settings.dimension_used == LEAST_DIMENSION
+
+
+def test_twins_do_not_set_the_dimension(digits: Digits) -> None:
+    darker = np.arange(1, 26)[:, None, None, None] / 40
+    twins = (digits[0][:8] * (1 - darker)).astype(np.uint8).reshape(-1, 28, 28)
+    valuation = GMValuator(**SMALL).fit(twins).value(digits[0][10:12])
+    assert valuation.record.settings.dimension_used == LEAST_DIMENSION
 
 
 def test_mirrored_sources_are_seen(digits: Digits) -> None:

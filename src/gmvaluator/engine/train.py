@@ -49,6 +49,11 @@ DIMENSION_IMAGES = 128
 """Training images that the intrinsic dimension is measured at."""
 DIMENSION_NEIGHBOURS = 20
 """Neighbours of each of these images whose distances say how fast their number grows."""
+LEAST_DIMENSION = 8.0
+"""A smaller dimension is that of near twins among the training images, not of the set.
+
+Shares by it would be about even among twins, and name the source of an altered copy less well.
+"""
 SPREAD_IMAGES = 1_024
 """Training images that spreads are measured among."""
 NO_SPREAD = 1e-6
@@ -397,21 +402,21 @@ def learn_dimension(
     The maximum likelihood of Levina & Bickel (NIPS 2004, Eq. 8) from the distances to the
     `DIMENSION_NEIGHBOURS` nearest others by the whole re-rank, (K − 2) / Σ_j ln(d_K / d_j); the
     median over the first `DIMENSION_IMAGES` images of the fixed order. A copy of an image is not
-    another image. 1 where no image has three others at different distances.
+    another image. At least `LEAST_DIMENSION`.
 
     Args:
         terms, train, spaces, order: as for `learn_spacing`.
         candidates: others that an image is compared with, as many as a generated image is.
     """
     if len(spaces[0].vectors) < 2:
-        return 1.0
+        return LEAST_DIMENSION
     distances = _distances_to_others(terms, train, spaces, order[:DIMENSION_IMAGES], candidates)
     dimensions = [
         dimension
         for row in distances.astype(np.float64)
         if (dimension := intrinsic_dimension(row[row > 0][:DIMENSION_NEIGHBOURS])) is not None
     ]
-    return float(np.median(dimensions)) if dimensions else 1.0
+    return max(LEAST_DIMENSION, float(np.median(dimensions))) if dimensions else LEAST_DIMENSION
 
 
 def learn_spacing(
