@@ -33,6 +33,7 @@ BLOCK_BYTES = 16 << 20
 NEIGHBOURS = 16
 FEW_OPERATIONS = 1 << 25
 """Multiply-adds, a few milliseconds of one thread."""
+PRODUCT_ROWS = 8
 
 
 @short_repr
@@ -186,9 +187,23 @@ def squared_by_product(
     """
     left, right = (points.astype(np.float64, copy=False) for points in (left, right))
     sums = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
-    # for one point the threads of a matrix product take longer to meet than the product takes
-    products = left @ right.T if len(left) > 1 else np.einsum("ij,kj->ik", left, right)
-    return sums - 2 * products, sums
+    return sums - 2 * row_products(left, right.T), sums
+
+
+def row_products(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`left @ right`, (l, d) by (d, r), where no row of the result depends on how many there are.
+
+    Libraries multiply few rows and many rows in different orders, which differ in the last digits.
+    So rows are multiplied `PRODUCT_ROWS` at a time, the last ones with rows of zeros behind them.
+    An image then has the same quality alone and among others.
+    """
+    product = np.empty((len(left), right.shape[1]))
+    for start in range(0, len(left), PRODUCT_ROWS):
+        rows = left[start : start + PRODUCT_ROWS]
+        if len(rows) < PRODUCT_ROWS:
+            rows = np.concatenate([rows, np.zeros((PRODUCT_ROWS - len(rows), left.shape[1]))])
+        product[start : start + PRODUCT_ROWS] = (rows @ right)[: len(left) - start]
+    return product
 
 
 def nearest(

@@ -35,7 +35,7 @@ from gmvaluator.encoders.embedding import Tally
 from gmvaluator.engine.context import Context
 from gmvaluator.engine.trained import Trained
 from gmvaluator.errors import InputError, either
-from gmvaluator.geometry import Space, Vectors, blocks
+from gmvaluator.geometry import Space, Vectors, blocks, row_products
 from gmvaluator.matching.placed import PlacedSet, place_images
 from gmvaluator.scoring.conformal import null_size
 from gmvaluator.shown import short_repr
@@ -98,7 +98,7 @@ class Gaussian:
     def distances(self, vectors: Vectors) -> NDArray[np.float64]:
         """(m,) squared Mahalanobis distances of (m, d) vectors."""
         centred = vectors - self.mean
-        return np.asarray(np.einsum("ij,ij->i", centred @ self.precision, centred))
+        return np.asarray(np.einsum("ij,ij->i", row_products(centred, self.precision), centred))
 
 
 @short_repr

@@ -151,7 +151,7 @@ class ToDomain(Strangeness):
     def of_generated(
         self, batch: PlacedSet, candidates: Candidates | None, ranked: Contributors | None
     ) -> NDArray[np.float64]:
-        return np.where(self._in_training(batch), 0.0, self._beyond(batch))
+        return np.where(self._in_training(batch, candidates), 0.0, self._beyond(batch))
 
     def _beyond(self, batch: PlacedSet) -> NDArray[np.float64]:
         """(m,) strangeness of images; 0 where the training images are too few to have a domain."""
@@ -160,10 +160,16 @@ class ToDomain(Strangeness):
             return np.zeros(len(batch.rows))
         return domain.strangeness(small_pictures(self.context, batch))
 
-    def _in_training(self, batch: PlacedSet) -> NDArray[np.bool_]:
-        """(m,) whether an image has the content or vector of its nearest training image."""
-        nearest = recall(self.context, self.trained, batch, 1)
-        return same_images(self.trained, batch, nearest.rows)[:, 0]
+    def _in_training(
+        self, batch: PlacedSet, candidates: Candidates | None = None
+    ) -> NDArray[np.bool_]:
+        """(m,) whether an image has the content or vector of its nearest training image.
+
+        Args:
+            candidates: of the images, where they were recalled; the nearest is the first.
+        """
+        nearest = candidates or recall(self.context, self.trained, batch, 1)
+        return same_images(self.trained, batch, nearest.rows[:, :1])[:, 0]
 
 
 MEASURES: Mapping[NullMeasure, type[Strangeness]] = {
