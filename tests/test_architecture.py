@@ -94,11 +94,11 @@ def test_only_images_uses_pil() -> None:
     assert users_of("PIL") == {"images"}
 
 
-def test_only_weights_opens_connections() -> None:
+def test_only_weights_and_the_service_open_connections() -> None:
     network = users_of(
         "urllib.request", "huggingface_hub", "pooch", "requests", "socket", "http.client"
     )
-    assert network == {"weights"}
+    assert network == {"weights", "service"}
 
 
 def test_tests_of_the_product_import_nothing_of_the_research_wing() -> None:
@@ -115,6 +115,7 @@ def test_tests_of_the_product_import_nothing_of_the_research_wing() -> None:
 
 def test_command_line_and_package_load_without_heavy_libraries() -> None:
     heavy = ["torch", "faiss", "numpy", "pandas", "pyarrow", "openvino", "timm", "PIL", "rich"]
+    heavy += ["fastapi", "uvicorn", "prometheus_client", "http.client"]
     code = (
         "import sys, gmvaluator, gmvaluator.cli.app; "
         f"print([name for name in {heavy!r} if name in sys.modules])"

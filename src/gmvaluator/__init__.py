@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     )
     from gmvaluator.images import ImageSet, Preprocessing, Skip
     from gmvaluator.runs.valuation import Valuation
+    from gmvaluator.service.client import Client
     from gmvaluator.valuator import GMValuator
     from gmvaluator.weights import Weights
 
 __all__ = [
+    "Client",
     "GMValuator",
     "GMValuatorError",
     "ImageError",
@@ -44,6 +46,7 @@ __all__ = [
 _get, _listed = lazy_names(
     __name__,
     {
+        "Client": "service.client",
         "GMValuator": "valuator",
         "Valuation": "runs.valuation",
         "ImageSet": "images",

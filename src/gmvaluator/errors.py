@@ -70,6 +70,10 @@ class MissingWeightsError(GMValuatorError):
     exit_code = 3
 
 
+class ServiceError(GMValuatorError):
+    """A service of `gmvaluator serve` cannot be reached, is busy, or fails."""
+
+
 class CacheWarning(UserWarning):
     """The cache is damaged, or cannot be read or written; the run goes on, with the same results.
 

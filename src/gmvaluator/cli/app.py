@@ -52,6 +52,7 @@ from gmvaluator.cli.printing import (
 )
 from gmvaluator.cli.report import report
 from gmvaluator.cli.reweigh import reweigh
+from gmvaluator.cli.serve import serve
 from gmvaluator.cli.sources import open_images
 from gmvaluator.cli.stability import stability
 from gmvaluator.cli.uncertainty import uncertainty
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 
 PURPOSES = {
     "Value training images": ("value", "extend", "reweigh", "embed", "match"),
-    "Look at a run": ("report", "curate"),
+    "Look at a run": ("report", "curate", "serve"),
     "Check a run": ("uncertainty", "stability", "audit", "verify", "diff"),
     "Pay owners": ("payout", "ledger"),
     "Generate images": ("sample", "train-generator"),
@@ -207,7 +208,8 @@ def match(
     the image has no source in the training set) and training images that it is a copy of. An index
     answers soonest: it holds what a picture is compared with. Nothing is written.
     """
-    from gmvaluator.cli.match import matches_of
+    from gmvaluator.cli.match import match_text
+    from gmvaluator.runs.matches import matches_of
 
     # opened before the long work: a mistyped path is found in seconds, not in minutes
     sets = {image: open_images(image) for image in images}
@@ -222,7 +224,7 @@ def match(
             valuator.value(images_of, holdout=held_out, strict=strict), image, top
         )
     ]
-    texts = "\n\n".join(match.as_text() for match in matches)
+    texts = "\n\n".join(match_text(match) for match in matches)
     print_result([match.as_json() for match in matches], texts, as_json=as_json)
 
 
@@ -288,8 +290,8 @@ def doctor(cache: Path | None, as_json: bool) -> None:
 
 
 for _command in (
-    *(extend, reweigh, report, curate, uncertainty, stability, audit, verify, diff, payout, ledger),
-    *(sample, train_generator, evaluate),
+    *(extend, reweigh, report, curate, serve, uncertainty, stability, audit, verify, diff),
+    *(payout, ledger, sample, train_generator, evaluate),
 ):
     cli.add_command(_command)
 

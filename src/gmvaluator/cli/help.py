@@ -16,6 +16,7 @@ HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("--no-statements", "--name", "--train-name"),
         ),
         "Letter": ("--payer", "--model", "--period", "--language"),
+        "Network": ("--host", "--port", "--token", "--allow-host", "--proxy"),
         SETTINGS: (),
         "Similarity": (
             *("--preset", "--encoder", "--second-encoder", "--index", "--rerank", "--mixing"),

@@ -74,10 +74,15 @@ def as_store(cache: bool | str | Path | Store) -> Store | None:
 
 
 class Faults:
-    """Reading or writing a cache folder failed; each of the two is reported once."""
+    """Reading or writing a cache folder failed; each of the two is reported once.
+
+    Attributes:
+        frozen: nothing more is to be kept (`Store.freeze`).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.frozen = False
         self.reported: set[Literal["read", "write"]] = set()
 
     def report(self, action: Literal["read", "write"], error: Exception) -> None:
@@ -112,6 +117,13 @@ class Store:
         self.folder = Path(folder).absolute() if folder is not None else cache_base()
         self.faults = Faults(self.folder)
         self._tables: dict[str, Table] = {}
+
+    def freeze(self) -> None:
+        """Keep nothing more from now on, neither on disk nor in memory; what is kept serves on.
+
+        For a service: what strangers send must neither fill a disk nor stay there.
+        """
+        self.faults.frozen = True
 
     def table(self, name: str, fingerprint: str) -> Table:
         """The vectors of one encoder.
@@ -199,8 +211,11 @@ class Table:
     def add(self, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep (B, dim) vectors; they are on disk once a shard is full or `flush` is called.
 
-        Vectors that cannot be written stay in memory, and a `CacheWarning` says so.
+        Vectors that cannot be written stay in memory, and a `CacheWarning` says so. A frozen store
+        keeps none.
         """
+        if self._faults.frozen:
+            return
         with self._lock:
             for key, vector in zip(keys, vectors, strict=True):
                 self._unwritten[bytes.fromhex(key)] = vector.copy()
@@ -325,7 +340,7 @@ class KeptFile:
 
         Where that fails the result is not kept, and a `CacheWarning` says so.
         """
-        if "write" in self.faults.reported:
+        if self.faults.frozen or "write" in self.faults.reported:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
