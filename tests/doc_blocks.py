@@ -37,6 +37,7 @@ ATTRIBUTE = re.compile(r'\b(?P<name>title|exit)=(?:"(?P<quoted>[^"]*)"|(?P<plain
 # Lines with these words are not run.
 NOT_RUN = {
     "npm": "needs the network",
+    "serve": "answers until it is stopped; tests/service starts and asks it",
     "tar": "unpacks what npm fetched; the test makes the folder",
     "pip": "needs the network",
     "paper": "preset: weights of CLIP, DreamSim and MANIQA, gigabytes of downloads",

@@ -38,7 +38,7 @@ def test_advised_extras_exist_and_no_registry_is_asked_for_gmvaluator() -> None:
         if file.name != "versions.py":
             assert "gmvaluator[" not in text, file
         advised |= set(re.findall(r"how_to_install\(['\"]([\w-]+)['\"]\)", text))
-        advised |= set(re.findall(r"extra=\"([\w-]+)\"", text))
+        advised |= set(re.findall(r"(?<!ConfigDict\()extra=\"([\w-]+)\"", text))
     assert advised >= {"clip", "demo", "diffusers", "lpips", "maniqa"}
     assert advised <= set(EXTRAS)
 

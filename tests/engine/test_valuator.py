@@ -394,13 +394,21 @@ def test_index_of_objects_asks_for_them_again(tmp_path: Path, digits: Digits) ->
         GMValuator.load(tmp_path / "other")
 
 
-def test_index_of_images_in_memory_asks_for_them(tmp_path: Path, digits: Digits) -> None:
-    GMValuator(**QUICK).fit(digits[0][:30]).save(tmp_path / "index")
-    valuator = GMValuator.load(tmp_path / "index")
-    with pytest.raises(InputError, match=r"train=images"):
-        valuator.value(digits[0][30:32])
-    loaded = GMValuator.load(tmp_path / "index", train=digits[0][:30])
-    assert loaded.value(digits[0][30:32]).values.shape == (30,)
+def test_index_of_images_in_memory_asks_for_those_it_has_to_read(
+    tmp_path: Path, digits: Digits
+) -> None:
+    plain: dict[str, Any] = {"encoder": "pixels@8", "rerank": "none", "null": "off"}
+    fitted = GMValuator(**plain, quality="none").fit(digits[0][:30])
+    fitted.save(tmp_path / "index")
+    # the index holds what these settings read
+    loaded = GMValuator.load(tmp_path / "index")
+    values = fitted.value(digits[0][30:32]).values
+    np.testing.assert_array_equal(loaded.value(digits[0][30:32]).values, values)
+    other = GMValuator.load(tmp_path / "index", quality="domain")
+    with pytest.raises(InputError, match=r"train="):
+        other.value(digits[0][30:32])
+    other = GMValuator.load(tmp_path / "index", train=digits[0][:30], quality="domain")
+    assert other.value(digits[0][30:32]).values.shape == (30,)
 
 
 def test_run_can_be_refitted_and_notices_change(tmp_path: Path, digits: Digits) -> None:

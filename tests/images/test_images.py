@@ -274,8 +274,12 @@ def test_a_run_and_an_index_of_a_selection_are_taken_up_with_it(tmp_path: Path) 
         GMValuator.load(tmp_path / "index", cache=False),
     ):
         np.testing.assert_array_equal(again.value(images.select([1, 2])).values, valuation.values)
+    # an index holds what its own settings read
     GMValuator(**settings).fit(selection).save(tmp_path / "by domain")
-    loaded = GMValuator.load(tmp_path / "by domain", cache=False)
+    GMValuator.load(tmp_path / "by domain", cache=False).value(images.select([1, 2]))
+    plain = GMValuator(**settings, quality="none", null="off").fit(selection)
+    plain.save(tmp_path / "plain")
+    loaded = GMValuator.load(tmp_path / "plain", quality="domain", cache=False)
     with pytest.raises(InputError, match=r"quality 'domain' reads the training images.*pass them"):
         loaded.value(images.select([1, 2]))
 
