@@ -367,7 +367,7 @@ def test_missing_maniqa_weights_name_the_file(tmp_path: Path) -> None:
 
 def test_maniqa_without_pyiqa_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(MissingPackageError, match="pip install .*'pyiqa<"):
+    with pytest.raises(MissingPackageError, match=r"pip install .*'pyiqa<"):
         QUALITIES["maniqa"].require(Weights(offline=True))
 
 

@@ -312,7 +312,7 @@ def test_missing_package_names_its_pip_command(
 ) -> None:
     source = WeightSource("a.pth", "MIT", package="no_such_package", member="a.pth", extra="lpips")
     register(monkeypatch, "net", source)
-    with pytest.raises(MissingWeightsError, match="pip install .*'lpips<"):
+    with pytest.raises(MissingWeightsError, match=r"pip install .*'lpips<"):
         Weights(cache_dir=tmp_path).resolve("net")
 
 
