@@ -16,7 +16,7 @@ centred-cosine     (v − mean) / ‖v − mean‖                          s / 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -165,11 +165,15 @@ def _threads_for(operations: int) -> Iterator[None]:
     Its threads wait for each other at the end. On a busy machine the wait takes many times as long
     as the work. The numbers are the same.
     """
+    with nullcontext() if operations > FEW_OPERATIONS else one_thread():
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep faiss to one thread for a while."""
     import faiss
 
-    if operations > FEW_OPERATIONS:
-        yield
-        return
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

@@ -54,8 +54,6 @@ from gmvaluator.weights import Weights
 if TYPE_CHECKING:
     import torch
 
-# weights chosen by benchmarks/class_ratio.py: pixels tell digits apart, features tell photos apart
-
 
 class GMValuator:
     """Values training images by what a generative model produced (Yang et al., ICLR 2025).

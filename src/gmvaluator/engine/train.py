@@ -143,7 +143,8 @@ def _find_copies(
     distinct = train.select(exact.kept)
     placed, spaces, terms = _learn(context, images, distinct, vectors, embeddings.tally)
     order, first = distinct.order, spaces[0]
-    spacings = [_spacing(distances, placed, spaces[:1], order) for distances in (terms, ())]
+    others = _others_by_turns(spaces[:1], order[:SCALE_IMAGES], SCALE_PAIRS)
+    spacings = [_spacing(distances, placed, first, order, others) for distances in (terms, ())]
     # where most images equal their neighbours, those that do are the copies
     by_rerank, by_recall = (0.0 if not np.isfinite(spacing) else spacing for spacing in spacings)
     copies = near_copies(
@@ -287,7 +288,8 @@ def scaled_terms(
     spacings: Sequence[float | None] = [None] * len(terms)
     if mixing == "decisive":
         scales = learn_spreads(terms, train, order)
-        by_term = [_spacing([term], train, spaces, order) for term in terms]
+        others = _others_by_turns(spaces, order[:SCALE_IMAGES], SCALE_PAIRS)
+        by_term = [_spacing([term], train, spaces[0], order, others) for term in terms]
         # where most images equal their neighbours, none is close by comparison
         spacings = [spacing if np.isfinite(spacing) else None for spacing in by_term]
     else:
@@ -410,7 +412,9 @@ def learn_dimension(
     """
     if len(spaces[0].vectors) < 2:
         return LEAST_DIMENSION
-    distances = _distances_to_others(terms, train, spaces, order[:DIMENSION_IMAGES], candidates)
+    sample = order[:DIMENSION_IMAGES]
+    others = _others_by_turns(spaces, sample, candidates)
+    distances = rerank_among_training(terms, train, spaces[0], sample, others).distances
     dimensions = [
         dimension
         for row in distances.astype(np.float64)
@@ -443,7 +447,8 @@ def learn_spacing(
         raise InputError(
             "the spacing of training images needs at least 2 of them, not 1; pass a temperature"
         )
-    spacing = _spacing(terms, train, spaces, order)
+    others = _others_by_turns(spaces, order[:SCALE_IMAGES], SCALE_PAIRS)
+    spacing = _spacing(terms, train, spaces[0], order, others)
     if not np.isfinite(spacing):
         raise InputError(
             "most training images equal their neighbours, so they have no spacing; remove "
@@ -455,32 +460,31 @@ def learn_spacing(
 def _spacing(
     terms: Sequence[Term],
     train: PlacedSet,
-    spaces: Sequence[RecallSpace],
+    first: RecallSpace,
     order: NDArray[np.int64],
+    others: NDArray[np.int64],
 ) -> float:
-    """See `learn_spacing`; infinite where most images equal all of their neighbours."""
-    distances = _distances_to_others(terms, train, spaces, order[:SCALE_IMAGES], SCALE_PAIRS)
-    return float(np.median(nearest_other(distances)))
+    """See `learn_spacing`; infinite where most images equal all of their neighbours.
 
-
-def _distances_to_others(
-    terms: Sequence[Term],
-    train: PlacedSet,
-    spaces: Sequence[RecallSpace],
-    sample: NDArray[np.int64],
-    count: int,
-) -> NDArray[np.float32]:
-    """(s, c) distances of sampled training images to others, ascending, by the whole re-rank.
-
-    The others are the `count` nearest in one recall space, or as many by turns of two.
+    Args:
+        others: (s, c) that each of the first images of the order is compared with.
     """
+    sample = order[: len(others)]
+    ranked = rerank_among_training(terms, train, first, sample, others)
+    return float(np.median(nearest_other(ranked.distances)))
+
+
+def _others_by_turns(
+    spaces: Sequence[RecallSpace], sample: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """(s, c) others of sampled training images: the `count` nearest, or as many of two spaces."""
     by_space = [_nearest_others(space, sample, count) for space in spaces]
     # by turns of two spaces, and each other image once
     others = np.stack(by_space, axis=2).reshape(len(sample), -1)
     if len(spaces) > 1:
         few = by_space[0].shape[1]
         others = np.take_along_axis(others, first_distinct(others, few), axis=1)
-    return rerank_among_training(terms, train, spaces[0], sample, others).distances
+    return others
 
 
 def _nearest_others(first: RecallSpace, sample: NDArray[np.int64], count: int) -> NDArray[np.int64]:

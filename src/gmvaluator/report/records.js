@@ -89,10 +89,10 @@ const byRank = (distances, scores, temperature) => {
   const logarithms = Array.from(distances, (distance) => (least ? Math.log(Math.max(distance, least)) : 0));
   const nearest = Math.min(...logarithms);
   const change = facts.dimension * (1 / facts.temperature - 1 / temperature);
-  const exponents = logarithms.map((logarithm) => change * (logarithm - nearest));
-  // the greatest weight is about 1, so that none is infinite
-  const greatest = Math.max(...exponents.map((exponent, i) => exponent + Math.log(scores[i])));
-  return divided(exponents.map((exponent, i) => Math.exp(exponent + Math.log(scores[i]) - greatest)));
+  const exponents = logarithms.map((logarithm, i) => change * (logarithm - nearest) + Math.log(scores[i]));
+  // the greatest weight is 1, so that none is infinite
+  const greatest = Math.max(...exponents);
+  return divided(exponents.map((exponent) => Math.exp(exponent - greatest)));
 };
 // shares of contributors by their scores, as parts of 1; null: the image gave none
 const sharesOf = ({ silent, quality }, scores) => Array.from(scores, (score) => (facts.shares && !silent ? score / quality : null));

@@ -148,16 +148,3 @@ def seed_training(index: Any, seed: int) -> None:
         clustering.seed = seed + 1
         # a small training set is the caller's to have; faiss would print a warning on it
         clustering.min_points_per_centroid = 1
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep faiss to one thread for a while."""
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

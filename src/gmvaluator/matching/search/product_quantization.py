@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmvaluator.geometry import Vectors, blocks
+from gmvaluator.geometry import Vectors, blocks, one_thread
 from gmvaluator.matching.search.indexes import (
     FaissIndex,
     Rows,
     downcast,
     inner_index,
-    one_thread,
     release,
     seed_training,
 )
